@@ -1,0 +1,1 @@
+"""How does it get there? One module = one job = one command; `pipelines.cli` is the front door."""

@@ -1,0 +1,40 @@
+"""Which command did the user ask for? The front door `sixray`: one word, one module."""
+
+import importlib
+import sys
+from collections.abc import Sequence
+
+COMMANDS = {
+    "synth": "generate a corpus of X-ray scans in the SIXray layout",
+    "convert": "turn a corpus into a dataset of WebDataset shards",
+    "verify": "read every byte of a dataset or of predictions and name what is wrong",
+    "info": "say what a dataset, predictions or a model hold",
+    "train": "train a network on a dataset",
+    "score": "score a dataset with a model",
+    "evaluate": "report how good predictions are",
+    "demo": "all of it on generated scans",
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; return its exit code (0 fine, 1 findings, 2 wrong usage)."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    if not words or words[0] in ("-h", "--help"):
+        print(_usage())  # noqa: T201
+        return 0 if words else 2
+    command, *rest = words
+    if command not in COMMANDS:
+        print(f"error: command must be one of {', '.join(COMMANDS)}, got {command!r}", file=sys.stderr)  # noqa: T201
+        return 2
+    # Imported on demand: `convert` must run where PyTorch and DALI are not installed.
+    module = importlib.import_module(f"pipelines.{command}")
+    return int(module.main(rest))
+
+
+def _usage() -> str:
+    lines = [f"  {name:<9} {what}" for name, what in COMMANDS.items()]
+    return "\n".join(["usage: sixray COMMAND [FLAGS] [-- BEAM_OPTIONS]", "", *lines, "", "sixray COMMAND --help"])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""What is on disk? Formats at rest: samples, tars, indexes, manifests, predictions. No Beam, no PyTorch."""

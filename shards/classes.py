@@ -1,0 +1,28 @@
+"""Which prohibited items does a corpus name, and which of them are scored?"""
+
+import json
+from dataclasses import dataclass
+from importlib import resources
+
+
+@dataclass(frozen=True, slots=True)
+class ClassSet:
+    """The classes of a corpus, in the order of its lists."""
+
+    scored: tuple[str, ...]
+    """Classes that networks learn and reports rate; the columns of the corpus' lists."""
+    unscored: tuple[str, ...] = ()
+    """Classes that only boxes name (Hammer: 60 scans, left out of the papers' experiments)."""
+
+    @property
+    def all(self) -> tuple[str, ...]:
+        """Scored classes, then unscored ones: the fields of a sample's labels."""
+        return self.scored + self.unscored
+
+
+def load_class_set(name: str) -> ClassSet:
+    """Return the class set called `name` in `classes.json`; ValueError names the known ones otherwise."""
+    table = json.loads(resources.files("shards").joinpath("classes.json").read_text())
+    if name not in table:
+        raise ValueError(f"class set must be one of {sorted(table)}, got {name!r}")
+    return ClassSet(tuple(table[name]["scored"]), tuple(table[name]["unscored"]))

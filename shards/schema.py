@@ -1,0 +1,78 @@
+"""What columns do the Parquet tables of a dataset and of predictions have?"""
+
+from collections.abc import Sequence
+
+import pyarrow as pa
+
+BOX_TYPE = pa.struct(
+    [
+        pa.field("class", pa.string(), nullable=False),
+        pa.field("xmin_px", pa.float32(), nullable=False),
+        pa.field("ymin_px", pa.float32(), nullable=False),
+        pa.field("xmax_px", pa.float32(), nullable=False),
+        pa.field("ymax_px", pa.float32(), nullable=False),
+    ]
+)
+"""A box in pixels of the image as stored, x to the right, y down."""
+
+PEAK_TYPE = pa.struct(
+    [
+        pa.field("x_px", pa.float32(), nullable=False),
+        pa.field("y_px", pa.float32(), nullable=False),
+        pa.field("level", pa.int8(), nullable=False),
+        pa.field("value", pa.float32(), nullable=False),
+    ]
+)
+"""Where a class' heatmap is highest: pixels of the original image; `level` counts from 1 as the paper's l."""
+
+QUARANTINE_SCHEMA = pa.schema(
+    [
+        pa.field("source_uri", pa.string(), nullable=False),
+        pa.field("key", pa.string(), nullable=False),
+        pa.field("stage", pa.string(), nullable=False, metadata={"what": "list, read or score"}),
+        pa.field("reason", pa.string(), nullable=False, metadata={"what": "a short fixed word"}),
+        pa.field("detail", pa.string(), nullable=False),
+        pa.field("sha256", pa.string(), metadata={"what": "hex digest of the bytes, null where none were read"}),
+    ]
+)
+
+
+def samples_schema(classes: Sequence[str]) -> pa.Schema:
+    """Return the schema of `samples/*.parquet`: a row a sample, in tar order."""
+    labels = pa.struct([pa.field(name, pa.int8()) for name in classes])
+    return pa.schema(
+        [
+            pa.field("key", pa.string(), nullable=False),
+            pa.field("split", pa.string(), nullable=False),
+            pa.field("shard", pa.string(), nullable=False, metadata={"what": "file name of the tar"}),
+            pa.field("offset_bytes", pa.int64(), nullable=False, metadata={"unit": "bytes", "what": "image in tar"}),
+            pa.field("size_bytes", pa.int64(), nullable=False, metadata={"unit": "bytes", "what": "image"}),
+            pa.field("sha256", pa.string(), nullable=False, metadata={"what": "hex digest of the image's bytes"}),
+            pa.field("width_px", pa.int32(), nullable=False, metadata={"unit": "pixels"}),
+            pa.field("height_px", pa.int32(), nullable=False, metadata={"unit": "pixels"}),
+            pa.field("labels", labels, nullable=False, metadata={"what": "1 present, 0 absent, null unknown"}),
+            pa.field("boxes", pa.list_(BOX_TYPE), nullable=False, metadata={"unit": "pixels"}),
+            pa.field("source_uri", pa.string(), nullable=False),
+            pa.field("duplicate_of", pa.string(), metadata={"what": "first key with the same bytes, else null"}),
+        ]
+    )
+
+
+def predictions_schema(classes: Sequence[str]) -> pa.Schema:
+    """Return the schema of a predictions part: a row a sample of one shard, in tar order."""
+    logits = pa.struct([pa.field(name, pa.float32(), nullable=False) for name in classes])
+    peaks = pa.struct([pa.field(name, PEAK_TYPE, nullable=False) for name in classes])
+    return pa.schema(
+        [
+            pa.field("key", pa.string(), nullable=False),
+            pa.field("split", pa.string(), nullable=False),
+            pa.field("logits", logits, nullable=False, metadata={"what": "fused; scores are sigmoid(logits)"}),
+            pa.field(
+                "level_logits",
+                pa.list_(logits),
+                nullable=False,
+                metadata={"what": "level 1 (finest) to level L"},
+            ),
+            pa.field("peaks", peaks, nullable=False, metadata={"unit": "pixels"}),
+        ]
+    )

@@ -1,0 +1,217 @@
+"""Where do bytes live? One layer over fsspec: listing, reading, and writes that are whole or absent."""
+
+import os
+import secrets
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import fsspec
+
+TEMPORARY_SUFFIX = ".tmp"
+_ABANDONED_AFTER_SECONDS = 24 * 3600
+
+
+@dataclass(frozen=True, slots=True)
+class FileInfo:
+    """A file as a listing shows it."""
+
+    url: str
+    """What every function here takes: an absolute path, or a URL with its scheme."""
+    size_bytes: int
+
+
+def normalise_url(url: str | Path) -> str:
+    """Return an absolute local path for local files, the URL without a trailing slash for all else."""
+    text = str(url)
+    if text.startswith("file://"):
+        text = text.removeprefix("file://")
+    if "://" in text:
+        return text.rstrip("/")
+    return os.path.abspath(Path(text).expanduser())  # noqa: PTH100 (resolve() would follow symlinks)
+
+
+def local_path(url: str | Path) -> Path | None:
+    """Return the path of a local file or folder, None for a URL of any other store."""
+    text = normalise_url(url)
+    return None if "://" in text else Path(text)
+
+
+def as_uri(url: str) -> str:
+    """Return `url` with its scheme, `file://` for local paths: the form of `source_uri` columns."""
+    text = normalise_url(url)
+    return text if "://" in text else f"file://{text}"
+
+
+def join_url(root: str | Path, *parts: str) -> str:
+    """Return `root` and `parts` joined by single slashes."""
+    return "/".join([normalise_url(root).rstrip("/"), *(part.strip("/") for part in parts)])
+
+
+def base_name(url: str) -> str:
+    """Return what follows the last slash."""
+    return url.rstrip("/").rpartition("/")[2]
+
+
+def filesystem(url: str | Path) -> tuple[Any, str]:
+    """Return the fsspec file system of a URL and the path within it."""
+    fs, path = fsspec.core.url_to_fs(normalise_url(url), use_listings_cache=False)
+    return fs, path
+
+
+def exists(url: str | Path) -> bool:
+    """Say whether a file or folder is there."""
+    fs, path = filesystem(url)
+    return bool(fs.exists(path))
+
+
+def is_folder(url: str | Path) -> bool:
+    """Say whether there is a folder (on an object store: any object below the prefix)."""
+    fs, path = filesystem(url)
+    return bool(fs.isdir(path))
+
+
+def read_bytes(url: str | Path) -> bytes:
+    """Return a whole file."""
+    if (path := local_path(url)) is not None:
+        return path.read_bytes()
+    fs, inner = filesystem(url)
+    return bytes(fs.cat_file(inner))
+
+
+def read_range(url: str | Path, offset_bytes: int, size_bytes: int) -> bytes:
+    """Return `size_bytes` of a file from `offset_bytes` on, fewer only where the file ends."""
+    if (path := local_path(url)) is not None:
+        with path.open("rb") as handle:
+            return os.pread(handle.fileno(), size_bytes, offset_bytes)
+    fs, inner = filesystem(url)
+    return bytes(fs.cat_file(inner, start=offset_bytes, end=offset_bytes + size_bytes))
+
+
+def open_reader(url: str | Path) -> IO[bytes]:
+    """Return a file opened for reading from the start."""
+    if (path := local_path(url)) is not None:
+        return path.open("rb")
+    fs, inner = filesystem(url)
+    handle: IO[bytes] = fs.open(inner, "rb")
+    return handle
+
+
+@contextmanager
+def atomic_writer(url: str | Path) -> Iterator[IO[bytes]]:
+    """Yield a file that appears under its name, whole, when the block ends, and not at all if it raises.
+
+    A local file is written under a temporary name beside its own, synced and renamed. An object store
+    shows an object only once its last part is sent; an error aborts the upload.
+    """
+    path = local_path(url)
+    if path is None:
+        fs, inner = filesystem(url)
+        handle = fs.open(inner, "wb")
+        try:
+            yield handle
+        except BaseException:
+            handle.discard()
+            raise
+        handle.close()
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(_temporary_name(path.name))
+    try:
+        with temporary.open("xb") as out:
+            yield out
+            out.flush()
+            os.fsync(out.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def write_bytes(url: str | Path, data: bytes) -> None:
+    """Write a whole file in one piece: see `atomic_writer`."""
+    with atomic_writer(url) as out:
+        out.write(data)
+
+
+def remove(url: str | Path) -> None:
+    """Remove a file; nothing happens where there is none."""
+    fs, path = filesystem(url)
+    with suppress(FileNotFoundError):
+        fs.rm_file(path)
+
+
+def remove_tree(url: str | Path) -> None:
+    """Remove a folder and all below it; nothing happens where there is none."""
+    fs, path = filesystem(url)
+    with suppress(FileNotFoundError):
+        fs.rm(path, recursive=True)
+
+
+def list_files(root: str | Path) -> Iterator[FileInfo]:
+    """Yield every file below `root`, one at a time, in the order the store gives them.
+
+    Symbolic links to folders are not followed, so a loop of them ends; a link to a file counts as that file.
+    """
+    path = local_path(root)
+    if path is not None:
+        yield from _list_local(str(path))
+        return
+    fs, inner = filesystem(root)
+    scheme = normalise_url(root).partition("://")[0]
+    for _, _, files in fs.walk(inner, detail=True):
+        for info in files.values():
+            yield FileInfo(f"{scheme}://{info['name'].lstrip('/')}", int(info["size"]))
+
+
+def _list_local(folder: str) -> Iterator[FileInfo]:
+    folders: list[str] = []
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                folders.append(entry.path)
+            elif entry.is_file():
+                yield FileInfo(entry.path, entry.stat().st_size)
+    for inner in sorted(folders):
+        yield from _list_local(inner)
+
+
+def sweep_temporaries(root: str | Path) -> int:
+    """Remove what killed writers left below a local `root`; return how many files that were.
+
+    A temporary file whose writer still lives, on this host or another, is left alone (on another host a
+    writer counts as gone a day after its last write), so that two runs at once do not harm each other.
+    """
+    path = local_path(root)
+    if path is None or not path.is_dir():
+        return 0
+    swept = 0
+    for info in _list_local(str(path)):
+        if _is_abandoned(Path(info.url)):
+            Path(info.url).unlink(missing_ok=True)
+            swept += 1
+    return swept
+
+
+def _temporary_name(name: str) -> str:
+    # ".<name>.<host>.<pid>.<token>.tmp": the host and pid tell a later sweep whether the writer lives.
+    host = socket.gethostname().replace(".", "-")
+    return f".{name}.{host}.{os.getpid()}.{secrets.token_hex(4)}{TEMPORARY_SUFFIX}"
+
+
+def _is_abandoned(path: Path) -> bool:
+    if not (path.name.startswith(".") and path.name.endswith(TEMPORARY_SUFFIX)):
+        return False
+    parts = path.name.removesuffix(TEMPORARY_SUFFIX).split(".")
+    if len(parts) < 5 or not parts[-2].isdigit():
+        return False
+    if parts[-3] == socket.gethostname().replace(".", "-"):
+        return not Path(f"/proc/{parts[-2]}").exists()
+    try:
+        return time.time() - path.stat().st_mtime > _ABANDONED_AFTER_SECONDS
+    except FileNotFoundError:
+        return False
