@@ -1,0 +1,107 @@
+"""How does CHR see? Features of several levels, refined from the top down, a classifier on each.
+
+Paper: C. Miao et al., "SIXray: A Large-scale Security Inspection X-ray Benchmark for Prohibited Item Discovery in
+Overlapping Images", CVPR 2019, Section 4.2 and Figure 3. Written from the paper; the authors' code
+(github.com/MeioJane/CHR) differs in these points: it has a 1x1 convolution with ReLU on each level's features before
+they are concatenated or pooled, feeds the raw top features (not these) to the next level, and rates `fc1`, the top
+level, alone, where the paper averages all levels.
+
+Shapes: B batch  K classes  L levels  D features  C colour  H W pixels of an image  h w cells of a level
+"""
+
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from model.config import ModelConfig, NetworkOutput
+
+
+class HierarchicalNetwork(nn.Module):
+    """A backbone, L - 1 reversed connections (or none), L classifiers."""
+
+    def __init__(self, backbone: nn.Module, num_features: list[int], num_classes: int, refine: bool) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.refiners = nn.ModuleList(Refiner(below, above) for below, above in pairwise(num_features) if refine)
+        self.classifiers = nn.ModuleList(MapClassifier(depth, num_classes) for depth in num_features)
+
+    def forward(self, images_BCHW: Tensor) -> NetworkOutput:
+        """Return logits and heatmaps of every level; images are normalised as the config says."""
+        features = refine_downwards(list(self.backbone(images_BCHW)), self.refiners)
+        heatmaps = tuple(classify(level) for classify, level in zip(self.classifiers, features, strict=True))
+        return NetworkOutput(torch.stack([heatmap.mean(dim=(2, 3)) for heatmap in heatmaps]), heatmaps)
+
+
+def refine_downwards(features: list[Tensor], refiners: nn.ModuleList) -> list[Tensor]:
+    """Return the refined features: x~(L) = x(L), x~(l) = g(l)([x(l), up(x~(l+1))]); finest level first in both.
+
+    Without refiners the features are returned as they are (`h` of Table 4).
+    """
+    refined = list(features)
+    for level in reversed(range(len(refiners))):
+        refined[level] = refiners[level](features[level], refined[level + 1])
+    return refined
+
+
+class Refiner(nn.Module):
+    """g(l): a reversed connection between neighbouring levels.
+
+    The paper gives the inputs, not the layers. Here: a 1x1 convolution over the concatenation and ReLU, as in the
+    authors' code, back to the depth of the lower level (x~ has the dimensions of x, Section 4.1).
+    """
+
+    def __init__(self, num_below: int, num_above: int) -> None:
+        super().__init__()
+        self.mix = nn.Conv2d(num_below + num_above, num_below, kernel_size=1)
+        nn.init.kaiming_normal_(self.mix.weight, nonlinearity="relu")
+        nn.init.zeros_(self.mix.bias)  # type: ignore[arg-type]
+
+    def forward(self, below_BDhw: Tensor, above_BDhw: Tensor) -> Tensor:
+        """Return the refined lower level, of the shape of `below_BDhw`."""
+        up_BDhw = functional.interpolate(above_BDhw, size=below_BDhw.shape[-2:], mode="bilinear", align_corners=False)
+        return functional.relu(self.mix(torch.cat([below_BDhw, up_BDhw], dim=1)))
+
+
+class MapClassifier(nn.Module):
+    """h(l): global average pooling and a linear layer, in the other order.
+
+    Both are linear, so a 1x1 convolution over the map and then the average gives the same logits, and the map
+    before the average is the class activation map (bias included): localisation needs no second pass.
+    """
+
+    def __init__(self, num_features: int, num_classes: int) -> None:
+        super().__init__()
+        self.score = nn.Conv2d(num_features, num_classes, kernel_size=1)
+        nn.init.normal_(self.score.weight, std=0.01)
+        nn.init.zeros_(self.score.bias)  # type: ignore[arg-type]
+
+    def forward(self, features_BDhw: Tensor) -> Tensor:
+        """Return the heatmaps (B, K, h, w), float32."""
+        # Logits with bf16's 8 bits of mantissa tie and change the order of scans: this small layer stays in float32.
+        with torch.autocast(features_BDhw.device.type, enabled=False):
+            heatmaps: Tensor = self.score(features_BDhw.to(self.score.weight.dtype))
+        return heatmaps.float()
+
+
+def plain(config: ModelConfig, backbone: nn.Module) -> nn.Module:
+    """Return the baseline of Table 4: the top level alone."""
+    if config.num_levels != 1:
+        raise ValueError(f"num_levels must be 1 for the network 'plain', got {config.num_levels}")
+    return _build(config, backbone, refine=False)
+
+
+def hierarchical(config: ModelConfig, backbone: nn.Module) -> nn.Module:
+    """Return `h` of Table 4: a classifier a level, no reversed connections."""
+    return _build(config, backbone, refine=False)
+
+
+def refined(config: ModelConfig, backbone: nn.Module) -> nn.Module:
+    """Return `hr` of Table 4: a classifier a level, and reversed connections."""
+    return _build(config, backbone, refine=True)
+
+
+def _build(config: ModelConfig, backbone: nn.Module, refine: bool) -> nn.Module:
+    num_features: list[int] = backbone.feature_info.channels()  # type: ignore[operator, union-attr, assignment]
+    return HierarchicalNetwork(backbone, num_features, len(config.classes), refine)

@@ -1,0 +1,46 @@
+"""Which network? The one place where a config becomes a module."""
+
+from collections.abc import Callable
+
+from torch import nn
+
+from model import chr as chr_net
+from model.backbones import build_backbone
+from model.config import ModelConfig, NetworkOutput
+
+__all__ = ["NETWORKS", "ModelConfig", "NetworkOutput", "build_network", "count_parameters"]
+
+NETWORKS: dict[str, Callable[[ModelConfig, nn.Module], nn.Module]] = {
+    "plain": chr_net.plain,
+    "h": chr_net.hierarchical,
+    "ch": chr_net.hierarchical,
+    "hr": chr_net.refined,
+    "chr": chr_net.refined,
+}
+"""Name -> (config, backbone) -> module with `forward(images_BCHW) -> NetworkOutput`; images are normalised.
+
+The names are those of the CHR paper's Table 4: h hierarchy (a classifier a level), r refinement (reversed
+connections), c class-balanced loss. `c` changes the training alone: `ch` is built as `h`, `chr` as `hr`.
+"""
+
+
+def build_network(config: ModelConfig, *, pretrained: bool = False, weights_file: str | None = None) -> nn.Module:
+    """Return a network with fresh heads.
+
+    Args:
+        config: which network, backbone, classes and levels.
+        pretrained: start the backbone from ImageNet weights, fetched by timm; no network access otherwise.
+        weights_file: a safetensors file with the backbone's weights under timm's names, instead of fetching.
+
+    Raises:
+        ValueError: a name is unknown, the backbone lacks levels, or its weights cannot be had.
+    """
+    if config.network not in NETWORKS:
+        raise ValueError(f"network must be one of {sorted(NETWORKS)}, got {config.network!r}")
+    backbone = build_backbone(config.backbone, config.num_levels, pretrained=pretrained, weights_file=weights_file)
+    return NETWORKS[config.network](config, backbone)
+
+
+def count_parameters(network: nn.Module) -> int:
+    """Return how many numbers training adjusts."""
+    return sum(parameter.numel() for parameter in network.parameters())
