@@ -1,0 +1,237 @@
+"""Are the figures those of the joined rows, and are predictions refused that do not belong to the dataset?"""
+
+import json
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from sklearn.metrics import average_precision_score, roc_auc_score
+
+from model.evaluation import evaluate, metrics_document, metrics_json
+from model.scored_scans import join
+from shards.dataset import write_parquet
+from shards.predictions import open_predictions, part_url
+from shards.schema import predictions_schema
+from tests.model.written import CLASSES, MODEL_ID, prediction, sample, write_dataset, write_predictions
+
+GUN_BOX = ("Gun", 10, 10, 30, 30)
+
+
+@pytest.fixture
+def write(tmp_path):
+    """Write samples and predictions; return both, opened."""
+
+    def write_both(samples, rows, num_shards=1, **options):
+        dataset = write_dataset(tmp_path / "ds", samples, num_shards=num_shards)
+        return open_predictions(write_predictions(tmp_path / "pred", dataset, rows, **options)), dataset
+
+    return write_both
+
+
+def random_rows(num_scans=300, seed=3):
+    random = np.random.default_rng(seed)
+    labels = (random.random((num_scans, 2)) < 0.1).astype(int)
+    logits = (random.normal(size=(num_scans, 2)) + labels).round(1)
+    samples = [sample(f"P{i:05d}", labels[i].tolist()) for i in range(num_scans)]
+    return samples, [prediction(f"P{i:05d}", logits[i].tolist()) for i in range(num_scans)], labels, logits
+
+
+def test_figures_are_scikit_learns_whatever_the_order_of_rows_and_parts(write):
+    samples, rows, labels, logits = random_rows()
+    document = metrics_document(evaluate(*write(samples, rows[::-1], num_shards=3), split="test"))
+    assert document["num_scans"] == 300
+    for k, name in enumerate(CLASSES):
+        figures = document["classes"][name]
+        scores = logits[:, k].astype(np.float32)
+        assert figures["num_positive"] == labels[:, k].sum()
+        assert figures["prevalence"] == labels[:, k].mean()
+        ours = figures["average_precision"]["non_interpolated"]
+        assert ours == pytest.approx(average_precision_score(labels[:, k], scores), abs=1e-12)
+        assert figures["roc_auc"] == pytest.approx(roc_auc_score(labels[:, k], scores), abs=1e-12)
+
+
+def test_the_least_form_of_metrics_json_is_all_there(write):
+    samples, rows, _, _ = random_rows()
+    text = metrics_json(evaluate(*write(samples, rows), split="test"))
+    document = json.loads(text)
+    assert document["format"] == 1
+    assert document["model_id"] == MODEL_ID
+    assert len(document["dataset_digest"]) == 64
+    assert document["split"] == "test"
+    assert (document["num_scans"], document["num_missing"], document["num_quarantined"]) == (300, 0, 0)
+    definitions = {"non_interpolated", "voc_all_points", "voc2007_11_point"}
+    for figures in [*document["classes"].values(), document["mean"]]:
+        assert set(figures["average_precision"]) == definitions
+        assert {"roc_auc", "pointing_accuracy"} <= set(figures)
+    for figures in document["classes"].values():
+        assert {"num_positive", "num_unknown", "prevalence"} <= set(figures)
+
+
+def test_a_class_without_positives_is_null_and_counts_in_no_mean(write):
+    samples = [sample("a", (1, 0)), sample("b", (0, 0)), sample("c", (0, 0))]
+    rows = [prediction("a", (1, 0)), prediction("b", (2, 0)), prediction("c", (0, 0))]
+    document = json.loads(metrics_json(evaluate(*write(samples, rows), split="test")))
+    assert set(document["classes"]["Knife"]["average_precision"].values()) == {None}
+    assert document["classes"]["Knife"]["roc_auc"] is None
+    assert document["classes"]["Knife"]["prevalence"] == 0
+    assert document["mean"]["average_precision"] == document["classes"]["Gun"]["average_precision"]
+    assert document["mean"]["roc_auc"] == document["classes"]["Gun"]["roc_auc"] == 0.5
+
+
+def test_an_unknown_label_leaves_the_scan_out_of_that_class_only(write):
+    samples = [sample("a", (1, 1)), sample("b", (None, 0)), sample("c", (0, 1))]
+    rows = [prediction("a", (1, 1)), prediction("b", (9, 3)), prediction("c", (0, 2))]
+    document = metrics_document(evaluate(*write(samples, rows), split="test"))
+    gun, knife = document["classes"]["Gun"], document["classes"]["Knife"]
+    assert (gun["num_positive"], gun["num_unknown"], gun["prevalence"]) == (1, 1, 1 / 2)
+    assert gun["average_precision"]["non_interpolated"] == 1.0
+    assert (knife["num_positive"], knife["num_unknown"], knife["prevalence"]) == (2, 0, 2 / 3)
+    assert document["num_scans"] == 3
+
+
+def test_every_sample_is_scored_quarantined_or_missing(write):
+    samples = [sample(key, (0, 0)) for key in "abcde"]
+    rows = [prediction(key, (0, 0)) for key in "ab"]
+    quarantined = [("c", "unreadable"), ("d", "unreadable"), ("of another split", "truncated")]
+    coverage = evaluate(*write(samples, rows, quarantined=quarantined), split="test").coverage
+    assert (coverage.num_samples, coverage.num_scans, coverage.num_quarantined, coverage.num_missing) == (5, 2, 2, 1)
+    assert coverage.quarantined_by_reason == {"unreadable": 2}
+    assert coverage.missing_keys == ("e",)
+
+
+def test_pointing_is_judged_where_the_class_is_present_and_has_a_box(write):
+    samples = [
+        sample("hit", (1, 0), [GUN_BOX]),
+        sample("second", (1, 0), [GUN_BOX, ("Gun", 100, 10, 120, 30)]),
+        sample("other", (1, 1), [GUN_BOX, ("Knife", 100, 10, 120, 30)]),
+        sample("no box", (1, 0), []),
+        sample("hammer", (0, 0), [("Hammer", 0, 0, 200, 100)]),
+        sample("doubtful", (None, 0), [GUN_BOX]),
+    ]
+    at = {"hit": (30, 30), "second": (110, 20), "other": (110, 20), "no box": (20, 20), "doubtful": (20, 20)}
+    rows = [prediction(row["key"], (0, 0), [at.get(row["key"], (0, 0))] * 2) for row in samples]
+    classes = evaluate(*write(samples, rows), split="test").classes
+    assert (classes["Gun"].pointing.num_hits, classes["Gun"].pointing.num_evaluable) == (2, 3)
+    assert classes["Gun"].pointing.accuracy == 2 / 3
+    assert classes["Knife"].pointing.accuracy == 1.0
+
+
+def test_without_any_box_pointing_accuracy_is_null(write):
+    document = metrics_document(evaluate(*write([sample("a", (1, 0))], [prediction("a", (0, 0))]), split="test"))
+    assert document["classes"]["Gun"]["pointing_accuracy"] is None
+    assert document["mean"]["pointing_accuracy"] is None
+
+
+def test_when_nothing_could_be_scored_every_figure_is_null(write):
+    predictions, dataset = write([sample("a", (1, 0))], [], quarantined=[("a", "truncated")])
+    document = json.loads(metrics_json(evaluate(predictions, dataset, "test")))
+    assert (document["num_scans"], document["num_quarantined"]) == (0, 1)
+    assert document["classes"]["Gun"]["prevalence"] is None
+    assert document["mean"]["average_precision"]["non_interpolated"] is None
+
+
+def test_scans_with_the_same_bytes_are_one_group(write):
+    samples = [sample("a", (1, 0)), sample("b", (1, 0), duplicate_of="a"), sample("c", (0, 0))]
+    groups_N = join(*write(samples, [prediction(key, (0, 0)) for key in "abc"]), split="test").groups_N
+    assert groups_N.tolist() == [0, 0, 1]
+
+
+def test_predictions_of_another_dataset_are_refused(write):
+    predictions, dataset = write([sample("a", (1, 0))], [prediction("a", (0, 0))], dataset_digest="f" * 64)
+    with pytest.raises(ValueError, match=r"must be of the dataset with digest .*, got predictions of f{64} .*score"):
+        evaluate(predictions, dataset, "test")
+
+
+def test_a_class_that_the_dataset_does_not_have_is_refused(write):
+    predictions, dataset = write([sample("a", (1, 0))], [prediction("a", (0, 0))], classes=["Gun", "Blade"])
+    with pytest.raises(ValueError, match=r"classes of the predictions must be among .*, got \['Gun', 'Blade'\]"):
+        evaluate(predictions, dataset, "test")
+
+
+def test_columns_that_lack_a_class_of_the_run_are_refused(write):
+    row = prediction("a", (0,), classes=("Gun",))
+    predictions, dataset = write([sample("a", (1, 0))], [row], schema=predictions_schema(("Gun",)))
+    with pytest.raises(ValueError, match=r"must have a column 'logits' of type struct<Gun.*Knife.*test-00000-of-00001"):
+        evaluate(predictions, dataset, "test")
+
+
+def test_a_missing_column_is_refused(write):
+    schema = predictions_schema(CLASSES)
+    without_peaks = schema.remove(schema.get_field_index("peaks"))
+    predictions, dataset = write([sample("a", (1, 0))], [prediction("a", (0, 0))], schema=without_peaks)
+    with pytest.raises(ValueError, match=r"must have a column 'peaks' of type .*, got none .*test-00000"):
+        evaluate(predictions, dataset, "test")
+
+
+def test_half_precision_logits_are_refused_because_they_tie_what_differs(write):
+    predictions, dataset = write([sample("a", (1, 0))], [prediction("a", (0, 0))])
+    half = pa.struct([pa.field(name, pa.float16()) for name in CLASSES])
+    table = pa.Table.from_pylist([prediction("a", (0, 0))], predictions_schema(CLASSES))
+    at = table.schema.get_field_index("logits")
+    halved = pa.StructArray.from_arrays([pa.array([np.float16(0)], pa.float16())] * 2, fields=list(half))
+    write_parquet(part_url(predictions.url, "test-00000-of-00001"), table.set_column(at, "logits", halved))
+    with pytest.raises(ValueError, match=r"column 'logits' of type .*float.*, got struct<Gun: halffloat"):
+        evaluate(predictions, dataset, "test")
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_a_logit_that_is_not_finite_is_refused_by_name(write, bad):
+    rows = [prediction("a", (0, 0)), prediction("b", (0, bad))]
+    predictions, dataset = write([sample("a", (1, 0)), sample("b", (0, 0))], rows)
+    with pytest.raises(ValueError, match=r"logits must be finite, got (nan|inf) \(sample 'b', class 'Knife'"):
+        evaluate(predictions, dataset, "test")
+
+
+def test_a_peak_that_is_not_finite_is_refused_by_name(write):
+    rows = [prediction("a", (0, 0), [(0, 0), (float("nan"), 0)])]
+    with pytest.raises(ValueError, match=r"peaks must be finite, got .*nan.*\(sample 'a', class 'Knife'"):
+        evaluate(*write([sample("a", (1, 0))], rows), split="test")
+
+
+def test_a_key_that_is_predicted_twice_is_refused(write):
+    rows = [prediction("a", (0, 0)), prediction("a", (1, 1))]
+    with pytest.raises(ValueError, match=r"predictions must name each key once, got 'a' twice"):
+        evaluate(*write([sample("a", (1, 0))], rows), split="test")
+
+
+def test_a_key_that_the_dataset_does_not_have_is_refused(write):
+    rows = [prediction("a", (0, 0)), prediction("z", (1, 1))]
+    with pytest.raises(ValueError, match=r"must be of samples of split 'test', got 1 others, the first 'z'"):
+        evaluate(*write([sample("a", (1, 0))], rows), split="test")
+
+
+def test_a_truncated_table_is_refused_by_name(write):
+    predictions, dataset = write([sample("a", (1, 0))], [prediction("a", (0, 0))])
+    path = part_url(predictions.url, "test-00000-of-00001")
+    with open(path, "r+b") as handle:  # noqa: PTH123 (a URL here, and a path)
+        handle.truncate(300)
+    with pytest.raises(ValueError, match=r"table must be a whole Parquet file, .*test-00000-of-00001.parquet"):
+        evaluate(predictions, dataset, "test")
+
+
+def test_a_part_that_went_missing_is_refused_with_what_to_do(write, tmp_path):
+    predictions, dataset = write([sample("a", (1, 0))], [prediction("a", (0, 0))])
+    (tmp_path / "pred" / MODEL_ID / "test-00000-of-00001.parquet").unlink()
+    with pytest.raises(ValueError, match=r"must have every part that run.json lists, .*it makes what is missing"):
+        evaluate(predictions, dataset, "test")
+
+
+def test_a_split_that_was_not_scored_is_refused(write):
+    predictions, dataset = write([sample("a", (1, 0))], [prediction("a", (0, 0))], parts=["train-00000-of-00001"])
+    with pytest.raises(ValueError, match=r"must have a part of split 'test', got parts \['train-00000-of-00001'\]"):
+        evaluate(predictions, dataset, "test")
+
+
+def test_a_split_that_the_dataset_does_not_have_is_refused(write):
+    with pytest.raises(ValueError, match=r"split must be one of \['test'\], got 'val'"):
+        evaluate(*write([sample("a", (1, 0))], [prediction("a", (0, 0))]), split="val")
+
+
+def test_a_run_without_its_classes_is_refused(write, tmp_path):
+    predictions, dataset = write([sample("a", (1, 0))], [prediction("a", (0, 0))])
+    run_path = tmp_path / "pred" / MODEL_ID / "run.json"
+    document = json.loads(run_path.read_text())
+    del document["classes"]
+    run_path.write_text(json.dumps(document))
+    with pytest.raises(ValueError, match=r"run.json must have 'classes', got"):
+        evaluate(open_predictions(predictions.url), dataset, "test")
