@@ -28,6 +28,11 @@ def write(tmp_path):
     return write_both
 
 
+def evaluate_written(written, split="test"):
+    predictions, dataset = written
+    return evaluate(predictions, dataset, split)
+
+
 def random_rows(num_scans=300, seed=3):
     random = np.random.default_rng(seed)
     labels = (random.random((num_scans, 2)) < 0.1).astype(int)
@@ -38,7 +43,7 @@ def random_rows(num_scans=300, seed=3):
 
 def test_figures_are_scikit_learns_whatever_the_order_of_rows_and_parts(write):
     samples, rows, labels, logits = random_rows()
-    document = metrics_document(evaluate(*write(samples, rows[::-1], num_shards=3), split="test"))
+    document = metrics_document(evaluate_written(write(samples, rows[::-1], num_shards=3)))
     assert document["num_scans"] == 300
     for k, name in enumerate(CLASSES):
         figures = document["classes"][name]
@@ -52,7 +57,7 @@ def test_figures_are_scikit_learns_whatever_the_order_of_rows_and_parts(write):
 
 def test_the_least_form_of_metrics_json_is_all_there(write):
     samples, rows, _, _ = random_rows()
-    text = metrics_json(evaluate(*write(samples, rows), split="test"))
+    text = metrics_json(evaluate_written(write(samples, rows)))
     document = json.loads(text)
     assert document["format"] == 1
     assert document["model_id"] == MODEL_ID
@@ -70,7 +75,7 @@ def test_the_least_form_of_metrics_json_is_all_there(write):
 def test_a_class_without_positives_is_null_and_counts_in_no_mean(write):
     samples = [sample("a", (1, 0)), sample("b", (0, 0)), sample("c", (0, 0))]
     rows = [prediction("a", (1, 0)), prediction("b", (2, 0)), prediction("c", (0, 0))]
-    document = json.loads(metrics_json(evaluate(*write(samples, rows), split="test")))
+    document = json.loads(metrics_json(evaluate_written(write(samples, rows))))
     assert set(document["classes"]["Knife"]["average_precision"].values()) == {None}
     assert document["classes"]["Knife"]["roc_auc"] is None
     assert document["classes"]["Knife"]["prevalence"] == 0
@@ -81,7 +86,7 @@ def test_a_class_without_positives_is_null_and_counts_in_no_mean(write):
 def test_an_unknown_label_leaves_the_scan_out_of_that_class_only(write):
     samples = [sample("a", (1, 1)), sample("b", (None, 0)), sample("c", (0, 1))]
     rows = [prediction("a", (1, 1)), prediction("b", (9, 3)), prediction("c", (0, 2))]
-    document = metrics_document(evaluate(*write(samples, rows), split="test"))
+    document = metrics_document(evaluate_written(write(samples, rows)))
     gun, knife = document["classes"]["Gun"], document["classes"]["Knife"]
     assert (gun["num_positive"], gun["num_unknown"], gun["prevalence"]) == (1, 1, 1 / 2)
     assert gun["average_precision"]["non_interpolated"] == 1.0
@@ -93,7 +98,7 @@ def test_every_sample_is_scored_quarantined_or_missing(write):
     samples = [sample(key, (0, 0)) for key in "abcde"]
     rows = [prediction(key, (0, 0)) for key in "ab"]
     quarantined = [("c", "unreadable"), ("d", "unreadable"), ("of another split", "truncated")]
-    coverage = evaluate(*write(samples, rows, quarantined=quarantined), split="test").coverage
+    coverage = evaluate_written(write(samples, rows, quarantined=quarantined)).coverage
     assert (coverage.num_samples, coverage.num_scans, coverage.num_quarantined, coverage.num_missing) == (5, 2, 2, 1)
     assert coverage.quarantined_by_reason == {"unreadable": 2}
     assert coverage.missing_keys == ("e",)
@@ -110,14 +115,14 @@ def test_pointing_is_judged_where_the_class_is_present_and_has_a_box(write):
     ]
     at = {"hit": (30, 30), "second": (110, 20), "other": (110, 20), "no box": (20, 20), "doubtful": (20, 20)}
     rows = [prediction(row["key"], (0, 0), [at.get(row["key"], (0, 0))] * 2) for row in samples]
-    classes = evaluate(*write(samples, rows), split="test").classes
+    classes = evaluate_written(write(samples, rows)).classes
     assert (classes["Gun"].pointing.num_hits, classes["Gun"].pointing.num_evaluable) == (2, 3)
     assert classes["Gun"].pointing.accuracy == 2 / 3
     assert classes["Knife"].pointing.accuracy == 1.0
 
 
 def test_without_any_box_pointing_accuracy_is_null(write):
-    document = metrics_document(evaluate(*write([sample("a", (1, 0))], [prediction("a", (0, 0))]), split="test"))
+    document = metrics_document(evaluate_written(write([sample("a", (1, 0))], [prediction("a", (0, 0))])))
     assert document["classes"]["Gun"]["pointing_accuracy"] is None
     assert document["mean"]["pointing_accuracy"] is None
 
@@ -132,7 +137,8 @@ def test_when_nothing_could_be_scored_every_figure_is_null(write):
 
 def test_scans_with_the_same_bytes_are_one_group(write):
     samples = [sample("a", (1, 0)), sample("b", (1, 0), duplicate_of="a"), sample("c", (0, 0))]
-    groups_N = join(*write(samples, [prediction(key, (0, 0)) for key in "abc"]), split="test").groups_N
+    predictions, dataset = write(samples, [prediction(key, (0, 0)) for key in "abc"])
+    groups_N = join(predictions, dataset, "test").groups_N
     assert groups_N.tolist() == [0, 0, 1]
 
 
@@ -185,19 +191,19 @@ def test_a_logit_that_is_not_finite_is_refused_by_name(write, bad):
 def test_a_peak_that_is_not_finite_is_refused_by_name(write):
     rows = [prediction("a", (0, 0), [(0, 0), (float("nan"), 0)])]
     with pytest.raises(ValueError, match=r"peaks must be finite, got .*nan.*\(sample 'a', class 'Knife'"):
-        evaluate(*write([sample("a", (1, 0))], rows), split="test")
+        evaluate_written(write([sample("a", (1, 0))], rows))
 
 
 def test_a_key_that_is_predicted_twice_is_refused(write):
     rows = [prediction("a", (0, 0)), prediction("a", (1, 1))]
     with pytest.raises(ValueError, match=r"predictions must name each key once, got 'a' twice"):
-        evaluate(*write([sample("a", (1, 0))], rows), split="test")
+        evaluate_written(write([sample("a", (1, 0))], rows))
 
 
 def test_a_key_that_the_dataset_does_not_have_is_refused(write):
     rows = [prediction("a", (0, 0)), prediction("z", (1, 1))]
     with pytest.raises(ValueError, match=r"must be of samples of split 'test', got 1 others, the first 'z'"):
-        evaluate(*write([sample("a", (1, 0))], rows), split="test")
+        evaluate_written(write([sample("a", (1, 0))], rows))
 
 
 def test_a_truncated_table_is_refused_by_name(write):
@@ -224,7 +230,7 @@ def test_a_split_that_was_not_scored_is_refused(write):
 
 def test_a_split_that_the_dataset_does_not_have_is_refused(write):
     with pytest.raises(ValueError, match=r"split must be one of \['test'\], got 'val'"):
-        evaluate(*write([sample("a", (1, 0))], [prediction("a", (0, 0))]), split="val")
+        evaluate_written(write([sample("a", (1, 0))], [prediction("a", (0, 0))]), split="val")
 
 
 def test_a_run_without_its_classes_is_refused(write, tmp_path):
