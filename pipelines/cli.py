@@ -20,11 +20,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; return its exit code (0 fine, 1 findings, 2 wrong usage)."""
     words = list(sys.argv[1:] if argv is None else argv)
     if not words or words[0] in ("-h", "--help"):
-        print(_usage())  # noqa: T201
+        print(_usage())
         return 0 if words else 2
     command, *rest = words
     if command not in COMMANDS:
-        print(f"error: command must be one of {', '.join(COMMANDS)}, got {command!r}", file=sys.stderr)  # noqa: T201
+        print(f"error: command must be one of {', '.join(COMMANDS)}, got {command!r}", file=sys.stderr)
         return 2
     # Imported on demand: `convert` must run where PyTorch and DALI are not installed.
     module = importlib.import_module(f"pipelines.{command}")

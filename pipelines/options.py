@@ -28,11 +28,19 @@ def split_beam_options(argv: Sequence[str]) -> tuple[list[str], list[str]]:
     return words[:at], words[at + 1 :]
 
 
+def fraction(text: str) -> float:
+    """Return a flag's value in [0, 1]; argparse names the flag where it is not."""
+    value = float(text)
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"must be in [0, 1], got {text}")
+    return value
+
+
 def run_command(main: Callable[[Sequence[str]], int], argv: Sequence[str] | None) -> int:
     """Call a command's body and return its exit code: a ValueError is wrong usage or input, said in one line."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     try:
         return main(sys.argv[1:] if argv is None else argv)
     except (ValueError, FileNotFoundError, NotADirectoryError, PermissionError) as error:
-        print(f"error: {error}", file=sys.stderr)  # noqa: T201
+        print(f"error: {error}", file=sys.stderr)
         return WRONG_USAGE

@@ -36,6 +36,10 @@ class ShardInfo:
     tar_bytes: int
     digest: str
     """See `shards.tar`: sha256 over the tar, each image standing as its own sha256."""
+    samples_sha256: str = ""
+    """sha256 of the file with the shard's rows."""
+    quarantine_sha256: str = ""
+    """sha256 of the file with its refused records; empty where there is none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,10 +156,13 @@ class Dataset:
     manifest: DatasetManifest
 
     def shards(self, split: str | None = None) -> tuple[ShardInfo, ...]:
-        """Return the shards of `split`, or all; ValueError where there is no such split."""
+        """Return the shards of `split`, or all, that hold samples; ValueError where there is no such split.
+
+        A shard whose every record was refused has a quarantine part but no tar: DALI takes no empty one.
+        """
         if split is not None and split not in self.manifest.splits:
             raise ValueError(f"split must be one of {list(self.manifest.splits)}, got {split!r} ({self.url})")
-        return tuple(shard for shard in self.manifest.shards if split in (None, shard.split))
+        return tuple(s for s in self.manifest.shards if s.num_scans > 0 and split in (None, s.split))
 
     def tar_url(self, shard: ShardInfo) -> str:
         """Return where the shard's tar is."""
@@ -216,14 +223,16 @@ def read_parquet(url: str, columns: Sequence[str] | None = None) -> pa.Table:
     """Return one Parquet file as a table; ValueError names the file where it is damaged."""
     try:
         with storage.open_reader(url) as handle:
-            return pq.read_table(handle, columns=list(columns) if columns is not None else None)
-    except (pa.ArrowInvalid, pa.ArrowIOError) as error:
-        if isinstance(error, FileNotFoundError):
+            return pq.read_table(
+                handle, columns=list(columns) if columns is not None else None, page_checksum_verification=True
+            )
+    except (pa.ArrowInvalid, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:  # absent or not to be read, rather than damaged
             raise
         raise ValueError(f"table must be a whole Parquet file, got {error} ({url})") from error
 
 
 def write_parquet(url: str, table: pa.Table) -> None:
-    """Write one Parquet file atomically; equal tables give equal bytes."""
+    """Write one Parquet file atomically, a checksum a page; equal tables give equal bytes."""
     with storage.atomic_writer(url) as out:
-        pq.write_table(table, out, compression="zstd")
+        pq.write_table(table, out, compression="zstd", write_page_checksum=True)

@@ -1,5 +1,6 @@
 """Where do bytes live? One layer over fsspec: listing, reading, and writes that are whole or absent."""
 
+import hashlib
 import os
 import secrets
 import socket
@@ -99,6 +100,15 @@ def open_reader(url: str | Path) -> IO[bytes]:
     fs, inner = filesystem(url)
     handle: IO[bytes] = fs.open(inner, "rb")
     return handle
+
+
+def sha256_of(url: str | Path) -> str:
+    """Return the sha256 of a whole file in hex, read piece by piece."""
+    with open_reader(url) as handle:
+        digest = hashlib.sha256()
+        while piece := handle.read(1024 * 1024):
+            digest.update(piece)
+    return digest.hexdigest()
 
 
 @contextmanager

@@ -1,0 +1,42 @@
+# Everything a user or a developer does, by name. `make help` lists it.
+
+UV_VERSION := 0.13.8
+# The user's own uv if there is one, else one that deploy/install-uv.py brings into .bootstrap/.
+UV := $(or $(shell command -v uv 2>/dev/null),.bootstrap/uv)
+RUN := $(UV) run --no-sync
+
+export UV_PYTHON_DOWNLOADS = never
+export UV_LINK_MODE = copy
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check fix bench clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+.bootstrap/uv:
+	python3 deploy/install-uv.py $(UV_VERSION) .bootstrap
+
+setup: $(filter .bootstrap/uv,$(UV)) ## install everything, pinned by uv.lock, into .venv
+	$(UV) sync --quiet --locked
+
+demo: setup ## generate scans, convert, train, score and report, in about five minutes
+	$(RUN) sixray demo --output demo
+
+test: setup ## run all tests
+	$(RUN) pytest --numprocesses 2 --dist loadscope
+
+check: setup ## formatting, lint, types
+	$(RUN) ruff format --check .
+	$(RUN) ruff check .
+	$(RUN) mypy
+
+fix: setup ## format and mend what can be mended
+	$(RUN) ruff format .
+	$(RUN) ruff check --fix .
+
+bench: setup ## measure speeds side by side; results go to tests/bench as CSV
+	$(RUN) python -m tests.bench
+
+clean: ## remove what was installed and made here
+	rm -rf .venv .bootstrap demo .mypy_cache .ruff_cache .hypothesis

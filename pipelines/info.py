@@ -1,0 +1,96 @@
+"""What is in this folder? `sixray info` on a dataset, predictions or a model."""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from pipelines import options
+from shards import storage
+from shards.dataset import MANIFEST_NAME, Dataset, open_dataset
+from shards.predictions import RUN_NAME, open_predictions
+
+
+def describe(url: str) -> dict[str, Any]:
+    """Return what a folder holds, as a JSON document; `kind` is dataset, predictions or model.
+
+    Raises:
+        ValueError: the folder is none of the three.
+    """
+    if storage.exists(storage.join_url(url, MANIFEST_NAME)):
+        return {"kind": "dataset"} | _describe_dataset(open_dataset(url))
+    if storage.exists(storage.join_url(url, RUN_NAME)):
+        return {"kind": "predictions"} | open_predictions(url).run
+    if storage.exists(storage.join_url(url, "config.json")):
+        # PyTorch is needed for models alone; a machine that only converts has none.
+        from model.store import describe_model
+
+        return {"kind": "model"} | describe_model(url)
+    expected = f"{MANIFEST_NAME}, {RUN_NAME} or config.json"
+    raise ValueError(
+        f"folder must hold {expected}, got none of them ({storage.normalise_url(url)}); "
+        f"an unfinished dataset or run has none yet: run the same command again, it resumes"
+    )
+
+
+def _describe_dataset(dataset: Dataset) -> dict[str, Any]:
+    document: dict[str, Any] = json.loads(dataset.manifest.to_json())
+    labels = dataset.read_samples(columns=["split", "labels", "duplicate_of"])
+    positives: dict[str, dict[str, int]] = {}
+    for split in dataset.manifest.splits:
+        chosen = labels.filter([name == split for name in labels["split"].to_pylist()])["labels"].combine_chunks()
+        positives[split] = {
+            name: chosen.field(name).to_pylist().count(1) if len(chosen) else 0 for name in document["classes"]
+        }
+    num_duplicates = len(labels) - labels["duplicate_of"].null_count
+    return document | {"positives": positives, "num_duplicates": num_duplicates}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; return its exit code."""
+    return options.run_command(_main, argv)
+
+
+def _main(argv: Sequence[str]) -> int:
+    parser = options.make_parser("info", "Say what a dataset, predictions or a model hold.")
+    parser.add_argument("folder", help="a dataset, PREDICTIONS/<model-id> or a model folder")
+    parser.add_argument("--json", action=argparse.BooleanOptionalAction, default=False, help="print one JSON document")
+    flags = parser.parse_args(argv)
+    document = describe(flags.folder)
+    if flags.json:
+        print(json.dumps(document, indent=1))
+    elif document["kind"] == "dataset":
+        _print_dataset(document)
+    else:
+        _print_facts(document)
+    return options.OK
+
+
+def _print_dataset(document: dict[str, Any]) -> None:
+    ledger = document["ledger"]["splits"]
+    table = Table("split", "listed", "converted", "quarantined", "shards", "image GB", *document["classes"])
+    for split, totals in document["splits"].items():
+        counts = ledger[split]
+        table.add_row(
+            split,
+            *(f"{counts[name]:,}" for name in ("listed", "converted", "quarantined")),
+            f"{totals['num_shards']:,}",
+            f"{totals['image_bytes'] / 1e9:.3f}",
+            *(f"{document['positives'][split][name]:,}" for name in document["classes"]),
+        )
+    # Off a terminal a table is as wide as it needs to be: no figure is cut.
+    Console(highlight=False, width=None if sys.stdout.isatty() else 200).print(table)
+    _print_facts({name: document[name] for name in ("kind", "digest", "num_duplicates", "options", "versions")})
+
+
+def _print_facts(document: dict[str, Any]) -> None:
+    for name, value in document.items():
+        print(f"{name}: {value if isinstance(value, str | int | float) else json.dumps(value)}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

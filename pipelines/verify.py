@@ -1,0 +1,118 @@
+"""Is what lies on disk what its manifest says? `sixray verify` reads every byte and trusts nothing."""
+
+import json
+import sys
+import tempfile
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+
+import apache_beam as beam
+
+from pipelines import options, progress
+from pipelines.beam import make_beam_options, make_pipeline
+from shards import audit, storage
+from shards.audit import CheckedShard
+from shards.check import Damage
+from shards.dataset import Dataset, open_dataset
+
+
+def verify_dataset(dataset: Dataset, report_url: str, beam_options: Sequence[str] = ()) -> list[Damage]:
+    """Read every byte of a dataset; return all that is wrong with it, in the order of the files.
+
+    Args:
+        dataset: what to verify.
+        report_url: where the job leaves its findings, as JSON; this machine and all workers must reach it.
+        beam_options: Beam's own flags.
+    """
+    with (
+        progress.Progress("verify", dataset.manifest.num_scans),
+        make_pipeline(make_beam_options(beam_options)) as pipeline,
+    ):
+        audit_dataset(pipeline, dataset, report_url)
+    return [Damage(**found) for found in json.loads(storage.read_bytes(report_url))]
+
+
+def audit_dataset(pipeline: beam.Pipeline, dataset: Dataset, report_url: str) -> beam.PCollection[None]:
+    """Add the checks of all shards to a pipeline: bytes, then keys and duplicates across shards, then the ledger."""
+    checked = (
+        pipeline
+        | "CreateShards" >> beam.Create(dataset.manifest.shards)
+        | "SpreadShards" >> beam.Reshuffle()
+        | "AuditShard" >> beam.Map(audit_shard, dataset)
+        # CheckedShard
+    )
+    duplicates = (
+        checked
+        | "BatchByChecksum" >> beam.FlatMap(audit.batch_rows_by_checksum)
+        | "GroupByChecksum" >> beam.GroupByKey()
+        | "AuditDuplicates" >> beam.FlatMapTuple(lambda _, batches: audit.audit_duplicates(batches))
+    )
+    keys = (
+        checked
+        | "BatchByKey" >> beam.FlatMap(audit.batch_rows_by_key)
+        | "GroupByKeyHash" >> beam.GroupByKey()
+        | "AuditKeys" >> beam.FlatMapTuple(lambda _, batches: audit.audit_keys(batches))
+    )
+    ledger = (
+        checked
+        | "DropRows"
+        >> beam.Map(lambda shard: CheckedShard(shard.split, shard.num_rows, shard.quarantined_by_reason, (), ()))
+        | "GatherCounts" >> beam.combiners.ToList()
+        | "AuditLedger" >> beam.FlatMap(lambda shards: audit.audit_ledger(dataset, shards))
+    )
+    return (
+        (checked | "TakeDamages" >> beam.FlatMap(lambda shard: shard.damages), duplicates, keys, ledger)
+        | "FlattenDamages" >> beam.Flatten()
+        # Damage
+        | "GatherDamages" >> beam.combiners.ToList()
+        | "WriteReport" >> beam.Map(write_report, report_url)
+    )
+
+
+def audit_shard(info: ShardInfo, dataset: Dataset) -> CheckedShard:
+    """Read every byte of one shard, and report how far the job is."""
+    checked = audit.audit_shard(dataset, info)
+    progress.advance("verify", info.num_scans, info.tar_bytes)
+    return checked
+
+
+def write_report(damages: Iterable[Damage], report_url: str) -> None:
+    """Write what was found as a JSON list, in the order of the files."""
+    found = [asdict(damage) for damage in sorted(damages)]
+    storage.write_bytes(report_url, json.dumps(found, indent=1).encode())
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; return its exit code."""
+    return options.run_command(_main, argv)
+
+
+def _main(argv: Sequence[str]) -> int:
+    words, beam_options = options.split_beam_options(argv)
+    parser = options.make_parser("verify", "Read every byte of a dataset or of predictions and name what is wrong.")
+    parser.add_argument("folder", help="a dataset, or PREDICTIONS/<model-id>")
+    parser.add_argument("--report", help="file for the findings as JSON; on a cluster a URL that all workers reach")
+    flags = parser.parse_args(words)
+    dataset = open_dataset(flags.folder)
+    with tempfile.TemporaryDirectory() as scratch:
+        report_url = flags.report or storage.join_url(scratch, "damages.json")
+        damages = verify_dataset(dataset, report_url, beam_options)
+    return report_findings(damages, f"{dataset.manifest.num_scans:,} scans in {len(dataset.shards())} shards")
+
+
+def report_findings(damages: Sequence[Damage], what: str) -> int:
+    """Print one line a finding, and a last one that sums up; return the exit code."""
+    for damage in damages:
+        print(damage)
+    if damages:
+        print(
+            f"findings: {len(damages)} in {what}; run the command that wrote it again, it redoes what is damaged",
+            file=sys.stderr,
+        )
+        return options.FINDINGS
+    print(f"whole: {what}, every byte as its checksum, index and row say")
+    return options.OK
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,126 @@
+"""Is a shard on disk what its rows say, to the last byte?"""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import IO, Any
+
+import pyarrow as pa
+
+from shards import dataset as datasets
+from shards import storage
+from shards.tar import BLOCK_BYTES, END_OF_ARCHIVE, index_line, join_index, json_member, make_header, padding
+
+METADATA_KEY = b"sixray"
+"""Where the rows of a shard keep its digest, sizes and plan: in the Parquet file's own metadata."""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Damage:
+    """Something wrong with a file, named so that a person can find it."""
+
+    file: str
+    """Path below the dataset's folder."""
+    key: str
+    """The sample that is hit; empty where it is the whole file."""
+    what: str
+    """A short fixed word: checksum_mismatch, tar_structure, missing_file, ..."""
+    detail: str
+
+    def __str__(self) -> str:
+        subject = f"{self.file}: {self.key}" if self.key else self.file
+        return f"{subject}: {self.what}: {self.detail}"
+
+
+def shard_metadata(table: pa.Table) -> dict[str, Any]:
+    """Return what a table of rows says of its shard; ValueError where it says nothing."""
+    text = (table.schema.metadata or {}).get(METADATA_KEY)
+    if text is None:
+        raise ValueError("rows of a shard must carry the metadata 'sixray', got none; run `sixray convert` again")
+    metadata: dict[str, Any] = json.loads(text)
+    return metadata
+
+
+def check_shard(dataset_url: str, split: str, name: str, table: pa.Table) -> list[Damage]:
+    """Read every byte of a shard's tar, index and quarantine part; return what is not as `table`, its rows, says."""
+    metadata = shard_metadata(table)
+    rows = table.to_pylist()
+    tar_file, index_file = f"{split}/{name}.tar", f"{split}/{name}.idx"
+    quarantine_file = f"quarantine/{storage.base_name(datasets.quarantine_url(dataset_url, name))}"
+    damages = []
+    if metadata["num_quarantined"]:
+        damages += _read(dataset_url, quarantine_file, lambda url: _check_quarantine(url, quarantine_file, metadata))
+    if rows:
+        damages += _read(dataset_url, tar_file, lambda url: _check_tar_file(url, tar_file, rows, metadata["digest"]))
+        damages += _read(dataset_url, index_file, lambda url: _check_index(url, index_file, rows))
+    return damages
+
+
+def check_tar(tar: IO[bytes], rows: Iterable[dict[str, Any]], file: str) -> tuple[list[Damage], str]:
+    """Compare a tar with its rows, byte for byte, in one pass.
+
+    Returns:
+        What is wrong (nothing: the tar is what `TarShardWriter` would write for these rows), and the digest of the tar
+        as it is; no digest for a tar that ends too early.
+    """
+    damages: list[Damage] = []
+    digest = hashlib.sha256()
+    at = 0
+    for row in rows:
+        expected_header = make_header(f"{row['key']}.jpg", row["size_bytes"])
+        expected_rest = padding(row["size_bytes"]) + json_member(row)
+        header, image, rest = (tar.read(n) for n in (len(expected_header), row["size_bytes"], len(expected_rest)))
+        if len(rest) < len(expected_rest):
+            damages.append(
+                Damage(file, row["key"], "truncated_tar", f"the file ends in this sample, which begins at {at}")
+            )
+            return damages, ""
+        checksum = hashlib.sha256(image)
+        if row["offset_bytes"] != at + BLOCK_BYTES:
+            detail = f"the row says {row['offset_bytes']}, the tar has {at + BLOCK_BYTES}"
+            damages.append(Damage(file, row["key"], "offset_mismatch", detail))
+        if checksum.hexdigest() != row["sha256"]:
+            detail = f"the row says sha256 {row['sha256']}, the tar has {checksum.hexdigest()}"
+            damages.append(Damage(file, row["key"], "checksum_mismatch", detail))
+        if header != expected_header or rest != expected_rest:
+            detail = "header, padding or JSON is not what the row says"
+            damages.append(Damage(file, row["key"], "tar_structure", detail))
+        digest.update(header + checksum.digest() + rest)
+        at += len(header) + len(image) + len(rest)
+    tail = tar.read(len(END_OF_ARCHIVE) + 1)
+    digest.update(tail)
+    if tail != END_OF_ARCHIVE:
+        detail = f"the last sample must be followed by {len(END_OF_ARCHIVE)} zeros and no more"
+        damages.append(Damage(file, "", "tar_structure", detail))
+    return damages, digest.hexdigest()
+
+
+def _read(dataset_url: str, file: str, check: Callable[[str], list[Damage]]) -> list[Damage]:
+    try:
+        return check(storage.join_url(dataset_url, file))
+    except FileNotFoundError:
+        return [Damage(file, "", "missing_file", "the file is not there")]
+    except ValueError as error:
+        return [Damage(file, "", "unreadable_table", str(error))]
+
+
+def _check_tar_file(url: str, file: str, rows: list[dict[str, Any]], expected_digest: str) -> list[Damage]:
+    with storage.open_reader(url) as tar:
+        damages, digest = check_tar(tar, rows, file)
+    if not damages and digest != expected_digest:
+        damages.append(Damage(file, "", "digest_mismatch", f"the tar has {digest}, its rows say {expected_digest}"))
+    return damages
+
+
+def _check_index(url: str, file: str, rows: list[dict[str, Any]]) -> list[Damage]:
+    if storage.read_bytes(url) == join_index([index_line(row) for row in rows]):
+        return []
+    return [Damage(file, "", "index_mismatch", "the index is not that of the shard's rows")]
+
+
+def _check_quarantine(url: str, file: str, metadata: dict[str, Any]) -> list[Damage]:
+    num_rows, num_expected = datasets.read_parquet(url).num_rows, metadata["num_quarantined"]
+    if num_rows == num_expected:
+        return []
+    return [Damage(file, "", "quarantine_mismatch", f"{num_rows} rows, {num_expected} records were refused")]

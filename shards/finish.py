@@ -1,0 +1,154 @@
+"""When all tars are written: which scans are byte-equal, does the ledger add up, what lies there too much?"""
+
+import pickle
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import pyarrow as pa
+
+from shards import dataset as datasets
+from shards import storage
+from shards.classes import ClassSet
+from shards.corpus import place_in
+from shards.dataset import DatasetManifest, ShardInfo, SplitLedger
+from shards.plan import Tallies, Tally, batch_by
+from shards.versions import installed_versions
+from shards.writer import DRAFTS_FOLDER, WrittenShard, finish_rows
+
+_CHECKSUMS_A_BUCKET = 100_000
+
+_NAME = r"[a-z0-9_]+-\d{5,}-of-\d{5,}"
+_OWN_FILE = re.compile(
+    rf"dataset\.json|{DRAFTS_FOLDER}/{_NAME}\.parquet|samples/{_NAME}\.parquet|quarantine/part-{_NAME}\.parquet"
+    rf"|[a-z0-9_]+/{_NAME}\.(tar|idx)|(.*/)?\.[^/]+\.tmp"
+)
+
+
+Checksum = tuple[str, str, str]
+"""sha256, key, shard name."""
+
+
+def spread_checksums(shard: WrittenShard, tallies: Tallies) -> Iterator[tuple[int, bytes]]:
+    """Yield the checksums of a shard, in batches by range of the checksum."""
+    num_records = sum(tally.num_records for tally in tallies.values())
+    num_buckets = max(1, num_records // _CHECKSUMS_A_BUCKET)
+    checksums = [(sha256, key, shard.info.name) for sha256, key in shard.checksums]
+    return batch_by(checksums, lambda checksum: place_in(int(checksum[0][:16], 16), num_buckets))
+
+
+def find_duplicates(batches: Iterable[bytes]) -> Iterator[tuple[str, dict[str, str]]]:
+    """Yield, a shard, the keys whose bytes another key has too, with the first of those keys in order."""
+    keys_of: defaultdict[str, list[tuple[str, str]]] = defaultdict(list)
+    for batch in batches:
+        for sha256, key, name in pickle.loads(batch):
+            keys_of[sha256].append((key, name))
+    found: defaultdict[str, dict[str, str]] = defaultdict(dict)
+    for members in keys_of.values():
+        (first, _), *others = sorted(members)
+        for key, name in others:
+            found[name][key] = first
+    yield from found.items()
+
+
+@dataclass(frozen=True, slots=True)
+class FinishedShard:
+    """A shard with nothing left to do."""
+
+    info: ShardInfo
+    quarantined_by_reason: dict[str, int] = field(default_factory=dict)
+
+
+def finish_shard(output: str, info: Iterable[ShardInfo], duplicates: Iterable[dict[str, str]]) -> FinishedShard:
+    """Write the rows of one shard, duplicates known; `info` holds just the one."""
+    (shard,) = info
+    finish_rows(output, shard.name, {key: first for found in duplicates for key, first in found.items()})
+    shard = replace(shard, samples_sha256=storage.sha256_of(datasets.samples_url(output, shard.name)))
+    if not shard.num_quarantined:
+        return FinishedShard(shard)
+    quarantine_url = datasets.quarantine_url(output, shard.name)
+    shard = replace(shard, quarantine_sha256=storage.sha256_of(quarantine_url))
+    return FinishedShard(shard, count_reasons(datasets.read_parquet(quarantine_url, ["reason"])))
+
+
+def count_reasons(quarantine: pa.Table) -> dict[str, int]:
+    """Return how many rows of a quarantine table have each reason, in the order of the reasons."""
+    return dict(sorted(Counter(quarantine["reason"].to_pylist()).items()))
+
+
+def write_manifest(
+    finished: Sequence[FinishedShard], tallies: Tallies, output: str, classes: ClassSet, options: dict[str, Any]
+) -> DatasetManifest:
+    """Check the ledger, remove what belongs to no shard of this plan, and write `dataset.json`.
+
+    Raises:
+        ValueError: a split has more or fewer samples and refused records than were listed.
+    """
+    manifest = DatasetManifest(
+        classes=classes.all,
+        scored_classes=classes.scored,
+        shards=tuple(sorted((shard.info for shard in finished), key=lambda info: info.name)),
+        ledger={split: _make_ledger(split, tally, finished) for split, tally in sorted(tallies.items())},
+        options=options,
+        versions=installed_versions("apache-beam", "pyarrow"),
+    )
+    storage.remove_tree(storage.join_url(output, DRAFTS_FOLDER))
+    _remove_surplus(output, manifest)
+    manifest_url = storage.join_url(output, datasets.MANIFEST_NAME)
+    if not storage.exists(manifest_url) or storage.read_bytes(manifest_url) != manifest.to_json():
+        storage.write_bytes(manifest_url, manifest.to_json())
+    return manifest
+
+
+def _make_ledger(split: str, tally: Tally, finished: Sequence[FinishedShard]) -> SplitLedger:
+    mine = [shard for shard in finished if shard.info.split == split]
+    reasons: Counter[str] = Counter()
+    for shard in mine:
+        reasons.update(shard.quarantined_by_reason)
+    return SplitLedger(
+        listed=tally.num_records,
+        converted=sum(shard.info.num_scans for shard in mine),
+        quarantined=sum(shard.info.num_quarantined for shard in mine),
+        quarantined_by_reason=dict(sorted(reasons.items())),
+    )
+
+
+def check_output(output: str) -> None:
+    """Raise ValueError if a folder holds anything that no conversion writes: it is somebody else's."""
+    if not storage.is_folder(output):
+        return
+    root = storage.normalise_url(output)
+    for info in storage.list_files(root):
+        name = info.url.removeprefix(root).lstrip("/")
+        if not _OWN_FILE.fullmatch(name):
+            raise ValueError(f"output must be an empty folder or a dataset, got one with {name!r} ({root})")
+
+
+def _remove_surplus(output: str, manifest: DatasetManifest) -> None:
+    """Remove shards of an earlier plan (other sizes, another subset) and check that those of this one are there."""
+    expected = expected_files(output, manifest)
+    found = {}
+    for info in storage.list_files(output):
+        if info.url in expected:
+            found[info.url] = info.size_bytes
+        elif _OWN_FILE.fullmatch(info.url.removeprefix(output).lstrip("/")) and not info.url.endswith(".tmp"):
+            storage.remove(info.url)
+    for url, size_bytes in expected.items():
+        if size_bytes is not None and found.get(url) != size_bytes and not url.endswith(datasets.MANIFEST_NAME):
+            raise ValueError(f"shard must have {size_bytes} bytes, got {found.get(url)} ({url}); run the job again")
+
+
+def expected_files(dataset_url: str, manifest: DatasetManifest) -> dict[str, int | None]:
+    """Return the URL of every file that a finished dataset has, with its size in bytes where the manifest knows it."""
+    root = storage.normalise_url(dataset_url)
+    files: dict[str, int | None] = {storage.join_url(root, datasets.MANIFEST_NAME): None}
+    for shard in manifest.shards:
+        files[datasets.samples_url(root, shard.name)] = None
+        if shard.num_quarantined:
+            files[datasets.quarantine_url(root, shard.name)] = None
+        if shard.num_scans:
+            files[storage.join_url(root, shard.split, f"{shard.name}.tar")] = shard.tar_bytes
+            files[storage.join_url(root, shard.split, f"{shard.name}.idx")] = None
+    return files

@@ -1,0 +1,112 @@
+"""Which shard holds which record? Batches of facts and records, joined, counted and dealt.
+
+Facts of one key meet in one of many ranges of keyed hashes; the records they make are dealt to shards, which are ranges
+of the same hash. What passes between the steps is a batch of named tuples, pickled in one piece: one element a scan
+would cost more than copying the scan.
+"""
+
+import pickle
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from shards import records
+from shards.corpus import Corpus, hash_key, place_in
+from shards.dataset import shard_name
+from shards.records import Fact, ScanRef
+
+NUM_PARTITIONS = 256
+"""Ranges in which facts meet: 4,000 scans each for the whole of SIXray. No byte of the output depends on it."""
+
+_BATCH_ITEMS = 65_536
+_MIN_SCANS_A_SHARD = 16
+"""With fewer on average a shard might get none by chance (one in ten million at 16)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """How many records a split has, and how many bytes of images."""
+
+    num_records: int = 0
+    num_images: int = 0
+    image_bytes: int = 0
+
+    def __add__(self, other: "Tally") -> "Tally":
+        return Tally(
+            self.num_records + other.num_records,
+            self.num_images + other.num_images,
+            self.image_bytes + other.image_bytes,
+        )
+
+    def num_shards(self, shard_bytes: int) -> int:
+        """Return how many shards of `shard_bytes` the split gets."""
+        by_size = -(-self.image_bytes // shard_bytes)
+        return max(1, min(by_size, self.num_images // _MIN_SCANS_A_SHARD))
+
+
+Tallies = dict[str, Tally]
+
+
+def batch_facts(facts: Iterable[Fact]) -> Iterator[tuple[int, bytes]]:
+    """Yield facts in batches by the range of hashes that holds their key."""
+    return batch_by(facts, lambda fact: place_in(hash_key(fact.key), NUM_PARTITIONS))
+
+
+def join_batches(batches: Iterable[bytes], corpus: Corpus, subset: str) -> bytes:
+    """Return the records that all facts of one range make."""
+    facts = (fact for batch in batches for fact in pickle.loads(batch))
+    return pickle.dumps(list(records.join_facts(facts, corpus, subset)))
+
+
+def batch_by(items: Iterable[Any], part_of: Callable[[Any], Any]) -> Iterator[tuple[Any, bytes]]:
+    """Yield items in batches of one part each, pickled in one piece; memory holds 65,536 items at most.
+
+    One element a scan in a shuffle costs more than copying the scan; Beam's own coder would take each field by itself.
+    """
+    parts: defaultdict[Any, list[Any]] = defaultdict(list)
+    for count, item in enumerate(items, start=1):
+        parts[part_of(item)].append(item)
+        if count % _BATCH_ITEMS == 0:
+            yield from _flush(parts)
+    yield from _flush(parts)
+
+
+def _flush(parts: dict[Any, list[Any]]) -> Iterator[tuple[Any, bytes]]:
+    for part, items in parts.items():
+        yield part, pickle.dumps(items)
+    parts.clear()
+
+
+def tally_splits(batch: bytes) -> Tallies:
+    """Return how much each split has in one batch of records."""
+    tallies: Tallies = {}
+    for ref in pickle.loads(batch):
+        one = Tally(1, 0, 0) if ref.reason else Tally(1, 1, ref.size_bytes)
+        tallies[ref.split] = tallies.get(ref.split, Tally()) + one
+    return tallies
+
+
+def sum_tallies(parts: Iterable[Tallies]) -> Tallies:
+    """Return the sum a split."""
+    total: Tallies = {}
+    for part in parts:
+        for split, tally in part.items():
+            total[split] = total.get(split, Tally()) + tally
+    return total
+
+
+def assign_shards(batch: bytes, tallies: Tallies, shard_bytes: int) -> Iterator[tuple[tuple[str, str], bytes]]:
+    """Yield the records of one batch by split and shard: the range of hashes that holds the key's."""
+    num_shards = {split: tally.num_shards(shard_bytes) for split, tally in tallies.items()}
+
+    def shard_of(ref: ScanRef) -> tuple[str, str]:
+        num = num_shards[ref.split]
+        return ref.split, shard_name(ref.split, place_in(hash_key(ref.key), num), num)
+
+    return batch_by(pickle.loads(batch), shard_of)
+
+
+def unpack_records(batches: Iterable[bytes]) -> list[ScanRef]:
+    """Return the records of all batches."""
+    return [ref for batch in batches for ref in pickle.loads(batch)]

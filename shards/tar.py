@@ -1,0 +1,139 @@
+"""How do samples become a tar and its DALI index?
+
+A shard is a POSIX ustar file, uncompressed: for each sample `<key>.jpg`, then `<key>.json`. Owner, mode and time
+are fixed, so equal samples give equal bytes. Its digest is the sha256 over the tar's bytes in which each image
+stands as its own sha256 (32 bytes): it depends on every byte, yet every byte is hashed only once.
+"""
+
+import hashlib
+import json
+import tarfile
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import IO, Any
+
+import numpy as np
+
+BLOCK_BYTES = 512
+END_OF_ARCHIVE = bytes(2 * BLOCK_BYTES)
+INDEX_VERSION = "v1.2"
+MAX_KEY_BYTES = 100 - len(".json")
+"""ustar holds 100 bytes of a name without a folder."""
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """A box in pixels of the image as stored, x to the right, y down."""
+
+    class_name: str
+    xmin_px: float
+    ymin_px: float
+    xmax_px: float
+    ymax_px: float
+
+    def to_row(self) -> dict[str, Any]:
+        """Return the box with float32 coordinates, as `samples` and `<key>.json` hold it."""
+        coordinates = {name: _as_float32(getattr(self, name)) for name in _COORDINATES}
+        return {"class": self.class_name, **coordinates}
+
+
+_COORDINATES = ("xmin_px", "ymin_px", "xmax_px", "ymax_px")
+
+
+def sample_json(row: dict[str, Any]) -> bytes:
+    """Return the bytes of `<key>.json` for a row of `samples`: labels and boxes for users of the tar alone."""
+    boxes = [{"class": box["class"]} | {name: _as_float32(box[name]) for name in _COORDINATES} for box in row["boxes"]]
+    document = {name: row[name] for name in ("key", "width_px", "height_px", "labels")} | {"boxes": boxes}
+    return json.dumps(document, separators=(",", ":")).encode()
+
+
+def make_header(name: str, size_bytes: int) -> bytes:
+    """Return the 512 bytes that open a member, equal to those of Python's `tarfile`.
+
+    Patched into a header that `tarfile` made: building each from scratch takes 16 us, this takes 4.
+    """
+    header = bytearray(_HEADER)
+    header[0:100] = name.encode().ljust(100, b"\0")
+    header[124:136] = b"%011o\0" % size_bytes
+    header[148:156] = b" " * 8
+    header[148:156] = b"%06o\0 " % sum(header)
+    return bytes(header)
+
+
+def _make_header_template() -> bytes:
+    info = tarfile.TarInfo("template")
+    info.mode = 0o644
+    return info.tobuf(tarfile.USTAR_FORMAT)
+
+
+_HEADER = _make_header_template()
+
+
+def padding(size_bytes: int) -> bytes:
+    """Return the zeros that fill a member's last block."""
+    return bytes(-size_bytes % BLOCK_BYTES)
+
+
+@dataclass(slots=True)
+class TarShardWriter:
+    """Writes samples into an open file, keeping index lines and the digest as it goes."""
+
+    out: IO[bytes]
+    size_bytes: int = 0
+    image_bytes: int = 0
+    _index_lines: list[str] = field(default_factory=list)
+    _digest: Any = field(default_factory=hashlib.sha256)
+
+    def write(self, row: dict[str, Any], image: bytes) -> int:
+        """Append one sample; `row` has its sha256; return the offset of the image in the tar, in bytes."""
+        image_header = make_header(f"{row['key']}.jpg", len(image))
+        offset = self.size_bytes + BLOCK_BYTES
+        rest = padding(len(image)) + json_member(row)
+        self.out.write(image_header)
+        self.out.write(image)
+        self.out.write(rest)
+        self._digest.update(image_header + bytes.fromhex(row["sha256"]) + rest)
+        self._index_lines.append(index_line(row | {"offset_bytes": offset, "size_bytes": len(image)}))
+        self.size_bytes = offset + len(image) + len(rest)
+        self.image_bytes += len(image)
+        return offset
+
+    def finish(self) -> str:
+        """Write the end of the archive; return the digest of the shard in hex."""
+        self.out.write(END_OF_ARCHIVE)
+        self._digest.update(END_OF_ARCHIVE)
+        self.size_bytes += len(END_OF_ARCHIVE)
+        return str(self._digest.hexdigest())
+
+    def index(self) -> bytes:
+        """Return DALI's index of what was written."""
+        return join_index(self._index_lines)
+
+
+def index_line(row: dict[str, Any]) -> str:
+    """Return the line of DALI's index for a row: extension, offset, size and name of both components."""
+    text_offset = _json_offset(row)
+    size = len(sample_json(row))
+    key = row["key"]
+    return f"jpg {row['offset_bytes']} {row['size_bytes']} {key}.jpg json {text_offset} {size} {key}.json"
+
+
+def join_index(lines: Sequence[str]) -> bytes:
+    """Return a whole index file of the given lines."""
+    return "\n".join([f"{INDEX_VERSION} {len(lines)}", *lines, ""]).encode()
+
+
+def json_member(row: dict[str, Any]) -> bytes:
+    """Return header, text and padding of `<key>.json` for a row."""
+    text = sample_json(row)
+    return make_header(f"{row['key']}.json", len(text)) + text + padding(len(text))
+
+
+def _json_offset(row: dict[str, Any]) -> int:
+    image_end = int(row["offset_bytes"]) + int(row["size_bytes"])
+    return image_end + len(padding(row["size_bytes"])) + BLOCK_BYTES
+
+
+def _as_float32(value: float) -> float:
+    # The shortest decimal that names the float32: 17.318, not 17.31800079345703.
+    return float(str(np.float32(value)))

@@ -1,0 +1,212 @@
+"""How does a shard of a dataset come to be on disk, whole, once, and with every record accounted for?
+
+A shard is written in two steps, because `duplicate_of` needs the checksums of all shards: first the tar, its index, its
+quarantine part and its rows as a draft below `_drafts/`; then, duplicates known, the rows under their final name. Each
+file is renamed into place, and rows name the plan they follow from, so a later run can tell what is done.
+"""
+
+import hashlib
+import io
+import json
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from shards import dataset as datasets
+from shards import storage
+from shards.check import METADATA_KEY, check_shard, shard_metadata
+from shards.classes import ClassSet
+from shards.corpus import hash_key
+from shards.dataset import ShardInfo
+from shards.records import ScanRef
+from shards.scans import RETRYABLE_REASONS, Scan, read_scan
+from shards.schema import QUARANTINE_SCHEMA, samples_schema
+from shards.tar import TarShardWriter
+
+DRAFTS_FOLDER = "_drafts"
+
+_CHUNK_SCANS = 8
+_CHUNK_BYTES = 2 * 1024 * 1024
+_WRITE_BUFFER_BYTES = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class WrittenShard:
+    """A shard whose tar is on disk."""
+
+    info: ShardInfo
+    checksums: tuple[tuple[str, str], ...]
+    """(sha256, key) of each sample."""
+    was_reused: bool
+    """An earlier run had written it, and every byte was found to be right."""
+
+
+def write_shard(
+    dataset_url: str, split: str, name: str, refs: Iterable[ScanRef], classes: ClassSet, num_readers: int
+) -> WrittenShard:
+    """Write the tar, index, quarantine part and draft rows of one shard, unless they are there and right.
+
+    The samples stand in the order of their keyed hashes; the bytes depend on the records alone.
+    """
+    ordered = sorted(refs, key=lambda ref: (hash_key(ref.key), ref))
+    plan = _digest_plan(ordered, classes)
+    draft = _find_finished(dataset_url, split, name, plan, classes)
+    if draft is not None:
+        return _as_written(split, name, draft, was_reused=True)
+    # From here on the dataset differs from what its manifest says, until a new manifest is written.
+    storage.remove(storage.join_url(dataset_url, datasets.MANIFEST_NAME))
+    rows, refused, digest, tar_bytes = _write_tar(dataset_url, split, name, ordered, classes, num_readers)
+    _write_quarantine(dataset_url, name, refused)
+    metadata = {
+        "plan": plan,
+        "digest": digest,
+        "tar_bytes": tar_bytes,
+        "image_bytes": sum(row["size_bytes"] for row in rows),
+        "num_quarantined": len(refused),
+        "num_retryable": sum(row["reason"] in RETRYABLE_REASONS for row in refused),
+    }
+    table = pa.Table.from_pylist(rows, schema=samples_schema(classes.all))
+    table = table.replace_schema_metadata({METADATA_KEY: json.dumps(metadata).encode()})
+    storage.remove(datasets.samples_url(dataset_url, name))
+    datasets.write_parquet(_draft_url(dataset_url, name), table)
+    return _as_written(split, name, table, was_reused=False)
+
+
+def finish_rows(dataset_url: str, name: str, duplicate_of: Mapping[str, str]) -> None:
+    """Write the rows of a shard under their final name, with `duplicate_of` by key."""
+    draft_url = _draft_url(dataset_url, name)
+    final_url = datasets.samples_url(dataset_url, name)
+    has_draft = storage.exists(draft_url)
+    table = datasets.read_parquet(draft_url if has_draft else final_url)
+    originals = pa.array([duplicate_of.get(key) for key in table["key"].to_pylist()], pa.string())
+    finished = table.set_column(
+        table.schema.get_field_index("duplicate_of"), table.schema.field("duplicate_of"), originals
+    )
+    if has_draft or not finished.equals(table):
+        storage.remove(storage.join_url(dataset_url, datasets.MANIFEST_NAME))
+        datasets.write_parquet(final_url, finished)
+        storage.remove(draft_url)
+
+
+def _write_tar(
+    dataset_url: str, split: str, name: str, refs: Sequence[ScanRef], classes: ClassSet, num_readers: int
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]], str, int]:
+    """Write the tar and its index; return rows, quarantine rows, digest and size. No samples: no tar."""
+    tar_url = storage.join_url(dataset_url, split, f"{name}.tar")
+    index_url = storage.join_url(dataset_url, split, f"{name}.idx")
+    rows: list[dict[str, Any]] = []
+    refused: list[dict[str, Any]] = []
+    scans = _take_samples(_read_ahead(refs, lambda ref: read_scan(ref, classes), num_readers), refused)
+    first = next(scans, None)
+    if first is None:
+        storage.remove(tar_url)
+        storage.remove(index_url)
+        return rows, refused, "", 0
+    with storage.atomic_writer(tar_url) as raw:
+        out = io.BufferedWriter(raw, _WRITE_BUFFER_BYTES) if isinstance(raw, io.RawIOBase) else raw
+        writer = TarShardWriter(out)
+        scan: Scan | None = first
+        while scan is not None:
+            offset = writer.write(scan.row, scan.image)
+            place = {"shard": f"{name}.tar", "offset_bytes": offset, "size_bytes": len(scan.image)}
+            rows.append(scan.row | place)
+            scan = next(scans, None)
+        digest = writer.finish()
+    storage.write_bytes(index_url, writer.index())
+    return rows, refused, digest, writer.size_bytes
+
+
+def _take_samples(results: Iterable[Scan | dict[str, Any]], refused: list[dict[str, Any]]) -> Iterator[Scan]:
+    for result in results:
+        if isinstance(result, Scan):
+            yield result
+        else:
+            refused.append(result)
+
+
+def _read_ahead(
+    refs: Sequence[ScanRef], read: Callable[[ScanRef], Scan | dict[str, Any]], num_readers: int
+) -> Iterator[Scan | dict[str, Any]]:
+    """Yield `read(ref)` of each record in order, read by threads a few chunks ahead.
+
+    File calls and hashing let other threads run, so two readers and the writer fill two cores. A chunk closes at 2 MB,
+    so memory is bounded whatever the sizes are.
+    """
+    pending: deque[Future[list[Scan | dict[str, Any]]]] = deque()
+    with ThreadPoolExecutor(num_readers, thread_name_prefix="read-scans") as pool:
+        for chunk in _chunk(refs):
+            pending.append(pool.submit(_read_chunk, read, chunk))
+            if len(pending) > 2 * num_readers:
+                yield from pending.popleft().result()
+        while pending:
+            yield from pending.popleft().result()
+
+
+def _read_chunk(
+    read: Callable[[ScanRef], Scan | dict[str, Any]], refs: Sequence[ScanRef]
+) -> list[Scan | dict[str, Any]]:
+    return [read(ref) for ref in refs]
+
+
+def _chunk(refs: Sequence[ScanRef]) -> Iterator[list[ScanRef]]:
+    chunk: list[ScanRef] = []
+    size = 0
+    for ref in refs:
+        chunk.append(ref)
+        size += ref.size_bytes
+        if len(chunk) == _CHUNK_SCANS or size >= _CHUNK_BYTES:
+            yield chunk
+            chunk, size = [], 0
+    if chunk:
+        yield chunk
+
+
+def _write_quarantine(dataset_url: str, name: str, refused: Sequence[dict[str, Any]]) -> None:
+    url = datasets.quarantine_url(dataset_url, name)
+    if refused:
+        datasets.write_parquet(url, pa.Table.from_pylist(list(refused), schema=QUARANTINE_SCHEMA))
+    else:
+        storage.remove(url)
+
+
+def _find_finished(dataset_url: str, split: str, name: str, plan: str, classes: ClassSet) -> pa.Table | None:
+    """Return the rows that an earlier run wrote for this plan, if every byte of the shard is as they say."""
+    for url in (_draft_url(dataset_url, name), datasets.samples_url(dataset_url, name)):
+        try:
+            table = datasets.read_parquet(url)
+            metadata = shard_metadata(table)
+        except (FileNotFoundError, ValueError):
+            continue
+        is_same_plan = metadata["plan"] == plan and metadata["num_retryable"] == 0
+        is_same_schema = table.schema.remove_metadata() == samples_schema(classes.all)
+        if is_same_plan and is_same_schema and not check_shard(dataset_url, split, name, table):
+            return table
+    return None
+
+
+def _as_written(split: str, name: str, table: pa.Table, *, was_reused: bool) -> WrittenShard:
+    metadata = shard_metadata(table)
+    info = ShardInfo(
+        name=name,
+        split=split,
+        num_scans=table.num_rows,
+        num_quarantined=metadata["num_quarantined"],
+        image_bytes=metadata["image_bytes"],
+        tar_bytes=metadata["tar_bytes"],
+        digest=metadata["digest"],
+    )
+    checksums = tuple(zip(table["sha256"].to_pylist(), table["key"].to_pylist(), strict=True))
+    return WrittenShard(info, checksums, was_reused)
+
+
+def _digest_plan(refs: Sequence[ScanRef], classes: ClassSet) -> str:
+    text = json.dumps([classes.scored, classes.unscored, refs], separators=(",", ":"))
+    return hashlib.sha256(text.encode("utf-8", errors="surrogateescape")).hexdigest()
+
+
+def _draft_url(dataset_url: str, name: str) -> str:
+    return storage.join_url(dataset_url, DRAFTS_FOLDER, f"{name}.parquet")
