@@ -1,0 +1,111 @@
+"""How good are predictions? `sixray evaluate` writes a report: a page, its figures, and metrics.json."""
+
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from model.evaluation import Evaluation, evaluate, metrics_json
+from model.figures import draw_figures
+from model.report import format_count, format_ratio, render_html
+from pipelines.options import FINDINGS, OK, make_parser, run_command
+from shards import storage
+from shards.dataset import open_dataset
+from shards.predictions import open_predictions
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvaluateConfig:
+    """What to evaluate, and where the report goes."""
+
+    predictions: str
+    """The folder of one model: `PREDICTIONS/<model-id>`."""
+    data: str
+    """The dataset that was scored."""
+    output: str
+    """A folder or any URL that fsspec knows; made where it is missing."""
+    split: str = "test"
+
+
+def write_report(config: EvaluateConfig) -> Evaluation:
+    """Evaluate predictions and write the report; return what it says.
+
+    Everything is computed before anything is written, each file appears whole, and metrics.json comes last:
+    who waits for it finds the whole report.
+
+    Raises:
+        ValueError: the predictions do not match the dataset or are damaged; nothing is written.
+    """
+    evaluation = evaluate(open_predictions(config.predictions), open_dataset(config.data), config.split)
+    figures = draw_figures(evaluation)
+    files = {name: svg.encode() for name, svg in figures.items()}
+    files["report.html"] = render_html(evaluation, figures).encode()
+    files["metrics.json"] = metrics_json(evaluation)
+    for name, content in files.items():
+        storage.write_bytes(storage.join_url(config.output, name), content)
+    return evaluation
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run `sixray evaluate`; 1 where scans of the split have neither a prediction nor a reason for its absence."""
+    return run_command(_run, argv)
+
+
+def _run(argv: Sequence[str]) -> int:
+    flags = _parser().parse_args(argv)
+    config = EvaluateConfig(predictions=flags.predictions, data=flags.data, output=flags.output, split=flags.split)
+    evaluation = write_report(config)
+    sys.stdout.write(_summarise(evaluation, storage.join_url(config.output, "report.html")))
+    if evaluation.coverage.num_missing:
+        log.warning(
+            "%s of %s samples have neither a prediction nor a quarantine row, the first %s; run `sixray score` again",
+            evaluation.coverage.num_missing,
+            evaluation.coverage.num_samples,
+            evaluation.coverage.missing_keys[0],
+        )
+        return FINDINGS
+    return OK
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = make_parser("evaluate", "Report how good predictions are: report.html, metrics.json and figures as SVG.")
+    # No default for a required flag: the formatter would print "(default: None)" behind its help.
+    quiet = argparse.SUPPRESS
+    parser.add_argument("--predictions", required=True, default=quiet, help="folder of one model's predictions")
+    parser.add_argument("--data", required=True, default=quiet, help="the dataset that was scored")
+    parser.add_argument("--output", required=True, default=quiet, help="folder of the report")
+    parser.add_argument("--split", default="test", help="split to evaluate")
+    return parser
+
+
+def _summarise(evaluation: Evaluation, report_url: str) -> str:
+    mean = evaluation.mean
+    rows = [
+        (
+            name,
+            format_count(of.ranking.num_positive),
+            of.ranking.prevalence,
+            of.average_precision,
+            of.roc_auc,
+            of.pointing.accuracy,
+        )
+        for name, of in evaluation.classes.items()
+    ]
+    rows.append(("mean", "", mean.prevalence, mean.average_precision, mean.roc_auc, mean.pointing_accuracy))
+    width = max(len(row[0]) for row in rows)
+    lines = [f"{'':<{width}}  positives  prevalence     AP    AUC  pointing"]
+    for name, positives, prevalence, average_precision, auc, pointing in rows:
+        lines.append(
+            f"{name:<{width}}  {positives:>9}  {format_ratio(prevalence):>10}  "
+            f"{format_ratio(average_precision['non_interpolated']):>5}  {format_ratio(auc):>5}  "
+            f"{format_ratio(pointing):>8}"
+        )
+    scans = f"{format_count(evaluation.coverage.num_scans)} scans of split {evaluation.split}"
+    return "\n".join([*lines, f"{scans}, model {evaluation.model_id}", report_url, ""])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

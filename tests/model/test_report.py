@@ -1,0 +1,208 @@
+"""Does the page say what the figures say, warn of what is off, and load nothing from anywhere?"""
+
+import re
+import xml.etree.ElementTree as ET
+from html.parser import HTMLParser
+
+import pytest
+
+from model.evaluation import evaluate
+from model.figures import draw_figures, inline_svg, precision_recall_file
+from model.report import format_percent, format_ratio, list_run_facts, list_warnings, render_html, summarise
+from shards.predictions import open_predictions
+from tests.model.written import prediction, sample, write_dataset, write_predictions
+
+VOID = {"meta", "br", "input", "img", "link", "hr"}
+
+
+@pytest.fixture
+def evaluate_rows(tmp_path):
+    def evaluate_both(samples, rows, **options):
+        dataset = write_dataset(tmp_path / "ds", samples)
+        return evaluate(
+            open_predictions(write_predictions(tmp_path / "pred", dataset, rows, **options)), dataset, "test"
+        )
+
+    return evaluate_both
+
+
+@pytest.fixture
+def good(evaluate_rows):
+    gun_box = ("Gun", 10, 10, 30, 30)
+    samples = [sample("a", (1, 0), [gun_box]), sample("b", (0, 1)), sample("c", (0, 0)), sample("d", (1, 0))]
+    rows = [prediction("a", (3, 0), [(20, 20)] * 2), *(prediction(key, (1, 2)) for key in "bcd")]
+    return evaluate_rows(samples, rows)
+
+
+@pytest.fixture
+def bad(evaluate_rows):
+    samples = [sample(key, (0, 0)) for key in "abc"] + [sample("d", (1, 0))]
+    rows = [prediction("d", (3, 0)), prediction("a", (0, 0))]
+    return evaluate_rows(samples, rows, quarantined=[("b", "truncated")])
+
+
+class Page(HTMLParser):
+    """What a browser would see: the elements, their nesting, the text, the ids, and whatever would be loaded."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.ids, self.loaded, self.words, self.tags = [], [], [], [], []
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag, attributes):
+        values = dict(attributes)
+        self.tags.append((tag, values))
+        if tag not in VOID:
+            self.open.append(tag)
+        self.ids += [values["id"]] if "id" in values else []
+        for name in ("src", "href", "xlink:href", "action", "data", "srcset"):
+            if name in values and not values[name].startswith(("#", "data:")):
+                self.loaded.append(values[name])
+
+    def handle_startendtag(self, tag, attributes):
+        self.handle_starttag(tag, attributes)
+        if tag not in VOID:
+            self.open.pop()
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if self.open and self.open[-1] not in ("style", "script"):
+            self.words.append(data)
+
+    @property
+    def text(self):
+        return " ".join(" ".join(self.words).split())
+
+
+def page_of(evaluation):
+    return Page(render_html(evaluation, draw_figures(evaluation)))
+
+
+def test_the_page_is_well_formed_and_loads_nothing(good):
+    html = render_html(good, draw_figures(good))
+    page = Page(html)
+    assert page.open == []
+    assert page.loaded == []
+    assert "@import" not in html
+    assert not re.search(r"url\((?!#)", html)
+
+
+def test_no_id_is_used_twice_and_every_label_is_there(good):
+    page = page_of(good)
+    assert len(page.ids) == len(set(page.ids))
+    named = {values["aria-labelledby"] for _, values in page.tags if "aria-labelledby" in values}
+    assert named <= set(page.ids)
+
+
+def test_every_table_has_a_caption_and_scoped_headers(good):
+    page = page_of(good)
+    count = [tag for tag, _ in page.tags].count
+    assert count("caption") == count("table") >= 2
+    assert all(values.get("scope") in ("row", "col") for tag, values in page.tags if tag == "th")
+
+
+def test_every_chart_has_a_name_for_who_cannot_see_it(good):
+    charts = [values for tag, values in page_of(good).tags if tag == "svg"]
+    assert len(charts) == 3
+    assert all(values["role"] == "img" and values["aria-label"] for values in charts)
+
+
+def test_the_page_shows_the_figures_of_each_class(good):
+    text = page_of(good).text
+    gun = good.classes["Gun"]
+    assert f"Gun 2 0 50.0 % {gun.average_precision['non_interpolated']:.3f}" in text
+    assert f"{gun.roc_auc:.3f} 100.0 % 1" in text
+    assert good.dataset_digest in text
+    assert "DALI CPU" in text
+
+
+def test_when_nothing_is_off_there_is_no_warning(good):
+    assert list_warnings(good) == []
+    assert "Read this first" not in page_of(good).text
+
+
+def test_missing_quarantined_and_absent_classes_are_warned_of_first(bad):
+    text = page_of(bad).text
+    assert text.index("Read this first") < text.index("Summary")
+    assert "1 scan of 4 has neither a prediction nor a reason why there is none: c." in text
+    assert "1 scan of 4 could not be scored (truncated 1)." in text
+    assert "No scan holds Knife: no figure exists there, and the means leave the class out." in text
+
+
+def test_a_figure_that_does_not_exist_is_a_dash(bad):
+    assert "Knife 0 0 0.0 % – – – – – 0" in page_of(bad).text
+
+
+def test_without_any_positive_the_summary_says_so(evaluate_rows):
+    evaluation = evaluate_rows([sample("a", (0, 0))], [prediction("a", (0, 0))])
+    assert summarise(evaluation) == [
+        "Nothing can be said about this model: no scan with a prediction is known to hold a prohibited item."
+    ]
+    assert page_of(evaluation).open == []
+
+
+def test_the_summary_names_chance_the_best_class_and_thin_evidence(good):
+    text = " ".join(summarise(good))
+    assert "4 scans give a mean average precision of" in text
+    assert f"a random order would give {good.mean.prevalence:.3f}" in text
+    assert "Gun and Knife have fewer than 200 positive scans" in text
+
+
+def test_names_from_the_data_cannot_break_out_of_the_page(evaluate_rows):
+    hostile = "<script>alert(1)</script>"
+    evaluation = evaluate_rows([sample("a", (1, 0))], [prediction("a", (0, 0))], decoder=hostile)
+    html = render_html(evaluation, draw_figures(evaluation))
+    assert hostile not in html
+    assert "&lt;script&gt;" in html
+
+
+def test_equal_evaluations_give_equal_bytes(good):
+    first, second = draw_figures(good), draw_figures(good)
+    assert first == second
+    assert render_html(good, first) == render_html(good, second)
+
+
+def test_each_figure_stands_alone_as_svg_without_a_date(good):
+    figures = draw_figures(good)
+    assert sorted(figures) == ["average_precision.svg", "precision_recall_Gun.svg", "precision_recall_Knife.svg"]
+    for text in figures.values():
+        assert ET.fromstring(text).tag == "{http://www.w3.org/2000/svg}svg"
+        assert not re.search(r"20\d\d-\d\d-\d\d", text)
+
+
+def test_a_class_without_positives_has_no_curve(bad):
+    assert precision_recall_file("Knife") not in draw_figures(bad)
+
+
+def test_a_curve_of_many_points_stays_a_small_file(evaluate_rows):
+    samples = [sample(f"{i:05d}", (i % 2, 0)) for i in range(6000)]
+    evaluation = evaluate_rows(samples, [prediction(f"{i:05d}", ((i * 7919) % 6007, 0)) for i in range(6000)])
+    assert len(evaluation.classes["Gun"].curve.thresholds_T) == 3000
+    assert len(draw_figures(evaluation)["precision_recall_Gun.svg"]) < 120_000
+
+
+def test_a_class_name_with_a_slash_makes_a_plain_file_name():
+    assert precision_recall_file("Pliers / Tongs") == "precision_recall_Pliers_Tongs.svg"
+
+
+def test_a_chart_within_a_page_takes_the_pages_colours_and_its_own_ids(good):
+    drawn = draw_figures(good)["precision_recall_Gun.svg"]
+    inner = inline_svg(drawn, "x", "a label")
+    assert "var(--series)" in inner
+    assert "#0b5cad" not in inner
+    targets = re.findall(r'(?:url\(#|href="#)([^)"]+)', inner)
+    assert targets
+    assert all(target.startswith("x-") and f'id="{target}"' in inner for target in targets)
+
+
+def test_numbers_are_written_for_readers():
+    assert [format_ratio(value) for value in (None, 0.5, 1.0)] == ["–", "0.500", "1.000"]
+    assert [format_percent(value) for value in (None, 0.0, 0.123, 0.00012)] == ["–", "0.0 %", "12.3 %", "0.012 %"]
+
+
+def test_nested_facts_of_a_run_get_dotted_names():
+    run = {"model_id": "shown elsewhere", "versions": {"torch": "2.11"}, "sizes": [1, 2], "started": None}
+    assert list_run_facts(run) == [("versions.torch", "2.11"), ("sizes", "1, 2"), ("started", "–")]

@@ -1,0 +1,94 @@
+"""Does the command write a whole report, refuse bad input before writing anything, and exit as it says?"""
+
+import json
+
+import fsspec
+import pytest
+
+from pipelines import cli
+from pipelines.evaluate import EvaluateConfig, main, write_report
+from shards.predictions import part_url
+from tests.model.written import MODEL_ID, prediction, sample, write_dataset, write_predictions
+
+SAMPLES = [sample("a", (1, 0)), sample("b", (0, 1)), sample("c", (0, 0))]
+ROWS = [prediction("a", (3, 0)), prediction("b", (1, 2)), prediction("c", (0, 0))]
+
+
+@pytest.fixture
+def flags(tmp_path):
+    dataset = write_dataset(tmp_path / "ds", SAMPLES)
+    url = write_predictions(tmp_path / "pred", dataset, ROWS)
+    return ["--predictions", url, "--data", dataset.url, "--output", str(tmp_path / "report")]
+
+
+def test_a_report_is_a_page_its_figures_and_its_numbers(flags, tmp_path, capsys):
+    assert cli.main(["evaluate", *flags]) == 0
+    files = sorted(path.name for path in (tmp_path / "report").iterdir())
+    assert files == [
+        "average_precision.svg",
+        "metrics.json",
+        "precision_recall_Gun.svg",
+        "precision_recall_Knife.svg",
+        "report.html",
+    ]
+    document = json.loads((tmp_path / "report" / "metrics.json").read_text())
+    assert document["classes"]["Gun"]["average_precision"]["non_interpolated"] == 1.0
+    out = capsys.readouterr().out
+    assert "Gun " in out
+    assert out.splitlines()[-1] == str(tmp_path / "report" / "report.html")
+
+
+def test_a_second_run_writes_the_same_bytes(flags, tmp_path):
+    reports = []
+    for _ in range(2):
+        assert main(flags) == 0
+        reports.append({path.name: path.read_bytes() for path in (tmp_path / "report").iterdir()})
+    assert reports[0] == reports[1]
+
+
+def test_a_report_can_go_to_any_store(tmp_path):
+    dataset = write_dataset(tmp_path / "ds", SAMPLES)
+    url = write_predictions(tmp_path / "pred", dataset, ROWS)
+    write_report(EvaluateConfig(predictions=url, data=dataset.url, output="memory://evaluate-test/report"))
+    fs = fsspec.filesystem("memory")
+    assert json.loads(fs.cat_file("/evaluate-test/report/metrics.json"))["num_scans"] == 3
+    assert fs.cat_file("/evaluate-test/report/report.html").startswith(b"<!doctype html>")
+
+
+def test_missing_predictions_are_a_finding_and_the_report_is_whole_all_the_same(tmp_path, caplog):
+    dataset = write_dataset(tmp_path / "ds", SAMPLES)
+    url = write_predictions(tmp_path / "pred", dataset, ROWS[:2])
+    assert main(["--predictions", url, "--data", dataset.url, "--output", str(tmp_path / "report")]) == 1
+    assert json.loads((tmp_path / "report" / "metrics.json").read_text())["num_missing"] == 1
+    assert "1 of 3 samples have neither a prediction nor a quarantine row, the first c" in caplog.text
+
+
+def test_a_damaged_part_ends_with_2_and_writes_nothing(flags, tmp_path, capsys):
+    path = tmp_path / "pred" / MODEL_ID / "test-00000-of-00001.parquet"
+    assert str(path) == part_url(flags[1], "test-00000-of-00001")
+    path.write_bytes(path.read_bytes()[:200])
+    assert main(flags) == 2
+    assert "error: table must be a whole Parquet file" in capsys.readouterr().err
+    assert not (tmp_path / "report").exists()
+
+
+def test_predictions_of_another_dataset_end_with_2_and_write_nothing(flags, tmp_path, capsys):
+    other = write_dataset(tmp_path / "other", SAMPLES, num_shards=2)
+    assert main([*flags[:3], other.url, *flags[4:]]) == 2
+    assert "error: predictions must be of the dataset with digest" in capsys.readouterr().err
+    assert not (tmp_path / "report").exists()
+
+
+@pytest.mark.parametrize(("flag", "what"), [("--predictions", "run.json"), ("--data", "dataset.json")])
+def test_a_folder_that_is_something_else_ends_with_2(flags, tmp_path, capsys, flag, what):
+    flags[flags.index(flag) + 1] = str(tmp_path)
+    assert main(flags) == 2
+    assert f"must have a {what}, got none ({tmp_path})" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("wrong", [["--predict", "x"], ["--outputs", "x"], ["extra"]])
+def test_a_misspelt_flag_is_an_error(flags, wrong, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main([*flags, *wrong])
+    assert ended.value.code == 2
+    assert "error: unrecognized arguments" in capsys.readouterr().err
