@@ -13,7 +13,7 @@ from pipelines.beam import make_beam_options, make_pipeline
 from shards import audit, storage
 from shards.audit import CheckedShard
 from shards.check import Damage
-from shards.dataset import Dataset, open_dataset
+from shards.dataset import Dataset, ShardInfo, open_dataset
 
 
 def verify_dataset(dataset: Dataset, report_url: str, beam_options: Sequence[str] = ()) -> list[Damage]:
