@@ -9,7 +9,8 @@ from typing import Any
 
 from torch import Tensor
 
-FORMAT_VERSION = 1
+from model.identity import FORMAT_VERSION, check_format
+
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
@@ -51,12 +52,7 @@ class ModelConfig:
     @classmethod
     def from_json(cls, document: dict[str, Any], where: str) -> "ModelConfig":
         """Parse what `to_json` gave; ValueError names `where` and what is unknown, absent or of another format."""
-        version = document.get("format")
-        if version != FORMAT_VERSION:
-            raise ValueError(
-                f"model must have format {FORMAT_VERSION}, got {version!r} ({where}); "
-                f"load it with the release of sixray-pipeline that wrote it"
-            )
+        check_format(document, where)
         values: dict[str, Any] = {
             name: tuple(v) if isinstance(v, list) else v for name, v in document.items() if name != "format"
         }
