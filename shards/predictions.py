@@ -1,18 +1,58 @@
-"""What do predictions hold? Their parts and `run.json`, and readers of both."""
+"""What do predictions hold? Their parts, what each part says of itself, and `run.json`; readers and writers."""
 
+import hashlib
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from shards import storage
-from shards.dataset import read_parquet
+from shards.dataset import Dataset, read_parquet, write_parquet
 from shards.schema import QUARANTINE_SCHEMA
 
 FORMAT_VERSION = 1
 RUN_NAME = "run.json"
+METADATA_KEY = b"sixray"
+"""Where a part keeps its `PartInfo`, in the Parquet file's own metadata: read without reading the rows."""
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """What computed the scores of a part."""
+
+    decoder: str
+    """`dali-cpu` or `dali-mixed` (nvJPEG)."""
+    device: str
+    """`cpu` or `cuda`."""
+    dtype: str
+    """Of the activations; logits are float32 always."""
+    batch_size: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PartInfo:
+    """What a part says of itself: enough to know whether its shard must be scored again."""
+
+    model_id: str
+    shard: str
+    """`train-00007-of-00042`."""
+    shard_digest: str
+    """Of the shard that was scored, as the dataset's manifest had it."""
+    split: str
+    num_scored: int
+    num_quarantined: int
+    quarantined_by_reason: dict[str, int]
+    engine: Engine
+
+    @property
+    def num_scans(self) -> int:
+        """Samples of the shard."""
+        return self.num_scored + self.num_quarantined
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +74,7 @@ class Predictions:
         if not names:
             raise ValueError(f"predictions must have a part of split {split!r}, got {self.run['parts']} ({self.url})")
         tables = [read_parquet(part_url(self.url, name), columns) for name in names]
-        return pa.concat_tables(tables).replace_schema_metadata(None)
+        return pa.concat_tables([table.replace_schema_metadata(None) for table in tables])
 
     def read_quarantine(self) -> pa.Table:
         """Return the samples that could not be scored, each with its reason."""
@@ -77,3 +117,113 @@ def open_predictions(url: str) -> Predictions:
         found = run.get("format") if isinstance(run, dict) else type(run).__name__
         raise ValueError(f"predictions must have format {FORMAT_VERSION}, got {found!r} ({run_url})")
     return Predictions(root, run)
+
+
+def write_part(predictions_url: str, table: pa.Table, quarantine: pa.Table, info: PartInfo) -> None:
+    """Write the predictions of one shard; equal arguments give equal bytes.
+
+    The quarantine part comes first (or is removed, where none is needed any more) and the part last: a part that is
+    there has its quarantine beside it, whenever the writer was killed.
+
+    Args:
+        predictions_url: PREDICTIONS/<model-id>.
+        table: of `predictions_schema`.
+        quarantine: of `QUARANTINE_SCHEMA`.
+        info: kept in the part; must count the rows of both tables.
+    """
+    assert (table.num_rows, quarantine.num_rows) == (info.num_scored, info.num_quarantined)
+    quarantine_url = quarantine_part_url(predictions_url, info.shard)
+    if quarantine.num_rows:
+        write_parquet(quarantine_url, quarantine)
+    else:
+        storage.remove(quarantine_url)
+    text = json.dumps({"format": FORMAT_VERSION} | asdict(info), sort_keys=True)
+    write_parquet(part_url(predictions_url, info.shard), table.replace_schema_metadata({METADATA_KEY: text}))
+
+
+def read_part_info(predictions_url: str, shard_name: str) -> PartInfo | None:
+    """Return what a part says of itself; None where there is no part, or none that can be read."""
+    try:
+        with storage.open_reader(part_url(predictions_url, shard_name)) as handle:
+            metadata = pq.read_schema(handle).metadata or {}
+        document = json.loads(metadata.get(METADATA_KEY, b"{}"))
+        if document.pop("format", None) != FORMAT_VERSION:
+            return None
+        return PartInfo(**(document | {"engine": Engine(**document["engine"])}))
+    except FileNotFoundError:
+        return None
+    except (pa.ArrowInvalid, OSError, json.JSONDecodeError, TypeError, KeyError) as error:
+        if isinstance(error, OSError) and error.errno is not None:  # not to be read at present, rather than damaged
+            raise
+        return None
+
+
+def read_part_infos(predictions_url: str, shard_names: Iterable[str]) -> dict[str, PartInfo | None]:
+    """Return `read_part_info` of many shards, several read at once."""
+    names = list(shard_names)
+    with ThreadPoolExecutor(16, thread_name_prefix="read-part-info") as pool:
+        found = pool.map(lambda name: read_part_info(predictions_url, name), names)
+        return dict(zip(names, found, strict=True))
+
+
+def run_document(
+    model: Mapping[str, Any], datasets: Sequence[Dataset], parts: Sequence[PartInfo], split: str | None
+) -> dict[str, Any]:
+    """Return what `run.json` says of what lies on disk: equal for equal parts, whenever and by whom they were made.
+
+    Args:
+        model: model_id, classes and num_levels.
+        datasets: that the shards are of.
+        parts: that predictions hold of these datasets' shards.
+        split: that was asked for, None for all.
+    """
+    ordered = sorted(parts, key=lambda part: part.shard)
+    engines = sorted({part.engine for part in ordered}, key=lambda engine: tuple(map(str, asdict(engine).values())))
+    # A single engine is the rule; after a move to another machine the parts may have several, and no one value is true.
+    engine = asdict(engines[0]) if len(engines) == 1 else dict.fromkeys(Engine.__dataclass_fields__)
+    return {
+        "format": FORMAT_VERSION,
+        "model_id": model["model_id"],
+        "classes": list(model["classes"]),
+        "num_levels": model["num_levels"],
+        "dataset_digest": datasets_digest(datasets),
+        "datasets": [{"url": dataset.url, "digest": dataset.manifest.digest} for dataset in datasets],
+        "split": split,
+        "parts": [part.shard for part in ordered],
+        "counts": count_scans(ordered),
+        "splits": {
+            name: count_scans([part for part in ordered if part.split == name])
+            for name in sorted({part.split for part in ordered})
+        },
+        **engine,
+        "engines": [asdict(engine) for engine in engines],
+    }
+
+
+def count_scans(parts: Sequence[PartInfo]) -> dict[str, Any]:
+    """Return how many scans the parts hold, scored and quarantined, and for which reasons."""
+    reasons: Counter[str] = Counter()
+    for part in parts:
+        reasons.update(part.quarantined_by_reason)
+    return {
+        "num_scans": sum(part.num_scans for part in parts),
+        "num_scored": sum(part.num_scored for part in parts),
+        "num_quarantined": sum(part.num_quarantined for part in parts),
+        "quarantined_by_reason": dict(sorted(reasons.items())),
+    }
+
+
+def datasets_digest(datasets: Sequence[Dataset]) -> str:
+    """Return the digest of one dataset, or one value for several in any order."""
+    digests = sorted(dataset.manifest.digest for dataset in datasets)
+    return digests[0] if len(digests) == 1 else _sha256("".join(f"{digest}\n" for digest in digests))
+
+
+def write_run(predictions_url: str, document: Mapping[str, Any]) -> None:
+    """Write `run.json`."""
+    text = json.dumps(dict(document), indent=1, allow_nan=False) + "\n"
+    storage.write_bytes(storage.join_url(predictions_url, RUN_NAME), text.encode())
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -1,6 +1,7 @@
 """Where do bytes live? One layer over fsspec: listing, reading, and writes that are whole or absent."""
 
 import hashlib
+import io
 import os
 import secrets
 import socket
@@ -29,6 +30,8 @@ class FileInfo:
 def normalise_url(url: str | Path) -> str:
     """Return an absolute local path for local files, the URL without a trailing slash for all else."""
     text = str(url)
+    if text.startswith("/") and "/." not in text and "//" not in text:
+        return text.rstrip("/") or "/"  # already absolute: the case of every scan of a local corpus
     if text.startswith("file://"):
         text = text.removeprefix("file://")
     if "://" in text:
@@ -79,7 +82,8 @@ def is_folder(url: str | Path) -> bool:
 def read_bytes(url: str | Path) -> bytes:
     """Return a whole file."""
     if (path := local_path(url)) is not None:
-        return path.read_bytes()
+        with io.FileIO(path) as handle:  # no buffer between: a file is read in one call
+            return handle.readall()
     fs, inner = filesystem(url)
     return bytes(fs.cat_file(inner))
 

@@ -88,12 +88,13 @@ class TarShardWriter:
         """Append one sample; `row` has its sha256; return the offset of the image in the tar, in bytes."""
         image_header = make_header(f"{row['key']}.jpg", len(image))
         offset = self.size_bytes + BLOCK_BYTES
-        rest = padding(len(image)) + json_member(row)
+        text = sample_json(row)
+        rest = padding(len(image)) + _make_member(f"{row['key']}.json", text)
         self.out.write(image_header)
         self.out.write(image)
         self.out.write(rest)
         self._digest.update(image_header + bytes.fromhex(row["sha256"]) + rest)
-        self._index_lines.append(index_line(row | {"offset_bytes": offset, "size_bytes": len(image)}))
+        self._index_lines.append(_join_index_fields(row["key"], offset, len(image), len(text)))
         self.size_bytes = offset + len(image) + len(rest)
         self.image_bytes += len(image)
         return offset
@@ -112,10 +113,12 @@ class TarShardWriter:
 
 def index_line(row: dict[str, Any]) -> str:
     """Return the line of DALI's index for a row: extension, offset, size and name of both components."""
-    text_offset = _json_offset(row)
-    size = len(sample_json(row))
-    key = row["key"]
-    return f"jpg {row['offset_bytes']} {row['size_bytes']} {key}.jpg json {text_offset} {size} {key}.json"
+    return _join_index_fields(row["key"], row["offset_bytes"], row["size_bytes"], len(sample_json(row)))
+
+
+def _join_index_fields(key: str, offset: int, image_bytes: int, text_bytes: int) -> str:
+    text_offset = offset + image_bytes + len(padding(image_bytes)) + BLOCK_BYTES
+    return f"jpg {offset} {image_bytes} {key}.jpg json {text_offset} {text_bytes} {key}.json"
 
 
 def join_index(lines: Sequence[str]) -> bytes:
@@ -125,13 +128,11 @@ def join_index(lines: Sequence[str]) -> bytes:
 
 def json_member(row: dict[str, Any]) -> bytes:
     """Return header, text and padding of `<key>.json` for a row."""
-    text = sample_json(row)
-    return make_header(f"{row['key']}.json", len(text)) + text + padding(len(text))
+    return _make_member(f"{row['key']}.json", sample_json(row))
 
 
-def _json_offset(row: dict[str, Any]) -> int:
-    image_end = int(row["offset_bytes"]) + int(row["size_bytes"])
-    return image_end + len(padding(row["size_bytes"])) + BLOCK_BYTES
+def _make_member(name: str, text: bytes) -> bytes:
+    return make_header(name, len(text)) + text + padding(len(text))
 
 
 def _as_float32(value: float) -> float:
