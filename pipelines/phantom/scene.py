@@ -1,0 +1,220 @@
+"""What is in one scan? A look of scanner, bags on its belt, their contents, and the prohibited items among them."""
+
+import functools
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from typing import Any
+
+import numpy as np
+
+from pipelines.phantom import hardware, household
+from pipelines.phantom.bags import Bag, make_bag
+from pipelines.phantom.scanner import Beam, encode_jpeg, load_scanners
+from pipelines.phantom.shapes import Item, Pose, extent_px, make_pose
+from pipelines.phantom.threats import make_threat
+
+Rng = np.random.Generator
+
+
+@dataclass(frozen=True, slots=True)
+class LabelledBox:
+    """Where a prohibited item is: pixels of the scan, clipped to it, tight around the item's shadow."""
+
+    name: str
+    xmin_px: float
+    ymin_px: float
+    xmax_px: float
+    ymax_px: float
+
+
+@dataclass(frozen=True, slots=True)
+class Scan:
+    """A finished scan."""
+
+    jpeg: bytes
+    width_px: int
+    height_px: int
+    boxes: tuple[LabelledBox, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _PackedBag:
+    bag: Bag
+    centre_px: tuple[float, float]
+    px_per_cm: float
+    angle: float
+
+    @property
+    def pose(self) -> Pose:
+        return make_pose(self.centre_px, self.px_per_cm, self.angle)
+
+
+def make_scan(threats: Sequence[str], rng: Rng) -> Scan:
+    """Return a scan of bags that hold one item for each name in `threats`, which may be empty.
+
+    Everything but these items is drawn the same way whether there are any or not: nothing else tells a
+    positive scan from a negative one.
+    """
+    views = load_views()
+    names = list(views)
+    look = names[int(rng.choice(len(names), p=[views[name]["share"] for name in names]))]
+    view = views[look]
+    bags = [make_bag(rng) for _ in range(int(rng.integers(view["num_bags"][0], view["num_bags"][1] + 1)))]
+    width, height, packed = _lay_out(view, bags, rng)
+    beam = Beam(width, height)
+    for entry in packed:
+        beam.add(entry.bag.item, entry.pose)
+        _fill_bag(beam, entry, view["density"], rng)
+    boxes = tuple(_add_threat(beam, name, packed[int(rng.integers(len(packed)))], rng) for name in threats)
+    pixels_HW3 = load_scanners()[look].develop(beam, rng)
+    return Scan(encode_jpeg(pixels_HW3), width, height, boxes)
+
+
+@functools.cache
+def load_views() -> Mapping[str, Mapping[str, Any]]:
+    """Return the looks of scan in `views.json` by the scanner that makes them; shares are made to add up to 1."""
+    table = json.loads(resources.files("pipelines.phantom").joinpath("views.json").read_text())
+    levels = table.pop("levels")
+    table.pop("source")
+    total = sum(view["share"] for view in table.values())
+    return {name: {**view, "share": view["share"] / total, "levels": levels} for name, view in table.items()}
+
+
+def _lay_out(view: Mapping[str, Any], bags: Sequence[Bag], rng: Rng) -> tuple[int, int, list[_PackedBag]]:
+    angles = [_draw_angle(rng) for _ in bags]
+    sizes = np.array([_turned_size(bag, angle) for bag, angle in zip(bags, angles, strict=True)])
+    # Bags follow one another along the belt, which runs along x.
+    gap_cm = 2.0
+    row = np.array([sizes[:, 0].sum() + gap_cm * (len(bags) - 1), sizes[:, 1].max()])
+    fill = rng.uniform(*view["fill_fraction"])
+    num_pixels = _draw_quantile(view["num_pixels"], view["levels"], rng)
+    aspect = row[0] / row[1]
+    if view["aspect"] is not None:
+        aspect = _draw_quantile(view["aspect"], view["levels"], rng)
+    width, height = round(math.sqrt(num_pixels * aspect)), round(math.sqrt(num_pixels / aspect))
+    px_per_cm = fill * min(width / row[0], height / row[1])
+    slack = np.array([width, height]) - row * px_per_cm
+    corner = slack * rng.uniform(0.2, 0.8, 2)
+    packed, x = [], corner[0]
+    for bag, angle, size in zip(bags, angles, sizes, strict=True):
+        y = corner[1] + rng.uniform(0, 1) * (row[1] - size[1]) * px_per_cm + size[1] * px_per_cm / 2
+        packed.append(_PackedBag(bag, (x + size[0] * px_per_cm / 2, y), px_per_cm, angle))
+        x += (size[0] + gap_cm) * px_per_cm
+    return width, height, packed
+
+
+def _fill_bag(beam: Beam, packed: _PackedBag, density: float, rng: Rng) -> None:
+    bag = packed.bag
+    # An ordinary bag has a dozen things for 2,000 square centimetres.
+    expected = density * bag.capacity * 9 * bag.length_cm * bag.width_cm / 2000
+    for _ in range(2 + int(rng.poisson(expected))):
+        item = _draw_clutter(rng)
+        reach = _half_diagonal_cm(item)
+        if reach > 0.62 * bag.length_cm:
+            continue
+        beam.add(item, _place(packed, reach, rng, least_foreshortening=0.7))
+
+
+def _add_threat(beam: Beam, name: str, packed: _PackedBag, rng: Rng) -> LabelledBox:
+    item = make_threat(name, rng)
+    pose = _place(packed, _half_diagonal_cm(item), rng, least_foreshortening=0.85)
+    xmin, ymin, xmax, ymax = extent_px(item, pose)
+    # An item that sticks out of the picture is moved in, so that at least nine tenths of it are seen each way.
+    dx = _push_in(xmin, xmax, beam.width_px)
+    dy = _push_in(ymin, ymax, beam.height_px)
+    beam.add(item, Pose((pose.origin_px[0] + dx, pose.origin_px[1] + dy), pose.matrix, pose.tilt_gain))
+    return LabelledBox(
+        name,
+        max(0.0, xmin + dx),
+        max(0.0, ymin + dy),
+        min(float(beam.width_px), xmax + dx),
+        min(float(beam.height_px), ymax + dy),
+    )
+
+
+def _place(packed: _PackedBag, reach_cm: float, rng: Rng, *, least_foreshortening: float) -> Pose:
+    bag = packed.bag
+    free = np.maximum(np.array([bag.length_cm, bag.width_cm]) * bag.inside / 2 - reach_cm * 0.75, 1.5)
+    origin = packed.pose.apply(rng.uniform(-1, 1, (1, 2)) * free)[0]
+    return make_pose(
+        (float(origin[0]), float(origin[1])),
+        packed.px_per_cm,
+        float(rng.uniform(-math.pi, math.pi)),
+        mirrored=bool(rng.random() < 0.5),
+        foreshortening=float(rng.uniform(least_foreshortening, 1)),
+    )
+
+
+def _draw_clutter(rng: Rng) -> Item:
+    makers = list(CLUTTER)
+    weights = np.array(list(CLUTTER.values()))
+    return makers[int(rng.choice(len(makers), p=weights / weights.sum()))](rng)
+
+
+CLUTTER = {
+    household.bottle: 7,
+    household.jar: 2,
+    household.drink_can: 3,
+    household.spray_can: 2,
+    household.fruit: 6,
+    household.food_tray: 4,
+    household.grain_sack: 4,
+    household.clothes: 14,
+    household.book: 5,
+    household.carton: 7,
+    household.toiletries: 5,
+    household.shoe: 4,
+    household.umbrella: 2,
+    household.cutlery: 2,
+    household.glasses: 2,
+    household.belt: 2,
+    household.hanger: 1,
+    hardware.laptop: 3,
+    hardware.circuit_board: 1,
+    hardware.telephone: 3,
+    hardware.charger: 4,
+    hardware.cable: 4,
+    hardware.power_bank: 3,
+    hardware.batteries: 2,
+    hardware.coins: 3,
+    hardware.keys: 4,
+    hardware.hair_dryer: 2,
+    hardware.camera: 1,
+    hardware.headphones: 2,
+    hardware.screwdriver: 2,
+    hardware.rods: 2,
+    hardware.hex_keys: 1,
+    hardware.sockets: 1,
+    hardware.padlock: 2,
+}
+"""What bags hold besides prohibited items, and how often: soft things most, metal often enough to confuse."""
+
+
+def _draw_angle(rng: Rng) -> float:
+    # Bags are laid along or across the belt, most of them a little askew.
+    quarter = math.pi / 2 * int(rng.integers(4))
+    return quarter + float(rng.normal(0, 0.06) if rng.random() < 0.7 else rng.uniform(-0.6, 0.6))
+
+
+def _turned_size(bag: Bag, angle: float) -> tuple[float, float]:
+    cos, sin = abs(math.cos(angle)), abs(math.sin(angle))
+    return bag.length_cm * cos + bag.width_cm * sin, bag.length_cm * sin + bag.width_cm * cos
+
+
+def _half_diagonal_cm(item: Item) -> float:
+    xmin, ymin, xmax, ymax = extent_px(item, make_pose((0.0, 0.0), 1.0))
+    return math.hypot(max(-xmin, xmax), max(-ymin, ymax))
+
+
+def _push_in(low: float, high: float, size_px: int) -> float:
+    margin = 0.1 * (high - low)
+    if low < -margin:
+        return -margin - low
+    return min(0.0, size_px + margin - high)
+
+
+def _draw_quantile(values: Sequence[float], levels: Sequence[float], rng: Rng) -> float:
+    return float(np.exp(np.interp(rng.random(), levels, np.log(values))))
