@@ -107,7 +107,19 @@ def summarise(evaluation: Evaluation) -> list[str]:
 
 def list_run_facts(run: dict[str, Any]) -> list[tuple[str, str]]:
     """Return what run.json says of how the scores were made, as (name, value); nested values get dotted names."""
-    shown_elsewhere = {"format", "parts", "classes", "model_id", "dataset_digest"}
+    shown_elsewhere = {
+        "format",
+        "parts",
+        "classes",
+        "model_id",
+        "dataset_digest",
+        "datasets",
+        "counts",
+        "split",
+        "splits",
+    }
+    if len(run.get("engines", ())) == 1:
+        shown_elsewhere.add("engines")  # the only one stands in the run's own fields
     return [fact for name, value in run.items() if name not in shown_elsewhere for fact in _flatten(name, value)]
 
 
@@ -131,6 +143,8 @@ def format_count(value: int) -> str:
 def _flatten(name: str, value: object) -> list[tuple[str, str]]:
     if isinstance(value, dict):
         return [fact for key, inner in value.items() for fact in _flatten(f"{name}.{key}", inner)]
+    if isinstance(value, list) and any(isinstance(item, dict) for item in value):
+        return [fact for number, item in enumerate(value, 1) for fact in _flatten(f"{name}.{number}", item)]
     if isinstance(value, list):
         return [(name, ", ".join(str(item) for item in value))]
     return [(name, "–" if value is None else str(value))]

@@ -72,7 +72,8 @@ def join(predictions: Predictions, dataset: Dataset, split: str) -> ScoredScans:
     """
     classes = _check_identity(predictions, dataset)
     samples = dataset.read_samples(split, SAMPLE_COLUMNS).combine_chunks()
-    rows = _read_predictions(predictions, split, classes)
+    names = {shard.name for shard in dataset.shards(split)}
+    rows = _read_predictions(predictions, split, classes, names)
     sample_keys, row_keys = samples["key"].combine_chunks(), rows["key"].combine_chunks()
     _check_keys(sample_keys, row_keys, split, predictions.url)
     row_of_sample = pc.index_in(sample_keys, value_set=row_keys)
@@ -101,7 +102,9 @@ def _check_identity(predictions: Predictions, dataset: Dataset) -> tuple[str, ..
     for field in ("model_id", "dataset_digest", "classes", "parts"):
         if field not in predictions.run:
             raise ValueError(f"run.json must have {field!r}, got {sorted(predictions.run)} ({predictions.url})")
-    if predictions.run["dataset_digest"] != dataset.manifest.digest:
+    # Predictions of several datasets, scored in one go, name each of them.
+    scored_digests = [predictions.run["dataset_digest"], *(d["digest"] for d in predictions.run.get("datasets", ()))]
+    if dataset.manifest.digest not in scored_digests:
         raise ValueError(
             f"predictions must be of the dataset with digest {dataset.manifest.digest}, got predictions of "
             f"{predictions.run['dataset_digest']} ({predictions.url}, {dataset.url}); score this dataset first"
@@ -116,8 +119,8 @@ def _check_identity(predictions: Predictions, dataset: Dataset) -> tuple[str, ..
     return classes
 
 
-def _read_predictions(predictions: Predictions, split: str, classes: Sequence[str]) -> pa.Table:
-    names = [name for name in predictions.run["parts"] if name.startswith(f"{split}-")]
+def _read_predictions(predictions: Predictions, split: str, classes: Sequence[str], shard_names: set[str]) -> pa.Table:
+    names = [name for name in predictions.run["parts"] if name in shard_names]
     if not names:
         raise ValueError(
             f"predictions must have a part of split {split!r}, got parts {predictions.run['parts']} "

@@ -10,7 +10,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from model.evaluation import evaluate, metrics_document, metrics_json
 from model.scored_scans import join
 from shards.dataset import write_parquet
-from shards.predictions import open_predictions, part_url
+from shards.predictions import Predictions, open_predictions, part_url
 from shards.schema import predictions_schema
 from tests.model.written import CLASSES, MODEL_ID, prediction, sample, write_dataset, write_predictions
 
@@ -146,6 +146,16 @@ def test_predictions_of_another_dataset_are_refused(write):
     predictions, dataset = write([sample("a", (1, 0))], [prediction("a", (0, 0))], dataset_digest="f" * 64)
     with pytest.raises(ValueError, match=r"must be of the dataset with digest .*, got predictions of f{64} .*score"):
         evaluate(predictions, dataset, "test")
+
+
+def test_predictions_of_several_datasets_are_rated_on_the_one_that_is_named(write):
+    predictions, dataset = write([sample("a", (1, 0))], [prediction("a", (0, 0))])
+    digests = [{"url": "x", "digest": "f" * 64}, {"url": "y", "digest": dataset.manifest.digest}]
+    parts = [*predictions.run["parts"], "test-00000-of-00009"]
+    both = Predictions(
+        predictions.url, predictions.run | {"dataset_digest": "e" * 64, "datasets": digests, "parts": parts}
+    )
+    assert evaluate(both, dataset, "test").coverage.num_scans == 1
 
 
 def test_a_class_that_the_dataset_does_not_have_is_refused(write):

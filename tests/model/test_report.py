@@ -206,3 +206,10 @@ def test_numbers_are_written_for_readers():
 def test_nested_facts_of_a_run_get_dotted_names():
     run = {"model_id": "shown elsewhere", "versions": {"torch": "2.11"}, "sizes": [1, 2], "started": None}
     assert list_run_facts(run) == [("versions.torch", "2.11"), ("sizes", "1, 2"), ("started", "–")]
+
+
+def test_several_engines_of_a_run_are_all_named_and_a_single_one_once():
+    one, two = {"decoder": "dali-cpu"}, {"decoder": "dali-mixed"}
+    assert list_run_facts({"decoder": "dali-cpu", "engines": [one]}) == [("decoder", "dali-cpu")]
+    facts = list_run_facts({"decoder": None, "engines": [one, two]})
+    assert facts == [("decoder", "–"), ("engines.1.decoder", "dali-cpu"), ("engines.2.decoder", "dali-mixed")]
