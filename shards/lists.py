@@ -73,4 +73,5 @@ def _split(line: bytes) -> list[str]:
 
 
 def _printable(line: bytes) -> str:
-    return line.decode("utf-8", errors="backslashreplace").replace("\0", "\\0")
+    # A NUL and a carriage return inside a line are escaped too: the csv module raises on them.
+    return line.decode("utf-8", errors="backslashreplace").replace("\0", "\\0").replace("\r", "\\r")

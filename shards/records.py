@@ -101,7 +101,7 @@ def _join_key(key: str, facts: list[Fact], corpus: Corpus, subset: str) -> Itera
     rows = [fact for fact in facts if isinstance(fact, RowFact)]
     for row in sorted(row for row in rows if row.problem):
         yield ScanRef(key, row.split, row.list_url, 0, reason="bad_list_row", detail=row.problem)
-    usable = sorted((row for row in rows if not row.problem), key=lambda row: (row.list_rank, row.split, row.list_url))
+    usable = sorted((row for row in rows if not row.problem), key=_sort_key)
     if not _is_selected(usable, bool(images or annotations), subset):
         return
     split = usable[0].split if usable else UNLISTED
@@ -126,6 +126,11 @@ def _join_key(key: str, facts: list[Fact], corpus: Corpus, subset: str) -> Itera
     for image in images[1:]:
         detail = f"{storage.as_uri(images[0].url)} has this key already"
         yield ScanRef(key, split, image.url, image.size_bytes, reason="duplicate_key", detail=detail)
+
+
+def _sort_key(row: RowFact) -> tuple[int, str, str, str]:
+    # Labels last: two lines of one list may differ in them alone, and facts come in any order.
+    return row.list_rank, row.split, row.list_url, str(row.labels)
 
 
 def _is_selected(rows: Sequence[RowFact], is_there: bool, subset: str) -> bool:
