@@ -63,9 +63,10 @@ def find_corpus(url: str, layout: str, subset: str) -> Corpus:
         return Corpus("images", root, None, ())
     if images is None:
         raise ValueError(f"SIXray corpus must have a folder {' or '.join(_IMAGE_FOLDERS)}, got none ({root})")
-    if subset != "all" and not lists:
+    if subset != "all" and len(lists) < 2:
         where = storage.join_url(root, _LIST_FOLDER, "10" if subset == "positives" else subset)
-        raise ValueError(f"subset {subset!r} must have lists train.csv and test.csv, got none ({where})")
+        found = ", ".join(storage.base_name(item.url) for item in lists) or "none"
+        raise ValueError(f"subset {subset!r} must have lists train.csv and test.csv, got {found} ({where})")
     return Corpus("sixray", images, annotations, lists)
 
 

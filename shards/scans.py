@@ -9,7 +9,7 @@ from shards.classes import ClassSet
 from shards.corpus import printable
 from shards.jpeg import ImageError, read_jpeg_size
 from shards.records import Labels, ScanRef
-from shards.voc import Annotation, AnnotationError, parse_annotation
+from shards.voc import MAX_ANNOTATION_BYTES, Annotation, AnnotationError, parse_annotation
 
 MAX_IMAGE_BYTES = 64 * 1024 * 1024
 """Largest file taken as an image; SIXray's largest has half a megabyte."""
@@ -94,7 +94,9 @@ def _read_annotation(ref: ScanRef, classes: ClassSet) -> Annotation | None:
     if ref.annotation_url is None:
         return None
     try:
-        text = storage.read_bytes(ref.annotation_url)
+        # One byte more than is allowed: the parser refuses it, and memory stays bounded.
+        with storage.open_reader(ref.annotation_url) as handle:
+            text = handle.read(MAX_ANNOTATION_BYTES + 1)
     except OSError as error:
         detail = f"{storage.as_uri(ref.annotation_url)}: {type(error).__name__}: {error.strerror or error}"
         raise AnnotationError("unreadable_file", detail) from error

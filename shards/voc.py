@@ -48,9 +48,7 @@ def parse_annotation(text: bytes, class_of: Mapping[str, str]) -> Annotation:
         AnnotationError: unreadable_xml (not XML, entities, too large), unknown_class or bad_box.
     """
     if len(text) > MAX_ANNOTATION_BYTES:
-        raise AnnotationError(
-            "unreadable_xml", f"the file has {len(text)} bytes, at most {MAX_ANNOTATION_BYTES} are read"
-        )
+        raise AnnotationError("unreadable_xml", f"the file has more than {MAX_ANNOTATION_BYTES} bytes")
     try:
         root = defusedxml.ElementTree.fromstring(text, forbid_dtd=True)
     except (ParseError, DefusedXmlException, ValueError, LookupError) as error:
