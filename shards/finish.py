@@ -84,8 +84,10 @@ def write_manifest(
     """Check the ledger, remove what belongs to no shard of this plan, and write `dataset.json`.
 
     Raises:
-        ValueError: a split has more or fewer samples and refused records than were listed.
+        ValueError: a split has more or fewer samples and refused records than were listed, or nothing was listed.
     """
+    if not tallies:
+        raise ValueError(f"corpus must have at least one record, got none with the options {options}; check the input")
     manifest = DatasetManifest(
         classes=classes.all,
         scored_classes=classes.scored,
@@ -94,10 +96,14 @@ def write_manifest(
         options=options,
         versions=installed_versions("apache-beam", "pyarrow"),
     )
+    manifest_url = storage.join_url(output, datasets.MANIFEST_NAME)
+    is_written = storage.exists(manifest_url) and storage.read_bytes(manifest_url) == manifest.to_json()
+    if not is_written:
+        # An older manifest may name files that are surplus now.
+        storage.remove(manifest_url)
     storage.remove_tree(storage.join_url(output, DRAFTS_FOLDER))
     _remove_surplus(output, manifest)
-    manifest_url = storage.join_url(output, datasets.MANIFEST_NAME)
-    if not storage.exists(manifest_url) or storage.read_bytes(manifest_url) != manifest.to_json():
+    if not is_written:
         storage.write_bytes(manifest_url, manifest.to_json())
     return manifest
 
@@ -117,9 +123,11 @@ def _make_ledger(split: str, tally: Tally, finished: Sequence[FinishedShard]) ->
 
 def check_output(output: str) -> None:
     """Raise ValueError if a folder holds anything that no conversion writes: it is somebody else's."""
-    if not storage.is_folder(output):
-        return
     root = storage.normalise_url(output)
+    if not storage.is_folder(root):
+        if storage.exists(root):
+            raise ValueError(f"output must be a folder, got a file ({root})")
+        return
     for info in storage.list_files(root):
         name = info.url.removeprefix(root).lstrip("/")
         if not _OWN_FILE.fullmatch(name):

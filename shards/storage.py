@@ -3,6 +3,7 @@
 import hashlib
 import io
 import os
+import re
 import secrets
 import socket
 import time
@@ -170,16 +171,28 @@ def list_files(root: str | Path) -> Iterator[FileInfo]:
     """Yield every file below `root`, one at a time, in the order the store gives them.
 
     Symbolic links to folders are not followed, so a loop of them ends; a link to a file counts as that file.
+
+    Raises:
+        OSError: a folder cannot be listed: files that nobody saw must not count as absent.
     """
     path = local_path(root)
     if path is not None:
         yield from _list_local(str(path))
         return
     fs, inner = filesystem(root)
-    scheme = normalise_url(root).partition("://")[0]
-    for _, _, files in fs.walk(inner, detail=True):
-        for info in files.values():
-            yield FileInfo(f"{scheme}://{info['name'].lstrip('/')}", int(info["size"]))
+    folders = [inner.strip("/")]
+    while folders:
+        folder = folders.pop()
+        # Not fsspec's walk(): it passes over inner folders that cannot be listed.
+        for info in fs.ls(folder, detail=True):
+            name = info["name"].strip("/")
+            if name == folder:
+                continue  # an object that stands for the folder itself
+            if info["type"] == "directory":
+                folders.append(name)
+            else:
+                # Joined to the caller's own spelling of the root: stores spell names with or without a first slash.
+                yield FileInfo(join_url(root, name.removeprefix(inner.strip("/"))), int(info["size"]))
 
 
 def _list_local(folder: str) -> Iterator[FileInfo]:
@@ -212,19 +225,31 @@ def sweep_temporaries(root: str | Path) -> int:
 
 
 def _temporary_name(name: str) -> str:
-    # ".<name>.<host>.<pid>.<token>.tmp": the host and pid tell a later sweep whether the writer lives.
-    host = socket.gethostname().replace(".", "-")
-    return f".{name}.{host}.{os.getpid()}.{secrets.token_hex(4)}{TEMPORARY_SUFFIX}"
+    # ".<name>.<host>.<pid>-<start>.<token>.tmp" tells a later sweep whether the writer lives. A container that starts
+    # again has the same host name and process ids, so the process' start time stands there too.
+    writer = f"{socket.gethostname().replace('.', '-')}.{os.getpid()}-{_start_of(os.getpid())}"
+    return f".{name}.{writer}.{secrets.token_hex(4)}{TEMPORARY_SUFFIX}"
+
+
+def _start_of(pid: int) -> str:
+    """Return when a process began, in clock ticks since boot; empty where it runs no more."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(errors="replace")
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
+    state, *fields = stat.rpartition(")")[2].split()  # the name in parentheses before may hold spaces
+    return "" if state in "ZX" else fields[18]
 
 
 def _is_abandoned(path: Path) -> bool:
     if not (path.name.startswith(".") and path.name.endswith(TEMPORARY_SUFFIX)):
         return False
     parts = path.name.removesuffix(TEMPORARY_SUFFIX).split(".")
-    if len(parts) < 5 or not parts[-2].isdigit():
+    if len(parts) < 5 or not re.fullmatch(r"\d+-\d+", parts[-2]):
         return False
     if parts[-3] == socket.gethostname().replace(".", "-"):
-        return not Path(f"/proc/{parts[-2]}").exists()
+        pid, _, start = parts[-2].partition("-")
+        return _start_of(int(pid)) != start
     try:
         return time.time() - path.stat().st_mtime > _ABANDONED_AFTER_SECONDS
     except FileNotFoundError:
