@@ -13,7 +13,7 @@ from pipelines.beam import make_beam_options, make_pipeline
 from shards import audit, storage
 from shards.audit import CheckedShard
 from shards.check import Damage
-from shards.dataset import Dataset, ShardInfo, open_dataset
+from shards.dataset import MANIFEST_NAME, DamagedManifestError, Dataset, ShardInfo, open_dataset
 
 
 def verify_dataset(dataset: Dataset, report_url: str, beam_options: Sequence[str] = ()) -> list[Damage]:
@@ -93,7 +93,10 @@ def _main(argv: Sequence[str]) -> int:
     parser.add_argument("folder", help="a dataset, or PREDICTIONS/<model-id>")
     parser.add_argument("--report", help="file for the findings as JSON; on a cluster a URL that all workers reach")
     flags = parser.parse_args(words)
-    dataset = open_dataset(flags.folder)
+    try:
+        dataset = open_dataset(flags.folder)
+    except DamagedManifestError as error:
+        return report_findings([Damage(MANIFEST_NAME, "", "damaged_manifest", str(error))], flags.folder)
     with tempfile.TemporaryDirectory() as scratch:
         report_url = flags.report or storage.join_url(scratch, "damages.json")
         damages = verify_dataset(dataset, report_url, beam_options)

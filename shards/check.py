@@ -10,10 +10,15 @@ import pyarrow as pa
 
 from shards import dataset as datasets
 from shards import storage
+from shards.corpus import printable
+from shards.schema import QUARANTINE_SCHEMA
 from shards.tar import BLOCK_BYTES, END_OF_ARCHIVE, index_line, join_index, json_member, make_header, padding
 
 METADATA_KEY = b"sixray"
 """Where the rows of a shard keep its digest, sizes and plan: in the Parquet file's own metadata."""
+
+
+_METADATA_FIELDS = {"plan", "digest", "tar_bytes", "image_bytes", "num_quarantined", "num_retryable"}
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -30,7 +35,8 @@ class Damage:
 
     def __str__(self) -> str:
         subject = f"{self.file}: {self.key}" if self.key else self.file
-        return f"{subject}: {self.what}: {self.detail}"
+        # Names and keys come from files that nothing is known of: no control character reaches a terminal.
+        return printable(f"{subject}: {self.what}: {self.detail}")
 
 
 def shard_metadata(table: pa.Table) -> dict[str, Any]:
@@ -39,6 +45,8 @@ def shard_metadata(table: pa.Table) -> dict[str, Any]:
     if text is None:
         raise ValueError("rows of a shard must carry the metadata 'sixray', got none; run `sixray convert` again")
     metadata: dict[str, Any] = json.loads(text)
+    if not isinstance(metadata, dict) or not metadata.keys() >= _METADATA_FIELDS:
+        raise ValueError(f"metadata 'sixray' must have {sorted(_METADATA_FIELDS)}, got {text[:200]!r}")
     return metadata
 
 
@@ -120,7 +128,11 @@ def _check_index(url: str, file: str, rows: list[dict[str, Any]]) -> list[Damage
 
 
 def _check_quarantine(url: str, file: str, metadata: dict[str, Any]) -> list[Damage]:
-    num_rows, num_expected = datasets.read_parquet(url).num_rows, metadata["num_quarantined"]
-    if num_rows == num_expected:
-        return []
-    return [Damage(file, "", "quarantine_mismatch", f"{num_rows} rows, {num_expected} records were refused")]
+    table = datasets.read_parquet(url)
+    if table.num_rows != metadata["num_quarantined"]:
+        detail = f"{table.num_rows} rows, {metadata['num_quarantined']} records were refused"
+        return [Damage(file, "", "quarantine_mismatch", detail)]
+    if table.schema != QUARANTINE_SCHEMA or storage.read_bytes(url) != datasets.parquet_bytes(table):
+        # A page has its checksum, the file's footer has none.
+        return [Damage(file, "", "quarantine_mismatch", "the file is not what a conversion writes for its rows")]
+    return []

@@ -1,11 +1,12 @@
 """What does a dataset hold? Its manifest, and readers of its tables."""
 
 import hashlib
+import io
 import json
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import IO, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -21,6 +22,10 @@ SHARD_NAME = re.compile(r"(?P<split>[a-z0-9_]+)-(?P<index>\d{5,})-of-(?P<num>\d{
 def shard_name(split: str, shard_index: int, num_shards: int) -> str:
     """Return e.g. `train-00007-of-00042`, the stem of the tar, the index and the tables of one shard."""
     return f"{split}-{shard_index:05d}-of-{num_shards:05d}"
+
+
+class DamagedManifestError(ValueError):
+    """A manifest that is there and cannot be true: `sixray verify` reports it like any other damage."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +72,7 @@ class DatasetManifest:
     def __post_init__(self) -> None:
         for split, counts in self.ledger.items():
             if counts.listed != counts.converted + counts.quarantined:
-                raise ValueError(
+                raise DamagedManifestError(
                     f"ledger of split {split!r} must have listed = converted + quarantined, got {counts.listed} = "
                     f"{counts.converted} + {counts.quarantined}; a scan is unaccounted for, run the job again"
                 )
@@ -118,7 +123,12 @@ class DatasetManifest:
 
     @classmethod
     def from_json(cls, text: bytes, url: str) -> "DatasetManifest":
-        """Parse `dataset.json`; ValueError names `url` where the text is damaged or of another format."""
+        """Parse `dataset.json`.
+
+        Raises:
+            ValueError: the text is of another format; names `url`.
+            DamagedManifestError: it is not what a conversion writes.
+        """
         try:
             document = json.loads(text)
             version = document["format"]
@@ -135,14 +145,15 @@ class DatasetManifest:
                 options=document["options"],
                 versions=document["versions"],
             )
-        except (KeyError, TypeError, json.JSONDecodeError, UnicodeDecodeError) as error:
-            raise ValueError(
+            digest = document["digest"]
+        except (AttributeError, KeyError, TypeError, json.JSONDecodeError, UnicodeDecodeError) as error:
+            raise DamagedManifestError(
                 f"dataset manifest must be a JSON document of format 1, got {error!r} ({url}); "
                 f"run `sixray convert` again, it rewrites what is damaged"
             ) from error
-        if manifest.digest != document["digest"]:
-            raise ValueError(
-                f"dataset digest must be that of its shards {manifest.digest}, got {document['digest']} ({url}); "
+        if manifest.digest != digest:
+            raise DamagedManifestError(
+                f"dataset digest must be that of its shards {manifest.digest}, got {digest} ({url}); "
                 f"run `sixray convert` again, it rewrites what is damaged"
             )
         return manifest
@@ -235,4 +246,15 @@ def read_parquet(url: str, columns: Sequence[str] | None = None) -> pa.Table:
 def write_parquet(url: str, table: pa.Table) -> None:
     """Write one Parquet file atomically, a checksum a page; equal tables give equal bytes."""
     with storage.atomic_writer(url) as out:
-        pq.write_table(table, out, compression="zstd", write_page_checksum=True)
+        _write_table(table, out)
+
+
+def parquet_bytes(table: pa.Table) -> bytes:
+    """Return the bytes that `write_parquet` writes."""
+    out = io.BytesIO()
+    _write_table(table, out)
+    return out.getvalue()
+
+
+def _write_table(table: pa.Table, out: IO[bytes]) -> None:
+    pq.write_table(table, out, compression="zstd", write_page_checksum=True)
