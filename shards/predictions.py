@@ -219,6 +219,14 @@ def datasets_digest(datasets: Sequence[Dataset]) -> str:
     return digests[0] if len(digests) == 1 else _sha256("".join(f"{digest}\n" for digest in digests))
 
 
+def read_run(predictions_url: str) -> dict[str, Any] | None:
+    """Return `run.json`; None where there is none, or none that can be read and is to be written again."""
+    try:
+        return open_predictions(predictions_url).run
+    except ValueError:
+        return None
+
+
 def write_run(predictions_url: str, document: Mapping[str, Any]) -> None:
     """Write `run.json`."""
     text = json.dumps(dict(document), indent=1, allow_nan=False) + "\n"
