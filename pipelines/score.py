@@ -160,6 +160,10 @@ def _finish_run(
     parts = held_parts(url, model.model_id, datasets)
     state = predictions.run_document(facts, datasets, parts, config.split)
     before = predictions.read_run(url)
+    written = {task.shard.name for task in plan.tasks}
+    kept = (before or {}).get("sha256", {}).items()
+    known = {file: checksum for file, checksum in kept if _shard_of(file) not in written}
+    state["sha256"] = predictions.checksum_parts(url, parts, known)
     if before is not None and not plan.tasks:
         if state.items() <= before.items():
             return before
@@ -172,6 +176,10 @@ def _finish_run(
     document = state | last
     predictions.write_run(url, document)
     return document
+
+
+def _shard_of(file: str) -> str:
+    return storage.base_name(file).removesuffix(".parquet")
 
 
 def _say_plan(plan: ScorePlan, unlisted: Sequence[str]) -> None:

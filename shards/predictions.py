@@ -213,6 +213,19 @@ def count_scans(parts: Sequence[PartInfo]) -> dict[str, Any]:
     }
 
 
+def checksum_parts(predictions_url: str, parts: Sequence[PartInfo], known: Mapping[str, str]) -> dict[str, str]:
+    """Return the sha256 of every file of the parts, by its path below the folder.
+
+    What is `known` of a file that nobody wrote since is kept, not read from the file anew: a part that was damaged in
+    the meantime must not pass for whole.
+    """
+    files = [storage.base_name(part_url(predictions_url, part.shard)) for part in parts]
+    files += [f"quarantine/{part.shard}.parquet" for part in parts if part.num_quarantined]
+    return {
+        file: known.get(file) or storage.sha256_of(storage.join_url(predictions_url, file)) for file in sorted(files)
+    }
+
+
 def datasets_digest(datasets: Sequence[Dataset]) -> str:
     """Return the digest of one dataset, or one value for several in any order."""
     digests = sorted(dataset.manifest.digest for dataset in datasets)
