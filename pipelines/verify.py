@@ -15,6 +15,9 @@ from shards.audit import CheckedShard
 from shards.audit_predictions import audit_predictions
 from shards.check import Damage
 from shards.dataset import MANIFEST_NAME, DamagedManifestError, Dataset, ShardInfo, open_dataset
+from shards.predictions import RUN_NAME, open_predictions
+
+_CONVERT_AGAIN = "run the same `sixray convert` again, it rewrites what is damaged"
 
 
 def verify_dataset(dataset: Dataset, report_url: str, beam_options: Sequence[str] = ()) -> list[Damage]:
@@ -110,18 +113,16 @@ def _verify_predictions(folder: str) -> int:
     # A few hundred bytes a scan: one process reads a million in seconds, no job is needed.
     predictions = open_predictions(folder)
     damages = audit_predictions(predictions)
-    return report_findings(damages, f"predictions of {predictions.run['counts']['num_scans']:,} scans")
+    what = f"predictions of {predictions.run['counts']['num_scans']:,} scans"
+    return report_findings(damages, what, "remove what is named and run `sixray score` again, it makes what is missing")
 
 
-def report_findings(damages: Sequence[Damage], what: str) -> int:
+def report_findings(damages: Sequence[Damage], what: str, remedy: str = _CONVERT_AGAIN) -> int:
     """Print one line a finding, and a last one that sums up; return the exit code."""
     for damage in damages:
         print(damage)
     if damages:
-        print(
-            f"findings: {len(damages)} in {what}; run the command that wrote it again, it redoes what is damaged",
-            file=sys.stderr,
-        )
+        print(f"findings: {len(damages)} in {what}; {remedy}", file=sys.stderr)
         return options.FINDINGS
     print(f"whole: {what}, every byte as its checksum says")
     return options.OK
