@@ -57,9 +57,9 @@ class Resampled:
     recall_RKF: npt.NDArray[np.float64]
     """At each of the false-alarm rates."""
 
-    def mean_average_precision_R(self) -> npt.NDArray[np.float64]:
-        """Return the mean over the classes that have positives in a round."""
-        return _mean_of_defined(self.average_precision_RK)
+    def mean_average_precision_R(self, classes: slice = slice(None)) -> npt.NDArray[np.float64]:
+        """Return the mean over those of `classes` that have positives in a round."""
+        return _mean_of_defined(self.average_precision_RK[:, classes])
 
 
 def rank_groups(scores_N: npt.NDArray[Any], labels_N: IntArray, groups_N: IntArray) -> RankedGroups:

@@ -1,21 +1,22 @@
-"""How good are the predictions? Every figure of a report, as one nested value and as the text of metrics.json."""
+"""How good are the predictions? Every figure of a report, as one nested value."""
 
-# N scans  K classes
+# N scans  K classes  R bootstrap rounds
 
-import json
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from model import metrics
-from model.metrics import PRESENT, Curve, Ranking
+from model import bootstrap, metrics
+from model.bootstrap import Interval
+from model.calibration import CalibrationFigures, rate_calibration
+from model.metrics import PRESENT, UNKNOWN, Curve, Ranking
+from model.operating import FALSE_ALARM_RATES, OperatingFigures, Sweep, any_item, rate_operation, sigmoid, sweep
 from model.pointing import points_hit
 from model.scored_scans import Coverage, ScoredScans, join
 from shards.dataset import Dataset
 from shards.predictions import Predictions
-
-FORMAT_VERSION = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,15 +34,35 @@ class PointingFigures:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ClassFigures:
-    """How good the predictions of one class are."""
+class RankFigures:
+    """How good one score is at telling scans apart."""
 
     ranking: Ranking
     curve: Curve
     average_precision: dict[str, float | None]
     """By the names of `metrics.AVERAGE_PRECISIONS`."""
     roc_auc: float | None
+    operation: OperatingFigures
+    calibration: CalibrationFigures
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RankIntervals:
+    """How far the figures of one score could be off by luck; None where a figure is undefined."""
+
+    average_precision: Interval | None
+    roc_auc: Interval | None
+    recall_at_false_alarms: dict[int, Interval | None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClassFigures:
+    """How good the predictions of one class are."""
+
+    rank: RankFigures
     pointing: PointingFigures
+    intervals: RankIntervals | None
+    """None when no bootstrap was asked for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +77,16 @@ class MeanFigures:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class BootstrapFigures:
+    """How the intervals were made, and that of the mean, which no class has."""
+
+    num_rounds: int
+    num_groups: int
+    """Scans that differ: those with the same bytes are drawn together."""
+    mean_average_precision: Interval | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Evaluation:
     """How good one model's predictions of one split of one dataset are."""
 
@@ -67,68 +98,97 @@ class Evaluation:
     coverage: Coverage
     classes: dict[str, ClassFigures]
     mean: MeanFigures
+    any_item: ClassFigures
+    """The alarm that a guard hears: the bag holds something, whichever class it is; no boxes are looked at."""
+    sweep: Sweep
+    """Every class, then `any_item`, at the same thresholds."""
+    bootstrap: BootstrapFigures | None
 
 
-def evaluate(predictions: Predictions, dataset: Dataset, split: str) -> Evaluation:
+def evaluate(
+    predictions: Predictions, dataset: Dataset, split: str, num_rounds: int = bootstrap.NUM_ROUNDS
+) -> Evaluation:
     """Return every figure of a split.
+
+    Args:
+        predictions: of one model.
+        dataset: that was scored.
+        split: its scans are rated.
+        num_rounds: of the bootstrap; 0 for no intervals.
 
     Raises:
         ValueError: the predictions do not match the dataset; see `model.scored_scans.join`.
     """
     scans = join(predictions, dataset, split)
-    classes = {name: _rate_class(scans, k) for k, name in enumerate(scans.classes)}
+    columns = [(scans.logits_NK[:, k], scans.labels_NK[:, k]) for k in range(len(scans.classes))]
+    columns.append(any_item(scans.logits_NK, scans.labels_NK))
+    ranks = [_rate_ranks(*column) for column in columns]
+    resampled = _resample(scans, columns, num_rounds) if num_rounds else None
+    figures = [
+        ClassFigures(
+            rank=rank,
+            pointing=_rate_pointing(scans, k),
+            intervals=_find_intervals(resampled, k) if resampled is not None else None,
+        )
+        for k, rank in enumerate(ranks)
+    ]
     return Evaluation(
         model_id=predictions.model_id,
         dataset_digest=dataset.manifest.digest,
         split=split,
         run=predictions.run,
         coverage=scans.coverage,
-        classes=classes,
-        mean=_average(list(classes.values())),
+        classes=dict(zip(scans.classes, figures[:-1], strict=True)),
+        mean=_average(figures[:-1]),
+        any_item=figures[-1],
+        sweep=sweep([rank.ranking for rank in ranks]),
+        bootstrap=_sum_up(resampled, scans) if resampled is not None else None,
     )
 
 
-def metrics_document(evaluation: Evaluation) -> dict[str, Any]:
-    """Return what metrics.json holds: plain numbers, None where a value is undefined."""
-    coverage = evaluation.coverage
-    return {
-        "format": FORMAT_VERSION,
-        "model_id": evaluation.model_id,
-        "dataset_digest": evaluation.dataset_digest,
-        "split": evaluation.split,
-        "num_samples": coverage.num_samples,
-        "num_scans": coverage.num_scans,
-        "num_missing": coverage.num_missing,
-        "num_quarantined": coverage.num_quarantined,
-        "quarantined_by_reason": coverage.quarantined_by_reason,
-        "classes": {name: _class_document(figures) for name, figures in evaluation.classes.items()},
-        "mean": {
-            "roc_auc": evaluation.mean.roc_auc,
-            "pointing_accuracy": evaluation.mean.pointing_accuracy,
-            "prevalence": evaluation.mean.prevalence,
-            "average_precision": evaluation.mean.average_precision,
-        },
-    }
-
-
-def metrics_json(evaluation: Evaluation) -> bytes:
-    """Return the text of metrics.json: equal evaluations give equal bytes."""
-    return (json.dumps(metrics_document(evaluation), indent=1, allow_nan=False) + "\n").encode()
-
-
-def _rate_class(scans: ScoredScans, k: int) -> ClassFigures:
-    ranking = metrics.rank(scans.logits_NK[:, k], scans.labels_NK[:, k])
+def _rate_ranks(scores_N: npt.NDArray[Any], labels_N: npt.NDArray[Any]) -> RankFigures:
+    ranking = metrics.rank(scores_N, labels_N)
     curve = metrics.trace_curve(ranking)
-    return ClassFigures(
+    known_N = labels_N != UNKNOWN
+    return RankFigures(
         ranking=ranking,
         curve=curve,
         average_precision={name: figure(curve) for name, figure in metrics.AVERAGE_PRECISIONS.items()},
         roc_auc=metrics.roc_auc(ranking),
-        pointing=_rate_pointing(scans, k),
+        operation=rate_operation(curve),
+        calibration=rate_calibration(sigmoid(scores_N[known_N]), labels_N[known_N] == PRESENT),
+    )
+
+
+def _resample(
+    scans: ScoredScans, columns: list[tuple[npt.NDArray[Any], npt.NDArray[Any]]], num_rounds: int
+) -> bootstrap.Resampled:
+    classes = [bootstrap.rank_groups(scores_N, labels_N, scans.groups_N) for scores_N, labels_N in columns]
+    return bootstrap.resample(classes, scans.num_groups, FALSE_ALARM_RATES, num_rounds)
+
+
+def _find_intervals(resampled: bootstrap.Resampled, k: int) -> RankIntervals:
+    return RankIntervals(
+        average_precision=bootstrap.interval(resampled.average_precision_RK[:, k]),
+        roc_auc=bootstrap.interval(resampled.roc_auc_RK[:, k]),
+        recall_at_false_alarms={
+            rate: bootstrap.interval(resampled.recall_RKF[:, k, f]) for f, rate in enumerate(FALSE_ALARM_RATES)
+        },
+    )
+
+
+def _sum_up(resampled: bootstrap.Resampled, scans: ScoredScans) -> BootstrapFigures:
+    without_any_item = slice(0, len(scans.classes))
+    return BootstrapFigures(
+        num_rounds=len(resampled.average_precision_RK),
+        num_groups=scans.num_groups,
+        mean_average_precision=bootstrap.interval(resampled.mean_average_precision_R(without_any_item)),
     )
 
 
 def _rate_pointing(scans: ScoredScans, k: int) -> PointingFigures:
+    if k == len(scans.classes):
+        return PointingFigures(num_evaluable=0, num_hits=0)  # any item: no heatmap is of no class
     present_N = scans.labels_NK[:, k] == PRESENT
     of_class_B = (scans.box_class_B == k) & present_N[scans.box_scan_B]
     hits_N = points_hit(scans.peaks_NK2[:, k], scans.box_scan_B[of_class_B], scans.box_edges_B4[of_class_B])
@@ -137,25 +197,14 @@ def _rate_pointing(scans: ScoredScans, k: int) -> PointingFigures:
 
 
 def _average(classes: list[ClassFigures]) -> MeanFigures:
-    with_positives = [figures for figures in classes if figures.ranking.num_positive]
+    with_positives = [figures for figures in classes if figures.rank.ranking.num_positive]
+    ranks = [figures.rank for figures in with_positives]
     return MeanFigures(
         average_precision={
-            name: metrics.mean_of_defined([figures.average_precision[name] for figures in with_positives])
+            name: metrics.mean_of_defined([rank.average_precision[name] for rank in ranks])
             for name in metrics.AVERAGE_PRECISIONS
         },
-        roc_auc=metrics.mean_of_defined([figures.roc_auc for figures in with_positives]),
+        roc_auc=metrics.mean_of_defined([rank.roc_auc for rank in ranks]),
         pointing_accuracy=metrics.mean_of_defined([figures.pointing.accuracy for figures in with_positives]),
-        prevalence=metrics.mean_of_defined([figures.ranking.prevalence for figures in with_positives]),
+        prevalence=metrics.mean_of_defined([rank.ranking.prevalence for rank in ranks]),
     )
-
-
-def _class_document(figures: ClassFigures) -> dict[str, Any]:
-    return {
-        "num_positive": figures.ranking.num_positive,
-        "num_unknown": figures.ranking.num_unknown,
-        "prevalence": figures.ranking.prevalence,
-        "roc_auc": figures.roc_auc,
-        "pointing_accuracy": figures.pointing.accuracy,
-        "pointing": {"num_evaluable": figures.pointing.num_evaluable, "num_hits": figures.pointing.num_hits},
-        "average_precision": figures.average_precision,
-    }

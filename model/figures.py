@@ -44,20 +44,26 @@ def draw_figures(evaluation: Evaluation) -> dict[str, str]:
     """Return every chart of a report as an SVG text, by file name: equal evaluations give equal texts."""
     figures = {"average_precision.svg": draw_average_precisions(evaluation)}
     for name, rated in evaluation.classes.items():
-        if rated.curve.num_positive:
+        if rated.rank.curve.num_positive:
             figures[precision_recall_file(name)] = draw_precision_recall(name, rated)
+            figures[reliability_file(name)] = draw_reliability(name, rated)
     return figures
 
 
 def precision_recall_file(class_name: str) -> str:
     """Return the name of a class' file; a class' name may hold a space or a slash, a file's may not."""
-    return f"precision_recall_{re.sub(r'[^A-Za-z0-9_.-]+', '_', class_name)}.svg"
+    return f"precision_recall_{_file_word(class_name)}.svg"
+
+
+def reliability_file(class_name: str) -> str:
+    """Return the name of a class' reliability chart."""
+    return f"reliability_{_file_word(class_name)}.svg"
 
 
 def draw_precision_recall(name: str, rated: ClassFigures) -> str:
     """Return one class' precision at every recall; the area below the line is its average precision."""
-    precision_T, recall_T = _thin(rated.curve.precision_T), _thin(rated.curve.recall_T)
-    prevalence = rated.ranking.prevalence or 0.0
+    precision_T, recall_T = _thin(rated.rank.curve.precision_T), _thin(rated.rank.curve.recall_T)
+    prevalence = rated.rank.ranking.prevalence or 0.0
     with _figure(3.4, 3.0) as (figure, axes):
         x, y = np.concatenate([[0.0], recall_T]), np.concatenate([precision_T[:1], precision_T])
         axes.fill_between(x, y, step="pre", color=SERIES, alpha=0.10, linewidth=0)
@@ -65,7 +71,7 @@ def draw_precision_recall(name: str, rated: ClassFigures) -> str:
         axes.axhline(prevalence, color=CHANCE, linewidth=1.2, dashes=(4, 3))
         axes.set_title(name, loc="left", fontweight="bold", fontsize=11.5, pad=9)
         axes.set_title(
-            f"AP {rated.average_precision['non_interpolated']:.3f}, random {_short(prevalence)}",
+            f"AP {rated.rank.average_precision['non_interpolated']:.3f}, random {_short(prevalence)}",
             loc="right",
             fontsize=9.5,
             pad=9,
@@ -77,25 +83,54 @@ def draw_precision_recall(name: str, rated: ClassFigures) -> str:
     return _svg(figure)
 
 
+def draw_reliability(name: str, rated: ClassFigures) -> str:
+    """Return one class' share of positives at each score; a calibrated score lies on the diagonal."""
+    calibration = rated.rank.calibration
+    filled_B = calibration.num_scans_B > 0
+    # A bin of a million scans is not a million times as wide as one of one: areas grow with the logarithm.
+    sizes_B = 12 + 14 * np.log10(calibration.num_scans_B[filled_B])
+    with _figure(3.4, 3.0) as (figure, axes):
+        axes.plot([0, 1], [0, 1], color=CHANCE, linewidth=1.2, dashes=(4, 3))
+        x_B, y_B = calibration.mean_score_B[filled_B], calibration.positive_share_B[filled_B]
+        axes.plot(x_B, y_B, color=SERIES, linewidth=1.2, alpha=0.5)
+        axes.scatter(x_B, y_B, s=sizes_B, color=SERIES, clip_on=False, zorder=3, linewidths=0)
+        axes.set_title(name, loc="left", fontweight="bold", fontsize=11.5, pad=9)
+        axes.set_title(f"ECE {calibration.expected_error:.3f}", loc="right", fontsize=9.5, pad=9)
+        _unit_axis(axes, "x")
+        _unit_axis(axes, "y")
+        axes.set_xlabel("Score")
+        axes.set_ylabel("Share that holds the item")
+    return _svg(figure)
+
+
 def draw_average_precisions(evaluation: Evaluation) -> str:
     """Return each class' average precision beside its prevalence, which a random order would reach."""
     rows = [
-        (name, rated.average_precision["non_interpolated"], rated.ranking.prevalence)
+        (
+            name,
+            rated.rank.average_precision["non_interpolated"],
+            rated.rank.ranking.prevalence,
+            rated.intervals.average_precision if rated.intervals else None,
+        )
         for name, rated in evaluation.classes.items()
     ]
-    rows.append(("Mean", evaluation.mean.average_precision["non_interpolated"], evaluation.mean.prevalence))
+    mean, resampled = evaluation.mean, evaluation.bootstrap
+    luck = resampled.mean_average_precision if resampled else None
+    rows.append(("Mean", mean.average_precision["non_interpolated"], mean.prevalence, luck))
     with _figure(6.8, 0.8 + 0.36 * len(rows)) as (figure, axes):
-        for y, (_, average_precision, prevalence) in enumerate(rows):
+        for y, (_, average_precision, prevalence, luck) in enumerate(rows):
             if average_precision is None or prevalence is None:
                 axes.text(0.0, y, "no positives in this split", color=MUTED, va="center", fontsize=9.5)
                 continue
-            axes.plot([prevalence, average_precision], [y, y], color=SERIES, linewidth=2, alpha=0.35, zorder=2)
+            axes.plot([prevalence, average_precision], [y, y], color=GRID, linewidth=1.5, zorder=1)
+            if luck is not None:
+                axes.plot([luck.low, luck.high], [y, y], color=SERIES, linewidth=3.5, alpha=0.4, zorder=2)
             axes.plot(average_precision, y, "o", color=SERIES, markersize=7.5, zorder=3, clip_on=False)
             axes.plot(prevalence, y, "|", color=CHANCE, markersize=12, markeredgewidth=2, zorder=3, clip_on=False)
             axes.annotate(
                 f"{average_precision:.3f}", (1.03, y), color=INK, va="center", fontsize=10, annotation_clip=False
             )
-        axes.set_yticks(range(len(rows)), [name for name, _, _ in rows], color=INK)
+        axes.set_yticks(range(len(rows)), [row[0] for row in rows], color=INK)
         axes.get_yticklabels()[-1].set_fontweight("bold")
         axes.axhline(len(rows) - 1.5, color=GRID, linewidth=0.8)
         axes.set_ylim(len(rows) - 0.5, -0.5)
@@ -103,12 +138,13 @@ def draw_average_precisions(evaluation: Evaluation) -> str:
         _unit_axis(axes, "x")
         marks = [
             Line2D([], [], marker="o", color=SERIES, linestyle="", markersize=7.5, label="average precision"),
+            *([Line2D([], [], color=SERIES, linewidth=3.5, alpha=0.4, label="95 % interval")] if resampled else []),
             Line2D(
                 [], [], marker="|", color=CHANCE, linestyle="", markersize=12, markeredgewidth=2, label="random order"
             ),
         ]
         axes.legend(
-            handles=marks, loc="lower left", bbox_to_anchor=(-0.02, 1.0), ncols=2, frameon=False, handletextpad=0.2
+            handles=marks, loc="lower left", bbox_to_anchor=(-0.02, 1.0), ncols=3, frameon=False, handletextpad=0.2
         )
     return _svg(figure)
 
@@ -159,6 +195,10 @@ def _unit_axis(axes: Axes, which: str) -> None:
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.grid(True, axis=which, color=GRID, linewidth=0.7)  # type: ignore[arg-type]
     axes.set_axisbelow(True)
+
+
+def _file_word(text: str) -> str:
+    return re.sub(r"[^A-Za-z0-9_.-]+", "_", text)
 
 
 def _thin(values_T: np.ndarray) -> np.ndarray:

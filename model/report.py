@@ -1,15 +1,20 @@
 """What does the reader see? One self-contained page over an evaluation, readable without this software."""
 
+import json
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import jinja2
+import numpy as np
 from markupsafe import Markup
 
-from model.evaluation import Evaluation
-from model.figures import inline_svg, precision_recall_file
+from model import wording
+from model.document import operating_points_document
+from model.evaluation import ClassFigures, Evaluation
+from model.figures import inline_svg, precision_recall_file, reliability_file
+from model.operating import FALSE_ALARM_RATES, RECALLS, OperatingPoint, sigmoid
 
-FEW_POSITIVES = 200
-"""With 190 positives a 95 % interval of an average precision is about 11 points wide."""
+ANY_ITEM = "Any item"
 DEFINITION_LABELS = {
     "non_interpolated": "Average precision",
     "voc_all_points": "VOC all-points",
@@ -29,134 +34,95 @@ def render_html(evaluation: Evaluation, figures: dict[str, str]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"ratio": format_ratio, "percent": format_percent, "count": format_count}
+    environment.filters |= {
+        "ratio": wording.format_ratio,
+        "percent": wording.format_percent,
+        "count": wording.format_count,
+        "rate": wording.format_rate,
+        "score": wording.format_score,
+        "sigmoid": sigmoid,
+        "interval": wording.format_interval,
+        "percent_interval": wording.format_percent_interval,
+    }
+    classes = evaluation.classes
     return environment.get_template("report.html.j2").render(
         evaluation=evaluation,
-        warnings=list_warnings(evaluation),
-        sentences=summarise(evaluation),
+        warnings=wording.list_warnings(evaluation),
+        sentences=wording.summarise(evaluation),
+        summary_rate=wording.SUMMARY_RATE,
         definition_labels=DEFINITION_LABELS,
+        rates=FALSE_ALARM_RATES,
+        recalls=RECALLS,
+        rows=list_rows(evaluation),
+        slider=prepare_slider(evaluation),
         overview=_inline(
             figures["average_precision.svg"], "ap", "Average precision of each class beside its prevalence"
         ),
-        curves=[
-            _inline(figures[precision_recall_file(name)], f"pr{k}", f"Precision at each recall of {name}")
-            for k, name in enumerate(evaluation.classes)
-            if precision_recall_file(name) in figures
-        ],
-        run_facts=list_run_facts(evaluation.run),
+        curves=_inline_classes(figures, precision_recall_file, "pr", "Precision at each recall of", classes),
+        reliability=_inline_classes(figures, reliability_file, "re", "Share of positives at each score of", classes),
+        run_facts=wording.list_run_facts(evaluation.run),
     )
 
 
-def list_warnings(evaluation: Evaluation) -> list[str]:
-    """Return what a reader must know before trusting a figure, worst first; empty when nothing is off."""
-    coverage, warnings = evaluation.coverage, []
-    if not coverage.num_scans:
-        warnings.append("No scan of this split has a prediction: every figure is undefined.")
-    if coverage.num_missing:
-        shown = ", ".join(coverage.missing_keys) + (", …" if coverage.num_missing > len(coverage.missing_keys) else "")
-        warnings.append(
-            f"{_scans(coverage.num_missing)} of {format_count(coverage.num_samples)} "
-            f"{'has' if coverage.num_missing == 1 else 'have'} neither a prediction nor a reason why there is none: "
-            f"{shown}. The figures say nothing about them; run the scoring again."
-        )
-    if coverage.num_quarantined:
-        reasons = ", ".join(f"{reason} {format_count(n)}" for reason, n in coverage.quarantined_by_reason.items())
-        warnings.append(
-            f"{_scans(coverage.num_quarantined)} of {format_count(coverage.num_samples)} could not be scored "
-            f"({reasons}). The figures say nothing about them."
-        )
-    without = [name for name, rated in evaluation.classes.items() if not rated.ranking.num_positive]
-    if without:
-        warnings.append(f"No scan holds {_join(without)}: no figure exists there, and the means leave the class out.")
-    return warnings
+def list_rows(evaluation: Evaluation) -> dict[str, ClassFigures]:
+    """Return what tables about alarms have a row for: every class, then the alarm for any item."""
+    return evaluation.classes | {ANY_ITEM: evaluation.any_item}
 
 
-def summarise(evaluation: Evaluation) -> list[str]:
-    """Return what was found, in plain sentences."""
-    rated = {name: figures for name, figures in evaluation.classes.items() if figures.ranking.num_positive}
-    mean = evaluation.mean.average_precision["non_interpolated"]
-    if mean is None or evaluation.mean.prevalence is None:
-        return ["Nothing can be said about this model: no scan with a prediction is known to hold a prohibited item."]
-    by_precision = sorted(rated, key=lambda name: rated[name].average_precision["non_interpolated"] or 0.0)
-    sentences = [
-        f"Sorted by this model's scores, {_scans(evaluation.coverage.num_scans)} give a mean average precision of "
-        f"{format_ratio(mean)} over {len(rated)} {'class' if len(rated) == 1 else 'classes'}; a random order would "
-        f"give {format_ratio(evaluation.mean.prevalence)}, a perfect one 1."
-    ]
-    if len(rated) > 1:
-        best, weakest = by_precision[-1], by_precision[0]
-        sentences.append(
-            f"{best} is found best ({format_ratio(rated[best].average_precision['non_interpolated'])}), "
-            f"{weakest} worst ({format_ratio(rated[weakest].average_precision['non_interpolated'])})."
-        )
-    evaluable = sum(figures.pointing.num_evaluable for figures in rated.values())
-    if evaluable:
-        hits = sum(figures.pointing.num_hits for figures in rated.values())
-        sentences.append(
-            f"Asked where the item is, the model points inside its box in {format_percent(hits / evaluable)} of "
-            f"{format_count(evaluable)} cases."
-        )
-    few = [name for name, figures in rated.items() if figures.ranking.num_positive < FEW_POSITIVES]
-    if few:
-        sentences.append(
-            f"{_join(few)} {'has' if len(few) == 1 else 'have'} fewer than {FEW_POSITIVES} positive scans here: "
-            f"another sample of scans could move these figures by several hundredths."
-        )
-    return sentences
+def prepare_slider(evaluation: Evaluation) -> dict[str, Any] | None:
+    """Return what the threshold slider starts with and moves over; None where no item is known to be anywhere.
 
-
-def list_run_facts(run: dict[str, Any]) -> list[tuple[str, str]]:
-    """Return what run.json says of how the scores were made, as (name, value); nested values get dotted names."""
-    shown_elsewhere = {
-        "format",
-        "parts",
-        "classes",
-        "model_id",
-        "dataset_digest",
-        "datasets",
-        "counts",
-        "split",
-        "splits",
+    It starts where the alarm for any item keeps to the summary's false alarms, and moves over the operating
+    points of metrics.json.
+    """
+    swept = evaluation.sweep
+    if not len(swept.thresholds_T):
+        return None
+    quiet = evaluation.any_item.rank.operation.at_false_alarms.get(wording.SUMMARY_RATE)
+    threshold = quiet.threshold if quiet is not None else None
+    last = len(swept.thresholds_T) - 1
+    start = last if threshold is None else min(int(np.searchsorted(swept.thresholds_T, threshold)), last)
+    rows = list_rows(evaluation)
+    points = {
+        name: OperatingPoint(
+            float(swept.thresholds_T[start]),
+            int(swept.num_true_KT[k, start]),
+            int(swept.num_false_KT[k, start]),
+            figures.rank.ranking.num_positive,
+            figures.rank.ranking.num_negative,
+        )
+        for k, (name, figures) in enumerate(rows.items())
     }
-    if len(run.get("engines", ())) == 1:
-        shown_elsewhere.add("engines")  # the only one stands in the run's own fields
-    return [fact for name, value in run.items() if name not in shown_elsewhere for fact in _flatten(name, value)]
+    return {"start": start, "last": last, "points": points, "data": _embed(_slider_data(evaluation))}
 
 
-def format_ratio(value: float | None) -> str:
-    """Return a figure in [0, 1] with three places; an en dash where it is undefined."""
-    return "–" if value is None else f"{value:.3f}"
+def _slider_data(evaluation: Evaluation) -> dict[str, Any]:
+    document = operating_points_document(evaluation)
+    counts = [*document["classes"].values(), document["any_item"]]
+    sizes = [figures.rank.ranking for figures in list_rows(evaluation).values()]
+    return {
+        "scores": document["scores"],
+        "rows": [
+            of | {"num_positive": size.num_positive, "num_negative": size.num_negative}
+            for of, size in zip(counts, sizes, strict=True)
+        ],
+    }
 
 
-def format_percent(value: float | None) -> str:
-    """Return a share as a percentage with two significant places or more; an en dash where it is undefined."""
-    if value is None:
-        return "–"
-    return f"{100 * value:.1f} %" if value == 0 or value >= 0.001 else f"{100 * value:.2g} %"
+def _embed(value: Any) -> Markup:
+    # No "<" within: a script element ends at "</script" wherever that stands.
+    return Markup(json.dumps(value, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c"))
 
 
-def format_count(value: int) -> str:
-    """Return a whole number with its thousands apart."""
-    return f"{value:,}"
-
-
-def _flatten(name: str, value: object) -> list[tuple[str, str]]:
-    if isinstance(value, dict):
-        return [fact for key, inner in value.items() for fact in _flatten(f"{name}.{key}", inner)]
-    if isinstance(value, list) and any(isinstance(item, dict) for item in value):
-        return [fact for number, item in enumerate(value, 1) for fact in _flatten(f"{name}.{number}", item)]
-    if isinstance(value, list):
-        return [(name, ", ".join(str(item) for item in value))]
-    return [(name, "–" if value is None else str(value))]
+def _inline_classes(
+    figures: dict[str, str], file_name: Callable[[str], str], prefix: str, label: str, names: Iterable[str]
+) -> list[Markup]:
+    return [
+        _inline(figures[file_name(name)], f"{prefix}{k}", f"{label} {name}")
+        for k, name in enumerate(names)
+        if file_name(name) in figures
+    ]
 
 
 def _inline(svg: str, prefix: str, label: str) -> Markup:
     return Markup(inline_svg(svg, prefix, str(Markup.escape(label))))
-
-
-def _scans(number: int) -> str:
-    return f"{format_count(number)} {'scan' if number == 1 else 'scans'}"
-
-
-def _join(names: list[str]) -> str:
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

@@ -62,6 +62,11 @@ class ScoredScans:
     """xmin, ymin, xmax, ymax in pixels."""
     coverage: Coverage
 
+    @property
+    def num_groups(self) -> int:
+        """Scans that differ in their bytes."""
+        return int(self.groups_N.max()) + 1 if len(self.groups_N) else 0
+
 
 def join(predictions: Predictions, dataset: Dataset, split: str) -> ScoredScans:
     """Return the scans of a split with their labels and predictions.

@@ -6,9 +6,12 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from model.evaluation import Evaluation, evaluate, metrics_json
+from model.bootstrap import NUM_ROUNDS
+from model.document import metrics_json
+from model.evaluation import Evaluation, evaluate
 from model.figures import draw_figures
-from model.report import format_count, format_ratio, render_html
+from model.report import render_html
+from model.wording import format_count, format_ratio
 from pipelines.options import FINDINGS, OK, make_parser, run_command
 from shards import storage
 from shards.dataset import open_dataset
@@ -28,6 +31,12 @@ class EvaluateConfig:
     output: str
     """A folder or any URL that fsspec knows; made where it is missing."""
     split: str = "test"
+    num_rounds: int = NUM_ROUNDS
+    """Of the bootstrap that gives the intervals; 0 for none."""
+
+    def __post_init__(self) -> None:
+        if self.num_rounds < 0:
+            raise ValueError(f"bootstrap rounds must be >= 0, got {self.num_rounds}")
 
 
 def write_report(config: EvaluateConfig) -> Evaluation:
@@ -39,7 +48,9 @@ def write_report(config: EvaluateConfig) -> Evaluation:
     Raises:
         ValueError: the predictions do not match the dataset or are damaged; nothing is written.
     """
-    evaluation = evaluate(open_predictions(config.predictions), open_dataset(config.data), config.split)
+    evaluation = evaluate(
+        open_predictions(config.predictions), open_dataset(config.data), config.split, config.num_rounds
+    )
     figures = draw_figures(evaluation)
     files = {name: svg.encode() for name, svg in figures.items()}
     files["report.html"] = render_html(evaluation, figures).encode()
@@ -56,7 +67,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(argv: Sequence[str]) -> int:
     flags = _parser().parse_args(argv)
-    config = EvaluateConfig(predictions=flags.predictions, data=flags.data, output=flags.output, split=flags.split)
+    config = EvaluateConfig(
+        predictions=flags.predictions,
+        data=flags.data,
+        output=flags.output,
+        split=flags.split,
+        num_rounds=flags.bootstrap_rounds,
+    )
     evaluation = write_report(config)
     sys.stdout.write(_summarise(evaluation, storage.join_url(config.output, "report.html")))
     if evaluation.coverage.num_missing:
@@ -78,6 +95,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--data", required=True, default=quiet, help="the dataset that was scored")
     parser.add_argument("--output", required=True, default=quiet, help="folder of the report")
     parser.add_argument("--split", default="test", help="split to evaluate")
+    parser.add_argument(
+        "--bootstrap-rounds",
+        type=int,
+        default=NUM_ROUNDS,
+        metavar="N",
+        help="resamples behind the intervals; 0 for none",
+    )
     return parser
 
 
@@ -86,10 +110,10 @@ def _summarise(evaluation: Evaluation, report_url: str) -> str:
     rows = [
         (
             name,
-            format_count(of.ranking.num_positive),
-            of.ranking.prevalence,
-            of.average_precision,
-            of.roc_auc,
+            format_count(of.rank.ranking.num_positive),
+            of.rank.ranking.prevalence,
+            of.rank.average_precision,
+            of.rank.roc_auc,
             of.pointing.accuracy,
         )
         for name, of in evaluation.classes.items()

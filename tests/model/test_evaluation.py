@@ -7,7 +7,8 @@ import pyarrow as pa
 import pytest
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from model.evaluation import evaluate, metrics_document, metrics_json
+from model.document import metrics_document, metrics_json
+from model.evaluation import evaluate
 from model.scored_scans import join
 from shards.dataset import write_parquet
 from shards.predictions import Predictions, open_predictions, part_url
@@ -140,6 +141,27 @@ def test_scans_with_the_same_bytes_are_one_group(write):
     predictions, dataset = write(samples, [prediction(key, (0, 0)) for key in "abc"])
     groups_N = join(predictions, dataset, "test").groups_N
     assert groups_N.tolist() == [0, 0, 1]
+
+
+def test_operating_points_are_counted_for_every_class_and_for_any_item(write):
+    samples, rows, labels, logits = random_rows()
+    points = metrics_document(evaluate_written(write(samples, rows)))["operating_points"]
+    scores = np.column_stack([logits, logits.max(axis=1)]).astype(np.float32)
+    present = np.column_stack([labels, labels.max(axis=1)]) == 1
+    for k, of in enumerate([*points["classes"].values(), points["any_item"]]):
+        for t, threshold in enumerate(points["thresholds"]):
+            alarms = scores[:, k] >= threshold
+            assert of["num_true"][t] == (alarms & present[:, k]).sum()
+            assert of["num_false"][t] == (alarms & ~present[:, k]).sum()
+
+
+def test_intervals_hold_their_figures_and_the_mean_has_one_of_its_own(write):
+    samples, rows, _, _ = random_rows()
+    document = metrics_document(evaluate_written(write(samples, rows)))
+    assert document["bootstrap"] == {"num_rounds": 1000, "num_groups": 300, "level": 0.95}
+    for figures in [*document["classes"].values(), document["mean"], document["any_item"]]:
+        low, high = figures["intervals"]["average_precision"]
+        assert low < figures["average_precision"]["non_interpolated"] < high
 
 
 def test_predictions_of_another_dataset_are_refused(write):

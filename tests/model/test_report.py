@@ -8,7 +8,8 @@ import pytest
 
 from model.evaluation import evaluate
 from model.figures import draw_figures, inline_svg, precision_recall_file
-from model.report import format_percent, format_ratio, list_run_facts, list_warnings, render_html, summarise
+from model.report import render_html
+from model.wording import format_percent, format_ratio, list_run_facts, list_warnings, summarise
 from shards.predictions import open_predictions
 from tests.model.written import prediction, sample, write_dataset, write_predictions
 
@@ -106,15 +107,16 @@ def test_every_table_has_a_caption_and_scoped_headers(good):
 
 def test_every_chart_has_a_name_for_who_cannot_see_it(good):
     charts = [values for tag, values in page_of(good).tags if tag == "svg"]
-    assert len(charts) == 3
+    assert len(charts) == 1 + 2 + 2
     assert all(values["role"] == "img" and values["aria-label"] for values in charts)
 
 
 def test_the_page_shows_the_figures_of_each_class(good):
     text = page_of(good).text
     gun = good.classes["Gun"]
-    assert f"Gun 2 0 50.0 % {gun.average_precision['non_interpolated']:.3f}" in text
-    assert f"{gun.roc_auc:.3f} 100.0 % 1" in text
+    assert f"Gun 2 0 50.0 % {gun.rank.average_precision['non_interpolated']:.3f}" in text
+    low, high = gun.intervals.average_precision.low, gun.intervals.average_precision.high
+    assert f"{gun.rank.average_precision['non_interpolated']:.3f} {low:.3f}–{high:.3f}" in text
     assert good.dataset_digest in text
     assert "DALI CPU" in text
 
@@ -151,6 +153,20 @@ def test_the_summary_names_chance_the_best_class_and_thin_evidence(good):
     assert "Gun and Knife have fewer than 200 positive scans" in text
 
 
+def test_the_summary_opens_with_what_an_alarm_catches(good):
+    caught = good.any_item.rank.operation.at_false_alarms[10]
+    assert caught.num_positive == 3
+    expected = f"at most 10 of 1,000 clean bags raise it, the model catches {100 * caught.recall:.1f} % of the bags"
+    assert expected in summarise(good)[0]
+
+
+def test_without_a_bootstrap_the_page_speaks_of_no_interval(tmp_path):
+    dataset = write_dataset(tmp_path / "ds", [sample("a", (1, 1)), sample("b", (0, 0))])
+    url = write_predictions(tmp_path / "pred", dataset, [prediction("a", (1, 1)), prediction("b", (0, 0))])
+    evaluation = evaluate(open_predictions(url), dataset, "test", num_rounds=0)
+    assert "95 % interval" not in page_of(evaluation).text
+
+
 def test_names_from_the_data_cannot_break_out_of_the_page(evaluate_rows):
     hostile = "<script>alert(1)</script>"
     evaluation = evaluate_rows([sample("a", (1, 0))], [prediction("a", (0, 0))], decoder=hostile)
@@ -167,7 +183,8 @@ def test_equal_evaluations_give_equal_bytes(good):
 
 def test_each_figure_stands_alone_as_svg_without_a_date(good):
     figures = draw_figures(good)
-    assert sorted(figures) == ["average_precision.svg", "precision_recall_Gun.svg", "precision_recall_Knife.svg"]
+    kinds = [f"{kind}_{name}.svg" for kind in ("precision_recall", "reliability") for name in ("Gun", "Knife")]
+    assert sorted(figures) == ["average_precision.svg", *kinds]
     for text in figures.values():
         assert ET.fromstring(text).tag == "{http://www.w3.org/2000/svg}svg"
         assert not re.search(r"20\d\d-\d\d-\d\d", text)
@@ -180,7 +197,7 @@ def test_a_class_without_positives_has_no_curve(bad):
 def test_a_curve_of_many_points_stays_a_small_file(evaluate_rows):
     samples = [sample(f"{i:05d}", (i % 2, 0)) for i in range(6000)]
     evaluation = evaluate_rows(samples, [prediction(f"{i:05d}", ((i * 7919) % 6007, 0)) for i in range(6000)])
-    assert len(evaluation.classes["Gun"].curve.thresholds_T) == 3000
+    assert len(evaluation.classes["Gun"].rank.curve.thresholds_T) == 3000
     assert len(draw_figures(evaluation)["precision_recall_Gun.svg"]) < 120_000
 
 

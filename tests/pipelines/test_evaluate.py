@@ -29,6 +29,8 @@ def test_a_report_is_a_page_its_figures_and_its_numbers(flags, tmp_path, capsys)
         "metrics.json",
         "precision_recall_Gun.svg",
         "precision_recall_Knife.svg",
+        "reliability_Gun.svg",
+        "reliability_Knife.svg",
         "report.html",
     ]
     document = json.loads((tmp_path / "report" / "metrics.json").read_text())
@@ -84,6 +86,11 @@ def test_a_folder_that_is_something_else_ends_with_2(flags, tmp_path, capsys, fl
     flags[flags.index(flag) + 1] = str(tmp_path)
     assert main(flags) == 2
     assert f"must have a {what}, got none ({tmp_path})" in capsys.readouterr().err
+
+
+def test_a_negative_number_of_rounds_is_refused(flags, capsys):
+    assert main([*flags, "--bootstrap-rounds", "-1"]) == 2
+    assert "bootstrap rounds must be >= 0, got -1" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("wrong", [["--predict", "x"], ["--outputs", "x"], ["extra"]])

@@ -1,0 +1,136 @@
+"""What does metrics.json say? An evaluation as plain numbers, null where a figure is undefined."""
+
+import json
+import math
+from collections.abc import Iterable
+from typing import Any
+
+from model.bootstrap import LEVEL, Interval
+from model.calibration import CalibrationFigures
+from model.evaluation import ClassFigures, Evaluation, RankFigures, RankIntervals
+from model.operating import OperatingPoint, sigmoid
+
+FORMAT_VERSION = 1
+
+
+def metrics_json(evaluation: Evaluation) -> bytes:
+    """Return the text of metrics.json: equal evaluations give equal bytes."""
+    return (json.dumps(metrics_document(evaluation), indent=1, allow_nan=False) + "\n").encode()
+
+
+def metrics_document(evaluation: Evaluation) -> dict[str, Any]:
+    """Return what metrics.json holds."""
+    coverage = evaluation.coverage
+    return {
+        "format": FORMAT_VERSION,
+        "model_id": evaluation.model_id,
+        "dataset_digest": evaluation.dataset_digest,
+        "split": evaluation.split,
+        "num_samples": coverage.num_samples,
+        "num_scans": coverage.num_scans,
+        "num_missing": coverage.num_missing,
+        "num_quarantined": coverage.num_quarantined,
+        "quarantined_by_reason": coverage.quarantined_by_reason,
+        "classes": {name: _class_document(figures) for name, figures in evaluation.classes.items()},
+        "mean": {
+            "roc_auc": evaluation.mean.roc_auc,
+            "pointing_accuracy": evaluation.mean.pointing_accuracy,
+            "prevalence": evaluation.mean.prevalence,
+            "average_precision": evaluation.mean.average_precision,
+            "intervals": {"average_precision": _interval(evaluation.bootstrap.mean_average_precision)}
+            if evaluation.bootstrap
+            else None,
+        },
+        "any_item": _rank_document(evaluation.any_item.rank, evaluation.any_item.intervals),
+        "bootstrap": {
+            "num_rounds": evaluation.bootstrap.num_rounds,
+            "num_groups": evaluation.bootstrap.num_groups,
+            "level": LEVEL,
+        }
+        if evaluation.bootstrap
+        else None,
+        "operating_points": operating_points_document(evaluation),
+    }
+
+
+def operating_points_document(evaluation: Evaluation) -> dict[str, Any]:
+    """Return how many bags raise a true and a false alarm at each of a common row of thresholds, lowest first."""
+    swept = evaluation.sweep
+    counts = [
+        {"num_true": true_T.tolist(), "num_false": false_T.tolist()}
+        for true_T, false_T in zip(swept.num_true_KT, swept.num_false_KT, strict=True)
+    ]
+    return {
+        "thresholds": swept.thresholds_T.tolist(),
+        "scores": sigmoid(swept.thresholds_T).tolist(),
+        "classes": dict(zip(evaluation.classes, counts, strict=False)),
+        "any_item": counts[-1],
+    }
+
+
+def _class_document(figures: ClassFigures) -> dict[str, Any]:
+    pointing = figures.pointing
+    return _rank_document(figures.rank, figures.intervals) | {
+        "pointing_accuracy": pointing.accuracy,
+        "pointing": {"num_evaluable": pointing.num_evaluable, "num_hits": pointing.num_hits},
+    }
+
+
+def _rank_document(rank: RankFigures, intervals: RankIntervals | None) -> dict[str, Any]:
+    operation = rank.operation
+    return {
+        "num_positive": rank.ranking.num_positive,
+        "num_negative": rank.ranking.num_negative,
+        "num_unknown": rank.ranking.num_unknown,
+        "prevalence": rank.ranking.prevalence,
+        "roc_auc": rank.roc_auc,
+        "average_precision": rank.average_precision,
+        "at_false_alarms_per_1000": {str(rate): _point(point) for rate, point in operation.at_false_alarms.items()},
+        "at_recall": {str(recall): _point(point) for recall, point in operation.at_recall.items()},
+        "best_f1": _point(operation.best_f1) if operation.best_f1 else None,
+        "calibration": _calibration(rank.calibration),
+        "intervals": _intervals(intervals) if intervals else None,
+    }
+
+
+def _point(point: OperatingPoint) -> dict[str, Any]:
+    return {
+        "threshold": point.threshold,
+        "score": point.score,
+        "num_true": point.num_true,
+        "num_false": point.num_false,
+        "recall": point.recall,
+        "precision": point.precision,
+        "false_alarms_per_1000": point.false_alarms_per_1000,
+        "f1": point.f1,
+    }
+
+
+def _calibration(figures: CalibrationFigures) -> dict[str, Any]:
+    return {
+        "expected_calibration_error": figures.expected_error,
+        "brier": figures.brier,
+        "bins": {
+            "num_scans": figures.num_scans_B.tolist(),
+            "mean_score": _null_if_nan(figures.mean_score_B.tolist()),
+            "positive_share": _null_if_nan(figures.positive_share_B.tolist()),
+        },
+    }
+
+
+def _intervals(intervals: RankIntervals) -> dict[str, Any]:
+    return {
+        "average_precision": _interval(intervals.average_precision),
+        "roc_auc": _interval(intervals.roc_auc),
+        "recall_at_false_alarms_per_1000": {
+            str(rate): _interval(found) for rate, found in intervals.recall_at_false_alarms.items()
+        },
+    }
+
+
+def _interval(interval: Interval | None) -> list[float] | None:
+    return None if interval is None else [interval.low, interval.high]
+
+
+def _null_if_nan(values: Iterable[float]) -> list[float | None]:
+    return [None if math.isnan(value) else value for value in values]

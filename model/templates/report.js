@@ -1,0 +1,58 @@
+"use strict";
+// Moves the alarm threshold over the operating points of metrics.json, and sorts tables. Without it the page
+// shows the same numbers at one threshold, in the order of the classes.
+(() => {
+  const count = (n) => n.toLocaleString("en-US");
+  const percent = (v) => v === null ? "–" : (v === 0 || v >= 0.001 ? (100 * v).toFixed(1) : String(Number((100 * v).toPrecision(2)))) + " %";
+  const rate = (v) => v === null ? "–" : v >= 100 ? v.toFixed(0) : v >= 10 || v === 0 ? v.toFixed(1) : v.toFixed(2);
+  const share = (part, whole) => whole ? part / whole : null;
+
+  const slider = document.getElementById("threshold");
+  if (slider) {
+    const points = JSON.parse(document.getElementById("operating-points").textContent);
+    const rows = [...document.querySelectorAll("#alarm-table tbody tr")];
+    const shown = document.getElementById("threshold-score");
+    const show = () => {
+      const t = Number(slider.value);
+      shown.textContent = String(Number(points.scores[t].toPrecision(4)));
+      slider.setAttribute("aria-valuetext", `score ${shown.textContent}`);
+      points.rows.forEach((row, k) => {
+        const hits = row.num_true[t], falseAlarms = row.num_false[t];
+        const cells = [
+          percent(share(hits, row.num_positive)), count(hits), count(row.num_positive - hits),
+          rate(share(1000 * falseAlarms, row.num_negative)), count(falseAlarms), percent(share(hits, hits + falseAlarms)),
+        ];
+        cells.forEach((text, c) => { rows[k].cells[c + 1].textContent = text; });
+      });
+    };
+    slider.addEventListener("input", show);
+    show();
+  }
+
+  // A cell sorts by its own text, not by the small print below it; a dash comes last either way.
+  const valueOf = (row, column) => {
+    const text = (row.cells[column].firstChild?.textContent ?? "").trim();
+    const number = Number.parseFloat(text.replaceAll(",", ""));
+    return text === "–" || text === "" ? null : Number.isNaN(number) ? text : number;
+  };
+  const compare = (a, b) => typeof a === "number" && typeof b === "number" ? a - b : String(a).localeCompare(String(b), "en");
+  for (const table of document.querySelectorAll("table.sortable")) {
+    const body = table.tBodies[0];
+    [...table.tHead.rows[0].cells].forEach((header, column) => {
+      const button = document.createElement("button");
+      button.type = "button";
+      button.className = "sort";
+      button.append(...header.childNodes);
+      header.append(button);
+      button.addEventListener("click", () => {
+        const direction = header.getAttribute("aria-sort") === "descending" ? "ascending" : "descending";
+        for (const other of table.tHead.rows[0].cells) other.removeAttribute("aria-sort");
+        header.setAttribute("aria-sort", direction);
+        const sign = direction === "ascending" ? 1 : -1;
+        const sorted = [...body.rows].map((row) => [valueOf(row, column), row]).sort(([a], [b]) =>
+          a === null || b === null ? (a === null) - (b === null) : sign * compare(a, b));
+        body.append(...sorted.map(([, row]) => row));
+      });
+    });
+  }
+})();
