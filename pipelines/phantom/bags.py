@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -12,6 +12,7 @@ from pipelines.phantom.shapes import (
     Points,
     closed,
     ellipse,
+    map_points,
     move_item,
     points,
     rectangle,
@@ -37,33 +38,39 @@ class Bag:
 
 
 def make_bag(rng: Rng) -> Bag:
-    """Return a random empty bag: suitcases and backpacks are most of what stations see."""
+    """Return a random empty bag, a little out of shape: suitcases and backpacks are most of what stations see."""
     kinds = list(BAGS)
     weights = np.array([BAGS[kind][1] for kind in kinds])
     chosen = kinds[int(rng.choice(len(kinds), p=weights / weights.sum()))]
-    return BAGS[chosen][0](rng)
+    bag = BAGS[chosen][0](rng)
+    return replace(bag, item=_warp(rng, bag))
 
 
 def suitcase(rng: Rng) -> Bag:
     """A trolley case: two shells, wire frames, telescopic handle, wheels with axles, zip."""
-    length, width = rng.uniform(44, 64), rng.uniform(30, 42)
+    length, width = rng.uniform(50, 70), rng.uniform(34, 46)
     outline = rectangle(0, 0, length, width, rng.uniform(2, 5))
     back = outline * [0.96, 0.95] + rng.uniform(-0.9, 0.9, 2)
     hard = rng.random() < 0.4
-    shell = _walls(rng, outline, "abs" if hard else "coated_fabric", 0.5 if hard else 0.28)
-    frame_material, frame_width = ("steel", 0.4) if rng.random() < 0.6 else ("aluminium", 0.8)
-    frames = _lines(frame_material, ((closed(outline * 0.985), frame_width), (closed(back), frame_width)), 0.16)
-    piping = _lines("pvc", tuple((closed(outline * scale), 0.45) for scale in (1.0, 0.955)), 0.5)
+    shell = _walls(rng, outline, "abs" if hard else "coated_fabric", 0.35 if hard else 0.2)
+    frame_material, frame_width = ("steel", 0.28) if rng.random() < 0.6 else ("aluminium", 0.8)
+    frames = _lines(frame_material, ((closed(outline * 0.985), frame_width), (closed(back), frame_width)), 0.55)
+    piping = _lines("pvc", tuple((closed(_loosen(rng, outline * scale, 0.15)), 0.4) for scale in (1.0, 0.955)), 0.9)
     parts = [*shell, frames, piping, *_telescope(rng, length, width), *_wheels(rng, length, width)]
-    parts += [*_zip(rng, outline * 0.97), *_screws(rng, length, width, 14), *_pocket(rng, length, width)]
+    parts += [
+        *_creases(rng, length, width, 18),
+        *_zip(rng, outline * 0.97),
+        *_screws(rng, length, width, 14),
+        *_pocket(rng, length, width),
+    ]
     return Bag(tuple(parts), length, width, 0.84, 1.2)
 
 
 def backpack(rng: Rng) -> Bag:
     """A backpack: soft outline, straps with buckles, pockets, several zips."""
-    length, width = rng.uniform(38, 50), rng.uniform(27, 36)
+    length, width = rng.uniform(42, 56), rng.uniform(30, 40)
     outline = _soft_outline(rng, length, width)
-    shell = _walls(rng, outline, "coated_fabric", rng.uniform(0.18, 0.34))
+    shell = _walls(rng, outline, "coated_fabric", rng.uniform(0.08, 0.24))
     straps = [
         _strap(rng, (-length * 0.46, side * width * 0.25), rng.uniform(10, 24), math.pi + side * rng.uniform(-0.6, 1.0))
         for side in (-1, 1)
@@ -77,7 +84,7 @@ def backpack(rng: Rng) -> Bag:
         *_zip(rng, outline * [0.5, 0.8] + [length * 0.2, 0]),
         *_pocket(rng, length, width),
     ]
-    parts += [*_creases(rng, length, width, 16), *_pulls(rng, length, width, int(rng.integers(4, 9)))]
+    parts += [*_creases(rng, length, width, 26), *_pulls(rng, length, width, int(rng.integers(4, 9)))]
     return Bag(tuple(parts), length, width, 0.78, 1.0)
 
 
@@ -85,7 +92,7 @@ def handbag(rng: Rng) -> Bag:
     """A handbag: leather, lining, rings, a chain or a handle."""
     length, width = rng.uniform(26, 40), rng.uniform(20, 30)
     outline = _soft_outline(rng, length, width)
-    shell = _walls(rng, outline, "leather", rng.uniform(0.2, 0.4))
+    shell = _walls(rng, outline, "leather", rng.uniform(0.1, 0.3))
     handle = smooth(
         points(
             (-length * 0.25, -width * 0.45),
@@ -115,7 +122,7 @@ def briefcase(rng: Rng) -> Bag:
     """A case for a computer: padded walls, double zip, a handle."""
     length, width = rng.uniform(36, 46), rng.uniform(27, 34)
     outline = rectangle(0, 0, length, width, rng.uniform(2, 4))
-    shell = _walls(rng, outline, "coated_fabric", rng.uniform(0.25, 0.45))
+    shell = _walls(rng, outline, "coated_fabric", rng.uniform(0.1, 0.3))
     frames = _lines(
         "steel", ((closed(outline * 0.97), 0.25), (closed(outline * 0.93 + rng.normal(0, 0.6, 2)), 0.25)), 0.12
     )
@@ -137,7 +144,7 @@ def duffel(rng: Rng) -> Bag:
     """A travel bag: crumpled cloth, webbing, buckles."""
     length, width = rng.uniform(40, 58), rng.uniform(25, 34)
     outline = _soft_outline(rng, length, width)
-    shell = _walls(rng, outline, "nylon", rng.uniform(0.15, 0.3))
+    shell = _walls(rng, outline, "nylon", rng.uniform(0.08, 0.2))
     webbing = _lines(
         "nylon",
         tuple((points((side * length * 0.2, -width / 2), (side * length * 0.22, width / 2)), 3.0) for side in (-1, 1)),
@@ -168,7 +175,7 @@ def box(rng: Rng) -> Bag:
     length, width = rng.uniform(28, 50), rng.uniform(22, 38)
     front = rectangle(0, 0, length, width)
     back = front * 0.93 + rng.uniform(-1.5, 1.5, 2)
-    wall = Part(material="paper", outlines=(front,), thickness_cm=rng.uniform(0.5, 0.9))
+    wall = Part(material="paper", outlines=(front,), thickness_cm=rng.uniform(0.2, 0.4))
     edges = [(closed(front), 0.5), (closed(back), 0.5)] + [(np.stack([front[k], back[k]]), 0.4) for k in range(4)]
     tape = Part(material="polyethylene", outlines=(rectangle(0, 0, length, 5),), thickness_cm=0.06)
     return Bag((wall, _lines("paper", tuple(edges), 2.2), tape), length, width, 0.86, 1.0)
@@ -186,17 +193,61 @@ BAGS: Mapping[str, tuple[Callable[[Rng], Bag], float]] = {
 """Each kind of bag and its share."""
 
 
+def _warp(rng: Rng, bag: Bag) -> Item:
+    # Perspective, and sides that bulge: no bag on a belt is a rectangle.
+    lean_x, lean_y, skew = rng.normal(0, [0.05, 0.05, 0.04])
+    bulge, wave, phase = rng.normal(0, 0.012), rng.normal(0, 0.008), rng.uniform(0, 2 * math.pi)
+
+    def bend(points: Points) -> Points:
+        x, y = points[:, 0] * 2 / bag.length_cm, points[:, 1] * 2 / bag.width_cm
+        bent_x = x * (1 + lean_x * y) + skew * y + bulge * x * (1 - y * y) + wave * np.sin(5 * y + phase)
+        bent_y = y * (1 + lean_y * x) + bulge * y * (1 - x * x) + wave * np.sin(5 * x + phase)
+        return np.stack([bent_x * bag.length_cm / 2, bent_y * bag.width_cm / 2], axis=1)
+
+    return map_points(bag.item, bend)
+
+
+def _scaled(item: Item, factor: float) -> Item:
+    return map_points(item, lambda points: points * factor)
+
+
 def _walls(rng: Rng, outline: Points, material: str, thickness_cm: float) -> Item:
     # Two walls, each a little uneven: what makes empty cloth drift between pale orange and pale green.
-    first = Part(material=material, outlines=(outline,), thickness_cm=thickness_cm, relief=relief(rng, 7, 0.16))
+    first = Part(material=material, outlines=(outline,), thickness_cm=thickness_cm, relief=relief(rng, 7, 0.3))
     lining = Part(
-        material="nylon",
-        outlines=(outline * 0.96,),
-        thickness_cm=thickness_cm * rng.uniform(0.3, 1.2),
-        relief=relief(rng, 5, 0.25),
+        material=str(rng.choice(["nylon", "coated_fabric"])),
+        outlines=(_loosen(rng, outline * rng.uniform(0.92, 0.98), 0.25),),
+        thickness_cm=thickness_cm * rng.uniform(0.2, 0.8),
+        relief=relief(rng, 5, 0.35),
     )
-    rim = _lines(material, ((closed(outline), 0.6),), thickness_cm * 3)
-    return first, lining, rim
+    rim = _lines(
+        material, tuple((closed(_loosen(rng, outline, 0.12)), width) for width in (0.7, 0.25)), thickness_cm * 2.5
+    )
+    return first, lining, rim, *_panels(rng, outline)
+
+
+def _panels(rng: Rng, outline: Points) -> Item:
+    # Pockets, flaps, padding and cardboard: overlapping faint sheets with seams, none of them quite straight.
+    size = np.ptp(outline, axis=0)
+    parts: list[Part] = []
+    for _ in range(int(rng.integers(3, 7))):
+        width, height = size * rng.uniform(0.2, 0.8, 2)
+        x, y = rng.uniform(-0.5, 0.5, 2) * (size - [width, height])
+        sheet = _loosen(rng, rectangle(x, y, width, height, rng.uniform(0.5, 3)), 0.5)
+        material = str(rng.choice(["nylon", "coated_fabric", "polyethylene", "paper"]))
+        thickness = rng.uniform(0.04, 0.2)
+        parts.append(Part(material=material, outlines=(sheet,), thickness_cm=thickness, relief=relief(rng, 6, 0.4)))
+        parts.append(_lines(material, ((closed(sheet), rng.uniform(0.2, 0.5)),), thickness * rng.uniform(1.5, 5)))
+    return tuple(parts)
+
+
+def _loosen(rng: Rng, outline: Points, amount_cm: float) -> Points:
+    """Return an outline whose vertices have wandered: cloth and cardboard are never drawn with a ruler."""
+    knots = rng.normal(0, amount_cm, (7, 2))
+    place = np.linspace(0, 7, len(outline), endpoint=False)
+    wrapped = np.concatenate([knots, knots[:1]])
+    drift = np.stack([np.interp(place, np.arange(8), wrapped[:, axis]) for axis in (0, 1)], axis=1)
+    return outline + drift
 
 
 def _soft_outline(rng: Rng, length: float, width: float) -> Points:
@@ -212,16 +263,16 @@ def _soft_outline(rng: Rng, length: float, width: float) -> Points:
         (-0.36, 0.5),
         (-0.5, 0.32),
     )
-    return smooth((corners + rng.normal(0, 0.025, corners.shape)) * [length, width], 2)
+    return smooth((corners + rng.normal(0, 0.04, corners.shape)) * [length, width], 2)
 
 
 def _telescope(rng: Rng, length: float, width: float) -> Item:
     offset, wide = width * rng.uniform(0.14, 0.24), rng.uniform(1.6, 2.6)
     start, end = -length * 0.5, length * rng.uniform(0.3, 0.48)
     bars = tuple(rectangle((start + end) / 2, side * offset, end - start, wide) for side in (-1, 1))
-    metal = "aluminium" if rng.random() < 0.75 else "steel"
-    tubes = Part(material=metal, outlines=bars, thickness_cm=0.34 if metal == "aluminium" else 0.12)
-    edges = _lines(metal, tuple((closed(bar), 0.22) for bar in bars), 0.7 if metal == "aluminium" else 0.25)
+    metal = "aluminium" if rng.random() < 0.9 else "steel"
+    tubes = Part(material=metal, outlines=bars, thickness_cm=rng.uniform(0.6, 1.1) if metal == "aluminium" else 0.14)
+    edges = _lines(metal, tuple((closed(bar), 0.22) for bar in bars), 0.9 if metal == "aluminium" else 0.2)
     grip = rectangle(start - 1.6, 0, 2.6, offset * 2 + wide + 2, 1.0)
     handle = Part(material="abs", outlines=(grip,), holes=(grip * [1, 0.7],), thickness_cm=1.6)
     channel = Part(
@@ -266,21 +317,21 @@ def _zip(rng: Rng, path: Points) -> Item:
 
 
 def _slider(rng: Rng, x: float, y: float) -> Item:
-    body = Part(material="zinc_alloy", outlines=(rectangle(0, 0, 1.1, 0.8, 0.2),), thickness_cm=0.4)
+    body = Part(material="zinc_alloy", outlines=(rectangle(0, 0, 1.1, 0.8, 0.2),), thickness_cm=0.7)
     tab = Part(
         material="zinc_alloy",
         outlines=(rectangle(1.7, 0, 2.4, 0.7, 0.3),),
         holes=(rectangle(2.1, 0, 1.0, 0.3),),
-        thickness_cm=0.16,
+        thickness_cm=0.3,
     )
-    return move_item((body, tab), x, y, rng.uniform(-math.pi, math.pi))
+    return move_item(_scaled((body, tab), rng.uniform(0.55, 1.0)), x, y, rng.uniform(-math.pi, math.pi))
 
 
 def _pulls(rng: Rng, length: float, width: float, count: int) -> Item:
     parts: list[Part] = []
     for _ in range(count):
         x, y = rng.uniform(-0.5, 0.5) * length, rng.uniform(-0.5, 0.5) * width
-        if rng.random() < 0.65:
+        if rng.random() < 0.8:
             parts.extend(_slider(rng, x, y))
         else:
             buckle = _lines(

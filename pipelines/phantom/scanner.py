@@ -21,7 +21,10 @@ Bytes = npt.NDArray[np.uint8]
 
 _NUM_TONES, _NUM_RATIOS = 1024, 96
 _MAX_RATIO = 3.6
-_NOISE_PX = 1024
+_FIELD_PX = 1024
+_CLOTH_ATTENUATION = 0.035
+_EMPTY = _NUM_RATIOS * _NUM_TONES
+"""Where the table of colours has the empty belt, for as many tones as a row."""
 
 
 class Beam:
@@ -71,8 +74,16 @@ class Scanner:
     """The same for the gain of a whole detector line: the faint bands along the belt."""
     scatter_fraction: float
     """Of the open beam, reaches the detector whatever lies between: what makes thick metal impenetrable."""
+    unevenness: float
+    """Standard deviation of how much of a thing there is beside its neighbours: nothing in a bag is as smooth as
+    a drawing of it."""
+    noise_width: int
+    """Pixels along a line that share their noise."""
+    crosstalk_fraction: float
+    """Of the low detector's signal in an open beam, is from photons of the high energy: what makes thick metal
+    look like a lighter element than thin metal."""
     floor_attenuation: float
-    """What is shown as empty belt."""
+    """What is shown as empty belt, on local average."""
     sharpening: float
     """How much of the difference to the local mean is added to the attenuation that sets the brightness."""
     streaks: tuple[int, int]
@@ -81,11 +92,14 @@ class Scanner:
     def develop(self, beam: Beam, rng: np.random.Generator) -> Bytes:
         """Return the pseudo-colour picture (H, W, 3) of a beam."""
         gain_H1 = self._draw_line_gains(beam.height_px, rng)
-        low_HW = self._detect(beam.low_HW, gain_H1, rng)
-        high_HW = self._detect(beam.high_HW, gain_H1, rng)
-        ratio_HW = _estimate_ratio(low_HW, high_HW)
+        grain_HW = 1 + np.float32(self.unevenness) * _window(_grain_field(), beam.low_HW.shape, rng)
+        passed_low_HW, passed_high_HW = np.exp(-beam.low_HW * grain_HW), np.exp(-beam.high_HW * grain_HW)
+        passed_low_HW += np.float32(self.crosstalk_fraction) * (passed_high_HW - passed_low_HW)
+        low_HW = self._detect(passed_low_HW, gain_H1, rng)
+        high_HW = self._detect(passed_high_HW, gain_H1, rng)
+        mean_low_hw, mean_high_hw = _blur(_halve(low_HW)), _blur(_halve(high_HW))
         low_HW += np.float32(self.sharpening) * (low_HW - _blur(low_HW))
-        return self._colour(low_HW, ratio_HW)
+        return self._colour(low_HW, mean_low_hw, mean_high_hw)
 
     def _draw_line_gains(self, num_lines: int, rng: np.random.Generator) -> Floats:
         gain_H = rng.normal(0, self.line_noise_fraction, num_lines)
@@ -93,23 +107,31 @@ class Scanner:
             gain_H[rng.integers(num_lines)] -= rng.uniform(0.02, 0.06)
         return (1 + gain_H).astype(np.float32)[:, None]
 
-    def _detect(self, attenuation_HW: Floats, gain_H1: Floats, rng: np.random.Generator) -> Floats:
-        signal_HW = np.exp(-attenuation_HW)
-        signal_HW += np.float32(self.scatter_fraction)
-        noise_HW = _noise(attenuation_HW.shape, rng)
-        signal_HW += np.float32(self.noise_fraction) * np.sqrt(signal_HW) * noise_HW
+    def _detect(self, passed_HW: Floats, gain_H1: Floats, rng: np.random.Generator) -> Floats:
+        """Return the attenuation that a detector reports for the fraction of the beam that reaches it."""
+        signal_HW = passed_HW + np.float32(self.scatter_fraction)
+        noise_HW = np.sqrt(signal_HW)
+        noise_HW *= _window(_noise_field(self.noise_width), signal_HW.shape, rng)
+        noise_HW *= np.float32(self.noise_fraction)
+        signal_HW += noise_HW
         signal_HW *= gain_H1
         # One part in 3,000 is the least step of the detector: zero signal must not become an infinite attenuation.
         np.maximum(signal_HW, np.float32(1 / 3000), out=signal_HW)
         return -np.log(signal_HW)
 
-    def _colour(self, low_HW: Floats, ratio_HW: Floats) -> Bytes:
-        tone_HW = (low_HW - np.float32(self.floor_attenuation)) * np.float32(_NUM_TONES / self.attenuation_stops[-1])
+    def _colour(self, low_HW: Floats, mean_low_hw: Floats, mean_high_hw: Floats) -> Bytes:
+        # The material is estimated over 2 x 2 pixels and their neighbours: single pixels are too noisy for a ratio.
+        # Where there is next to nothing in the beam, its ratio is taken for that of cloth.
+        hue_hw = mean_low_hw + np.float32(1.33 * _CLOTH_ATTENUATION)
+        hue_hw /= np.maximum(mean_high_hw, 0) + np.float32(_CLOTH_ATTENUATION)
+        hue_hw -= 1
+        hue_hw *= np.float32(_NUM_RATIOS / (_MAX_RATIO - 1))
+        row_hw = np.clip(hue_hw, 0, _NUM_RATIOS - 1).astype(np.int32) * _NUM_TONES
+        row_hw[mean_low_hw < self.floor_attenuation] = _EMPTY
+        tone_HW = low_HW * np.float32(_NUM_TONES / self.attenuation_stops[-1])
         np.clip(tone_HW, 0, _NUM_TONES - 1, out=tone_HW)
-        hue_HW = np.clip((ratio_HW - 1) * np.float32(_NUM_RATIOS / (_MAX_RATIO - 1)), 0, _NUM_RATIOS - 1)
-        index_HW = hue_HW.astype(np.int32)
-        index_HW *= _NUM_TONES
-        index_HW += tone_HW.astype(np.int32)
+        index_HW = tone_HW.astype(np.int32)
+        index_HW += np.repeat(np.repeat(row_hw, 2, axis=0), 2, axis=1)[: low_HW.shape[0], : low_HW.shape[1]]
         pixels_HW3: Bytes = np.take(_colour_table(self), index_HW, axis=0)
         return pixels_HW3
 
@@ -130,7 +152,7 @@ def encode_jpeg(pixels_HW3: Bytes) -> bytes:
 
 @functools.lru_cache(maxsize=8)
 def _colour_table(scanner: Scanner) -> Bytes:
-    # (ratios * tones, 3): interpolated once along both axes, so that a pixel costs one look-up
+    # (ratios * tones + tones, 3): interpolated once along both axes, so that a pixel costs one look-up
     attenuation = (np.arange(_NUM_TONES) + 0.5) * scanner.attenuation_stops[-1] / _NUM_TONES
     attenuation[0] = 0.0
     tones = np.interp(attenuation, scanner.attenuation_stops, scanner.tone_at_attenuation)
@@ -143,15 +165,9 @@ def _colour_table(scanner: Scanner) -> Bytes:
     lower = np.minimum(place.astype(int), len(colours) - 2)
     weight = (place - lower)[:, None, None]
     mixed = by_tone[lower] * (1 - weight) + by_tone[lower + 1] * weight
-    return np.ascontiguousarray(np.rint(mixed).astype(np.uint8).transpose(0, 2, 1).reshape(-1, 3))
-
-
-def _estimate_ratio(low_HW: Floats, high_HW: Floats) -> Floats:
-    # The material is estimated over 2 x 2 pixels and their neighbours: single pixels are too noisy for a ratio.
-    height, width = low_HW.shape
-    low_hw, high_hw = _blur(_halve(low_HW)), _blur(_halve(high_HW))
-    ratio_hw = (low_hw + np.float32(0.004)) / np.maximum(high_hw + np.float32(0.0033), np.float32(0.003))
-    return np.repeat(np.repeat(ratio_hw, 2, axis=0), 2, axis=1)[:height, :width]
+    empty = np.broadcast_to(by_tone[:1, :, :1], (1, 3, _NUM_TONES))
+    table = np.concatenate([mixed, empty]).transpose(0, 2, 1).reshape(-1, 3)
+    return np.ascontiguousarray(np.rint(table).astype(np.uint8))
 
 
 def _halve(image_HW: Floats) -> Floats:
@@ -172,17 +188,47 @@ def _blur(image_HW: Floats) -> Floats:
     return total
 
 
-def _noise(shape: tuple[int, ...], rng: np.random.Generator) -> Floats:
-    # A window into one field of normal noise: drawing a million normals a scan would cost as much as all the rest.
-    field = _noise_field()
-    rows = (np.arange(shape[0]) + int(rng.integers(_NOISE_PX))) % _NOISE_PX
-    columns = (np.arange(shape[1]) + int(rng.integers(_NOISE_PX))) % _NOISE_PX
-    return field[rows][:, columns]
+def _window(field: Floats, shape: tuple[int, ...], rng: np.random.Generator) -> Floats:
+    # Drawing a million normals a scan would cost as much as all the rest: a window into one field, which wraps around.
+    top, left = (int(start) for start in rng.integers(_FIELD_PX, size=2))
+    height, width = shape
+    if height > _FIELD_PX or width > _FIELD_PX:
+        field = np.tile(field, (height // _FIELD_PX + 1, width // _FIELD_PX + 1))
+    return field[top : top + height, left : left + width]
 
 
 @functools.cache
-def _noise_field() -> Floats:
-    return np.random.default_rng(0).standard_normal((_NOISE_PX, _NOISE_PX), dtype=np.float32)
+def _noise_field(width: int) -> Floats:
+    """Return unit noise: mostly pixel by pixel, a fifth of its power in patches (drifting amplifiers)."""
+    rng = np.random.default_rng(0)
+    fine = _smear(rng.standard_normal((_FIELD_PX, _FIELD_PX), dtype=np.float32), width)
+    return np.tile(_unit(_unit(fine) + np.float32(0.35) * _patches(rng, 10)), (2, 2))
+
+
+@functools.cache
+def _grain_field() -> Floats:
+    """Return unit unevenness at three sizes: threads, folds, fillings."""
+    rng = np.random.default_rng(1)
+    fine = _smear(rng.standard_normal((_FIELD_PX, _FIELD_PX), dtype=np.float32), 2)
+    grain = _unit(_unit(fine) + _patches(rng, 4) + np.float32(0.8) * _patches(rng, 16))
+    return np.tile(np.clip(grain, -3, 3), (2, 2))
+
+
+def _patches(rng: np.random.Generator, size_px: int) -> Floats:
+    coarse = rng.standard_normal((_FIELD_PX // size_px + 1,) * 2, dtype=np.float32)
+    stretched = Image.fromarray(coarse).resize((_FIELD_PX, _FIELD_PX), Image.Resampling.BICUBIC)
+    return _unit(np.array(stretched))
+
+
+def _smear(field: Floats, width: int) -> Floats:
+    total = field.copy()
+    for shift in range(1, width):
+        total += np.roll(field, shift, axis=1)
+    return total
+
+
+def _unit(field: Floats) -> Floats:
+    return (field - field.mean()) / field.std()
 
 
 def _make_scanner(name: str, row: Mapping[str, Any]) -> Scanner:

@@ -93,7 +93,8 @@ def _lay_out(view: Mapping[str, Any], bags: Sequence[Bag], rng: Rng) -> tuple[in
     num_pixels = _draw_quantile(view["num_pixels"], view["levels"], rng)
     aspect = row[0] / row[1]
     if view["aspect"] is not None:
-        aspect = _draw_quantile(view["aspect"], view["levels"], rng)
+        shortest, *_, longest = view["aspect"]
+        aspect = min(max(aspect * math.exp(rng.normal(0, 0.22)), shortest), longest)
     width, height = round(math.sqrt(num_pixels * aspect)), round(math.sqrt(num_pixels / aspect))
     px_per_cm = fill * min(width / row[0], height / row[1])
     slack = np.array([width, height]) - row * px_per_cm
@@ -109,7 +110,7 @@ def _lay_out(view: Mapping[str, Any], bags: Sequence[Bag], rng: Rng) -> tuple[in
 def _fill_bag(beam: Beam, packed: _PackedBag, density: float, rng: Rng) -> None:
     bag = packed.bag
     # An ordinary bag has a dozen things for 2,000 square centimetres.
-    expected = density * bag.capacity * 9 * bag.length_cm * bag.width_cm / 2000
+    expected = density * bag.capacity * 11 * bag.length_cm * bag.width_cm / 2000
     for _ in range(2 + int(rng.poisson(expected))):
         item = _draw_clutter(rng)
         reach = _half_diagonal_cm(item)
@@ -137,7 +138,7 @@ def _add_threat(beam: Beam, name: str, packed: _PackedBag, rng: Rng) -> Labelled
 
 def _place(packed: _PackedBag, reach_cm: float, rng: Rng, *, least_foreshortening: float) -> Pose:
     bag = packed.bag
-    free = np.maximum(np.array([bag.length_cm, bag.width_cm]) * bag.inside / 2 - reach_cm * 0.75, 1.5)
+    free = np.maximum(np.array([bag.length_cm, bag.width_cm]) * bag.inside / 2 - reach_cm * 0.3, 2.0)
     origin = packed.pose.apply(rng.uniform(-1, 1, (1, 2)) * free)[0]
     return make_pose(
         (float(origin[0]), float(origin[1])),

@@ -72,53 +72,70 @@ def make_pose(
 
 def extent_px(item: Item, pose: Pose) -> tuple[float, float, float, float]:
     """Return (xmin, ymin, xmax, ymax) around all outlines and strokes of a posed item."""
-    boxes = np.array([_part_extent(part, pose) for part in item])
+    boxes = np.array([_PosedPart(part, pose).extent() for part in item])
     return float(boxes[:, 0].min()), float(boxes[:, 1].min()), float(boxes[:, 2].max()), float(boxes[:, 3].max())
 
 
 def render_part(part: Part, pose: Pose, width_px: int, height_px: int) -> tuple[int, int, Floats] | None:
     """Return where the part's map begins (x, y) and its thickness in cm (H, W), None where it is out of sight."""
-    xmin, ymin, xmax, ymax = _part_extent(part, pose)
+    posed = _PosedPart(part, pose)
+    xmin, ymin, xmax, ymax = posed.extent()
     left, top = max(0, math.floor(xmin)), max(0, math.floor(ymin))
     right, bottom = min(width_px, math.ceil(xmax) + 1), min(height_px, math.ceil(ymax) + 1)
     if right <= left or bottom <= top:
         return None
-    thickness_HW = _coverage(part, pose, left, top, right - left, bottom - top)
+    thickness_HW = posed.coverage(left, top, right - left, bottom - top)
     if callable(part.thickness_cm):
-        x_HW, y_HW = _item_coordinates(pose, left, top, right - left, bottom - top)
-        thickness_HW *= part.thickness_cm(x_HW, y_HW)
+        thickness_HW *= part.thickness_cm(*_item_coordinates(pose, left, top, right - left, bottom - top))
         thickness_HW *= np.float32(pose.tilt_gain)
     else:
         thickness_HW *= np.float32(part.thickness_cm * pose.tilt_gain)
     if part.relief is not None:
-        size = (max(1, math.ceil(xmax - xmin)), max(1, math.ceil(ymax - ymin)))
-        stretched = Image.fromarray(part.relief).resize(size, Image.Resampling.BILINEAR)
+        size = (math.ceil(xmax) - math.floor(xmin) + 1, math.ceil(ymax) - math.floor(ymin) + 1)
         x, y = left - math.floor(xmin), top - math.floor(ymin)
-        inside = stretched.crop((x, y, x + right - left, y + bottom - top))
-        thickness_HW *= np.asarray(inside)
+        stretched = Image.fromarray(part.relief).resize(size, Image.Resampling.BILINEAR)
+        thickness_HW *= np.asarray(stretched.crop((x, y, x + right - left, y + bottom - top)))
     return left, top, thickness_HW
 
 
-def _coverage(part: Part, pose: Pose, left: int, top: int, width: int, height: int) -> Floats:
-    scale = 2 if width * height < _SUPERSAMPLED_BELOW_PX else 1
-    image = Image.new("L", (width * scale, height * scale))
-    draw = ImageDraw.Draw(image)
-    corner = np.array([left, top], dtype=np.float64)
+class _PosedPart:
+    """A part with all its vertices in pixels of the scan."""
 
-    def place(points: Points) -> list[float]:
-        flat: list[float] = ((pose.apply(points) - corner) * scale).ravel().tolist()
-        return flat
+    def __init__(self, part: Part, pose: Pose) -> None:
+        # A stroke's width: along x nothing is foreshortened, so the first row's length is the true scale.
+        px_per_cm = math.hypot(pose.matrix[0, 0], pose.matrix[0, 1])
+        self.outlines = [pose.apply(points) for points in part.outlines]
+        self.holes = [pose.apply(points) for points in part.holes]
+        self.strokes = [(pose.apply(points), width_cm * px_per_cm) for points, width_cm in part.strokes]
 
-    for points in part.outlines:
-        draw.polygon(place(points), fill=255)
-    for points, width_cm in part.strokes:
-        width_px = max(1, round(width_cm * _px_per_cm(pose) * scale))
-        draw.line(place(points), fill=255, width=width_px, joint="curve" if width_px > 3 else None)
-    for points in part.holes:
-        draw.polygon(place(points), fill=0)
-    if scale > 1:
-        image = image.reduce(scale)
-    return np.asarray(image, dtype=np.float32) * np.float32(1 / 255)
+    def extent(self) -> tuple[float, float, float, float]:
+        """Return (xmin, ymin, xmax, ymax) around outlines and strokes."""
+        grown = [(points, 0.0) for points in self.outlines] + [(points, width / 2) for points, width in self.strokes]
+        low = np.min([points.min(axis=0) - margin for points, margin in grown], axis=0)
+        high = np.max([points.max(axis=0) + margin for points, margin in grown], axis=0)
+        return float(low[0]), float(low[1]), float(high[0]), float(high[1])
+
+    def coverage(self, left: int, top: int, width: int, height: int) -> Floats:
+        """Return how much of each pixel of a window the part covers (H, W), in [0, 1]."""
+        scale = 2 if width * height < _SUPERSAMPLED_BELOW_PX else 1
+        image = Image.new("L", (width * scale, height * scale))
+        draw = ImageDraw.Draw(image)
+        corner = np.array([left, top], dtype=np.float64)
+
+        def place(points: Points) -> list[float]:
+            flat: list[float] = ((points - corner) * scale).ravel().tolist()
+            return flat
+
+        for points in self.outlines:
+            draw.polygon(place(points), fill=255)
+        for points, width_px in self.strokes:
+            pen = max(1, round(width_px * scale))
+            draw.line(place(points), fill=255, width=pen, joint="curve" if pen > 6 else None)
+        for points in self.holes:
+            draw.polygon(place(points), fill=0)
+        if scale > 1:
+            image = image.reduce(scale)
+        return np.asarray(image, dtype=np.float32) * np.float32(1 / 255)
 
 
 def _item_coordinates(pose: Pose, left: int, top: int, width: int, height: int) -> tuple[Floats, Floats]:
@@ -126,21 +143,6 @@ def _item_coordinates(pose: Pose, left: int, top: int, width: int, height: int) 
     dx_W = np.arange(left, left + width, dtype=np.float32) + np.float32(0.5 - pose.origin_px[0])
     dy_H1 = (np.arange(top, top + height, dtype=np.float32) + np.float32(0.5 - pose.origin_px[1]))[:, None]
     return inverse[0, 0] * dx_W + inverse[0, 1] * dy_H1, inverse[1, 0] * dx_W + inverse[1, 1] * dy_H1
-
-
-def _part_extent(part: Part, pose: Pose) -> tuple[float, float, float, float]:
-    grown = [(points, 0.0) for points in part.outlines] + [(points, width / 2) for points, width in part.strokes]
-    boxes = []
-    for points, margin_cm in grown:
-        posed, margin = pose.apply(points), margin_cm * _px_per_cm(pose)
-        boxes.append([*(posed.min(axis=0) - margin), *(posed.max(axis=0) + margin)])
-    table = np.array(boxes)
-    return float(table[:, 0].min()), float(table[:, 1].min()), float(table[:, 2].max()), float(table[:, 3].max())
-
-
-def _px_per_cm(pose: Pose) -> float:
-    # A stroke's width: along x nothing is foreshortened, so the first row's length is the true scale.
-    return float(math.hypot(pose.matrix[0, 0], pose.matrix[0, 1]))
 
 
 def move_item(item: Sequence[Part], dx: float = 0.0, dy: float = 0.0, angle: float = 0.0) -> Item:
@@ -166,6 +168,20 @@ def move_item(item: Sequence[Part], dx: float = 0.0, dy: float = 0.0, angle: flo
             holes=tuple(place(points) for points in part.holes),
             strokes=tuple((place(points), width) for points, width in part.strokes),
             thickness_cm=profile(part.thickness_cm) if callable(part.thickness_cm) else part.thickness_cm,
+        )
+        for part in item
+    )
+
+
+def map_points(item: Sequence[Part], change: Callable[[Points], Points]) -> Item:
+    """Return a copy of an item with all its vertices changed; only for parts of one thickness."""
+    assert not any(callable(part.thickness_cm) for part in item), "a profile does not follow the vertices"
+    return tuple(
+        replace(
+            part,
+            outlines=tuple(change(points) for points in part.outlines),
+            holes=tuple(change(points) for points in part.holes),
+            strokes=tuple((change(points), width) for points, width in part.strokes),
         )
         for part in item
     )

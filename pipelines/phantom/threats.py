@@ -12,6 +12,7 @@ from pipelines.phantom.shapes import (
     arc,
     closed,
     ellipse,
+    map_points,
     move_item,
     points,
     ramp,
@@ -47,7 +48,7 @@ def pistol(rng: Rng) -> Item:
             points((back, 0), (front - 0.4, 0), (front, 0.5), (front, under), (back + 0.3, under), (back, under - 0.6)),
         ),
         holes=(rectangle(length * 0.08, 0.75, 2.4, 0.8, 0.2),) if rng.random() < 0.6 else (),
-        thickness_cm=rng.uniform(0.9, 1.3),
+        thickness_cm=rng.uniform(0.4, 0.8),
     )
     barrel = move_item((revolved("steel", (back + 5, front + 0.2), (0.75, 0.75), (0.45, 0.45)),), dy=slide_high * 0.42)
     frame_outline = points(
@@ -67,7 +68,7 @@ def pistol(rng: Rng) -> Item:
     magazine = Part(
         material="steel",
         outlines=(centre + (grip_outline - centre) * [0.66, 0.96],),
-        thickness_cm=rng.uniform(0.6, 1.2),
+        thickness_cm=rng.uniform(0.4, 0.9),
     )
     grip = Part(material="abs" if polymer else "wood", outlines=(smooth(grip_outline, 1),), thickness_cm=2.4)
     shell = Part(material="steel", strokes=((closed(grip_outline), 0.45),), thickness_cm=0.5)
@@ -97,7 +98,7 @@ def luger(rng: Rng) -> Item:
         material="steel",
         outlines=(points((-7, -1.2), (-5, -1.6), (4.2, -1.3), (4.4, 1.3), (0.5, 1.8), (-5.5, 1.9), (-7.4, 0.4)),),
         holes=(rectangle(0.6, -0.5, 2.0, 0.6),),
-        thickness_cm=rng.uniform(1.0, 1.4),
+        thickness_cm=rng.uniform(0.45, 0.9),
     )
     toggle = Part(material="steel", outlines=(ellipse(-3.2, -1.5, 1.1), ellipse(-6.4, -0.6, 0.8)), thickness_cm=0.9)
     grip_outline = points((-6.6, 1.2), (-1.6, 1.6), (-4.4, 10.5), (-8.8, 10.2), (-8.2, 8), (-6.8, 4))
@@ -146,7 +147,7 @@ def revolver(rng: Rng) -> Item:
             rectangle(2.2 + barrel_long, -1.1, 0.9, 0.6),
         ),
         strokes=((arc(-0.6, 3.6, 1.6, -0.4, 3.4), 0.45), (points((-0.6, 3.0), (-0.9, 4.6)), 0.45)),
-        thickness_cm=rng.uniform(0.9, 1.3),
+        thickness_cm=rng.uniform(0.45, 0.8),
     )
     grip_outline = smooth(
         points((-4.5, 0.2), (-2.6, 2.8), (-3.6, 5.4), (-4.6, 8.8), (-8.0, 9.2), (-7.4, 6.0), (-6.0, 2.6)), 2
@@ -257,7 +258,7 @@ def combination_wrench(rng: Rng) -> Item:
         material="steel",
         outlines=(ellipse(-length / 2, 0, head * 0.95),),
         holes=(ellipse(-length / 2, 0, head * 0.58, num=12),),
-        thickness_cm=0.95,
+        thickness_cm=0.6,
     )
     return (_shaft(rng, length, head * 0.48), *move_item((_open_jaw(head),), dx=length / 2, angle=-0.26), ring)
 
@@ -270,7 +271,7 @@ def ring_wrench(rng: Rng) -> Item:
             material="steel",
             outlines=(ellipse(side * length / 2, 0, radius),),
             holes=(ellipse(side * length / 2, 0, radius * 0.62, num=12),),
-            thickness_cm=1.0,
+            thickness_cm=0.6,
         )
         for side, radius in ((-1, head), (1, head * 0.85))
     )
@@ -289,7 +290,7 @@ def adjustable_wrench(rng: Rng) -> Item:
             ellipse(-length * 0.8, 0, 1.35 * size),
         ),
         holes=(ellipse(-length * 0.81, 0, 0.65 * size),),
-        thickness_cm=rng.uniform(0.6, 0.85),
+        thickness_cm=rng.uniform(0.35, 0.6),
     )
     fixed = Part(
         material="steel",
@@ -446,7 +447,7 @@ def _scales(rng: Rng, handle: float, high: float) -> Item:
 def _shaft(rng: Rng, length: float, half: float) -> Part:
     axis = np.stack([np.linspace(-length / 2, length / 2, 5), np.zeros(5)], axis=1)
     outline = ribbon(axis, np.array([1.15, 0.95, 0.85, 0.95, 1.15]) * half)
-    return Part(material="steel", outlines=(outline,), thickness_cm=rng.uniform(0.45, 0.65))
+    return Part(material="steel", outlines=(outline,), thickness_cm=rng.uniform(0.28, 0.5))
 
 
 def _open_jaw(head: float) -> Part:
@@ -454,7 +455,7 @@ def _open_jaw(head: float) -> Part:
         (-1.0, -0.7), (-0.2, -1.1), (0.8, -1.05), (1.5, -0.85), (1.55, -0.5), (0.2, -0.5), (-0.15, 0), (0.2, 0.5),
         (1.55, 0.5), (1.5, 0.85), (0.8, 1.05), (-0.2, 1.1), (-1.0, 0.7),
     )  # fmt: skip
-    return Part(material="steel", outlines=(outline * head,), thickness_cm=0.9)
+    return Part(material="steel", outlines=(outline * head,), thickness_cm=0.6)
 
 
 def _pliers(rng: Rng, jaw: Points, size: float, *, sleeved: bool) -> Item:
@@ -467,12 +468,12 @@ def _pliers(rng: Rng, jaw: Points, size: float, *, sleeved: bool) -> Item:
         is_closed=False,
     )
     half_widths = np.interp(np.linspace(0, 1, len(axis)), [0, 0.3, 1], [0.8, 0.5, 0.42]) * size
-    arm = Part(material="steel", outlines=(jaw, ribbon(axis, half_widths)), thickness_cm=rng.uniform(0.55, 0.85))
+    arm = Part(material="steel", outlines=(jaw, ribbon(axis, half_widths)), thickness_cm=rng.uniform(0.35, 0.6))
     half: Item = (arm,)
     if sleeved:
         sleeve = ribbon(axis[len(axis) // 3 :], np.full(len(axis) - len(axis) // 3, 0.75 * size))
         half = (arm, Part(material=str(rng.choice(["pvc", "abs", "rubber"])), outlines=(sleeve,), thickness_cm=0.7))
-    other = tuple(_mirror(part) for part in half)
+    other = map_points(half, lambda points: points * [1, -1])
     joint = Part(material="steel", outlines=(ellipse(0, 0, 1.05 * size), ellipse(0, 0, 0.5 * size)), thickness_cm=0.6)
     return _centre((*move_item(half, angle=open_angle / 2), *move_item(other, angle=-open_angle / 2), joint))
 
@@ -495,7 +496,7 @@ def _scissors(rng: Rng, *, blade: float, ring: float, material: str, ring_thickn
         thickness_cm=ring_thickness_cm,
     )
     half = (steel, handle)
-    other = tuple(_mirror(part) for part in half)
+    other = map_points(half, lambda points: points * [1, -1])
     screw = Part(material="steel", outlines=(ellipse(0, 0, 0.42),), thickness_cm=0.6)
     return _centre((*move_item(half, angle=angle / 2), *move_item(other, angle=-angle / 2), screw))
 
@@ -506,18 +507,6 @@ def _hammer_handle(rng: Rng) -> Item:
         return (revolved("wood", (0, long * 0.5, long * 0.75, long), (1.0, 1.1, 1.6, 1.5)),)
     tube = revolved("steel", (0, long), (0.9, 0.9), (0.65, 0.65))
     return tube, revolved("rubber", (long * 0.5, long * 0.55, long), (1.2, 1.6, 1.6), (0.9, 0.9, 0.9))
-
-
-def _mirror(part: Part) -> Part:
-    flip = np.array([1.0, -1.0])
-    assert not callable(part.thickness_cm), "a profile does not mirror with the outlines"
-    return Part(
-        material=part.material,
-        outlines=tuple(outline * flip for outline in part.outlines),
-        holes=tuple(hole * flip for hole in part.holes),
-        strokes=tuple((line * flip, width) for line, width in part.strokes),
-        thickness_cm=part.thickness_cm,
-    )
 
 
 def _centre(item: Item) -> Item:
