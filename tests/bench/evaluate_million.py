@@ -1,0 +1,221 @@
+"""How fast is an evaluation of the whole corpus? 1,059,231 scans, 5 classes, 1,000 bootstrap rounds, real Parquet.
+
+`python -m tests.bench.evaluate_million [CSV]` writes tests/bench/evaluate_million.csv. Average precision alone is timed
+beside scikit-learn and beside the SIXray authors' meter, whose loop over tensor elements is transcribed here and
+timed on fewer rows, for it is linear in them.
+"""
+
+import csv
+import datetime
+import os
+import platform
+import resource
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import sklearn
+import torch
+from sklearn.metrics import average_precision_score
+
+from model import metrics
+from model.document import metrics_json
+from model.evaluation import evaluate
+from shards import storage
+from shards.dataset import (
+    DatasetManifest,
+    ShardInfo,
+    SplitLedger,
+    open_dataset,
+    samples_url,
+    shard_name,
+    write_parquet,
+)
+from shards.predictions import open_predictions, part_url
+from shards.schema import predictions_schema, samples_schema
+
+CLASSES = ("Gun", "Knife", "Wrench", "Pliers", "Scissors")
+NUM_SCANS, NUM_SHARDS, METER_ROWS = 1_059_231, 40, 100_000
+PREVALENCE = np.array([3131, 1943, 2199, 3961, 983]) / NUM_SCANS
+"""As in the whole corpus."""
+
+
+def main(csv_path: str = str(Path(__file__).with_suffix(".csv"))) -> None:
+    """Time everything and write one line a measurement."""
+    labels_NK, logits_NK = draw_scores()
+    rows = [("average precision, 5 classes", "ours", time_ours(labels_NK, logits_NK))]
+    rows.append(("average precision, 5 classes", "scikit-learn", time_scikit_learn(labels_NK, logits_NK)))
+    rows.append(("average precision, 5 classes", "the authors' meter", time_authors_meter(labels_NK, logits_NK)))
+    with tempfile.TemporaryDirectory() as folder:
+        write_tables(Path(folder), labels_NK, logits_NK)
+        before_mib = peak_mib()
+        start = time.perf_counter()
+        evaluation = evaluate(open_predictions(f"{folder}/pred"), open_dataset(f"{folder}/ds"), "test")
+        metrics_json(evaluation)
+        rows.append(("every figure, 1,000 rounds, from Parquet", "ours", time.perf_counter() - start))
+    print(f"peak memory {before_mib} MiB before, {peak_mib()} MiB after")
+    write_csv(csv_path, rows)
+
+
+def draw_scores() -> tuple[np.ndarray, np.ndarray]:
+    """Return labels and float32 logits with the corpus' prevalences."""
+    random = np.random.default_rng(0)
+    labels_NK = (random.random((NUM_SCANS, len(CLASSES))) < PREVALENCE).astype(np.int8)
+    logits_NK = (random.normal(size=labels_NK.shape) - 4 + 2.5 * labels_NK).astype(np.float32)
+    return np.asfortranarray(labels_NK), np.asfortranarray(logits_NK)
+
+
+def time_ours(labels_NK: np.ndarray, logits_NK: np.ndarray) -> float:
+    """Return seconds for all classes."""
+    start = time.perf_counter()
+    for k in range(len(CLASSES)):
+        metrics.average_precision(metrics.trace_curve(metrics.rank(logits_NK[:, k], labels_NK[:, k])))
+    return time.perf_counter() - start
+
+
+def time_scikit_learn(labels_NK: np.ndarray, logits_NK: np.ndarray) -> float:
+    """Return seconds for all classes."""
+    start = time.perf_counter()
+    for k in range(len(CLASSES)):
+        average_precision_score(labels_NK[:, k], logits_NK[:, k])
+    return time.perf_counter() - start
+
+
+def time_authors_meter(labels_NK: np.ndarray, logits_NK: np.ndarray) -> float:
+    """Return seconds for all classes, from one class and METER_ROWS rows."""
+    scores = torch.from_numpy(np.ascontiguousarray(logits_NK[:METER_ROWS, 0]))
+    target = torch.from_numpy(np.where(labels_NK[:METER_ROWS, 0] == 1, 1, -1))
+    start = time.perf_counter()
+    authors_average_precision(scores, target)
+    return (time.perf_counter() - start) * len(CLASSES) * NUM_SCANS / METER_ROWS
+
+
+def authors_average_precision(output: torch.Tensor, target: torch.Tensor) -> float:
+    """Return what `AveragePrecisionMeter` in MeioJane/CHR, CHR/util.py computes, step by step as there."""
+    _, indices = torch.sort(output, dim=0, descending=True)
+    pos_count, total_count, precision_at_i = 0.0, 0.0, 0.0
+    for i in indices:
+        label = target[i]
+        if label == 0:
+            continue
+        if label == 1:
+            pos_count += 1
+        total_count += 1
+        if label == 1:
+            precision_at_i += pos_count / total_count
+    return precision_at_i / pos_count
+
+
+def write_tables(root: Path, labels_NK: np.ndarray, logits_NK: np.ndarray) -> None:
+    """Write the tables of a dataset and of its predictions; a positive has one box, a third of them too far off."""
+    infos = []
+    for index, rows in enumerate(np.array_split(np.arange(NUM_SCANS), NUM_SHARDS)):
+        name = shard_name("test", index, NUM_SHARDS)
+        infos.append(
+            ShardInfo(
+                name=name,
+                split="test",
+                num_scans=len(rows),
+                num_quarantined=0,
+                image_bytes=len(rows),
+                tar_bytes=len(rows),
+                digest=f"{index:064d}",
+            )
+        )
+        write_parquet(samples_url(str(root / "ds"), name), _samples(rows, labels_NK[rows], name))
+        write_parquet(part_url(str(root / "pred"), name), _predictions(rows, logits_NK[rows]))
+    manifest = DatasetManifest(
+        classes=(*CLASSES, "Hammer"),
+        scored_classes=CLASSES,
+        shards=tuple(infos),
+        ledger={"test": SplitLedger(listed=NUM_SCANS, converted=NUM_SCANS, quarantined=0)},
+        options={},
+        versions={},
+    )
+    storage.write_bytes(root / "ds" / "dataset.json", manifest.to_json())
+    run = {"format": 1, "model_id": "chr-bench-0", "classes": list(CLASSES), "dataset_digest": manifest.digest}
+    run |= {"parts": [info.name for info in infos]}
+    storage.write_bytes(root / "pred" / "run.json", str(run).replace("'", '"').encode())
+
+
+def _samples(rows: np.ndarray, labels_NK: np.ndarray, name: str) -> pa.Table:
+    boxes = [
+        [dict(zip(BOX_FIELDS, (CLASSES[k], 100, 100, 300, 250), strict=True)) for k in np.flatnonzero(of_scan)]
+        for of_scan in labels_NK
+    ]
+    schema = samples_schema((*CLASSES, "Hammer"))
+    count = len(rows)
+    labels = pa.StructArray.from_arrays(
+        [*(pa.array(labels_NK[:, k]) for k in range(len(CLASSES))), pa.nulls(count, pa.int8())],
+        fields=list(schema.field("labels").type),
+    )
+    keys = _keys(rows)
+    columns = [keys, ["test"] * count, [f"{name}.tar"] * count, rows * 1000, [1000] * count, ["0" * 64] * count]
+    columns += [[1000] * count, [600] * count, labels, boxes, keys, pa.nulls(count, pa.string())]
+    arrays = [
+        column if isinstance(column, pa.Array) else pa.array(column, field.type)
+        for column, field in zip(columns, schema, strict=True)
+    ]
+    return pa.Table.from_arrays(arrays, schema=schema)
+
+
+BOX_FIELDS = ("class", "xmin_px", "ymin_px", "xmax_px", "ymax_px")
+
+
+def _predictions(rows: np.ndarray, logits_NK: np.ndarray) -> pa.Table:
+    schema = predictions_schema(CLASSES)
+    count = len(rows)
+    logits = pa.StructArray.from_arrays(
+        [pa.array(logits_NK[:, k]) for k in range(len(CLASSES))], fields=list(schema.field("logits").type)
+    )
+    thrice = logits.take(pa.array(np.repeat(np.arange(count), 3)))
+    levels = pa.ListArray.from_arrays(
+        pa.array(np.arange(0, 3 * count + 1, 3), pa.int32()), thrice, type=schema.field("level_logits").type
+    )
+    peak_type = schema.field("peaks").type
+    x = pa.array(np.where(rows % 3 == 0, 900, 200).astype(np.float32))
+    peak = pa.StructArray.from_arrays(
+        [x, x, pa.array(np.ones(count, np.int8)), x], fields=list(peak_type.field(CLASSES[0]).type)
+    )
+    peaks = pa.StructArray.from_arrays([peak] * len(CLASSES), fields=list(peak_type))
+    return pa.Table.from_arrays([_keys(rows), pa.array(["test"] * count), logits, levels, peaks], schema=schema)
+
+
+def _keys(rows: np.ndarray) -> pa.Array:
+    return pa.array([f"N{row:07d}" for row in rows])
+
+
+def peak_mib() -> int:
+    """Return the most memory this process ever held."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+
+
+def write_csv(path: str, rows: list[tuple[str, str, float]]) -> None:
+    """Write the measurements with what they were taken on."""
+    where = {
+        "peak_mib": peak_mib(),
+        "cores": len(os.sched_getaffinity(0)),
+        "processor": _processor(),
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "scikit_learn": sklearn.__version__,
+        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+    }
+    with Path(path).open("w", newline="") as out:
+        writer = csv.writer(out)
+        writer.writerow(["what", "by", "seconds", *where])
+        for what, by, seconds in rows:
+            print(f"{what}: {by} {seconds:.2f} s")
+            writer.writerow([what, by, f"{seconds:.3f}", *where.values()])
+
+
+def _processor() -> str:
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    return next((line.partition(": ")[2] for line in lines if line.startswith("model name")), "unknown")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
