@@ -119,7 +119,6 @@ def _sound_image() -> np.ndarray:
 
 
 def _last_words(error: RuntimeError) -> str:
-    """Return what DALI says is wrong, without the traceback of the graph around it."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    useful = [line for line in lines if "pipeline" not in line.lower() and not line.endswith(":")]
-    return (useful or lines or [repr(error)])[-1]
+    """Return what DALI says is wrong, without the graph's own traceback that stands before it."""
+    words = str(error).rpartition("encountered:")[2].strip()
+    return words.splitlines()[0].rstrip(" :") if words else repr(error)

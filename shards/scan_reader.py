@@ -8,7 +8,7 @@ whoever uses it, with a bounded amount of memory and without a copy on a scratch
 import hashlib
 import tarfile
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cached_property
 from typing import NamedTuple
@@ -65,7 +65,7 @@ def read_rows(samples_url: str, num_scans: int) -> list[ScanRow]:
     return [ScanRow(*values) for values in zip(*(table[name].to_pylist() for name in ScanRow._fields), strict=True)]
 
 
-def read_scans(tar_url: str, rows: Sequence[ScanRow], batch_size: int) -> Iterator[list[ReadScan]]:
+def read_scans(tar_url: str, rows: Sequence[ScanRow], batch_size: int) -> Generator[list[ReadScan], None, None]:
     """Yield all rows in order, in batches, each with its image or the reason why it has none.
 
     Raises:
