@@ -1,0 +1,68 @@
+"""How fast is it here, beside what else does the job? `python -m tests.bench [NAME …]`, or `make bench` for all.
+
+Each module `bench_<name>.py` measures its contenders side by side, in turn, in one run, and yields `Measurement`s. What
+was measured goes to `<name>_<processor>_<date>.csv` here, with versions and hardware, and to the terminal.
+"""
+
+import argparse
+import csv
+import importlib
+import re
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from shards.versions import installed_versions
+from tests.bench.measure import Measurement, describe_hardware
+
+FOLDER = Path(__file__).parent
+VERSIONED = ("apache-beam", "nvidia-dali-cuda130", "numpy", "pyarrow", "torch", "webdataset")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the named benchmarks, or all; return 0."""
+    known = sorted(path.stem.removeprefix("bench_") for path in FOLDER.glob("bench_*.py"))
+    parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__.splitlines()[0])
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(known)}; all where none is given")
+    parser.add_argument("--scratch", help="folder on the disk to measure on; the system's temporary one by default")
+    flags = parser.parse_args(argv)
+    if unknown := sorted(set(flags.names) - set(known)):
+        parser.error(f"benchmark must be one of {known}, got {unknown}")
+    for name in flags.names or known:
+        with tempfile.TemporaryDirectory(dir=flags.scratch) as scratch:
+            module = importlib.import_module(f"tests.bench.bench_{name}")
+            measurements = list(module.run(Path(scratch)))
+        _print(name, measurements)
+        print(f"-> {_write(name, measurements)}", file=sys.stderr)
+    return 0
+
+
+def _print(name: str, measurements: Sequence[Measurement]) -> None:
+    table = Table("what", "value", "unit", "beside", title=name)
+    for measurement in measurements:
+        table.add_row(measurement.what, f"{measurement.value:,.4g}", measurement.unit, measurement.beside)
+    Console(width=None if sys.stdout.isatty() else 160).print(table)
+
+
+def _write(name: str, measurements: Sequence[Measurement]) -> Path:
+    hardware = describe_hardware()
+    versions = " ".join(f"{package}={version}" for package, version in installed_versions(*VERSIONED).items())
+    about = {"date": datetime.now(UTC).date().isoformat(), "hardware": hardware, "versions": versions}
+    processor = re.sub(r"[^a-z0-9]+", "-", hardware.partition(",")[0].lower()).strip("-")
+    path = FOLDER / f"{name}_{processor}_{about['date']}.csv"
+    rows = [asdict(measurement) | about for measurement in measurements]
+    with path.open("w", newline="") as out:
+        writer = csv.DictWriter(out, fieldnames=list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    return path
+
+
+if __name__ == "__main__":
+    sys.exit(main())

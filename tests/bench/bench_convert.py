@@ -1,0 +1,123 @@
+"""How fast is a corpus converted beside GNU tar and webdataset's writer, and verified beside sha256sum?
+
+Files have the release's sizes (log-normal, median 90 kB): a generated JPEG, brought to its size by comment segments.
+Every contender reads the same files and ends with `sync`. Start-up is taken out: the time of a tenth of the files is
+subtracted from that of all, so a figure is of nine tenths.
+"""
+
+import os
+import random
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import webdataset
+
+from pipelines.synth import generate_corpus
+from tests.bench.measure import Measurement, time_in_turn
+
+NUM_FILES = 20_000
+
+
+def run(scratch: Path) -> Iterator[Measurement]:
+    """Measure conversion and verification."""
+    few, many = make_files(scratch, NUM_FILES // 10), make_files(scratch, NUM_FILES)
+    seconds = time_in_turn(
+        {
+            f"{name} {folder.name}": _timed(contender, folder, scratch)
+            for name, contender in {"tar": run_tar, "webdataset": run_webdataset, "convert": run_convert}.items()
+            for folder in (few, many)
+        }
+    )
+    num = NUM_FILES - NUM_FILES // 10
+    rate = {
+        name: num / (seconds[f"{name} {many.name}"] - seconds[f"{name} {few.name}"])
+        for name in ("tar", "webdataset", "convert")
+    }
+    yield Measurement("GNU tar", rate["tar"], "files/s")
+    yield Measurement("webdataset.ShardWriter in a loop, no checksums", rate["webdataset"], "files/s")
+    yield Measurement("sixray convert, checksums on", rate["convert"], "files/s")
+    yield Measurement("sixray convert / GNU tar", rate["convert"] / rate["tar"], "ratio", "aim: at least 1.2")
+    yield Measurement("sixray convert / ShardWriter", rate["convert"] / rate["webdataset"], "ratio", "aim: above 1")
+    yield Measurement("sixray convert, start-up", seconds[f"convert {few.name}"] - num / 9 / rate["convert"], "s")
+    yield from measure_verify(many, scratch)
+
+
+def measure_verify(files: Path, scratch: Path) -> Iterator[Measurement]:
+    """Measure `sixray verify` beside sha256sum of the same shards."""
+    dataset = scratch / "dataset"
+    run_convert(files, dataset)
+    seconds = time_in_turn(
+        {
+            "sha256sum": lambda: _shell(f"sha256sum {dataset}/*/*.tar > /dev/null"),
+            "verify": lambda: _sixray("verify", str(dataset)),
+            "start-up": lambda: _sixray("verify", "--help"),
+        }
+    )
+    ratio = seconds["sha256sum"] / (seconds["verify"] - seconds["start-up"])
+    yield Measurement("sixray verify / sha256sum, start-up taken out", ratio, "ratio", "aim: at least 1.2")
+
+
+def make_files(scratch: Path, num_files: int) -> Path:
+    """Write `num_files` JPEGs of the release's sizes; return the folder that holds JPEGImage."""
+    seeds = scratch / "seeds"
+    if not seeds.exists():
+        generate_corpus(str(seeds), num_scans=64, seed=5)
+    bodies = [path.read_bytes()[:-2] for path in sorted((seeds / "JPEGImage").glob("*.jpg"))]
+    folder = scratch / f"{num_files}-files"
+    (folder / "JPEGImage").mkdir(parents=True)
+    sizes = random.Random(1)
+    for number in range(num_files):
+        size = min(max(int(sizes.lognormvariate(11.4, 0.45)), 8000), 400_000)
+        content = bytearray(bodies[number % len(bodies)])
+        while (missing := size - len(content)) > 10:
+            length = min(missing - 4, 60_000)
+            content += b"\xff\xfe" + (length + 2).to_bytes(2, "big") + os.urandom(length)
+        (folder / "JPEGImage" / f"N{number:07d}.jpg").write_bytes(content + b"\xff\xd9")
+    os.sync()
+    return folder
+
+
+def run_tar(files: Path, output: Path) -> None:
+    """Pack by GNU tar."""
+    output.mkdir()
+    subprocess.run(["tar", "cf", output / "all.tar", "-C", files, "JPEGImage"], check=True)
+
+
+def run_webdataset(files: Path, output: Path) -> None:
+    """Pack by the loop that webdataset's documentation shows."""
+    output.mkdir()
+    with webdataset.ShardWriter(f"{output}/%05d.tar", maxsize=256 * 1024 * 1024, encoder=False, verbose=0) as writer:
+        for path in sorted((files / "JPEGImage").iterdir()):
+            writer.write({"__key__": path.stem, "jpg": path.read_bytes(), "json": b"{}"})
+
+
+def run_convert(files: Path, output: Path) -> None:
+    """Convert as a user would."""
+    _sixray("convert", "--input", str(files), "--output", str(output), "--layout", "images")
+
+
+def _timed(contender: Callable[[Path, Path], None], files: Path, scratch: Path) -> Callable[[], None]:
+    def run_once() -> None:
+        # Removing the last output is not part of the work, but takes as long for each contender.
+        output = scratch / "output"
+        shutil.rmtree(output, ignore_errors=True)
+        contender(files, output)
+        os.sync()
+
+    return run_once
+
+
+def _sixray(*words: str) -> None:
+    subprocess.run(
+        [sys.executable, "-m", "pipelines.cli", *words],
+        check=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+
+
+def _shell(command: str) -> None:
+    subprocess.run(command, shell=True, check=True)

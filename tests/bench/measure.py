@@ -1,0 +1,40 @@
+"""What is a measurement, on what hardware was it taken, and how are contenders timed side by side?"""
+
+import os
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """One figure."""
+
+    what: str
+    value: float
+    unit: str
+    beside: str = ""
+    """What it is to be compared with, in words."""
+
+
+def describe_hardware() -> str:
+    """Return processor, cores, memory and the processor's units that matter here, in one line."""
+    cpuinfo = Path("/proc/cpuinfo").read_text()
+    model = next((line.partition(":")[2].strip() for line in cpuinfo.splitlines() if "model name" in line), "unknown")
+    flags = next((line.split() for line in cpuinfo.splitlines() if line.startswith("flags")), [])
+    units = [name for name in ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "sha_ni") if name in flags]
+    memory_gb = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
+    return f"{model}, {os.cpu_count()} cores, {memory_gb:.0f} GB, {' '.join(units)}"
+
+
+def time_in_turn(contenders: Mapping[str, Callable[[], object]], rounds: int = 3) -> dict[str, float]:
+    """Return the median seconds of each contender, all run in turn `rounds` times, so that drift hits all alike."""
+    seconds: dict[str, list[float]] = {name: [] for name in contenders}
+    for _ in range(rounds):
+        for name, run in contenders.items():
+            started = time.perf_counter()
+            run()
+            seconds[name].append(time.perf_counter() - started)
+    return {name: statistics.median(values) for name, values in seconds.items()}
