@@ -6,6 +6,7 @@ import io
 import json
 import tarfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -31,6 +32,9 @@ BOXES = st.lists(st.tuples(st.sampled_from(["Gun", "Hammer"]), *[COORDINATES] * 
 SAMPLES = st.dictionaries(KEYS, st.tuples(st.binary(max_size=3 * BLOCK_BYTES), BOXES), min_size=1, max_size=6)
 
 
+Samples = dict[str, tuple[bytes, list[Any]]]
+
+
 def make_row(key, image, boxes):
     return {
         "key": key,
@@ -42,7 +46,7 @@ def make_row(key, image, boxes):
     }
 
 
-def write(samples) -> tuple[bytes, TarShardWriter, list[dict], str]:
+def write(samples: Samples) -> tuple[bytes, TarShardWriter, list[dict[str, Any]], str]:
     out = io.BytesIO()
     writer = TarShardWriter(out)
     rows = []
@@ -118,8 +122,8 @@ def test_webdataset_and_dalis_indexer_agree_with_the_writer(tmp_path_factory, sa
 
 
 def test_equal_samples_give_equal_bytes_and_another_byte_another_digest():
-    one = {"a": (b"x" * 600, []), "b": (b"y", [])}
-    other = {"a": (b"x" * 599 + b"z", []), "b": (b"y", [])}
+    one: Samples = {"a": (b"x" * 600, []), "b": (b"y", [])}
+    other: Samples = {"a": (b"x" * 599 + b"z", []), "b": (b"y", [])}
     assert write(one)[0] == write(one)[0]
     assert write(one)[3] != write(other)[3]
     assert write(one)[3] != write({"b": one["b"], "a": one["a"]})[3]

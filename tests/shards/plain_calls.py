@@ -1,0 +1,68 @@
+"""The conversion as plain calls without a runner, facts and batches in any order: fast, and as disorderly as asked."""
+
+import random
+from collections import defaultdict
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from shards import finish, plan, records, storage
+from shards.classes import load_class_set
+from shards.corpus import find_corpus
+from shards.dataset import DatasetManifest
+from shards.writer import write_shard
+
+CLASSES = load_class_set("sixray")
+
+
+def convert_plainly(
+    corpus_root: Path,
+    output: Path,
+    *,
+    layout: str = "auto",
+    subset: str = "all",
+    shard_bytes: int = 20_000,
+    seed: int | None = None,
+    num_readers: int = 2,
+) -> DatasetManifest:
+    """Convert a corpus; with a `seed` facts, batches and shards come in a random order, in random portions."""
+    order = random.Random(seed)
+    corpus = find_corpus(str(corpus_root), layout, subset)
+    facts: list[Any] = [*records.list_images(corpus)]
+    facts += records.list_annotations(corpus.annotations_url) if corpus.annotations_url else []
+    for item in corpus.lists:
+        facts += records.list_rows(item, CLASSES.scored)
+    fact_batches = _group(_mix(plan.batch_facts(portion), order, seed) for portion in _split(facts, order, seed))
+    refs = [plan.join_batches(batches, corpus, subset) for _, batches in _mix(fact_batches.items(), order, seed)]
+    tallies = plan.sum_tallies(plan.tally_splits(batch) for batch in refs)
+    shards = _group(_mix(plan.assign_shards(batch, tallies, shard_bytes), order, seed) for batch in refs)
+    url = storage.normalise_url(output)
+    written = [
+        write_shard(url, split, name, plan.unpack_records(batches), CLASSES, num_readers)
+        for (split, name), batches in _mix(shards.items(), order, seed)
+    ]
+    checksums = _group(finish.spread_checksums(shard, tallies) for shard in written)
+    duplicates = _group(finish.find_duplicates(batches) for batches in checksums.values())
+    finished = [finish.finish_shard(url, [shard.info], duplicates.get(shard.info.name, [])) for shard in written]
+    return finish.write_manifest(finished, tallies, url, CLASSES, {"shard_bytes": shard_bytes})
+
+
+def _group(parts: Iterable[Iterable[tuple[Any, Any]]]) -> dict[Any, list[Any]]:
+    groups: defaultdict[Any, list[Any]] = defaultdict(list)
+    for part in parts:
+        for key, value in part:
+            groups[key].append(value)
+    return groups
+
+
+def _mix(items: Iterable[Any], order: random.Random, seed: int | None) -> list[Any]:
+    found = list(items)
+    if seed is not None:
+        order.shuffle(found)
+    return found
+
+
+def _split(items: list[Any], order: random.Random, seed: int | None) -> list[list[Any]]:
+    mixed = _mix(items, order, seed)
+    num_parts = 1 if seed is None else order.randint(1, 5)
+    return [mixed[first::num_parts] for first in range(num_parts)]
