@@ -247,7 +247,8 @@ def _loosen(rng: Rng, outline: Points, amount_cm: float) -> Points:
     place = np.linspace(0, 7, len(outline), endpoint=False)
     wrapped = np.concatenate([knots, knots[:1]])
     drift = np.stack([np.interp(place, np.arange(8), wrapped[:, axis]) for axis in (0, 1)], axis=1)
-    return outline + drift
+    wandered: Points = outline + drift
+    return wandered
 
 
 def _soft_outline(rng: Rng, length: float, width: float) -> Points:
@@ -271,7 +272,7 @@ def _telescope(rng: Rng, length: float, width: float) -> Item:
     start, end = -length * 0.5, length * rng.uniform(0.3, 0.48)
     bars = tuple(rectangle((start + end) / 2, side * offset, end - start, wide) for side in (-1, 1))
     metal = "aluminium" if rng.random() < 0.9 else "steel"
-    tubes = Part(material=metal, outlines=bars, thickness_cm=rng.uniform(0.6, 1.1) if metal == "aluminium" else 0.14)
+    tubes = Part(material=metal, outlines=bars, thickness_cm=rng.uniform(1.0, 1.8) if metal == "aluminium" else 0.14)
     edges = _lines(metal, tuple((closed(bar), 0.22) for bar in bars), 0.9 if metal == "aluminium" else 0.2)
     grip = rectangle(start - 1.6, 0, 2.6, offset * 2 + wide + 2, 1.0)
     handle = Part(material="abs", outlines=(grip,), holes=(grip * [1, 0.7],), thickness_cm=1.6)

@@ -34,7 +34,7 @@ def laptop(rng: Rng) -> Item:
     plate = Part(
         material="stainless",
         outlines=(rectangle(-width * 0.05, -height * 0.18, width * 0.8, height * 0.5),),
-        thickness_cm=0.04,
+        thickness_cm=0.015,
     )
     main = _board(rng, width * 0.7, height * 0.42)
     cells = tuple(rectangle((k - 1) * width * 0.27, height * 0.33, width * 0.25, height * 0.24, 0.3) for k in range(3))
@@ -278,7 +278,12 @@ def padlock(rng: Rng) -> Item:
 
 
 def _board(rng: Rng, width: float, height: float) -> Item:
-    base = Part(material="circuit_board", outlines=(rectangle(0, 0, width, height),), thickness_cm=0.16)
+    base = Part(
+        material="circuit_board",
+        outlines=(rectangle(0, 0, width, height),),
+        thickness_cm=rng.uniform(0.25, 0.5),
+        relief=relief(rng, 36, 0.3),
+    )
     count = max(4, min(26, int(width * height / 5)))
     places = rng.uniform(-0.46, 0.46, (count, 2)) * [width, height]
     sizes = rng.uniform(0.3, min(2.6, height * 0.4), (count, 2))

@@ -111,7 +111,7 @@ def food_tray(rng: Rng) -> Item:
         for r in range(rows)
         for c in range(columns)
     )
-    food = Part(material="food", outlines=outlines, thickness_cm=rng.uniform(1.2, 3.2), relief=relief(rng, 24, 0.25))
+    food = Part(material="food", outlines=outlines, thickness_cm=rng.uniform(0.8, 2.4), relief=relief(rng, 24, 0.25))
     box = Part(material="paper", outlines=(rectangle(0, 0, columns * pitch + 1, rows * pitch + 1),), thickness_cm=0.15)
     return food, box, _outline(rectangle(0, 0, columns * pitch + 1, rows * pitch + 1), "paper", 0.3, 1.5)
 
@@ -119,7 +119,7 @@ def food_tray(rng: Rng) -> Item:
 def grain_sack(rng: Rng) -> Item:
     """A lumpy bag of rice, powder or vegetables."""
     outline = _blob(rng, rng.uniform(6, 12), rng.uniform(5, 9), 0.18)
-    return (Part(material="food", outlines=(outline,), thickness_cm=rng.uniform(1.5, 4), relief=relief(rng, 14, 0.3)),)
+    return (Part(material="food", outlines=(outline,), thickness_cm=rng.uniform(1, 3), relief=relief(rng, 14, 0.3)),)
 
 
 def clothes(rng: Rng) -> Item:
@@ -132,7 +132,7 @@ def clothes(rng: Rng) -> Item:
             Part(
                 material="textile",
                 outlines=(outline,),
-                thickness_cm=rng.uniform(1.5, 6),
+                thickness_cm=rng.uniform(1, 4),
                 relief=relief(rng, int(rng.integers(6, 22)), 0.35),
             )
         )
@@ -144,7 +144,7 @@ def book(rng: Rng) -> Item:
     """A book or a pile of paper."""
     width, height = rng.uniform(13, 21), rng.uniform(18, 29)
     page = rectangle(0, 0, width, height)
-    block = Part(material="paper", outlines=(page,), thickness_cm=rng.uniform(0.4, 2.6))
+    block = Part(material="paper", outlines=(page,), thickness_cm=rng.uniform(0.3, 1.8))
     cover = Part(material="paper", outlines=(page * 1.02,), thickness_cm=0.4)
     return block, cover, _outline(page, "paper", 0.4, 1.0)
 
@@ -156,7 +156,7 @@ def carton(rng: Rng) -> Item:
     filling = Part(
         material=str(rng.choice(["food", "lotion", "textile", "food"])),
         outlines=(rectangle(0, 0, width * 0.88, height * 0.82, 0.6),),
-        thickness_cm=rng.uniform(1, 4.5),
+        thickness_cm=rng.uniform(0.8, 2.8),
         relief=relief(rng, 10, 0.12),
     )
     return filling, Part(material="paper", outlines=(wall,), thickness_cm=0.2), _outline(wall, "paper", 0.3, 2.0)
@@ -194,7 +194,7 @@ def shoe(rng: Rng) -> Item:
         )
         * size
     )
-    rubber = Part(material="rubber", outlines=(sole,), thickness_cm=rng.uniform(1.2, 2.6), relief=relief(rng, 20, 0.1))
+    rubber = Part(material="rubber", outlines=(sole,), thickness_cm=rng.uniform(0.6, 1.6), relief=relief(rng, 20, 0.1))
     upper = _outline(sole * 0.96, "leather", 0.8, 4.0)
     shank = Part(material="steel", outlines=(rectangle(-4 * size, 0, 10 * size, 1.4, 0.4),), thickness_cm=0.1)
     eyelets = Part(

@@ -69,8 +69,7 @@ def make_scan(threats: Sequence[str], rng: Rng) -> Scan:
         beam.add(entry.bag.item, entry.pose)
         _fill_bag(beam, entry, view["density"], rng)
     boxes = tuple(_add_threat(beam, name, packed[int(rng.integers(len(packed)))], rng) for name in threats)
-    pixels_HW3 = load_scanners()[look].develop(beam, rng)
-    return Scan(encode_jpeg(pixels_HW3), width, height, boxes)
+    return Scan(encode_jpeg(load_scanners()[look].develop(beam, rng)), width, height, boxes)
 
 
 @functools.cache
@@ -163,9 +162,9 @@ CLUTTER = {
     household.fruit: 6,
     household.food_tray: 4,
     household.grain_sack: 4,
-    household.clothes: 14,
-    household.book: 5,
-    household.carton: 7,
+    household.clothes: 10,
+    household.book: 4,
+    household.carton: 5,
     household.toiletries: 5,
     household.shoe: 4,
     household.umbrella: 2,

@@ -2,6 +2,7 @@
 
 # H, W pixels of the part's own bounding box, not of the scan
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -18,7 +19,7 @@ Numbers = Sequence[float] | npt.NDArray[np.float64]
 Profile = Callable[[Floats, Floats], Floats]
 """Thickness in cm at (x, y), both in cm of the item's own frame."""
 
-_SUPERSAMPLED_BELOW_PX = 120_000
+_SUPERSAMPLED_BELOW_PX = 60_000
 """Larger parts are bag walls and clothes, whose edges are soft anyway; small ones get twice the resolution."""
 
 
@@ -72,30 +73,46 @@ def make_pose(
 
 def extent_px(item: Item, pose: Pose) -> tuple[float, float, float, float]:
     """Return (xmin, ymin, xmax, ymax) around all outlines and strokes of a posed item."""
-    boxes = np.array([_PosedPart(part, pose).extent() for part in item])
+    boxes = np.array([_PosedPart(part, pose).extent for part in item])
     return float(boxes[:, 0].min()), float(boxes[:, 1].min()), float(boxes[:, 2].max()), float(boxes[:, 3].max())
 
 
 def render_part(part: Part, pose: Pose, width_px: int, height_px: int) -> tuple[int, int, Floats] | None:
     """Return where the part's map begins (x, y) and its thickness in cm (H, W), None where it is out of sight."""
     posed = _PosedPart(part, pose)
-    xmin, ymin, xmax, ymax = posed.extent()
-    left, top = max(0, math.floor(xmin)), max(0, math.floor(ymin))
-    right, bottom = min(width_px, math.ceil(xmax) + 1), min(height_px, math.ceil(ymax) + 1)
-    if right <= left or bottom <= top:
+    window = posed.window(width_px, height_px)
+    if window is None:
         return None
-    thickness_HW = posed.coverage(left, top, right - left, bottom - top)
+    left, top, width, height = window
+    gain = pose.tilt_gain / 255 * (1.0 if callable(part.thickness_cm) else part.thickness_cm)
+    thickness_HW = np.multiply(posed.coverage(*window), np.float32(gain), dtype=np.float32)
     if callable(part.thickness_cm):
-        thickness_HW *= part.thickness_cm(*_item_coordinates(pose, left, top, right - left, bottom - top))
-        thickness_HW *= np.float32(pose.tilt_gain)
-    else:
-        thickness_HW *= np.float32(part.thickness_cm * pose.tilt_gain)
+        thickness_HW *= part.thickness_cm(*_item_coordinates(pose, *window))
     if part.relief is not None:
+        xmin, ymin, xmax, ymax = posed.extent
         size = (math.ceil(xmax) - math.floor(xmin) + 1, math.ceil(ymax) - math.floor(ymin) + 1)
         x, y = left - math.floor(xmin), top - math.floor(ymin)
         stretched = Image.fromarray(part.relief).resize(size, Image.Resampling.BILINEAR)
-        thickness_HW *= np.asarray(stretched.crop((x, y, x + right - left, y + bottom - top)))
+        thickness_HW *= np.asarray(stretched.crop((x, y, x + width, y + height)))
     return left, top, thickness_HW
+
+
+def trace_part(part: Part, pose: Pose, width_px: int, height_px: int) -> tuple[npt.NDArray[np.intp], Floats]:
+    """Return the pixels that a part made of lines touches, as flat indices, and its thickness in cm at each.
+
+    The same as `render_part`, several times as fast where a seam runs around the whole bag.
+    """
+    assert not callable(part.thickness_cm) and part.relief is None, "lines have one thickness"
+    posed = _PosedPart(part, pose)
+    window = posed.window(width_px, height_px)
+    if window is None:
+        return np.zeros(0, dtype=np.intp), np.zeros(0, dtype=np.float32)
+    left, top, width, _ = window
+    coverage = posed.coverage(*window).ravel()
+    touched = np.flatnonzero(coverage != 0)
+    thickness = coverage[touched] * np.float32(pose.tilt_gain * part.thickness_cm / 255)
+    rows, columns = np.divmod(touched, width)
+    return (rows + top) * width_px + columns + left, thickness
 
 
 class _PosedPart:
@@ -104,19 +121,36 @@ class _PosedPart:
     def __init__(self, part: Part, pose: Pose) -> None:
         # A stroke's width: along x nothing is foreshortened, so the first row's length is the true scale.
         px_per_cm = math.hypot(pose.matrix[0, 0], pose.matrix[0, 1])
-        self.outlines = [pose.apply(points) for points in part.outlines]
-        self.holes = [pose.apply(points) for points in part.holes]
-        self.strokes = [(pose.apply(points), width_cm * px_per_cm) for points, width_cm in part.strokes]
+        self.pens_px = [width_cm * px_per_cm for _, width_cm in part.strokes]
+        lines = [*part.outlines, *(points for points, _ in part.strokes), *part.holes]
+        ends = np.cumsum([len(points) for points in lines])
+        # All vertices in one product: a board has a hundred short outlines.
+        vertices = pose.apply(np.concatenate(lines))
+        posed = [vertices[end - len(points) : end] for points, end in zip(lines, ends, strict=True)]
+        num_outlines, num_seen = len(part.outlines), len(part.outlines) + len(part.strokes)
+        self.outlines, self.strokes, self.holes = posed[:num_outlines], posed[num_outlines:num_seen], posed[num_seen:]
+        self.extent = self._measure(vertices[: ends[num_seen - 1]])
+        """(xmin, ymin, xmax, ymax) around outlines and strokes."""
 
-    def extent(self) -> tuple[float, float, float, float]:
-        """Return (xmin, ymin, xmax, ymax) around outlines and strokes."""
-        grown = [(points, 0.0) for points in self.outlines] + [(points, width / 2) for points, width in self.strokes]
-        low = np.min([points.min(axis=0) - margin for points, margin in grown], axis=0)
-        high = np.max([points.max(axis=0) + margin for points, margin in grown], axis=0)
+    def _measure(self, vertices: Points) -> tuple[float, float, float, float]:
+        if self.strokes:
+            margins = [0.0] * len(self.outlines) + [pen / 2 for pen in self.pens_px]
+            counts = [len(points) for points in (*self.outlines, *self.strokes)]
+            margin = np.repeat(margins, counts)[:, None]
+            low, high = (vertices - margin).min(axis=0), (vertices + margin).max(axis=0)
+        else:
+            low, high = vertices.min(axis=0), vertices.max(axis=0)
         return float(low[0]), float(low[1]), float(high[0]), float(high[1])
 
-    def coverage(self, left: int, top: int, width: int, height: int) -> Floats:
-        """Return how much of each pixel of a window the part covers (H, W), in [0, 1]."""
+    def window(self, width_px: int, height_px: int) -> tuple[int, int, int, int] | None:
+        """Return (left, top, width, height) of what is seen of the part in a scan, None where nothing is."""
+        xmin, ymin, xmax, ymax = self.extent
+        left, top = max(0, math.floor(xmin)), max(0, math.floor(ymin))
+        right, bottom = min(width_px, math.ceil(xmax) + 1), min(height_px, math.ceil(ymax) + 1)
+        return (left, top, right - left, bottom - top) if right > left and bottom > top else None
+
+    def coverage(self, left: int, top: int, width: int, height: int) -> npt.NDArray[np.uint8]:
+        """Return how much of each pixel of a window the part covers (H, W), 255 for all of it."""
         scale = 2 if width * height < _SUPERSAMPLED_BELOW_PX else 1
         image = Image.new("L", (width * scale, height * scale))
         draw = ImageDraw.Draw(image)
@@ -128,14 +162,14 @@ class _PosedPart:
 
         for points in self.outlines:
             draw.polygon(place(points), fill=255)
-        for points, width_px in self.strokes:
-            pen = max(1, round(width_px * scale))
-            draw.line(place(points), fill=255, width=pen, joint="curve" if pen > 6 else None)
+        for points, pen_px in zip(self.strokes, self.pens_px, strict=True):
+            pen = max(1, round(pen_px * scale))
+            draw.line(place(points), fill=255, width=pen, joint="curve" if pen > 14 else None)
         for points in self.holes:
             draw.polygon(place(points), fill=0)
         if scale > 1:
             image = image.reduce(scale)
-        return np.asarray(image, dtype=np.float32) * np.float32(1 / 255)
+        return np.asarray(image)
 
 
 def _item_coordinates(pose: Pose, left: int, top: int, width: int, height: int) -> tuple[Floats, Floats]:
@@ -146,42 +180,39 @@ def _item_coordinates(pose: Pose, left: int, top: int, width: int, height: int) 
 
 
 def move_item(item: Sequence[Part], dx: float = 0.0, dy: float = 0.0, angle: float = 0.0) -> Item:
-    """Return a rigid copy of an item, turned about its origin, then moved; only parts without a profile turn."""
+    """Return a rigid copy of an item, turned about its origin by `angle` radians, then moved by (dx, dy) in cm."""
     cos, sin = math.cos(angle), math.sin(angle)
-    turn = np.array([[cos, sin], [-sin, cos]])
-    offset = np.array([dx, dy])
+    turn, offset = np.array([[cos, sin], [-sin, cos]]), np.array([dx, dy])
 
-    def place(points: Points) -> Points:
-        placed: Points = points @ turn + offset
-        return placed
+    def move_profile(inner: Profile) -> Profile:
+        cos_, sin_, dx_, dy_ = (np.float32(value) for value in (cos, sin, dx, dy))
+        return lambda x, y: inner(cos_ * (x - dx_) + sin_ * (y - dy_), cos_ * (y - dy_) - sin_ * (x - dx_))
 
-    def profile(inner: Profile) -> Profile:
-        return lambda x, y: inner(
-            np.float32(cos) * (x - np.float32(dx)) + np.float32(sin) * (y - np.float32(dy)),
-            np.float32(-sin) * (x - np.float32(dx)) + np.float32(cos) * (y - np.float32(dy)),
-        )
-
+    moved = _change_vertices(item, lambda vertices: vertices @ turn + offset)
     return tuple(
-        replace(
-            part,
-            outlines=tuple(place(points) for points in part.outlines),
-            holes=tuple(place(points) for points in part.holes),
-            strokes=tuple((place(points), width) for points, width in part.strokes),
-            thickness_cm=profile(part.thickness_cm) if callable(part.thickness_cm) else part.thickness_cm,
-        )
-        for part in item
+        replace(part, thickness_cm=move_profile(part.thickness_cm)) if callable(part.thickness_cm) else part
+        for part in moved
     )
 
 
 def map_points(item: Sequence[Part], change: Callable[[Points], Points]) -> Item:
     """Return a copy of an item with all its vertices changed; only for parts of one thickness."""
     assert not any(callable(part.thickness_cm) for part in item), "a profile does not follow the vertices"
+    return _change_vertices(item, change)
+
+
+def _change_vertices(item: Sequence[Part], change: Callable[[Points], Points]) -> Item:
+    lines = [line for part in item for line in (*part.outlines, *part.holes, *(points for points, _ in part.strokes))]
+    # All vertices in one go: a bag has a hundred short lines.
+    changed = change(np.concatenate(lines))
+    ends = np.cumsum([len(line) for line in lines])
+    pieces = iter([changed[end - len(line) : end] for line, end in zip(lines, ends, strict=True)])
     return tuple(
         replace(
             part,
-            outlines=tuple(change(points) for points in part.outlines),
-            holes=tuple(change(points) for points in part.holes),
-            strokes=tuple((change(points), width) for points, width in part.strokes),
+            outlines=tuple(next(pieces) for _ in part.outlines),
+            holes=tuple(next(pieces) for _ in part.holes),
+            strokes=tuple((next(pieces), width) for _, width in part.strokes),
         )
         for part in item
     )
@@ -194,26 +225,29 @@ def points(*pairs: tuple[float, float]) -> Points:
 
 def ellipse(x: float, y: float, radius_x: float, radius_y: float | None = None, num: int = 28) -> Points:
     """Return the outline of an ellipse, or of a circle where there is one radius."""
-    turn = np.linspace(0, 2 * math.pi, num, endpoint=False)
-    radius_y = radius_x if radius_y is None else radius_y
-    return np.stack([x + radius_x * np.cos(turn), y + radius_y * np.sin(turn)], axis=1)
+    outline: Points = _unit_circle(num) * (radius_x, radius_x if radius_y is None else radius_y) + (x, y)
+    return outline
 
 
 def rectangle(x: float, y: float, width: float, height: float, corner: float = 0.0) -> Points:
     """Return the outline of a rectangle around its centre (x, y), with corners rounded by a radius in cm."""
-    half_x, half_y = width / 2, height / 2
-    radius = min(corner, half_x, half_y)
-    if radius <= 0:
-        return points(
-            (x - half_x, y - half_y), (x + half_x, y - half_y), (x + half_x, y + half_y), (x - half_x, y + half_y)
-        )
-    turn = np.linspace(0, math.pi / 2, 6)
-    arcs = []
-    for quarter, (sign_x, sign_y) in enumerate([(1, 1), (-1, 1), (-1, -1), (1, -1)]):
-        angle = turn + quarter * math.pi / 2
-        centre = np.array([x + sign_x * (half_x - radius), y + sign_y * (half_y - radius)])
-        arcs.append(centre + radius * np.stack([np.cos(angle), np.sin(angle)], axis=1))
-    return np.concatenate(arcs)
+    radius = max(0.0, min(corner, width / 2, height / 2))
+    arcs, corners = _unit_corners(6 if radius > 0 else 1)
+    outline: Points = arcs * radius + corners * (width / 2 - radius, height / 2 - radius) + (x, y)
+    return outline
+
+
+@functools.cache
+def _unit_circle(num: int) -> Points:
+    return arc(0, 0, 1, 0, 2 * math.pi, num + 1)[:-1]
+
+
+@functools.cache
+def _unit_corners(num: int) -> tuple[Points, Points]:
+    """Return `num` vertices for each of four corners: on the unit circle, and the corner that each belongs to."""
+    signs = np.array([(1, 1), (-1, 1), (-1, -1), (1, -1)], dtype=np.float64)
+    quarters = [arc(0, 0, 1, quarter * math.pi / 2, (quarter + 1) * math.pi / 2, num) for quarter in range(4)]
+    return np.concatenate(quarters), np.repeat(signs, num, axis=0)
 
 
 def arc(x: float, y: float, radius: float, start: float, end: float, num: int = 14) -> Points:
