@@ -58,20 +58,6 @@ def mix_elements(
     return Material(name, low, high)
 
 
-def effective_atomic_number(ratio: float) -> float:
-    """Return the atomic number of the pure element whose low over high attenuation is `ratio`.
-
-    Between two elements of the table it is interpolated; beyond its ends it is that of the end.
-    """
-    points = sorted((row["low"] / row["high"], row["atomic_number"]) for row in _load_table("elements.json").values())
-    below = [point for point in points if point[0] <= ratio]
-    above = [point for point in points if point[0] > ratio]
-    if not below or not above:
-        return float((above or below[-1:])[0][1])
-    (ratio_0, number_0), (ratio_1, number_1) = below[-1], above[0]
-    return float(number_0 + (number_1 - number_0) * (ratio - ratio_0) / (ratio_1 - ratio_0))
-
-
 def _load_table(name: str) -> dict[str, Any]:
     table = json.loads(resources.files("pipelines.phantom").joinpath(name).read_text())
     table.pop("source", None)
