@@ -3,12 +3,14 @@
 import json
 import math
 from collections.abc import Iterable
+from dataclasses import asdict
 from typing import Any
 
 from model.bootstrap import LEVEL, Interval
 from model.calibration import CalibrationFigures
-from model.evaluation import ClassFigures, Evaluation, RankFigures, RankIntervals
+from model.evaluation import MISTAKE_RATE, ClassFigures, Evaluation, RankFigures, RankIntervals
 from model.operating import OperatingPoint, sigmoid
+from model.pointing_figures import TOLERANCES_PX
 
 FORMAT_VERSION = 1
 
@@ -49,6 +51,11 @@ def metrics_document(evaluation: Evaluation) -> dict[str, Any]:
         }
         if evaluation.bootstrap
         else None,
+        "mistakes": {
+            "at_false_alarms_per_1000": MISTAKE_RATE,
+            "num_missed": evaluation.mistakes.num_missed_K.tolist(),
+            "num_missed_with_false_alarm": evaluation.mistakes.num_confused_KK.tolist(),
+        },
         "operating_points": operating_points_document(evaluation),
     }
 
@@ -72,7 +79,15 @@ def _class_document(figures: ClassFigures) -> dict[str, Any]:
     pointing = figures.pointing
     return _rank_document(figures.rank, figures.intervals) | {
         "pointing_accuracy": pointing.accuracy,
-        "pointing": {"num_evaluable": pointing.num_evaluable, "num_hits": pointing.num_hits},
+        "pointing": {
+            "num_evaluable": pointing.num_evaluable,
+            "num_hits": pointing.num_hits,
+            "accuracy_within_px": {str(px): pointing.accuracy_within(px) for px in TOLERANCES_PX},
+            "random_point": pointing.random_point,
+            "largest_box": pointing.largest_box,
+        },
+        "average_precision_by_level": list(figures.level_average_precision),
+        "strata": {} if figures.strata is None else asdict(figures.strata),
     }
 
 

@@ -5,32 +5,30 @@
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 
 from model import bootstrap, metrics
 from model.bootstrap import Interval
 from model.calibration import CalibrationFigures, rate_calibration
 from model.metrics import PRESENT, UNKNOWN, Curve, Ranking
-from model.operating import FALSE_ALARM_RATES, OperatingFigures, Sweep, any_item, rate_operation, sigmoid, sweep
-from model.pointing import points_hit
+from model.operating import (
+    FALSE_ALARM_RATES,
+    OperatingFigures,
+    OperatingPoint,
+    Sweep,
+    any_item,
+    rate_operation,
+    sigmoid,
+    sweep,
+)
+from model.pointing_figures import PointingFigures, rate_pointing
 from model.scored_scans import Coverage, ScoredScans, join
+from model.strata import ClassStrata, Mistakes, count_mistakes, rate_strata
 from shards.dataset import Dataset
 from shards.predictions import Predictions
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PointingFigures:
-    """How often the heatmap's highest pixel lies in a box of the class."""
-
-    num_evaluable: int
-    """Scans that hold the class and have at least one box of it."""
-    num_hits: int
-
-    @property
-    def accuracy(self) -> float | None:
-        """#hits / (#hits + #misses); None where no scan can be judged."""
-        return self.num_hits / self.num_evaluable if self.num_evaluable else None
+MISTAKE_RATE = 10
+"""False alarms per 1,000 bags at which misses are looked into."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +59,10 @@ class ClassFigures:
 
     rank: RankFigures
     pointing: PointingFigures
+    strata: ClassStrata | None
+    """None for the alarm for any item: it has no box."""
+    level_average_precision: tuple[float | None, ...]
+    """Of each level alone, the finest first; empty where the model has one level only."""
     intervals: RankIntervals | None
     """None when no bootstrap was asked for."""
 
@@ -100,6 +102,8 @@ class Evaluation:
     mean: MeanFigures
     any_item: ClassFigures
     """The alarm that a guard hears: the bag holds something, whichever class it is; no boxes are looked at."""
+    mistakes: Mistakes
+    """At the thresholds that allow each class MISTAKE_RATE false alarms per 1,000 bags."""
     sweep: Sweep
     """Every class, then `any_item`, at the same thresholds."""
     bootstrap: BootstrapFigures | None
@@ -119,7 +123,11 @@ def evaluate(
     Raises:
         ValueError: the predictions do not match the dataset; see `model.scored_scans.join`.
     """
-    scans = join(predictions, dataset, split)
+    return rate(join(predictions, dataset, split), predictions, dataset, num_rounds)
+
+
+def rate(scans: ScoredScans, predictions: Predictions, dataset: Dataset, num_rounds: int) -> Evaluation:
+    """Return every figure of scans that `join` made of these predictions and this dataset; see `evaluate`."""
     columns = [(scans.logits_NK[:, k], scans.labels_NK[:, k]) for k in range(len(scans.classes))]
     columns.append(any_item(scans.logits_NK, scans.labels_NK))
     ranks = [_rate_ranks(*column) for column in columns]
@@ -127,7 +135,9 @@ def evaluate(
     figures = [
         ClassFigures(
             rank=rank,
-            pointing=_rate_pointing(scans, k),
+            pointing=rate_pointing(scans, k),
+            strata=rate_strata(scans, k, _point(rank)) if k < len(scans.classes) else None,
+            level_average_precision=_rate_levels(scans, k) if k < len(scans.classes) else (),
             intervals=_find_intervals(resampled, k) if resampled is not None else None,
         )
         for k, rank in enumerate(ranks)
@@ -135,12 +145,13 @@ def evaluate(
     return Evaluation(
         model_id=predictions.model_id,
         dataset_digest=dataset.manifest.digest,
-        split=split,
+        split=scans.split,
         run=predictions.run,
         coverage=scans.coverage,
         classes=dict(zip(scans.classes, figures[:-1], strict=True)),
         mean=_average(figures[:-1]),
         any_item=figures[-1],
+        mistakes=count_mistakes(scans, [_point(rank) for rank in ranks[:-1]]),
         sweep=sweep([rank.ranking for rank in ranks]),
         bootstrap=_sum_up(resampled, scans) if resampled is not None else None,
     )
@@ -186,14 +197,15 @@ def _sum_up(resampled: bootstrap.Resampled, scans: ScoredScans) -> BootstrapFigu
     )
 
 
-def _rate_pointing(scans: ScoredScans, k: int) -> PointingFigures:
-    if k == len(scans.classes):
-        return PointingFigures(num_evaluable=0, num_hits=0)  # any item: no heatmap is of no class
-    present_N = scans.labels_NK[:, k] == PRESENT
-    of_class_B = (scans.box_class_B == k) & present_N[scans.box_scan_B]
-    hits_N = points_hit(scans.peaks_NK2[:, k], scans.box_scan_B[of_class_B], scans.box_edges_B4[of_class_B])
-    num_evaluable = len(np.unique(scans.box_scan_B[of_class_B]))
-    return PointingFigures(num_evaluable=num_evaluable, num_hits=int(hits_N.sum()))
+def _point(rank: RankFigures) -> OperatingPoint | None:
+    return rank.operation.at_false_alarms.get(MISTAKE_RATE)
+
+
+def _rate_levels(scans: ScoredScans, k: int) -> tuple[float | None, ...]:
+    if len(scans.level_logits_LNK) < 2:
+        return ()
+    rankings = [metrics.rank(level_NK[:, k], scans.labels_NK[:, k]) for level_NK in scans.level_logits_LNK]
+    return tuple(metrics.average_precision(metrics.trace_curve(ranking)) for ranking in rankings)
 
 
 def _average(classes: list[ClassFigures]) -> MeanFigures:

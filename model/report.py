@@ -1,5 +1,6 @@
 """What does the reader see? One self-contained page over an evaluation, readable without this software."""
 
+import base64
 import json
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -10,9 +11,11 @@ from markupsafe import Markup
 
 from model import wording
 from model.document import operating_points_document
-from model.evaluation import ClassFigures, Evaluation
+from model.evaluation import MISTAKE_RATE, ClassFigures, Evaluation
 from model.figures import inline_svg, precision_recall_file, reliability_file
+from model.gallery import Gallery
 from model.operating import FALSE_ALARM_RATES, RECALLS, OperatingPoint, sigmoid
+from model.pointing_figures import TOLERANCES_PX
 
 ANY_ITEM = "Any item"
 DEFINITION_LABELS = {
@@ -21,11 +24,20 @@ DEFINITION_LABELS = {
     "voc2007_11_point": "VOC2007 11-point",
 }
 
+STRATA_TITLES = {
+    "By size of the item, as a share of the image": "by_box_size",
+    "By number of labelled items in the bag": "by_num_items",
+    "By size of the image": "by_image_size",
+}
 
-def render_html(evaluation: Evaluation, figures: dict[str, str]) -> str:
-    """Return the page; `figures` are the SVG texts of `model.figures.draw_figures`.
 
-    Equal arguments give equal bytes: the page holds no time of its own.
+def render_html(evaluation: Evaluation, figures: dict[str, str], gallery: Gallery | None = None) -> str:
+    """Return the page. Equal arguments give equal bytes: it holds no time of its own.
+
+    Args:
+        evaluation: what it says.
+        figures: SVG texts of `model.figures.draw_figures`.
+        gallery: scans to look at; None for a page without pictures.
     """
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("model"),
@@ -41,13 +53,14 @@ def render_html(evaluation: Evaluation, figures: dict[str, str]) -> str:
         "rate": wording.format_rate,
         "score": wording.format_score,
         "sigmoid": sigmoid,
+        "base64": lambda data: base64.b64encode(data).decode(),
         "interval": wording.format_interval,
         "percent_interval": wording.format_percent_interval,
     }
     classes = evaluation.classes
     return environment.get_template("report.html.j2").render(
         evaluation=evaluation,
-        warnings=wording.list_warnings(evaluation),
+        warnings=wording.list_warnings(evaluation) + wording.list_picture_problems(gallery),
         sentences=wording.summarise(evaluation),
         summary_rate=wording.SUMMARY_RATE,
         definition_labels=DEFINITION_LABELS,
@@ -55,11 +68,15 @@ def render_html(evaluation: Evaluation, figures: dict[str, str]) -> str:
         recalls=RECALLS,
         rows=list_rows(evaluation),
         slider=prepare_slider(evaluation),
+        strata_titles=STRATA_TITLES,
+        mistake_rate=MISTAKE_RATE,
+        tolerances=TOLERANCES_PX,
         overview=_inline(
             figures["average_precision.svg"], "ap", "Average precision of each class beside its prevalence"
         ),
         curves=_inline_classes(figures, precision_recall_file, "pr", "Precision at each recall of", classes),
         reliability=_inline_classes(figures, reliability_file, "re", "Share of positives at each score of", classes),
+        gallery=gallery,
         run_facts=wording.list_run_facts(evaluation.run),
     )
 

@@ -17,7 +17,7 @@ from shards.predictions import Predictions, part_url
 from shards.schema import predictions_schema
 
 SAMPLE_COLUMNS = ("key", "width_px", "height_px", "labels", "boxes", "duplicate_of")
-PREDICTION_COLUMNS = ("key", "split", "logits", "peaks")
+PREDICTION_COLUMNS = ("key", "split", "logits", "level_logits", "peaks")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +48,8 @@ class ScoredScans:
     """1 present, 0 absent, -1 unknown."""
     logits_NK: npt.NDArray[np.float32]
     """As the model gave them: a sigmoid in float32 would tie scores that differ."""
+    level_logits_LNK: npt.NDArray[np.float32]
+    """Of each level, the finest first; the model's answer, `logits_NK`, is made of them."""
     peaks_NK2: npt.NDArray[np.float32]
     """x and y in pixels where the class' heatmap is highest."""
     sizes_N2: npt.NDArray[np.int32]
@@ -93,6 +95,7 @@ def join(predictions: Predictions, dataset: Dataset, split: str) -> ScoredScans:
         keys_N=samples["key"].combine_chunks(),
         labels_NK=_stack([_leaf(samples["labels"], name).fill_null(UNKNOWN) for name in classes], np.int8),
         logits_NK=logits_NK,
+        level_logits_LNK=_read_levels(rows["level_logits"].combine_chunks(), classes, predictions.url),
         peaks_NK2=peaks_NK2,
         sizes_N2=_stack([samples["width_px"], samples["height_px"]], np.int32),
         groups_N=_number_groups(samples),
@@ -159,6 +162,8 @@ def _check_columns(schema: pa.Schema, expected: pa.Schema, url: str) -> None:
 
 def _is_alike(found: pa.DataType, expected: pa.DataType) -> bool:
     """Say whether two types have the same fields and leaves, whatever their order and nullability."""
+    if pa.types.is_list(expected):
+        return pa.types.is_list(found) and _is_alike(found.value_type, expected.value_type)
     if not pa.types.is_struct(expected):
         return bool(found == expected)
     if not pa.types.is_struct(found) or {f.name for f in found} != {f.name for f in expected}:
@@ -211,6 +216,19 @@ def _read_numbers(
             key = rows["key"][row].as_py()
             raise ValueError(f"{what} must be finite, got {value} (sample {key!r}, class {classes[k]!r}, {url})")
     return logits_NK, peaks_NK2
+
+
+def _read_levels(levels: pa.ListArray, classes: Sequence[str], url: str) -> npt.NDArray[np.float32]:
+    lengths = pc.unique(pc.list_value_length(levels)).to_pylist()
+    if len(lengths) > 1:
+        raise ValueError(f"level logits must have one number of levels, got {sorted(lengths)} ({url})")
+    flat = pc.list_flatten(levels)
+    shape = (len(levels), lengths[0] if lengths else 0)
+    columns = [pc.struct_field(flat, name).to_numpy(zero_copy_only=False).reshape(shape).T for name in classes]
+    level_logits_LNK = np.stack(columns, axis=-1)
+    if not np.isfinite(level_logits_LNK).all():
+        raise ValueError(f"level logits must be finite, got NaN or infinity ({url}); score again into an empty folder")
+    return level_logits_LNK
 
 
 def _read_boxes(

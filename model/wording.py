@@ -4,6 +4,7 @@ from typing import Any
 
 from model.bootstrap import Interval
 from model.evaluation import Evaluation
+from model.gallery import Gallery
 from model.operating import OperatingPoint
 
 FEW_POSITIVES = 200
@@ -34,6 +35,15 @@ def list_warnings(evaluation: Evaluation) -> list[str]:
     if without:
         warnings.append(f"No scan holds {_join(without)}: no figure exists there, and the means leave the class out.")
     return warnings
+
+
+def list_picture_problems(gallery: Gallery | None) -> list[str]:
+    """Return a warning where pictures of the gallery could not be read; the figures stand all the same."""
+    if gallery is None or not gallery.problems:
+        return []
+    key, reason = next(iter(gallery.problems.items()))
+    pictures = "1 picture" if len(gallery.problems) == 1 else f"{len(gallery.problems)} pictures"
+    return [f"{pictures} of the gallery could not be shown, first {key}: {reason}. The figures do not depend on them."]
 
 
 def summarise(evaluation: Evaluation) -> list[str]:

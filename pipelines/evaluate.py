@@ -8,9 +8,11 @@ from dataclasses import dataclass
 
 from model.bootstrap import NUM_ROUNDS
 from model.document import metrics_json
-from model.evaluation import Evaluation, evaluate
+from model.evaluation import Evaluation, rate
 from model.figures import draw_figures
+from model.gallery import collect_gallery
 from model.report import render_html
+from model.scored_scans import join
 from model.wording import format_count, format_ratio
 from pipelines.options import FINDINGS, OK, make_parser, run_command
 from shards import storage
@@ -48,12 +50,12 @@ def write_report(config: EvaluateConfig) -> Evaluation:
     Raises:
         ValueError: the predictions do not match the dataset or are damaged; nothing is written.
     """
-    evaluation = evaluate(
-        open_predictions(config.predictions), open_dataset(config.data), config.split, config.num_rounds
-    )
+    predictions, dataset = open_predictions(config.predictions), open_dataset(config.data)
+    scans = join(predictions, dataset, config.split)
+    evaluation = rate(scans, predictions, dataset, config.num_rounds)
     figures = draw_figures(evaluation)
     files = {name: svg.encode() for name, svg in figures.items()}
-    files["report.html"] = render_html(evaluation, figures).encode()
+    files["report.html"] = render_html(evaluation, figures, collect_gallery(scans, dataset)).encode()
     files["metrics.json"] = metrics_json(evaluation)
     for name, content in files.items():
         storage.write_bytes(storage.join_url(config.output, name), content)

@@ -120,6 +120,19 @@ def test_pointing_is_judged_where_the_class_is_present_and_has_a_box(write):
     assert (classes["Gun"].pointing.num_hits, classes["Gun"].pointing.num_evaluable) == (2, 3)
     assert classes["Gun"].pointing.accuracy == 2 / 3
     assert classes["Knife"].pointing.accuracy == 1.0
+    # 20 x 20 of 200 x 100 pixels, in one scan of three twice that.
+    assert classes["Gun"].pointing.random_point == pytest.approx((0.02 + 0.04 + 0.02) / 3)
+
+
+def test_pointing_beside_a_box_counts_within_a_tolerance_and_the_largest_item_is_a_baseline(write):
+    samples = [
+        sample("alone", (1, 0), [GUN_BOX]),
+        sample("beside a larger one", (1, 1), [GUN_BOX, ("Knife", 100, 10, 160, 60)]),
+    ]
+    rows = [prediction(row["key"], (0, 0), [(46, 20), (0, 0)]) for row in samples]
+    gun = evaluate_written(write(samples, rows)).classes["Gun"].pointing
+    assert gun.num_hits_within == {0: 0, 15: 0, 18: 2}
+    assert gun.largest_box == 0.5
 
 
 def test_without_any_box_pointing_accuracy_is_null(write):

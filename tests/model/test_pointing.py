@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model.pointing import points_hit
+from model.pointing import covered_shares, largest_box_centres, points_hit
 
 
 def hits(points, boxes, tolerance_px=0.0):
@@ -47,3 +47,25 @@ def test_hits_are_those_found_box_by_box(x, y, corners):
     boxes = [(0, min(a, c), min(b, d), max(a, c), max(b, d)) for a, b, c, d in corners]
     expected = any(left <= x <= right and top <= y <= bottom for _, left, top, right, bottom in boxes)
     assert hits([(x, y)], boxes) == [expected]
+
+
+@given(st.lists(st.tuples(COORDINATE, COORDINATE, COORDINATE, COORDINATE), max_size=4))
+def test_covered_shares_are_those_of_pixels_counted_one_by_one(corners):
+    boxes = [(min(a, c), min(b, d), max(a, c), max(b, d)) for a, b, c, d in corners]
+    width, height = 15, 12
+    covered = sum(
+        any(left <= x < right and top <= y < bottom for left, top, right, bottom in boxes)
+        for x in range(width)
+        for y in range(height)
+    )
+    edges = np.array(boxes, np.float32).reshape(-1, 4)
+    shares = covered_shares(np.zeros(len(boxes), int), edges, np.array([[width, height]]))
+    assert shares.tolist() == pytest.approx([covered / (width * height)])
+
+
+def test_the_largest_box_gives_its_centre_and_a_scan_without_boxes_none():
+    edges = np.array([[0, 0, 10, 10], [50, 50, 90, 90], [0, 0, 2, 2]], np.float32)
+    centres = largest_box_centres(np.array([0, 0, 2]), edges, 3)
+    assert centres[0].tolist() == [70, 70]
+    assert np.isnan(centres[1]).all()
+    assert centres[2].tolist() == [1, 1]
