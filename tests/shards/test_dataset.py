@@ -87,8 +87,11 @@ def edit(**changes) -> bytes:
 
 @pytest.mark.parametrize(
     "text",
-    [b"", b"{", b"[]", b"null", b"\xff\xfe{}", b"{}", edit(shards=None), edit(digest=None), edit(shards=[{"name": 1}])]
-    + [edit(ledger={"splits": []}), edit(ledger=[]), edit(classes=1)],
+    [
+        *(b"", b"{", b"[]", b"null", b"\xff\xfe{}", b"{}"),
+        *(edit(shards=None), edit(digest=None), edit(shards=[{"name": 1}])),
+        *(edit(ledger={"splits": []}), edit(ledger=[]), edit(classes=1)),
+    ],
 )
 def test_a_text_that_is_no_manifest_is_refused(text):
     expected = r"dataset manifest must be a JSON document of format 1, got .* \(the-url\); run `sixray convert` again"
@@ -115,10 +118,10 @@ def test_a_folder_without_a_manifest_is_unfinished(tmp_path):
     )
     with pytest.raises(ValueError, match=expected):
         open_dataset(str(tmp_path))
-    with pytest.raises(ValueError, match="dataset must have a dataset.json, got none"):
+    with pytest.raises(ValueError, match=r"dataset must have a dataset\.json, got none"):
         open_dataset(str(tmp_path / "absent"))
     (tmp_path / "file").touch()
-    with pytest.raises(ValueError, match="dataset must have a dataset.json, got none"):
+    with pytest.raises(ValueError, match=r"dataset must have a dataset\.json, got none"):
         open_dataset(str(tmp_path / "file"))
 
 

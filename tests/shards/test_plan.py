@@ -71,7 +71,7 @@ def test_a_record_gets_the_shard_of_its_key_whatever_batch_it_comes_in():
     tallies = {"train": Tally(400, 400, 400_000)}
 
     def place(batches):
-        found = {}
+        found: dict[str, str] = {}
         for batch in batches:
             for (split, name), members in plan.assign_shards(pickle.dumps(batch), tallies, 40_000):
                 assert split == "train" and name.endswith("-of-00010")

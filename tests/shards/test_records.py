@@ -6,7 +6,7 @@ import pytest
 
 from shards.classes import load_class_set
 from shards.corpus import find_corpus
-from shards.records import ScanRef, join_facts, list_annotations, list_images, list_rows
+from shards.records import Fact, ScanRef, join_facts, list_annotations, list_images, list_rows
 from tests.corpora import HEADER, CorpusWriter, list_row
 
 SCORED = load_class_set("sixray").scored
@@ -20,7 +20,7 @@ def corpus(tmp_path):
 
 def list_facts(corpus, subset="all"):
     found = find_corpus(str(corpus.root), "sixray", subset)
-    facts = [*list_images(found)]
+    facts: list[Fact] = [*list_images(found)]
     facts += list_annotations(found.annotations_url) if found.annotations_url else []
     for item in found.lists:
         facts += list_rows(item, SCORED)

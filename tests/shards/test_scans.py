@@ -113,7 +113,12 @@ def test_an_annotation_that_cannot_be_trusted_refuses_its_scan(ref, xml, reason,
 
 def test_a_huge_annotation_is_not_read_into_memory(ref, tmp_path, monkeypatch):
     seen = []
-    monkeypatch.setattr(scans, "parse_annotation", lambda text, spellings: seen.append(len(text)) or Annotation(()))
+
+    def parse(text: bytes, spellings: dict[str, str]) -> Annotation:
+        seen.append(len(text))
+        return Annotation(())
+
+    monkeypatch.setattr(scans, "parse_annotation", parse)
     record = ref(jpeg_bytes(1), b"")
     with (tmp_path / "P1.xml").open("wb") as out:
         out.truncate(1 << 40)
