@@ -1,5 +1,6 @@
 """Is exactly what must be scored scored again, and is the reason the true one?"""
 
+from collections import Counter
 from pathlib import Path
 
 import pyarrow as pa
@@ -32,27 +33,27 @@ def score_by_hand(url, dataset, names, model_id=MODEL_ID):
         if shard.name not in names:
             continue
         rows = read_rows(dataset.samples_url(shard), shard.num_scans)
-        refused = [s for batch in read_scans(dataset.tar_url(shard), rows, 4) for s in batch if s.refusal]
+        scans = [scan for batch in read_scans(dataset.tar_url(shard), rows, 4) for scan in batch]
         quarantine = [
-            {"source_uri": s.row.source_uri, "key": s.row.key, "stage": "score"} | s.refusal._asdict() for s in refused
+            {"source_uri": scan.row.source_uri, "key": scan.row.key, "stage": "score"} | scan.refusal._asdict()
+            for scan in scans
+            if scan.refusal is not None
         ]
         logits = dict.fromkeys(CLASSES, 0.0)
-        peaks = dict.fromkeys(CLASSES, {"x_px": 1.0, "y_px": 1.0, "level": 1, "value": 0.0})
-        bad = {s.row.key for s in refused}
+        peaks = {name: {"x_px": 1.0, "y_px": 1.0, "level": 1, "value": 0.0} for name in CLASSES}
         scored = [
-            {"key": row.key, "split": row.split, "logits": logits, "level_logits": [logits], "peaks": peaks}
-            for row in rows
-            if row.key not in bad
+            {"key": scan.row.key, "split": shard.split, "logits": logits, "level_logits": [logits], "peaks": peaks}
+            for scan in scans
+            if scan.refusal is None
         ]
-        reasons = {s.refusal.reason: sum(t.refusal.reason == s.refusal.reason for t in refused) for s in refused}
         info = PartInfo(
             model_id=model_id,
             shard=shard.name,
             shard_digest=shard.digest,
             split=shard.split,
             num_scored=len(scored),
-            num_quarantined=len(refused),
-            quarantined_by_reason=reasons,
+            num_quarantined=len(quarantine),
+            quarantined_by_reason=dict(Counter(row["reason"] for row in quarantine)),
             engine=Engine("dali-cpu", "cpu", "float32", 4),
         )
         table = pa.Table.from_pylist(scored, predictions_schema(CLASSES))
