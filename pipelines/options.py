@@ -1,12 +1,22 @@
 """How are command lines read? Project flags strictly, Beam's own options after a lone `--`, strictly too."""
 
 import argparse
+import builtins
 import logging
+import re
 import sys
 from collections.abc import Callable, Sequence
 
-OK, FINDINGS, WRONG_USAGE = 0, 1, 2
-"""Exit codes: all fine; damage or too many refused records (the output is whole all the same); wrong usage."""
+OK, FINDINGS, WRONG_USAGE, STOPPED = 0, 1, 2, 3
+"""Exit codes: all fine; damage or too many refused records (the output is whole all the same); wrong usage or input;
+stopped by the machine (disk full, permission lost, store out of reach), nothing unfinished under a final name."""
+
+
+class _HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
+    """Shows a flag's default where it has one."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        return action.help if action.default is None else super()._get_help_string(action)
 
 
 def make_parser(command: str, description: str) -> argparse.ArgumentParser:
@@ -15,7 +25,7 @@ def make_parser(command: str, description: str) -> argparse.ArgumentParser:
         prog=f"sixray {command}",
         description=description,
         allow_abbrev=False,
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        formatter_class=_HelpFormatter,
     )
 
 
@@ -37,10 +47,24 @@ def fraction(text: str) -> float:
 
 
 def run_command(main: Callable[[Sequence[str]], int], argv: Sequence[str] | None) -> int:
-    """Call a command's body and return its exit code: a ValueError is wrong usage or input, said in one line."""
+    """Call a command's body and return its exit code; an error that the user can mend is said in one line."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    # Beam logs an error with its traceback before it raises it; raised it is said once, below.
+    logging.getLogger("apache_beam.runners.common").setLevel(logging.CRITICAL)
     try:
         return main(sys.argv[1:] if argv is None else argv)
-    except (ValueError, FileNotFoundError, NotADirectoryError, PermissionError) as error:
+    except (ValueError, FileNotFoundError, NotADirectoryError) as error:
         print(f"error: {error}", file=sys.stderr)
         return WRONG_USAGE
+    except (OSError, RuntimeError) as error:
+        if not isinstance(error, OSError) and not _is_os_error_of_step(error):
+            raise
+        print(f"error: {error}; when that is mended run the same command again, it resumes", file=sys.stderr)
+        return STOPPED
+
+
+def _is_os_error_of_step(error: RuntimeError) -> bool:
+    # The embedded runner raises an OSError of a step as RuntimeError("OSError: [Errno 28] … [while running 'Step']").
+    found = re.match(r"(\w+): .*\[while running '", str(error), re.DOTALL)
+    kind = getattr(builtins, found.group(1), None) if found else None
+    return isinstance(kind, type) and issubclass(kind, OSError)
