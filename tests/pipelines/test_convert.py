@@ -1,0 +1,250 @@
+"""Does the job give the bytes of the plain calls, however it is run, stopped and run again?"""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import fsspec
+import pytest
+
+from pipelines import convert as job
+from pipelines.convert import ConvertConfig, convert, main
+from shards.records import ScanRef
+from tests.corpora import (
+    CorpusWriter,
+    files_of,
+    flip_byte,
+    images_of,
+    jpeg_bytes,
+    make_corpus,
+    members_of,
+    payload_of,
+    reasons_of,
+    rows_of,
+    stamps_of,
+)
+from tests.shards.plain_calls import convert_plainly
+
+SHARD_BYTES = 15_000
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    """Sound scans in several shards, three refusals and a byte-equal pair; for reading alone."""
+    corpus = make_corpus(tmp_path_factory.mktemp("corpus"), num_train=64, num_test=20)
+    corpus.add_row("N90000")
+    corpus.add_image("N90001", b"")
+    corpus.add_image("N90002", jpeg_bytes(1)[:-50])
+    corpus.add_image("N90003", (corpus.images / "N00001.jpg").read_bytes())
+    return corpus
+
+
+@pytest.fixture(scope="module")
+def calm(corpus, tmp_path_factory):
+    """What an undisturbed run makes of it; for reading alone."""
+    output = tmp_path_factory.mktemp("calm") / "ds"
+    convert(config_for(corpus, output))
+    return output
+
+
+def config_for(corpus: CorpusWriter, output: Path | str, **changes) -> ConvertConfig:
+    return ConvertConfig(**({"input": str(corpus.root), "output": str(output), "shard_bytes": SHARD_BYTES} | changes))
+
+
+def run(*words: object) -> int:
+    """Run the command as a shell would; argparse leaves by SystemExit."""
+    try:
+        return main([str(word) for word in words])
+    except SystemExit as leaving:
+        return int(leaving.code or 0)
+
+
+def test_the_job_writes_what_the_plain_calls_write(corpus, calm, tmp_path):
+    manifest = convert_plainly(corpus.root, tmp_path / "ds", shard_bytes=SHARD_BYTES, seed=4)
+    assert payload_of(tmp_path / "ds") == payload_of(calm)
+    assert manifest.digest in (calm / "dataset.json").read_text()
+    assert len(list(calm.glob("train/*.tar"))) > 2
+    assert len(images_of(calm)) == 85
+    assert reasons_of(calm) == {"N90000": "missing_image", "N90001": "empty_file", "N90002": "truncated_jpeg"}
+
+
+def test_bytes_do_not_depend_on_the_number_of_workers(corpus, calm, tmp_path):
+    convert(config_for(corpus, tmp_path / "ds"), ["--direct_num_workers=2", "--direct_running_mode=multi_threading"])
+    assert files_of(tmp_path / "ds") == files_of(calm)
+
+
+def test_what_is_damaged_missing_or_left_by_a_dead_writer_is_mended_and_the_rest_not_touched(corpus, calm, tmp_path):
+    output = tmp_path / "ds"
+    convert(config_for(corpus, output))
+    tars = sorted(output.glob("train/*.tar"))
+    flip_byte(tars[0])
+    tars[1].with_suffix(".idx").unlink()
+    (output / f"train/.{tars[0].name}.{os.uname().nodename.replace('.', '-')}.999999999-1.00.tmp").touch()
+    kept = stamps_of(output)
+    convert(config_for(corpus, output))
+    assert files_of(output) == files_of(calm)
+    touched = {name for name, stamp in stamps_of(output).items() if kept.get(name) != stamp}
+    assert {Path(name).stem.removeprefix("part-") for name in touched} == {tars[0].stem, tars[1].stem, "dataset"}
+    kept = stamps_of(output)
+    convert(config_for(corpus, output))
+    assert stamps_of(output) == kept
+
+
+def test_runs_killed_at_any_moment_end_in_the_same_bytes_and_leave_nothing_else(tmp_path):
+    corpus = make_corpus(tmp_path / "corpus", num_train=500, num_test=100)
+    calm, stormy = tmp_path / "calm", tmp_path / "stormy"
+    convert(config_for(corpus, calm))
+    num_shards = len(list(calm.glob("*/*.tar")))
+    assert num_shards > 15
+    for share in (0.1, 0.5, 0.9):
+        kill_once_written(corpus, stormy, int(share * num_shards))
+        assert not (stormy / "dataset.json").exists()
+    convert(config_for(corpus, stormy))
+    assert files_of(stormy) == files_of(calm)
+
+
+def kill_once_written(corpus: CorpusWriter, output: Path, num_tars: int) -> None:
+    command = [sys.executable, "-m", "pipelines.convert", "--input", corpus.root, "--output", output]
+    words = [*map(str, command), f"--shard-bytes={SHARD_BYTES}"]
+    with subprocess.Popen(words, stderr=subprocess.DEVNULL, start_new_session=True) as child:
+        while child.poll() is None and sum(1 for _ in output.glob("*/*.tar")) < max(1, num_tars):
+            time.sleep(0.002)
+        child.kill()
+    assert child.returncode == -9
+
+
+@pytest.fixture
+def memory():
+    """An empty store in memory, which fsspec shares by class."""
+    fs = fsspec.filesystem("memory")
+    fs.store.clear()
+    yield fs
+    fs.store.clear()
+
+
+def test_a_store_is_read_and_written_like_a_disk(corpus, calm, memory):
+    for name, data in files_of(corpus.root).items():
+        memory.pipe(f"/bucket/corpus/{name}", data)
+
+    def stored():
+        return {name: memory.cat_file(name) for name in memory.find("/bucket/ds")}
+
+    config = config_for(corpus, "memory://bucket/ds/", input="memory://bucket/corpus")
+    convert(config)
+    written = stored()
+    assert {name.removeprefix("/bucket/ds/") for name in written} == set(files_of(calm))
+    tars = {name: data for name, data in files_of(calm).items() if name.endswith((".tar", ".idx"))}
+    assert {name: written[f"/bucket/ds/{name}"] for name in tars} == tars
+    memory.pipe("/bucket/ds/" + min(tars), b"damaged")
+    convert(config)
+    assert stored() == written
+
+
+def test_names_that_would_escape_or_confuse_readers_become_safe_members(tmp_path):
+    corpus = CorpusWriter(tmp_path / "c")
+    names = ["..", "a.b.c", "a b", "..%2F..%2Fx", "\nnew", "-rf", "ü" * 5, "\udce9", "'quote\"", "P1.jpg", "~", "\\up"]
+    for name in names:
+        corpus.add_image(name)
+    (corpus.images / "loop").symlink_to("..", target_is_directory=True)
+    (corpus.images / "deep").mkdir()
+    (corpus.images / "deep/again").symlink_to(corpus.images, target_is_directory=True)
+    convert(config_for(corpus, tmp_path / "ds", layout="images", input=str(corpus.images)))
+    images = images_of(tmp_path / "ds")
+    assert len(images) == len(names) and not reasons_of(tmp_path / "ds")
+    assert sorted(images.values()) == sorted(path.read_bytes() for path in corpus.images.iterdir() if path.is_file())
+    for member in members_of(tmp_path / "ds"):
+        assert member.isprintable() and member.isascii() and not set(member) & set("/\\ '\"")
+        assert member.count(".") == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["c", "ds"]
+    assert all("\n" not in row["source_uri"] for row in rows_of(tmp_path / "ds"))
+
+
+def test_a_run_within_its_budget_ends_with_0_and_prints_where_every_record_went(corpus, tmp_path, capsys):
+    words = ("--input", corpus.root, "--output", tmp_path / "ds", f"--shard-bytes={SHARD_BYTES}")
+    assert run(*words, "--max-quarantine-fraction", "0.5") == 0
+    out = capsys.readouterr().out.splitlines()
+    assert out[:3] == [
+        "test: 20 listed = 20 converted + 0 quarantined",
+        "train: 65 listed = 64 converted + 1 quarantined (1 missing_image)",
+        "unlisted: 3 listed = 1 converted + 2 quarantined (1 empty_file, 1 truncated_jpeg)",
+    ]
+    assert out[3].startswith("digest ") and len(out) == 4
+    # Exactly at the budget is within it; one record above, exit 1 says so, and the dataset is the same.
+    before = files_of(tmp_path / "ds")
+    assert run(*words, "--max-quarantine-fraction", 3 / 88) == 0
+    assert run(*words) == 1
+    assert capsys.readouterr().err.splitlines()[-1] == "findings: 3 of 88 records are in quarantine, more than 1.00%"
+    assert files_of(tmp_path / "ds") == before
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--shard-byte=5"], "unrecognized arguments: --shard-byte=5"),
+        (["--subset=7"], "argument --subset: invalid choice: '7'"),
+        (["--layout=coco"], "argument --layout: invalid choice: 'coco'"),
+        (["--shard-bytes=many"], "argument --shard-bytes: invalid int value: 'many'"),
+        (["--shard-bytes=0"], "error: shard_bytes must be >= 1, got 0"),
+        (["--max-quarantine-fraction=2"], "argument --max-quarantine-fraction: must be in [0, 1], got 2"),
+        (["--", "--runer=FlinkRunner"], "error: Beam options must be known to apache-beam"),
+        (["--", "--subset=10"], "got --subset=10; the project's own flags stand before the `--`"),
+        (["--subset=1000"], "error: subset '1000' must have lists train.csv and test.csv, got none"),
+    ],
+)
+def test_wrong_usage_ends_with_2_and_writes_nothing(corpus, tmp_path, capsys, words, message):
+    assert run("--input", corpus.root, "--output", tmp_path / "ds", *words) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "ds").exists()
+
+
+def test_a_flag_that_is_missing_is_wrong_usage(capsys):
+    assert run("--input", "x") == 2
+    assert "the following arguments are required: --output" in capsys.readouterr().err
+
+
+def test_a_corpus_that_is_not_there_is_wrong_usage(tmp_path, capsys):
+    assert run("--input", tmp_path / "absent", "--output", tmp_path / "ds") == 2
+    assert capsys.readouterr().err == f"error: corpus must be a folder, got none there ({tmp_path}/absent)\n"
+
+
+def test_a_folder_with_foreign_files_is_refused_before_anything_is_written(corpus, tmp_path, capsys):
+    (tmp_path / "thesis.docx").write_bytes(b"years of work")
+    assert run("--input", corpus.root, "--output", tmp_path) == 2
+    assert "output must be an empty folder or a dataset, got one with 'thesis.docx'" in capsys.readouterr().err
+    assert files_of(tmp_path) == {"thesis.docx": b"years of work"}
+
+
+@pytest.mark.parametrize("text", ["nom,Gun\nP1,1\n", ""])
+def test_a_list_that_is_none_ends_the_run_with_2_and_one_line(tmp_path, capsys, text):
+    corpus = make_corpus(tmp_path / "c", num_train=3, num_test=0)
+    (corpus.root / "ImageSet/10/train.csv").write_text(text)
+    assert run("--input", corpus.root, "--output", tmp_path / "ds") == 2
+    assert capsys.readouterr().err.splitlines()[-1].startswith("error: list must begin with the columns 'name,Gun,")
+    assert not (tmp_path / "ds/dataset.json").exists()
+
+
+def test_an_empty_corpus_ends_the_run_with_2(tmp_path, capsys):
+    (tmp_path / "c").mkdir()
+    assert run("--input", tmp_path / "c", "--output", tmp_path / "ds") == 2
+    assert "error: corpus must have at least one record, got none" in capsys.readouterr().err.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("layout", "coco", r"layout must be one of \('auto', 'sixray', 'images'\), got 'coco'"),
+        ("subset", "some", r"subset must be one of \('all', 'positives', '10', '100', '1000'\), got 'some'"),
+        ("shard_bytes", -1, "shard_bytes must be >= 1, got -1"),
+    ],
+)
+def test_a_config_is_checked_when_it_is_made(field, value, message):
+    with pytest.raises(ValueError, match=message):
+        ConvertConfig(**({"input": "a", "output": "b"} | {field: value}))
+
+
+def test_a_store_is_read_by_more_threads_than_a_disk():
+    assert job.num_readers_for([ScanRef("k", "train", "s3://b/k.jpg", 1)]) == 16
+    assert 1 <= job.num_readers_for([ScanRef("k", "train", "/b/k.jpg", 1)]) <= 4
+    assert job.num_readers_for([]) >= 1
