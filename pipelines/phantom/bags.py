@@ -215,7 +215,7 @@ def _walls(rng: Rng, outline: Points, material: str, thickness_cm: float) -> Ite
     # Two walls, each a little uneven: what makes empty cloth drift between pale orange and pale green.
     first = Part(material=material, outlines=(outline,), thickness_cm=thickness_cm, relief=relief(rng, 7, 0.3))
     lining = Part(
-        material=str(rng.choice(["nylon", "coated_fabric"])),
+        material="coated_fabric" if rng.random() < 0.6 else "nylon",
         outlines=(_loosen(rng, outline * rng.uniform(0.92, 0.98), 0.25),),
         thickness_cm=thickness_cm * rng.uniform(0.2, 0.8),
         relief=relief(rng, 5, 0.35),
@@ -234,7 +234,7 @@ def _panels(rng: Rng, outline: Points) -> Item:
         width, height = size * rng.uniform(0.2, 0.8, 2)
         x, y = rng.uniform(-0.5, 0.5, 2) * (size - [width, height])
         sheet = _loosen(rng, rectangle(x, y, width, height, rng.uniform(0.5, 3)), 0.5)
-        material = str(rng.choice(["nylon", "coated_fabric", "polyethylene", "paper"]))
+        material = str(rng.choice(["nylon", "coated_fabric", "coated_fabric", "polyethylene", "paper"]))
         thickness = rng.uniform(0.04, 0.2)
         parts.append(Part(material=material, outlines=(sheet,), thickness_cm=thickness, relief=relief(rng, 6, 0.4)))
         parts.append(_lines(material, ((closed(sheet), rng.uniform(0.2, 0.5)),), thickness * rng.uniform(1.5, 5)))

@@ -94,7 +94,7 @@ def fruit(rng: Rng) -> Item:
     for _ in range(int(rng.integers(2, 7))):
         size = radius * rng.uniform(0.85, 1.15)
         x, y = rng.normal(0, radius * 1.6, 2)
-        parts.extend(move_item((ellipsoid("food", size, size * rng.uniform(0.9, 1.1), size * 0.9),), dx=x, dy=y))
+        parts.extend(move_item((ellipsoid("food", size, size * rng.uniform(0.9, 1.1), size * 1.2),), dx=x, dy=y))
     return tuple(parts)
 
 
@@ -111,7 +111,7 @@ def food_tray(rng: Rng) -> Item:
         for r in range(rows)
         for c in range(columns)
     )
-    food = Part(material="food", outlines=outlines, thickness_cm=rng.uniform(0.8, 2.4), relief=relief(rng, 24, 0.25))
+    food = Part(material="food", outlines=outlines, thickness_cm=rng.uniform(1.2, 3), relief=relief(rng, 24, 0.25))
     box = Part(material="paper", outlines=(rectangle(0, 0, columns * pitch + 1, rows * pitch + 1),), thickness_cm=0.15)
     return food, box, _outline(rectangle(0, 0, columns * pitch + 1, rows * pitch + 1), "paper", 0.3, 1.5)
 
@@ -119,7 +119,7 @@ def food_tray(rng: Rng) -> Item:
 def grain_sack(rng: Rng) -> Item:
     """A lumpy bag of rice, powder or vegetables."""
     outline = _blob(rng, rng.uniform(6, 12), rng.uniform(5, 9), 0.18)
-    return (Part(material="food", outlines=(outline,), thickness_cm=rng.uniform(1, 3), relief=relief(rng, 14, 0.3)),)
+    return (Part(material="food", outlines=(outline,), thickness_cm=rng.uniform(1.5, 4), relief=relief(rng, 14, 0.3)),)
 
 
 def clothes(rng: Rng) -> Item:

@@ -99,9 +99,13 @@ def deal_items(plan: CorpusPlan) -> list[tuple[str, ...]]:
     first, rest = order[: plan.num_positives], order[plan.num_positives :]
     scans = [{name} for name in (first[place] for place in rng.permutation(len(first)))]
     for name in rest:
-        open_to = [index for index, scan in enumerate(scans) if name not in scan and "Hammer" not in scan]
-        if open_to:
-            scans[open_to[int(rng.integers(len(open_to)))]].add(name)
+        # The first scan from a random one on that can take it; a hammer stays alone, as in the release's lists.
+        start = int(rng.integers(len(scans)))
+        for step in range(len(scans)):
+            scan = scans[(start + step) % len(scans)]
+            if name not in scan and "Hammer" not in scan:
+                scan.add(name)
+                break
     return [_with_twins(sorted(scan), rng) for scan in scans]
 
 

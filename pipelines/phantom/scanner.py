@@ -20,7 +20,7 @@ from pipelines.phantom.shapes import Floats, Part, Pose, render_part, trace_part
 _NUM_TONES, _NUM_RATIOS = 1024, 96
 _MAX_RATIO = 3.6
 _FIELD_PX = 1024
-_CLOTH_ATTENUATION = 0.02
+_CLOTH_ATTENUATION = 0.03
 _EMPTY = _NUM_RATIOS * _NUM_TONES
 """Where the table of colours has the empty belt, for as many tones as a row."""
 
@@ -75,8 +75,8 @@ class Scanner:
     ratio_stops: tuple[float, ...]
     """Low over high attenuation at which `colours` has a row: organic, mixed, mineral, light metal, metal."""
     attenuation_stops: tuple[float, ...]
-    tone_at_attenuation: tuple[float, ...]
-    """Brightness (0-255) at each of `attenuation_stops`."""
+    tone_at_attenuation: tuple[tuple[float, ...], ...]
+    """Brightness (0-255) at each of `attenuation_stops`, a row for each of `ratio_stops`."""
     tone_stops: tuple[float, ...]
     """Brightness at which `colours` has a column."""
     colours: tuple[tuple[tuple[int, int, int], ...], ...]
@@ -139,7 +139,7 @@ class Scanner:
     def _colour(self, low_HW: Floats, mean_low_hw: Floats, mean_high_hw: Floats) -> Image.Image:
         # The material is estimated over 2 x 2 pixels and their neighbours: single pixels are too noisy for a ratio.
         # Where there is next to nothing in the beam, its ratio is taken for that of cloth.
-        hue_hw = mean_low_hw + np.float32(1.33 * _CLOTH_ATTENUATION)
+        hue_hw = mean_low_hw + np.float32(1.38 * _CLOTH_ATTENUATION)
         hue_hw /= np.maximum(mean_high_hw, 0) + np.float32(_CLOTH_ATTENUATION)
         hue_hw -= 1
         hue_hw *= np.float32(_NUM_RATIOS / (_MAX_RATIO - 1))
@@ -175,10 +175,13 @@ def _colour_table(scanner: Scanner) -> npt.NDArray[np.uint32]:
     # axes, so that a pixel costs one look-up.
     attenuation = (np.arange(_NUM_TONES) + 0.5) * scanner.attenuation_stops[-1] / _NUM_TONES
     attenuation[0] = 0.0
-    tones = np.interp(attenuation, scanner.attenuation_stops, scanner.tone_at_attenuation)
     colours = np.array(scanner.colours, dtype=np.float64)
+    tones = [np.interp(attenuation, scanner.attenuation_stops, row) for row in scanner.tone_at_attenuation]
     by_tone = np.stack(
-        [[np.interp(tones, scanner.tone_stops, row[:, channel]) for channel in range(3)] for row in colours]
+        [
+            [np.interp(tone, scanner.tone_stops, row[:, channel]) for channel in range(3)]
+            for row, tone in zip(colours, tones, strict=True)
+        ]
     )
     ratios = 1 + (np.arange(_NUM_RATIOS) + 0.5) * (_MAX_RATIO - 1) / _NUM_RATIOS
     place = np.interp(ratios, scanner.ratio_stops, np.arange(len(colours)))
@@ -217,10 +220,10 @@ def _window(field: Floats, shape: tuple[int, ...], rng: np.random.Generator) -> 
 
 @functools.cache
 def _noise_field(width: int) -> Floats:
-    """Return unit noise: mostly pixel by pixel, a fifth of its power in patches (drifting amplifiers)."""
+    """Return unit noise: mostly pixel by pixel, some of its power in patches (drifting amplifiers)."""
     rng = np.random.default_rng(0)
     fine = _smear(rng.standard_normal((_FIELD_PX, _FIELD_PX), dtype=np.float32), width)
-    return np.tile(_unit(_unit(fine) + np.float32(0.35) * _patches(rng, 10)), (2, 2))
+    return np.tile(_unit(_unit(fine) + np.float32(0.25) * _patches(rng, 10)), (2, 2))
 
 
 @functools.cache

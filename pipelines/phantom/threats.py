@@ -36,7 +36,7 @@ def make_threat(name: str, rng: Rng) -> Item:
 
 def pistol(rng: Rng) -> Item:
     """A self-loading pistol: slide over a tube of a barrel, frame, guard, and a magazine in the grip."""
-    length, slide_high = rng.uniform(16, 20.5), rng.uniform(2.3, 2.9)
+    length, slide_high = rng.uniform(15, 19.5), rng.uniform(2.3, 2.9)
     grip_long, slant = rng.uniform(7.5, 10), rng.uniform(0.8, 2.4)
     front = length / 2
     back = -front
@@ -120,7 +120,7 @@ def luger(rng: Rng) -> Item:
 
 def revolver(rng: Rng) -> Item:
     """A revolver: barrel over an ejector rod, a cylinder with its chambers, a bent grip."""
-    barrel_long = rng.uniform(5, 14)
+    barrel_long = rng.uniform(4.5, 12)
     barrel = revolved("steel", (2.6, 2.6 + barrel_long), (0.9, 0.78), (0.45, 0.45))
     rod = move_item((revolved("steel", (2.6, 2.6 + barrel_long * 0.7), (0.4, 0.4)),), dy=1.25)
     drum = move_item((revolved("steel", (-1.9, -1.7, 1.7, 1.9), (1.6, 1.9, 1.9, 1.5), (1.4, 1.4, 1.4, 1.2)),), dy=0.7)
@@ -241,7 +241,7 @@ def butterfly_knife(rng: Rng) -> Item:
 
 def open_end_wrench(rng: Rng) -> Item:
     """A spanner with a jaw at both ends, turned by fifteen degrees."""
-    length, head = rng.uniform(13, 24), rng.uniform(1.3, 2.0)
+    length, head = rng.uniform(12, 22), rng.uniform(1.2, 1.9)
     shaft = _shaft(rng, length, head * 0.5)
     jaws = [_open_jaw(head), _open_jaw(head * rng.uniform(0.85, 1.0))]
     ends = (
@@ -253,7 +253,7 @@ def open_end_wrench(rng: Rng) -> Item:
 
 def combination_wrench(rng: Rng) -> Item:
     """A spanner with a jaw at one end and a ring at the other."""
-    length, head = rng.uniform(14, 25), rng.uniform(1.2, 1.9)
+    length, head = rng.uniform(13, 23), rng.uniform(1.2, 1.8)
     ring = Part(
         material="steel",
         outlines=(ellipse(-length / 2, 0, head * 0.95),),
@@ -265,7 +265,7 @@ def combination_wrench(rng: Rng) -> Item:
 
 def ring_wrench(rng: Rng) -> Item:
     """A spanner with rings at both ends."""
-    length, head = rng.uniform(15, 25), rng.uniform(1.2, 1.8)
+    length, head = rng.uniform(13, 23), rng.uniform(1.2, 1.8)
     rings = tuple(
         Part(
             material="steel",
@@ -280,7 +280,7 @@ def ring_wrench(rng: Rng) -> Item:
 
 def adjustable_wrench(rng: Rng) -> Item:
     """A spanner with a sliding jaw, a worm screw and a hole in its handle."""
-    length, gap = rng.uniform(16, 26), rng.uniform(0.6, 2.0)
+    length, gap = rng.uniform(14, 24), rng.uniform(0.6, 2.0)
     size = length / 20
     axis = points((0, 0), (-length * 0.3, 0), (-length * 0.6, 0), (-length * 0.8, 0))
     handle = Part(
