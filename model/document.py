@@ -8,6 +8,7 @@ from typing import Any
 
 from model.bootstrap import LEVEL, Interval
 from model.calibration import CalibrationFigures
+from model.comparison import SIDES_RATE, ClassComparison, Comparison, Difference
 from model.evaluation import MISTAKE_RATE, ClassFigures, Evaluation, RankFigures, RankIntervals
 from model.operating import OperatingPoint, sigmoid
 from model.pointing_figures import TOLERANCES_PX
@@ -15,12 +16,12 @@ from model.pointing_figures import TOLERANCES_PX
 FORMAT_VERSION = 1
 
 
-def metrics_json(evaluation: Evaluation) -> bytes:
-    """Return the text of metrics.json: equal evaluations give equal bytes."""
-    return (json.dumps(metrics_document(evaluation), indent=1, allow_nan=False) + "\n").encode()
+def metrics_json(evaluation: Evaluation, comparison: Comparison | None = None) -> bytes:
+    """Return the text of metrics.json: equal arguments give equal bytes."""
+    return (json.dumps(metrics_document(evaluation, comparison), indent=1, allow_nan=False) + "\n").encode()
 
 
-def metrics_document(evaluation: Evaluation) -> dict[str, Any]:
+def metrics_document(evaluation: Evaluation, comparison: Comparison | None = None) -> dict[str, Any]:
     """Return what metrics.json holds."""
     coverage = evaluation.coverage
     return {
@@ -56,6 +57,7 @@ def metrics_document(evaluation: Evaluation) -> dict[str, Any]:
             "num_missed": evaluation.mistakes.num_missed_K.tolist(),
             "num_missed_with_false_alarm": evaluation.mistakes.num_confused_KK.tolist(),
         },
+        "comparison": _comparison(comparison) if comparison else None,
         "operating_points": operating_points_document(evaluation),
     }
 
@@ -140,6 +142,38 @@ def _intervals(intervals: RankIntervals) -> dict[str, Any]:
         "recall_at_false_alarms_per_1000": {
             str(rate): _interval(found) for rate, found in intervals.recall_at_false_alarms.items()
         },
+    }
+
+
+def _comparison(comparison: Comparison) -> dict[str, Any]:
+    return {
+        "baseline_model_id": comparison.baseline_id,
+        "num_scans": comparison.num_scans,
+        "num_only_new": comparison.num_only_new,
+        "num_only_baseline": comparison.num_only_baseline,
+        "left_out_classes": list(comparison.left_out_classes),
+        "mean_average_precision": _difference(comparison.mean_average_precision),
+        "classes": {name: _class_comparison(of) for name, of in comparison.classes.items()},
+        "any_item": _class_comparison(comparison.any_item),
+    }
+
+
+def _class_comparison(compared: ClassComparison) -> dict[str, Any]:
+    return {
+        "average_precision": _difference(compared.average_precision),
+        "roc_auc": _difference(compared.roc_auc),
+        f"recall_at_{SIDES_RATE}_false_alarms_per_1000": _difference(compared.recall),
+        "changed_sides": asdict(compared.sides) if compared.sides else None,
+    }
+
+
+def _difference(difference: Difference) -> dict[str, Any]:
+    return {
+        "new": difference.new,
+        "baseline": difference.baseline,
+        "difference": difference.value,
+        "interval": _interval(difference.interval),
+        "verdict": difference.verdict,
     }
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from markupsafe import Markup
 
 from model import wording
+from model.comparison import SIDES_RATE, Comparison
 from model.document import operating_points_document
 from model.evaluation import MISTAKE_RATE, ClassFigures, Evaluation
 from model.figures import inline_svg, precision_recall_file, reliability_file
@@ -31,13 +32,19 @@ STRATA_TITLES = {
 }
 
 
-def render_html(evaluation: Evaluation, figures: dict[str, str], gallery: Gallery | None = None) -> str:
+def render_html(
+    evaluation: Evaluation,
+    figures: dict[str, str],
+    gallery: Gallery | None = None,
+    comparison: Comparison | None = None,
+) -> str:
     """Return the page. Equal arguments give equal bytes: it holds no time of its own.
 
     Args:
         evaluation: what it says.
         figures: SVG texts of `model.figures.draw_figures`.
         gallery: scans to look at; None for a page without pictures.
+        comparison: with a baseline; None for a page about one model.
     """
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("model"),
@@ -50,6 +57,8 @@ def render_html(evaluation: Evaluation, figures: dict[str, str], gallery: Galler
         "ratio": wording.format_ratio,
         "percent": wording.format_percent,
         "count": wording.format_count,
+        "gain": wording.format_gain,
+        "gain_interval": wording.format_gain_interval,
         "rate": wording.format_rate,
         "score": wording.format_score,
         "sigmoid": sigmoid,
@@ -71,12 +80,16 @@ def render_html(evaluation: Evaluation, figures: dict[str, str], gallery: Galler
         strata_titles=STRATA_TITLES,
         mistake_rate=MISTAKE_RATE,
         tolerances=TOLERANCES_PX,
+        sides_rate=SIDES_RATE,
         overview=_inline(
             figures["average_precision.svg"], "ap", "Average precision of each class beside its prevalence"
         ),
         curves=_inline_classes(figures, precision_recall_file, "pr", "Precision at each recall of", classes),
         reliability=_inline_classes(figures, reliability_file, "re", "Share of positives at each score of", classes),
         gallery=gallery,
+        comparison=comparison,
+        compared=comparison.classes | {ANY_ITEM: comparison.any_item} if comparison else {},
+        verdict=wording.say_which_is_better(comparison) if comparison else None,
         run_facts=wording.list_run_facts(evaluation.run),
     )
 

@@ -3,12 +3,14 @@
 from typing import Any
 
 from model.bootstrap import Interval
+from model.comparison import Comparison
 from model.evaluation import Evaluation
 from model.gallery import Gallery
 from model.operating import OperatingPoint
 
 FEW_POSITIVES = 200
 """With 190 positives a 95 % interval of an average precision is about 11 points wide."""
+NO_BREAK = "\N{NO-BREAK SPACE}"
 SUMMARY_RATE = 10
 """False alarms per 1,000 bags at which a summary says how much is caught."""
 
@@ -33,7 +35,10 @@ def list_warnings(evaluation: Evaluation) -> list[str]:
         )
     without = [name for name, rated in evaluation.classes.items() if not rated.rank.ranking.num_positive]
     if without:
-        warnings.append(f"No scan holds {_join(without)}: no figure exists there, and the means leave the class out.")
+        warnings.append(
+            f"No scan holds {_join(without, 'or')}: no figure exists there, and the means leave "
+            f"{'the class' if len(without) == 1 else 'these classes'} out."
+        )
     return warnings
 
 
@@ -93,6 +98,29 @@ def _say_what_is_caught(evaluation: Evaluation, point: OperatingPoint) -> str:
     )
 
 
+def say_which_is_better(comparison: Comparison) -> str:
+    """Return whether a model is better than its baseline, in a plain sentence."""
+    mean = comparison.mean_average_precision
+    if mean.new is None or mean.baseline is None:
+        return f"Nothing can be said about this model beside {comparison.baseline_id}: no scan of both holds an item."
+    figures = f"mean average precision {format_ratio(mean.new)} against {format_ratio(mean.baseline)}"
+    luck = f", 95 % interval of the difference {format_gain_interval(mean.interval)}" if mean.interval else ""
+    verdict = {
+        "better": f"This model is better than {comparison.baseline_id}",
+        "worse": f"This model is worse than {comparison.baseline_id}",
+        "open": f"These scans do not tell this model from {comparison.baseline_id}",
+    }[mean.verdict]
+    if mean.interval is None:
+        verdict = f"Without resampling nobody can say whether the difference to {comparison.baseline_id} is luck"
+    sentence = f"{verdict}: {figures}{luck}."
+    verdicts = {name: of.average_precision.verdict for name, of in comparison.classes.items()}
+    for word in ("better", "worse"):
+        names = [name for name, verdict_of in verdicts.items() if verdict_of == word]
+        if names and (len(verdicts) > 1):
+            sentence += f" {_join(names)} {'is' if len(names) == 1 else 'are'} found {word}."
+    return sentence
+
+
 def list_run_facts(run: dict[str, Any]) -> list[tuple[str, str]]:
     """Return what run.json says of how the scores were made, as (name, value); nested values get dotted names."""
     shown_elsewhere = {
@@ -120,7 +148,8 @@ def format_percent(value: float | None) -> str:
     """Return a share as a percentage with two significant places or more; an en dash where it is undefined."""
     if value is None:
         return "–"
-    return f"{100 * value:.1f} %" if value == 0 or value >= 0.001 else f"{100 * value:.2g} %"
+    digits = f"{100 * value:.1f}" if value == 0 or value >= 0.001 else f"{100 * value:.2g}"
+    return f"{digits}{NO_BREAK}%"
 
 
 def format_count(value: int) -> str:
@@ -135,7 +164,17 @@ def format_interval(interval: Interval | None) -> str:
 
 def format_percent_interval(interval: Interval | None) -> str:
     """Return a range of shares as percentages; an en dash where it is undefined."""
-    return "–" if interval is None else f"{100 * interval.low:.1f}–{100 * interval.high:.1f} %"
+    return "–" if interval is None else f"{100 * interval.low:.1f}–{100 * interval.high:.1f}{NO_BREAK}%"
+
+
+def format_gain(value: float | None) -> str:
+    """Return a difference of figures in [0, 1] with its sign; an en dash where it is undefined."""
+    return "–" if value is None else f"{value:+.3f}".replace("-", "−")
+
+
+def format_gain_interval(interval: Interval | None) -> str:
+    """Return a range of differences with their signs; an en dash where it is undefined."""
+    return "–" if interval is None else f"{format_gain(interval.low)} to {format_gain(interval.high)}"
 
 
 def format_rate(value: float | None) -> str:
@@ -164,5 +203,5 @@ def _scans(number: int) -> str:
     return f"{format_count(number)} {'scan' if number == 1 else 'scans'}"
 
 
-def _join(names: list[str]) -> str:
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+def _join(names: list[str], word: str = "and") -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} {word} {names[-1]}"

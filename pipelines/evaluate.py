@@ -7,17 +7,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from model.bootstrap import NUM_ROUNDS
+from model.comparison import Comparison, compare
 from model.document import metrics_json
 from model.evaluation import Evaluation, rate
 from model.figures import draw_figures
 from model.gallery import collect_gallery
 from model.report import render_html
-from model.scored_scans import join
+from model.scored_scans import ScoredScans, join
 from model.wording import format_count, format_ratio
 from pipelines.options import FINDINGS, OK, make_parser, run_command
 from shards import storage
-from shards.dataset import open_dataset
-from shards.predictions import open_predictions
+from shards.dataset import Dataset, open_dataset
+from shards.predictions import Predictions, open_predictions
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +34,8 @@ class EvaluateConfig:
     output: str
     """A folder or any URL that fsspec knows; made where it is missing."""
     split: str = "test"
+    baseline: str | None = None
+    """Another model's predictions of the same dataset, to say which is better."""
     num_rounds: int = NUM_ROUNDS
     """Of the bootstrap that gives the intervals; 0 for none."""
 
@@ -53,13 +56,21 @@ def write_report(config: EvaluateConfig) -> Evaluation:
     predictions, dataset = open_predictions(config.predictions), open_dataset(config.data)
     scans = join(predictions, dataset, config.split)
     evaluation = rate(scans, predictions, dataset, config.num_rounds)
+    comparison = _compare(config, scans, predictions, dataset) if config.baseline else None
     figures = draw_figures(evaluation)
     files = {name: svg.encode() for name, svg in figures.items()}
-    files["report.html"] = render_html(evaluation, figures, collect_gallery(scans, dataset)).encode()
-    files["metrics.json"] = metrics_json(evaluation)
+    files["report.html"] = render_html(evaluation, figures, collect_gallery(scans, dataset), comparison).encode()
+    files["metrics.json"] = metrics_json(evaluation, comparison)
     for name, content in files.items():
         storage.write_bytes(storage.join_url(config.output, name), content)
     return evaluation
+
+
+def _compare(config: EvaluateConfig, scans: ScoredScans, predictions: Predictions, dataset: Dataset) -> Comparison:
+    assert config.baseline is not None
+    baseline = open_predictions(config.baseline)
+    there = join(baseline, dataset, config.split)
+    return compare(scans, there, predictions.model_id, baseline.model_id, config.num_rounds)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -74,6 +85,7 @@ def _run(argv: Sequence[str]) -> int:
         data=flags.data,
         output=flags.output,
         split=flags.split,
+        baseline=flags.baseline,
         num_rounds=flags.bootstrap_rounds,
     )
     evaluation = write_report(config)
@@ -97,6 +109,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--data", required=True, default=quiet, help="the dataset that was scored")
     parser.add_argument("--output", required=True, default=quiet, help="folder of the report")
     parser.add_argument("--split", default="test", help="split to evaluate")
+    parser.add_argument("--baseline", help="folder of another model's predictions of the same dataset, to compare with")
     parser.add_argument(
         "--bootstrap-rounds",
         type=int,

@@ -6,10 +6,12 @@ from html.parser import HTMLParser
 
 import pytest
 
+from model.bootstrap import Interval
+from model.comparison import ClassComparison, Comparison, Difference
 from model.evaluation import evaluate
 from model.figures import draw_figures, inline_svg, precision_recall_file
 from model.report import render_html
-from model.wording import format_percent, format_ratio, list_run_facts, list_warnings, summarise
+from model.wording import format_percent, format_ratio, list_run_facts, list_warnings, say_which_is_better, summarise
 from shards.predictions import open_predictions
 from tests.model.written import prediction, sample, write_dataset, write_predictions
 
@@ -157,7 +159,7 @@ def test_the_summary_opens_with_what_an_alarm_catches(good):
     caught = good.any_item.rank.operation.at_false_alarms[10]
     assert caught.num_positive == 3
     expected = f"at most 10 of 1,000 clean bags raise it, the model catches {100 * caught.recall:.1f} % of the bags"
-    assert expected in summarise(good)[0]
+    assert expected in summarise(good)[0].replace("\xa0", " ")
 
 
 def test_without_a_bootstrap_the_page_speaks_of_no_interval(tmp_path):
@@ -217,7 +219,12 @@ def test_a_chart_within_a_page_takes_the_pages_colours_and_its_own_ids(good):
 
 def test_numbers_are_written_for_readers():
     assert [format_ratio(value) for value in (None, 0.5, 1.0)] == ["–", "0.500", "1.000"]
-    assert [format_percent(value) for value in (None, 0.0, 0.123, 0.00012)] == ["–", "0.0 %", "12.3 %", "0.012 %"]
+    assert [format_percent(value) for value in (None, 0.0, 0.123, 0.00012)] == [
+        "–",
+        "0.0\xa0%",
+        "12.3\xa0%",
+        "0.012\xa0%",
+    ]
 
 
 def test_nested_facts_of_a_run_get_dotted_names():
@@ -230,3 +237,31 @@ def test_several_engines_of_a_run_are_all_named_and_a_single_one_once():
     assert list_run_facts({"decoder": "dali-cpu", "engines": [one]}) == [("decoder", "dali-cpu")]
     facts = list_run_facts({"decoder": None, "engines": [one, two]})
     assert facts == [("decoder", "–"), ("engines.1.decoder", "dali-cpu"), ("engines.2.decoder", "dali-mixed")]
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "opening"),
+    [
+        (0.01, 0.05, "This model is better than old"),
+        (-0.05, -0.01, "This model is worse than old"),
+        (-0.01, 0.05, "These scans do not tell this model from old"),
+    ],
+)
+def test_a_verdict_follows_the_interval_of_the_difference(low, high, opening):
+    difference = Difference(new=0.6, baseline=0.57, interval=Interval(low, high))
+    same = Difference(new=0.5, baseline=0.5, interval=Interval(-0.1, 0.1))
+    of_class = ClassComparison(average_precision=same, roc_auc=same, recall=same, sides=None)
+    comparison = Comparison(
+        model_id="new",
+        baseline_id="old",
+        num_scans=10,
+        num_only_new=0,
+        num_only_baseline=0,
+        left_out_classes=(),
+        mean_average_precision=difference,
+        classes={"Gun": of_class, "Knife": of_class},
+        any_item=of_class,
+    )
+    sentence = say_which_is_better(comparison)
+    assert sentence.startswith(f"{opening}: mean average precision 0.600 against 0.570, 95 % interval")
+    assert "found" not in sentence

@@ -90,10 +90,10 @@ def test_the_slider_shows_what_metrics_json_says_at_each_threshold(report, tmp_p
             hits, false = counts["num_true"][t], counts["num_false"][t]
             assert row[0] == name
             assert [row[2], row[3], row[5]] == [str(hits), str(sizes["num_positive"] - hits), str(false)]
-            assert float(row[1].removesuffix(" %")) == pytest.approx(100 * hits / sizes["num_positive"], abs=0.051)
+            assert float(row[1].removesuffix("\xa0%")) == pytest.approx(100 * hits / sizes["num_positive"], abs=0.051)
             assert float(row[4]) == pytest.approx(1000 * false / sizes["num_negative"], abs=0.51)
             if hits + false:
-                assert float(row[6].removesuffix(" %")) == pytest.approx(100 * hits / (hits + false), abs=0.051)
+                assert float(row[6].removesuffix("\xa0%")) == pytest.approx(100 * hits / (hits + false), abs=0.051)
             else:
                 assert row[6] == "–"
 

@@ -7,6 +7,7 @@ import pytest
 
 from pipelines import cli
 from pipelines.evaluate import EvaluateConfig, main, write_report
+from shards.dataset import open_dataset
 from shards.predictions import part_url
 from tests.model.written import MODEL_ID, prediction, sample, write_dataset, write_predictions
 
@@ -86,6 +87,28 @@ def test_a_folder_that_is_something_else_ends_with_2(flags, tmp_path, capsys, fl
     flags[flags.index(flag) + 1] = str(tmp_path)
     assert main(flags) == 2
     assert f"must have a {what}, got none ({tmp_path})" in capsys.readouterr().err
+
+
+def test_beside_a_baseline_the_report_says_which_is_better(flags, tmp_path):
+    dataset = open_dataset(str(tmp_path / "ds"))
+    worse = [prediction("a", (0, 0)), prediction("b", (1, 2)), prediction("c", (3, 0))]
+    url = write_predictions(tmp_path / "baseline", dataset, worse, model_id="resnet34-000000000000")
+    assert main([*flags, "--baseline", url]) == 0
+    document = json.loads((tmp_path / "report" / "metrics.json").read_text())["comparison"]
+    assert document["baseline_model_id"] == "resnet34-000000000000"
+    gun = document["classes"]["Gun"]["average_precision"]
+    assert (gun["new"], gun["baseline"], gun["difference"]) == (1.0, pytest.approx(1 / 3), pytest.approx(2 / 3))
+    page = (tmp_path / "report" / "report.html").read_text()
+    assert "Is it better than resnet34-000000000000?" in page
+    assert document["classes"]["Gun"]["changed_sides"]["num_newly_caught"] == 1
+
+
+def test_a_baseline_of_another_dataset_ends_with_2_and_writes_nothing(flags, tmp_path, capsys):
+    other = write_dataset(tmp_path / "other", SAMPLES, num_shards=2)
+    url = write_predictions(tmp_path / "baseline", other, ROWS)
+    assert main([*flags, "--baseline", url]) == 2
+    assert "predictions must be of the dataset with digest" in capsys.readouterr().err
+    assert not (tmp_path / "report").exists()
 
 
 def test_a_negative_number_of_rounds_is_refused(flags, capsys):
