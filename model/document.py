@@ -34,6 +34,14 @@ def metrics_document(evaluation: Evaluation, comparison: Comparison | None = Non
         "num_missing": coverage.num_missing,
         "num_quarantined": coverage.num_quarantined,
         "quarantined_by_reason": coverage.quarantined_by_reason,
+        "coverage": {
+            "num_listed": coverage.num_listed,
+            "num_refused": coverage.num_refused,
+            "num_copies": coverage.num_copies,
+            "num_crossing": coverage.num_crossing,
+            "missing_keys": list(coverage.missing_keys),
+            "crossing_keys": list(coverage.crossing_keys),
+        },
         "classes": {name: _class_document(figures) for name, figures in evaluation.classes.items()},
         "mean": {
             "roc_auc": evaluation.mean.roc_auc,

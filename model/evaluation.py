@@ -10,6 +10,7 @@ import numpy.typing as npt
 from model import bootstrap, metrics
 from model.bootstrap import Interval
 from model.calibration import CalibrationFigures, rate_calibration
+from model.coverage import Coverage
 from model.metrics import PRESENT, UNKNOWN, Curve, Ranking
 from model.operating import (
     FALSE_ALARM_RATES,
@@ -22,7 +23,7 @@ from model.operating import (
     sweep,
 )
 from model.pointing_figures import PointingFigures, rate_pointing
-from model.scored_scans import Coverage, ScoredScans, join
+from model.scored_scans import ScoredScans, join
 from model.strata import ClassStrata, Mistakes, count_mistakes, rate_strata
 from shards.dataset import Dataset
 from shards.predictions import Predictions

@@ -11,6 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from model.coverage import Coverage, account
 from model.metrics import UNKNOWN
 from shards.dataset import Dataset, read_parquet
 from shards.predictions import Predictions, part_url
@@ -18,22 +19,6 @@ from shards.schema import predictions_schema
 
 SAMPLE_COLUMNS = ("key", "width_px", "height_px", "labels", "boxes", "duplicate_of")
 PREDICTION_COLUMNS = ("key", "split", "logits", "level_logits", "peaks")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Coverage:
-    """Where the samples of a split went: `num_samples = num_scans + num_quarantined + num_missing`."""
-
-    num_samples: int
-    num_scans: int
-    """Samples with a prediction: those that the figures are about."""
-    num_quarantined: int
-    """Samples that the scorer refused, each with its reason."""
-    num_missing: int
-    """Samples with neither a prediction nor a reason why there is none."""
-    quarantined_by_reason: dict[str, int]
-    missing_keys: tuple[str, ...]
-    """The first few, for whoever goes looking."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,8 +69,8 @@ def join(predictions: Predictions, dataset: Dataset, split: str) -> ScoredScans:
     sample_keys, row_keys = samples["key"].combine_chunks(), rows["key"].combine_chunks()
     _check_keys(sample_keys, row_keys, split, predictions.url)
     row_of_sample = pc.index_in(sample_keys, value_set=row_keys)
-    coverage = _account(sample_keys, row_of_sample, predictions)
     scored = pc.is_valid(row_of_sample)
+    coverage = account(samples, scored, predictions, dataset, split)
     samples, rows = samples.filter(scored), rows.take(row_of_sample.filter(scored)).combine_chunks()
     logits_NK, peaks_NK2 = _read_numbers(rows, classes, predictions.url)
     box_scan_B, box_class_B, box_edges_B4 = _read_boxes(samples["boxes"].combine_chunks(), classes)
@@ -183,24 +168,6 @@ def _check_keys(sample_keys: pa.Array, row_keys: pa.Array, split: str, url: str)
             f"predictions must be of samples of split {split!r}, got {len(surplus)} others, the first "
             f"{surplus[0].as_py()!r} ({url}); the parts were mixed up, score again into an empty folder"
         )
-
-
-def _account(sample_keys: pa.Array, row_of_sample: pa.Array, predictions: Predictions) -> Coverage:
-    scored = pc.is_valid(row_of_sample)
-    unscored_keys = sample_keys.filter(pc.invert(scored))
-    quarantine = predictions.read_quarantine()
-    refused = quarantine.filter(pc.is_in(quarantine["key"], value_set=unscored_keys))
-    missing = unscored_keys.filter(pc.invert(pc.is_in(unscored_keys, value_set=refused["key"].combine_chunks())))
-    reasons = pc.value_counts(refused["reason"].combine_chunks()).to_pylist()
-    num_scans = pc.sum(scored).as_py() or 0
-    return Coverage(
-        num_samples=len(sample_keys),
-        num_scans=num_scans,
-        num_quarantined=len(unscored_keys) - len(missing),
-        num_missing=len(missing),
-        quarantined_by_reason={row["values"]: row["counts"] for row in sorted(reasons, key=lambda row: row["values"])},
-        missing_keys=tuple(missing.slice(0, 10).to_pylist()),
-    )
 
 
 def _read_numbers(

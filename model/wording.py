@@ -33,6 +33,15 @@ def list_warnings(evaluation: Evaluation) -> list[str]:
             f"{_scans(coverage.num_quarantined)} of {format_count(coverage.num_samples)} could not be scored "
             f"({reasons}). The figures say nothing about them."
         )
+    if coverage.num_crossing:
+        shown = ", ".join(coverage.crossing_keys) + (
+            ", …" if coverage.num_crossing > len(coverage.crossing_keys) else ""
+        )
+        warnings.append(
+            f"{_scans(coverage.num_crossing)} of this split {'is' if coverage.num_crossing == 1 else 'are'} byte for "
+            f"byte in another split as well: {shown}. A model that was trained there has seen them, and these figures "
+            f"flatter it."
+        )
     without = [name for name, rated in evaluation.classes.items() if not rated.rank.ranking.num_positive]
     if without:
         warnings.append(

@@ -13,7 +13,7 @@ from model.scored_scans import join
 from shards.dataset import write_parquet
 from shards.predictions import Predictions, open_predictions, part_url
 from shards.schema import predictions_schema
-from tests.model.written import CLASSES, MODEL_ID, prediction, sample, write_dataset, write_predictions
+from tests.model.written import CLASSES, MODEL_ID, add_split, prediction, sample, write_dataset, write_predictions
 
 GUN_BOX = ("Gun", 10, 10, 30, 30)
 
@@ -103,6 +103,21 @@ def test_every_sample_is_scored_quarantined_or_missing(write):
     assert (coverage.num_samples, coverage.num_scans, coverage.num_quarantined, coverage.num_missing) == (5, 2, 2, 1)
     assert coverage.quarantined_by_reason == {"unreadable": 2}
     assert coverage.missing_keys == ("e",)
+
+
+def test_copies_within_the_split_and_in_another_are_counted_and_named(tmp_path):
+    own = [sample("a", (1, 0)), sample("b", (1, 0), duplicate_of="a"), sample("c", (0, 0)), sample("d", (0, 0))]
+    own[3]["duplicate_of"] = "t1"  # first seen in the other split
+    other = [sample("t1", (0, 0)), sample("t2", (0, 0), duplicate_of="a"), sample("t3", (0, 0))]
+    dataset = add_split(write_dataset(tmp_path / "ds", own), other, "train")
+    rows = [prediction(key, (0, 0)) for key in "abcd"]
+    test_parts = ["test-00000-of-00001"]
+    url = write_predictions(tmp_path / "pred", dataset, [*rows, *rows], parts=test_parts)
+    write_parquet(part_url(url, test_parts[0]), pa.Table.from_pylist(rows, predictions_schema(CLASSES)))
+    coverage = evaluate(open_predictions(url), dataset, "test").coverage
+    assert coverage.num_copies == 1
+    assert coverage.num_crossing == 3
+    assert coverage.crossing_keys == ("a", "b", "d")
 
 
 def test_pointing_is_judged_where_the_class_is_present_and_has_a_box(write):

@@ -2,6 +2,7 @@
 
 import re
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
@@ -134,6 +135,17 @@ def test_missing_quarantined_and_absent_classes_are_warned_of_first(bad):
     assert "1 scan of 4 has neither a prediction nor a reason why there is none: c." in text
     assert "1 scan of 4 could not be scored (truncated 1)." in text
     assert "No scan holds Knife: no figure exists there, and the means leave the class out." in text
+
+
+def test_coverage_is_told_from_the_lists_to_the_figures(bad):
+    text = page_of(bad).text
+    assert "In the dataset 4 Refused in scoring 1 truncated 1 Missing 1 neither scored nor refused Rated 2" in text
+
+
+def test_scans_that_another_split_has_too_are_warned_of(good):
+    crossing = replace(good.coverage, num_crossing=1, crossing_keys=("a",))
+    (warning,) = list_warnings(replace(good, coverage=crossing))
+    assert warning.startswith("1 scan of this split is byte for byte in another split as well: a. ")
 
 
 def test_a_figure_that_does_not_exist_is_a_dash(bad):

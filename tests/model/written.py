@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -75,6 +76,15 @@ def write_dataset(root: Path, samples, split="test", num_shards=1, images=None) 
     )
     storage.write_bytes(storage.join_url(root, "dataset.json"), manifest.to_json())
     return Dataset(str(root), manifest)
+
+
+def add_split(dataset: Dataset, samples, split) -> Dataset:
+    """Write another split beside those of a dataset; return the dataset with both."""
+    added = write_dataset(Path(dataset.url), samples, split).manifest
+    ledger = dict(dataset.manifest.ledger | added.ledger)
+    manifest = replace(dataset.manifest, shards=(*dataset.manifest.shards, *added.shards), ledger=ledger)
+    storage.write_bytes(storage.join_url(dataset.url, "dataset.json"), manifest.to_json())
+    return Dataset(dataset.url, manifest)
 
 
 def write_predictions(root: Path, dataset: Dataset, rows, quarantined=(), schema=None, **run) -> str:
