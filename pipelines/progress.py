@@ -101,6 +101,8 @@ class Progress:
 
     def line(self) -> str:
         """Return the plain line: units, rate, time spent and left."""
+        if not self.num_done:  # it has just begun, or its workers are in other processes and report to none
+            return f"{self.label}: no {self.unit} reported, {_clock(self.elapsed_seconds)}"
         of_total = f" of {self.total}" if self.total is not None else ""
         line = f"{self.label}: {self.num_done}{of_total} {self.unit}, {self._rate()}, {_clock(self.elapsed_seconds)}"
         if self.total is None or not 0 < self.num_done < self.total:

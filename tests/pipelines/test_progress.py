@@ -51,6 +51,13 @@ def test_an_error_is_named_in_the_last_line():
     assert stream.getvalue().endswith("stopped by KeyError\n")
 
 
+def test_workers_elsewhere_are_not_taken_for_workers_that_do_nothing():
+    stream = io.StringIO()
+    with Progress("score", total=7, stream=stream):
+        pass
+    assert stream.getvalue() == "score: no scans reported, 0:00:00; done\n"
+
+
 def test_a_terminal_gets_a_bar():
     stream = Terminal()
     with Progress("score", total=2, stream=stream) as shown:
