@@ -1,0 +1,145 @@
+"""How does a dataset become a model? `sixray train`: a recipe, a few flags, and Lightning's loop around them."""
+
+import argparse
+import logging
+import math
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from model.recipes import RECIPES
+from model.train import MEAN_AP, TrainResult, train
+from model.train_config import TrainConfig
+from pipelines.options import OK, make_parser, run_command
+from pipelines.progress import Progress
+from shards.dataset import open_dataset
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run `sixray train`; repeated over a run that was stopped it goes on, over a finished one it does nothing."""
+    return run_command(_run, argv)
+
+
+def _run(argv: Sequence[str]) -> int:
+    flags = _parser().parse_args(argv)
+    config = configure(flags)
+    # Lightning says on `info` which accelerators it looked for, and advertises; what matters is in run.json.
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    result = train(
+        open_dataset(flags.data),
+        flags.output,
+        config,
+        callbacks=[ShowProgress()],
+        checkpoint_seconds=flags.checkpoint_seconds,
+    )
+    sys.stdout.write(_summarise(result))
+    return OK
+
+
+def configure(flags: argparse.Namespace) -> TrainConfig:
+    """Return the recipe's config with what the flags change; ValueError where they do not fit together."""
+    recipe = RECIPES[flags.recipe]()
+    size_px = flags.image_size or recipe.image_size_px
+    changes = {
+        "max_epochs": flags.max_epochs,
+        "backbone": flags.backbone,
+        "batch_size": flags.batch_size,
+        "learning_rate": flags.learning_rate,
+        "validation_fraction": flags.validation_fraction,
+        "seed": flags.seed,
+        "backbone_weights": flags.backbone_weights,
+        # The recipe's margin for the random crop, kept in proportion.
+        "image_size_px": size_px,
+        "resize_px": math.ceil(size_px * recipe.resize_px / recipe.image_size_px),
+        "pretrained": (recipe.pretrained or flags.backbone_weights is not None) and not flags.no_pretrained,
+    }
+    return replace(recipe, **{name: value for name, value in changes.items() if value is not None})
+
+
+class ShowProgress(Callback):
+    """Shows on stderr how many scans went by, how fast, and how good the network is after each epoch."""
+
+    def __init__(self) -> None:
+        self._progress: Progress | None = None
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Open the progress for what is left of the run."""
+        if trainer.is_global_zero:
+            module: Any = pl_module
+            left = module.num_steps_per_epoch * trainer.max_epochs - trainer.global_step
+            per_step = module.config.batch_size * trainer.world_size
+            total = min(left * per_step, trainer.max_epochs * len(module.training_samples))
+            self._progress = Progress("train", total=total).__enter__()
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Count the scans of all ranks."""
+        if self._progress is not None:
+            self._progress.advance(len(batch.rows_B) * trainer.world_size)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Say what the epoch brought."""
+        if trainer.is_global_zero:
+            found = {name: float(value) for name, value in trainer.callback_metrics.items()}
+            print(
+                f"epoch {trainer.current_epoch + 1} of {trainer.max_epochs}: loss {found['train/loss']:.4f}, "
+                f"validation mean AP {_figure(found.get(MEAN_AP))}",
+                file=sys.stderr,
+                flush=True,
+            )
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Close the progress."""
+        self._close(None)
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Close the progress, saying what stopped the run."""
+        self._close(exception)
+
+    def _close(self, error: BaseException | None) -> None:
+        if self._progress is not None:
+            self._progress.__exit__(type(error) if error is not None else None, error, None)
+            self._progress = None
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = make_parser(
+        "train",
+        "Train a network on a dataset's training split. The same command again goes on where a run was stopped.",
+    )
+    parser.add_argument("--data", required=True, help="a dataset that `sixray convert` wrote")
+    parser.add_argument("--output", required=True, help="folder of the run; the result is its folder `model`")
+    parser.add_argument("--recipe", choices=sorted(RECIPES), default="default", help="what the other flags change")
+    parser.add_argument("--max-epochs", type=int, help="passes over the training split")
+    parser.add_argument("--backbone", help="a timm network: resnet18, resnet34, ...")
+    parser.add_argument("--batch-size", type=int, help="scans a step, of one process")
+    parser.add_argument("--image-size", type=int, help="side of the network's input in pixels")
+    parser.add_argument("--learning-rate", type=float, help="the highest of the schedule")
+    parser.add_argument("--seed", type=int, help="of weights, order, augmentation and of what is held out")
+    parser.add_argument("--backbone-weights", help="safetensors file with ImageNet weights under timm's names")
+    parser.add_argument("--no-pretrained", action="store_true", help="start from random weights")
+    parser.add_argument("--validation-fraction", type=float, help="of the training split, held out to choose the epoch")
+    parser.add_argument("--checkpoint-seconds", type=float, default=300.0, help="between checkpoints inside an epoch")
+    return parser
+
+
+def _summarise(result: TrainResult) -> str:
+    provenance = result.model.provenance
+    head = "run is finished, nothing to do" if result.was_finished else "run finished"
+    figure = _figure(provenance["validation_mean_average_precision"])
+    return (
+        f"{head}: epoch {provenance['epoch']} of {provenance['config']['max_epochs']}, validation mean AP {figure}\n"
+        f"model {result.model.model_id}\n{result.model_url}\n"
+    )
+
+
+def _figure(value: float | None) -> str:
+    return "undefined (no held-out positives)" if value is None or math.isnan(value) else f"{value:.4f}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
