@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from pipelines.phantom import hardware, household
+from pipelines.phantom import electronics, groceries, household, metalware
 from pipelines.phantom.bags import Bag, make_bag
 from pipelines.phantom.scanner import Beam, encode_jpeg, load_scanners
 from pipelines.phantom.shapes import Item, Pose, extent_px, make_pose
@@ -155,40 +155,40 @@ def _draw_clutter(rng: Rng) -> Item:
 
 
 CLUTTER = {
-    household.bottle: 7,
-    household.jar: 2,
-    household.drink_can: 3,
-    household.spray_can: 2,
-    household.fruit: 6,
-    household.food_tray: 4,
-    household.grain_sack: 4,
+    groceries.bottle: 7,
+    groceries.jar: 2,
+    groceries.drink_can: 3,
+    groceries.spray_can: 2,
+    groceries.fruit: 6,
+    groceries.food_tray: 4,
+    groceries.grain_sack: 4,
     household.clothes: 10,
     household.book: 4,
-    household.carton: 5,
-    household.toiletries: 5,
+    groceries.carton: 5,
+    groceries.toiletries: 5,
     household.shoe: 4,
     household.umbrella: 2,
     household.cutlery: 2,
     household.glasses: 2,
     household.belt: 2,
     household.hanger: 1,
-    hardware.laptop: 3,
-    hardware.circuit_board: 1,
-    hardware.telephone: 3,
-    hardware.charger: 4,
-    hardware.cable: 4,
-    hardware.power_bank: 3,
-    hardware.batteries: 2,
-    hardware.coins: 3,
-    hardware.keys: 4,
-    hardware.hair_dryer: 2,
-    hardware.camera: 1,
-    hardware.headphones: 2,
-    hardware.screwdriver: 2,
-    hardware.rods: 2,
-    hardware.hex_keys: 1,
-    hardware.sockets: 1,
-    hardware.padlock: 2,
+    electronics.laptop: 3,
+    electronics.circuit_board: 1,
+    electronics.telephone: 3,
+    electronics.charger: 4,
+    electronics.cable: 4,
+    electronics.power_bank: 3,
+    electronics.batteries: 2,
+    metalware.coins: 3,
+    metalware.keys: 4,
+    electronics.hair_dryer: 2,
+    electronics.camera: 1,
+    electronics.headphones: 2,
+    metalware.screwdriver: 2,
+    metalware.rods: 2,
+    metalware.hex_keys: 1,
+    metalware.sockets: 1,
+    metalware.padlock: 2,
 }
 """What bags hold besides prohibited items, and how often: soft things most, metal often enough to confuse."""
 

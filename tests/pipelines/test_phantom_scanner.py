@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipelines.phantom.materials import load_materials, mix_elements
+from pipelines.phantom.outlines import ellipse, ellipsoid, points, rectangle, revolved
 from pipelines.phantom.scanner import Beam, encode_jpeg, load_scanners
-from pipelines.phantom.shapes import Part, ellipse, ellipsoid, make_pose, points, rectangle, revolved
+from pipelines.phantom.shapes import Part, make_pose
 
 SIZE_PX = 40
 POSE = make_pose((SIZE_PX / 2, SIZE_PX / 2), 4.0)

@@ -7,8 +7,9 @@ import pytest
 from PIL import Image
 
 from pipelines.phantom import bags, scene, threats
+from pipelines.phantom.outlines import ellipse, points, revolved
 from pipelines.phantom.scanner import Beam, Scanner
-from pipelines.phantom.shapes import Part, ellipse, extent_px, make_pose, map_points, move_item, points, revolved
+from pipelines.phantom.shapes import Part, extent_px, make_pose, map_points, move_item
 
 MAKERS = [(name, maker) for name, makers in threats.THREATS.items() for maker in dict.fromkeys(makers)]
 
