@@ -10,7 +10,7 @@ import numpy as np
 from markupsafe import Markup
 
 from model import wording
-from model.comparison import SIDES_RATE, Comparison
+from model.comparison import SIDES_RATE, ClassComparison, Comparison
 from model.document import operating_points_document
 from model.evaluation import MISTAKE_RATE, ClassFigures, Evaluation
 from model.figures import inline_svg, precision_recall_file, reliability_file
@@ -46,51 +46,55 @@ def render_html(
         gallery: scans to look at; None for a page without pictures.
         comparison: with a baseline; None for a page about one model.
     """
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("model"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {
-        "ratio": wording.format_ratio,
-        "percent": wording.format_percent,
-        "count": wording.format_count,
-        "gain": wording.format_gain,
-        "gain_interval": wording.format_gain_interval,
-        "rate": wording.format_rate,
-        "score": wording.format_score,
-        "sigmoid": sigmoid,
-        "base64": lambda data: base64.b64encode(data).decode(),
-        "interval": wording.format_interval,
-        "percent_interval": wording.format_percent_interval,
-    }
     classes = evaluation.classes
-    return environment.get_template("report.html.j2").render(
-        evaluation=evaluation,
-        warnings=wording.list_warnings(evaluation) + wording.list_picture_problems(gallery),
-        sentences=wording.summarise(evaluation),
-        summary_rate=wording.SUMMARY_RATE,
-        definition_labels=DEFINITION_LABELS,
-        rates=FALSE_ALARM_RATES,
-        recalls=RECALLS,
-        rows=list_rows(evaluation),
-        slider=prepare_slider(evaluation),
-        strata_titles=STRATA_TITLES,
-        mistake_rate=MISTAKE_RATE,
-        tolerances=TOLERANCES_PX,
-        sides_rate=SIDES_RATE,
-        overview=_inline(
-            figures["average_precision.svg"], "ap", "Average precision of each class beside its prevalence"
-        ),
-        curves=_inline_classes(figures, precision_recall_file, "pr", "Precision at each recall of", classes),
-        reliability=_inline_classes(figures, reliability_file, "re", "Share of positives at each score of", classes),
-        gallery=gallery,
-        comparison=comparison,
-        compared=comparison.classes | {ANY_ITEM: comparison.any_item} if comparison else {},
-        verdict=wording.say_which_is_better(comparison) if comparison else None,
-        run_facts=wording.list_run_facts(evaluation.run),
+    return (
+        _environment(autoescape=True)
+        .get_template("report.html.j2")
+        .render(
+            evaluation=evaluation,
+            warnings=wording.list_warnings(evaluation) + wording.list_picture_problems(gallery),
+            sentences=wording.summarise(evaluation),
+            summary_rate=wording.SUMMARY_RATE,
+            definition_labels=DEFINITION_LABELS,
+            rates=FALSE_ALARM_RATES,
+            recalls=RECALLS,
+            rows=list_rows(evaluation),
+            slider=prepare_slider(evaluation),
+            strata_titles=STRATA_TITLES,
+            mistake_rate=MISTAKE_RATE,
+            tolerances=TOLERANCES_PX,
+            sides_rate=SIDES_RATE,
+            overview=_inline(
+                figures["average_precision.svg"], "ap", "Average precision of each class beside its prevalence"
+            ),
+            curves=_inline_classes(figures, precision_recall_file, "pr", "Precision at each recall of", classes),
+            reliability=_inline_classes(
+                figures, reliability_file, "re", "Share of positives at each score of", classes
+            ),
+            gallery=gallery,
+            comparison=comparison,
+            compared=_list_compared(comparison),
+            verdict=wording.say_which_is_better(comparison) if comparison else None,
+            run_facts=wording.list_run_facts(evaluation.run),
+        )
+    )
+
+
+def render_markdown(evaluation: Evaluation, comparison: Comparison | None = None) -> str:
+    """Return the summary and the main tables as GitHub's Markdown: what a pull request needs."""
+    return (
+        _environment(autoescape=False)
+        .get_template("report.md.j2")
+        .render(
+            evaluation=evaluation,
+            warnings=wording.list_warnings(evaluation),
+            sentences=wording.summarise(evaluation),
+            rows=list_rows(evaluation),
+            rate=wording.SUMMARY_RATE,
+            comparison=comparison,
+            compared=_list_compared(comparison),
+            verdict=wording.say_which_is_better(comparison) if comparison else None,
+        )
     )
 
 
@@ -124,6 +128,35 @@ def prepare_slider(evaluation: Evaluation) -> dict[str, Any] | None:
         for k, (name, figures) in enumerate(rows.items())
     }
     return {"start": start, "last": last, "points": points, "data": _embed(_slider_data(evaluation))}
+
+
+def _environment(autoescape: bool) -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("model"),
+        autoescape=autoescape,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "ratio": wording.format_ratio,
+        "percent": wording.format_percent,
+        "count": wording.format_count,
+        "gain": wording.format_gain,
+        "gain_interval": wording.format_gain_interval,
+        "rate": wording.format_rate,
+        "score": wording.format_score,
+        "sigmoid": sigmoid,
+        "cell": lambda text: text.replace("|", "\\|"),
+        "base64": lambda data: base64.b64encode(data).decode(),
+        "interval": wording.format_interval,
+        "percent_interval": wording.format_percent_interval,
+    }
+    return environment
+
+
+def _list_compared(comparison: Comparison | None) -> dict[str, ClassComparison]:
+    return comparison.classes | {ANY_ITEM: comparison.any_item} if comparison else {}
 
 
 def _slider_data(evaluation: Evaluation) -> dict[str, Any]:

@@ -12,14 +12,16 @@ from model.document import metrics_json
 from model.evaluation import Evaluation, rate
 from model.figures import draw_figures
 from model.gallery import collect_gallery
-from model.report import render_html
+from model.report import render_html, render_markdown
 from model.scored_scans import ScoredScans, join
+from model.tables import make_tables
 from model.wording import format_count, format_ratio
 from pipelines.options import FINDINGS, OK, make_parser, run_command
 from shards import storage
 from shards.dataset import Dataset, open_dataset
 from shards.predictions import Predictions, open_predictions
 
+FORMATS = ("html", "markdown")
 log = logging.getLogger(__name__)
 
 
@@ -39,7 +41,12 @@ class EvaluateConfig:
     num_rounds: int = NUM_ROUNDS
     """Of the bootstrap that gives the intervals; 0 for none."""
 
+    format: str = "html"
+    """`html`: report.html; `markdown`: report.md in its place, for a pull request."""
+
     def __post_init__(self) -> None:
+        if self.format not in FORMATS:
+            raise ValueError(f"format must be one of {', '.join(FORMATS)}, got {self.format!r}")
         if self.num_rounds < 0:
             raise ValueError(f"bootstrap rounds must be >= 0, got {self.num_rounds}")
 
@@ -59,7 +66,11 @@ def write_report(config: EvaluateConfig) -> Evaluation:
     comparison = _compare(config, scans, predictions, dataset) if config.baseline else None
     figures = draw_figures(evaluation)
     files = {name: svg.encode() for name, svg in figures.items()}
-    files["report.html"] = render_html(evaluation, figures, collect_gallery(scans, dataset), comparison).encode()
+    files |= {name: table.encode() for name, table in make_tables(evaluation).items()}
+    if config.format == "markdown":
+        files["report.md"] = render_markdown(evaluation, comparison).encode()
+    else:
+        files["report.html"] = render_html(evaluation, figures, collect_gallery(scans, dataset), comparison).encode()
     files["metrics.json"] = metrics_json(evaluation, comparison)
     for name, content in files.items():
         storage.write_bytes(storage.join_url(config.output, name), content)
@@ -87,9 +98,11 @@ def _run(argv: Sequence[str]) -> int:
         split=flags.split,
         baseline=flags.baseline,
         num_rounds=flags.bootstrap_rounds,
+        format=flags.format,
     )
     evaluation = write_report(config)
-    sys.stdout.write(_summarise(evaluation, storage.join_url(config.output, "report.html")))
+    page = "report.md" if config.format == "markdown" else "report.html"
+    sys.stdout.write(_summarise(evaluation, storage.join_url(config.output, page)))
     if evaluation.coverage.num_missing:
         log.warning(
             "%s of %s samples have neither a prediction nor a quarantine row, the first %s; run `sixray score` again",
@@ -110,6 +123,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--output", required=True, default=quiet, help="folder of the report")
     parser.add_argument("--split", default="test", help="split to evaluate")
     parser.add_argument("--baseline", help="folder of another model's predictions of the same dataset, to compare with")
+    parser.add_argument("--format", choices=FORMATS, default="html", help="a page, or Markdown for a pull request")
     parser.add_argument(
         "--bootstrap-rounds",
         type=int,

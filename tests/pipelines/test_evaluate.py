@@ -26,13 +26,17 @@ def test_a_report_is_a_page_its_figures_and_its_numbers(flags, tmp_path, capsys)
     assert cli.main(["evaluate", *flags]) == 0
     files = sorted(path.name for path in (tmp_path / "report").iterdir())
     assert files == [
+        "alarms.csv",
         "average_precision.svg",
+        "classes.csv",
         "metrics.json",
+        "operating_points.csv",
         "precision_recall_Gun.svg",
         "precision_recall_Knife.svg",
         "reliability_Gun.svg",
         "reliability_Knife.svg",
         "report.html",
+        "strata.csv",
     ]
     document = json.loads((tmp_path / "report" / "metrics.json").read_text())
     assert document["classes"]["Gun"]["average_precision"]["non_interpolated"] == 1.0
@@ -109,6 +113,19 @@ def test_a_baseline_of_another_dataset_ends_with_2_and_writes_nothing(flags, tmp
     assert main([*flags, "--baseline", url]) == 2
     assert "predictions must be of the dataset with digest" in capsys.readouterr().err
     assert not (tmp_path / "report").exists()
+
+
+def test_markdown_takes_the_place_of_the_page(flags, tmp_path, capsys):
+    assert main([*flags, "--format", "markdown", "--baseline", flags[1]]) == 0
+    text = (tmp_path / "report" / "report.md").read_text()
+    assert not (tmp_path / "report" / "report.html").exists()
+    assert capsys.readouterr().out.splitlines()[-1].endswith("report.md")
+    assert text.startswith(f"## {MODEL_ID} on split `test`\n\n")
+    tables = [line for line in text.splitlines() if line.startswith("|")]
+    assert len(tables) == (2 + 4) + (2 + 4)
+    assert len({line.count("|") for line in tables[:6]}) == 1
+    assert len({line.count("|") for line in tables[6:]}) == 1
+    assert "| Gun | 1 | 33.3\xa0% | 1.000 |" in text
 
 
 def test_a_negative_number_of_rounds_is_refused(flags, capsys):
