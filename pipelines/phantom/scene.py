@@ -92,7 +92,7 @@ def _lay_out(view: Mapping[str, Any], bags: Sequence[Bag], rng: Rng) -> tuple[in
     num_pixels = _draw_quantile(view["num_pixels"], view["levels"], rng)
     aspect = row[0] / row[1]
     if view["aspect"] is not None:
-        shortest, *_, longest = view["aspect"]
+        shortest, longest = view["aspect"]
         aspect = min(max(aspect * math.exp(rng.normal(0, 0.22)), shortest), longest)
     width, height = round(math.sqrt(num_pixels * aspect)), round(math.sqrt(num_pixels / aspect))
     px_per_cm = fill * min(width / row[0], height / row[1])

@@ -12,7 +12,7 @@ Maker = Callable[[Rng], Item]
 
 
 def make_threat(name: str, rng: Rng) -> Item:
-    """Return a random item of a class, centred about the origin; every subtype of the class is equally likely."""
+    """Return a random item of a class, centred about the origin; ValueError where there is no such class."""
     if name not in THREATS:
         raise ValueError(f"class must be one of {sorted(THREATS)}, got {name!r}")
     makers = THREATS[name]
