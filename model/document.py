@@ -2,8 +2,9 @@
 
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
+from types import MappingProxyType
 from typing import Any
 
 from model.bootstrap import LEVEL, Interval
@@ -12,16 +13,25 @@ from model.comparison import SIDES_RATE, ClassComparison, Comparison, Difference
 from model.evaluation import MISTAKE_RATE, ClassFigures, Evaluation, RankFigures, RankIntervals
 from model.operating import OperatingPoint, sigmoid
 from model.pointing_figures import TOLERANCES_PX
+from model.subsets import SubsetFigures
 
 FORMAT_VERSION = 1
 
 
-def metrics_json(evaluation: Evaluation, comparison: Comparison | None = None) -> bytes:
+def metrics_json(
+    evaluation: Evaluation,
+    comparison: Comparison | None = None,
+    subsets: Mapping[str, SubsetFigures] = MappingProxyType({}),
+) -> bytes:
     """Return the text of metrics.json: equal arguments give equal bytes."""
-    return (json.dumps(metrics_document(evaluation, comparison), indent=1, allow_nan=False) + "\n").encode()
+    return (json.dumps(metrics_document(evaluation, comparison, subsets), indent=1, allow_nan=False) + "\n").encode()
 
 
-def metrics_document(evaluation: Evaluation, comparison: Comparison | None = None) -> dict[str, Any]:
+def metrics_document(
+    evaluation: Evaluation,
+    comparison: Comparison | None = None,
+    subsets: Mapping[str, SubsetFigures] = MappingProxyType({}),
+) -> dict[str, Any]:
     """Return what metrics.json holds."""
     coverage = evaluation.coverage
     return {
@@ -43,15 +53,7 @@ def metrics_document(evaluation: Evaluation, comparison: Comparison | None = Non
             "crossing_keys": list(coverage.crossing_keys),
         },
         "classes": {name: _class_document(figures) for name, figures in evaluation.classes.items()},
-        "mean": {
-            "roc_auc": evaluation.mean.roc_auc,
-            "pointing_accuracy": evaluation.mean.pointing_accuracy,
-            "prevalence": evaluation.mean.prevalence,
-            "average_precision": evaluation.mean.average_precision,
-            "intervals": {"average_precision": _interval(evaluation.bootstrap.mean_average_precision)}
-            if evaluation.bootstrap
-            else None,
-        },
+        "mean": _mean_document(evaluation),
         "any_item": _rank_document(evaluation.any_item.rank, evaluation.any_item.intervals),
         "bootstrap": {
             "num_rounds": evaluation.bootstrap.num_rounds,
@@ -65,6 +67,7 @@ def metrics_document(evaluation: Evaluation, comparison: Comparison | None = Non
             "num_missed": evaluation.mistakes.num_missed_K.tolist(),
             "num_missed_with_false_alarm": evaluation.mistakes.num_confused_KK.tolist(),
         },
+        "subsets": {name: _subset_document(subset) for name, subset in subsets.items()},
         "comparison": _comparison(comparison) if comparison else None,
         "operating_points": operating_points_document(evaluation),
     }
@@ -82,6 +85,28 @@ def operating_points_document(evaluation: Evaluation) -> dict[str, Any]:
         "scores": sigmoid(swept.thresholds_T).tolist(),
         "classes": dict(zip(evaluation.classes, counts, strict=False)),
         "any_item": counts[-1],
+    }
+
+
+def _mean_document(evaluation: Evaluation) -> dict[str, Any]:
+    mean, resampled = evaluation.mean, evaluation.bootstrap
+    return {
+        "roc_auc": mean.roc_auc,
+        "pointing_accuracy": mean.pointing_accuracy,
+        "prevalence": mean.prevalence,
+        "average_precision": mean.average_precision,
+        "intervals": {"average_precision": _interval(resampled.mean_average_precision)} if resampled else None,
+    }
+
+
+def _subset_document(subset: SubsetFigures) -> dict[str, Any]:
+    return {
+        "num_listed": subset.num_listed,
+        "num_not_rated": subset.num_not_rated,
+        "num_scans": subset.num_listed - subset.num_not_rated,
+        "classes": {name: _class_document(figures) for name, figures in subset.evaluation.classes.items()},
+        "mean": _mean_document(subset.evaluation),
+        "any_item": _rank_document(subset.evaluation.any_item.rank, None),
     }
 
 

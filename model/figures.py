@@ -144,7 +144,7 @@ def draw_average_precisions(evaluation: Evaluation) -> str:
             ),
         ]
         axes.legend(
-            handles=marks, loc="lower left", bbox_to_anchor=(-0.02, 1.0), ncols=3, frameon=False, handletextpad=0.2
+            handles=marks, loc="lower left", bbox_to_anchor=(-0.02, 1.0), ncols=3, frameon=False, handletextpad=0.6
         )
     return _svg(figure)
 

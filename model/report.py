@@ -2,7 +2,8 @@
 
 import base64
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import jinja2
@@ -17,6 +18,8 @@ from model.figures import inline_svg, precision_recall_file, reliability_file
 from model.gallery import Gallery
 from model.operating import FALSE_ALARM_RATES, RECALLS, OperatingPoint, sigmoid
 from model.pointing_figures import TOLERANCES_PX
+from model.subsets import PaperTables, SubsetFigures, load_paper_tables
+from shards.classes import load_class_set
 
 ANY_ITEM = "Any item"
 DEFINITION_LABELS = {
@@ -37,6 +40,7 @@ def render_html(
     figures: dict[str, str],
     gallery: Gallery | None = None,
     comparison: Comparison | None = None,
+    subsets: Mapping[str, SubsetFigures] = MappingProxyType({}),
 ) -> str:
     """Return the page. Equal arguments give equal bytes: it holds no time of its own.
 
@@ -45,6 +49,7 @@ def render_html(
         figures: SVG texts of `model.figures.draw_figures`.
         gallery: scans to look at; None for a page without pictures.
         comparison: with a baseline; None for a page about one model.
+        subsets: figures of parts of the scans, by name.
     """
     classes = evaluation.classes
     return (
@@ -75,12 +80,18 @@ def render_html(
             comparison=comparison,
             compared=_list_compared(comparison),
             verdict=wording.say_which_is_better(comparison) if comparison else None,
+            subsets=subsets,
+            paper=find_paper_tables(evaluation, subsets),
             run_facts=wording.list_run_facts(evaluation.run),
         )
     )
 
 
-def render_markdown(evaluation: Evaluation, comparison: Comparison | None = None) -> str:
+def render_markdown(
+    evaluation: Evaluation,
+    comparison: Comparison | None = None,
+    subsets: Mapping[str, SubsetFigures] = MappingProxyType({}),
+) -> str:
     """Return the summary and the main tables as GitHub's Markdown: what a pull request needs."""
     return (
         _environment(autoescape=False)
@@ -91,11 +102,19 @@ def render_markdown(evaluation: Evaluation, comparison: Comparison | None = None
             sentences=wording.summarise(evaluation),
             rows=list_rows(evaluation),
             rate=wording.SUMMARY_RATE,
+            subsets=subsets,
             comparison=comparison,
             compared=_list_compared(comparison),
             verdict=wording.say_which_is_better(comparison) if comparison else None,
         )
     )
+
+
+def find_paper_tables(evaluation: Evaluation, subsets: Mapping[str, SubsetFigures]) -> PaperTables | None:
+    """Return the paper's tables where a subset is one of theirs and the classes are SIXray's, else None."""
+    paper = load_paper_tables()
+    sixray = set(load_class_set("sixray").scored)
+    return paper if sixray == set(evaluation.classes) and set(subsets) & set(paper.average_precision) else None
 
 
 def list_rows(evaluation: Evaluation) -> dict[str, ClassFigures]:

@@ -3,8 +3,8 @@
 import argparse
 import logging
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from model.bootstrap import NUM_ROUNDS
 from model.comparison import Comparison, compare
@@ -14,6 +14,7 @@ from model.figures import draw_figures
 from model.gallery import collect_gallery
 from model.report import render_html, render_markdown
 from model.scored_scans import ScoredScans, join
+from model.subsets import rate_subsets
 from model.tables import make_tables
 from model.wording import format_count, format_ratio
 from pipelines.options import FINDINGS, OK, make_parser, run_command
@@ -38,6 +39,8 @@ class EvaluateConfig:
     split: str = "test"
     baseline: str | None = None
     """Another model's predictions of the same dataset, to say which is better."""
+    subsets: Mapping[str, str] = field(default_factory=dict)
+    """Lists of scans whose figures are given as well, by name, for instance `10` and `ImageSet/10/test.csv`."""
     num_rounds: int = NUM_ROUNDS
     """Of the bootstrap that gives the intervals; 0 for none."""
 
@@ -64,14 +67,16 @@ def write_report(config: EvaluateConfig) -> Evaluation:
     scans = join(predictions, dataset, config.split)
     evaluation = rate(scans, predictions, dataset, config.num_rounds)
     comparison = _compare(config, scans, predictions, dataset) if config.baseline else None
+    subsets = rate_subsets(scans, predictions, dataset, config.subsets)
     figures = draw_figures(evaluation)
     files = {name: svg.encode() for name, svg in figures.items()}
     files |= {name: table.encode() for name, table in make_tables(evaluation).items()}
     if config.format == "markdown":
-        files["report.md"] = render_markdown(evaluation, comparison).encode()
+        files["report.md"] = render_markdown(evaluation, comparison, subsets).encode()
     else:
-        files["report.html"] = render_html(evaluation, figures, collect_gallery(scans, dataset), comparison).encode()
-    files["metrics.json"] = metrics_json(evaluation, comparison)
+        gallery = collect_gallery(scans, dataset)
+        files["report.html"] = render_html(evaluation, figures, gallery, comparison, subsets).encode()
+    files["metrics.json"] = metrics_json(evaluation, comparison, subsets)
     for name, content in files.items():
         storage.write_bytes(storage.join_url(config.output, name), content)
     return evaluation
@@ -97,6 +102,7 @@ def _run(argv: Sequence[str]) -> int:
         output=flags.output,
         split=flags.split,
         baseline=flags.baseline,
+        subsets=_parse_subsets(flags.subset),
         num_rounds=flags.bootstrap_rounds,
         format=flags.format,
     )
@@ -123,6 +129,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--output", required=True, default=quiet, help="folder of the report")
     parser.add_argument("--split", default="test", help="split to evaluate")
     parser.add_argument("--baseline", help="folder of another model's predictions of the same dataset, to compare with")
+    parser.add_argument(
+        "--subset",
+        action="append",
+        default=[],
+        metavar="NAME=LIST",
+        help="give the figures of the scans in a list as well, e.g. 10=CORPUS/ImageSet/10/test.csv; may be repeated",
+    )
     parser.add_argument("--format", choices=FORMATS, default="html", help="a page, or Markdown for a pull request")
     parser.add_argument(
         "--bootstrap-rounds",
@@ -132,6 +145,16 @@ def _parser() -> argparse.ArgumentParser:
         help="resamples behind the intervals; 0 for none",
     )
     return parser
+
+
+def _parse_subsets(words: Sequence[str]) -> dict[str, str]:
+    subsets = {}
+    for word in words:
+        name, equals, url = word.partition("=")
+        if not (name and equals and url) or name in subsets:
+            raise ValueError(f"--subset must be NAME=LIST with each name once, got {word!r}")
+        subsets[name] = url
+    return subsets
 
 
 def _summarise(evaluation: Evaluation, report_url: str) -> str:

@@ -128,6 +128,23 @@ def test_markdown_takes_the_place_of_the_page(flags, tmp_path, capsys):
     assert "| Gun | 1 | 33.3\xa0% | 1.000 |" in text
 
 
+def test_a_subset_stands_beside_the_whole(flags, tmp_path):
+    path = tmp_path / "test.csv"
+    path.write_text("name,Gun,Knife\na,1,-1\nc,-1,-1\n")
+    assert main([*flags, "--subset", f"10={path}"]) == 0
+    subset = json.loads((tmp_path / "report" / "metrics.json").read_text())["subsets"]["10"]
+    assert (subset["num_scans"], subset["classes"]["Knife"]["num_positive"]) == (2, 0)
+    assert "Subset 10: 2 scans" in (tmp_path / "report" / "report.html").read_text()
+    assert main([*flags, "--subset", f"10={path}", "--format", "markdown"]) == 0
+    assert "| 10 | 2 | 1.000 | 1.000 | – |" in (tmp_path / "report" / "report.md").read_text()
+
+
+@pytest.mark.parametrize("word", ["10", "=x", "10="])
+def test_a_subset_without_its_list_is_refused(flags, capsys, word):
+    assert main([*flags, "--subset", word]) == 2
+    assert f"--subset must be NAME=LIST with each name once, got {word!r}" in capsys.readouterr().err
+
+
 def test_a_negative_number_of_rounds_is_refused(flags, capsys):
     assert main([*flags, "--bootstrap-rounds", "-1"]) == 2
     assert "bootstrap rounds must be >= 0, got -1" in capsys.readouterr().err
