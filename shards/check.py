@@ -57,10 +57,14 @@ def check_shard(dataset_url: str, split: str, name: str, table: pa.Table) -> lis
     tar_file, index_file = f"{split}/{name}.tar", f"{split}/{name}.idx"
     quarantine_file = f"quarantine/{storage.base_name(datasets.quarantine_url(dataset_url, name))}"
     damages = []
+    image_bytes = sum(row["size_bytes"] for row in rows)
+    if metadata["image_bytes"] != image_bytes:
+        detail = f"the rows say {metadata['image_bytes']} bytes of images, and name {image_bytes}"
+        damages.append(Damage(f"samples/{name}.parquet", "", "size_mismatch", detail))
     if metadata["num_quarantined"]:
         damages += _read(dataset_url, quarantine_file, lambda url: _check_quarantine(url, quarantine_file, metadata))
     if rows:
-        damages += _read(dataset_url, tar_file, lambda url: _check_tar_file(url, tar_file, rows, metadata["digest"]))
+        damages += _read(dataset_url, tar_file, lambda url: _check_tar_file(url, tar_file, rows, metadata))
         damages += _read(dataset_url, index_file, lambda url: _check_index(url, index_file, rows))
     return damages
 
@@ -113,11 +117,17 @@ def _read(dataset_url: str, file: str, check: Callable[[str], list[Damage]]) -> 
         return [Damage(file, "", "unreadable_table", str(error))]
 
 
-def _check_tar_file(url: str, file: str, rows: list[dict[str, Any]], expected_digest: str) -> list[Damage]:
+def _check_tar_file(url: str, file: str, rows: list[dict[str, Any]], metadata: dict[str, Any]) -> list[Damage]:
     with storage.open_reader(url) as tar:
         damages, digest = check_tar(tar, rows, file)
-    if not damages and digest != expected_digest:
-        damages.append(Damage(file, "", "digest_mismatch", f"the tar has {digest}, its rows say {expected_digest}"))
+        size_bytes = tar.tell()
+    if damages:
+        return damages
+    if digest != metadata["digest"]:
+        damages.append(Damage(file, "", "digest_mismatch", f"the tar has {digest}, its rows say {metadata['digest']}"))
+    if size_bytes != metadata["tar_bytes"]:
+        detail = f"the tar has {size_bytes} bytes, its rows say {metadata['tar_bytes']}"
+        damages.append(Damage(file, "", "size_mismatch", detail))
     return damages
 
 

@@ -2,6 +2,7 @@
 
 import pickle
 import re
+import tarfile
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -15,6 +16,7 @@ from shards.classes import ClassSet
 from shards.corpus import place_in
 from shards.dataset import DatasetManifest, ShardInfo, SplitLedger
 from shards.plan import Tallies, Tally, batch_by
+from shards.tar import BLOCK_BYTES, make_header
 from shards.versions import installed_versions
 from shards.writer import DRAFTS_FOLDER, WrittenShard, finish_rows
 
@@ -122,16 +124,32 @@ def _make_ledger(split: str, tally: Tally, finished: Sequence[FinishedShard]) ->
 
 
 def check_output(output: str) -> None:
-    """Raise ValueError if a folder holds anything that no conversion writes: it is somebody else's."""
+    """Raise ValueError if a folder holds anything that no conversion writes: it is somebody else's.
+
+    Names alone do not tell: others call their shards `train-00000-of-00010.tar` too. A tar without rows counts as one
+    that a stopped conversion left only if its first member's header is as `shards.tar` writes it.
+    """
     root = storage.normalise_url(output)
     if not storage.is_folder(root):
         if storage.exists(root):
             raise ValueError(f"output must be a folder, got a file ({root})")
         return
-    for info in storage.list_files(root):
-        name = info.url.removeprefix(root).lstrip("/")
-        if not _OWN_FILE.fullmatch(name):
+    names = {info.url.removeprefix(root).lstrip("/") for info in storage.list_files(root)}
+    for name in sorted(names):
+        if not _OWN_FILE.fullmatch(name) or (name.endswith(".tar") and _is_foreign_tar(root, name, names)):
             raise ValueError(f"output must be an empty folder or a dataset, got one with {name!r} ({root})")
+
+
+def _is_foreign_tar(root: str, name: str, names: set[str]) -> bool:
+    rows = f"{storage.base_name(name).removesuffix('.tar')}.parquet"
+    if names & {f"samples/{rows}", f"{DRAFTS_FOLDER}/{rows}"}:
+        return False
+    header = storage.read_range(storage.join_url(root, name), 0, BLOCK_BYTES)
+    try:
+        first = tarfile.TarInfo.frombuf(header, "ascii", "strict")
+    except (tarfile.HeaderError, UnicodeDecodeError):
+        return True
+    return header != make_header(first.name, first.size)
 
 
 def _remove_surplus(output: str, manifest: DatasetManifest) -> None:

@@ -69,9 +69,14 @@ def _read_lines(handle: IO[bytes]) -> Iterator[bytes]:
 
 
 def _split(line: bytes) -> list[str]:
-    return next(csv.reader(io.StringIO(_printable(line))), [])
+    # Bytes that are no UTF-8 stay what they are, as in file names, so that name and file meet.
+    return next(csv.reader(io.StringIO(_decode(line, "surrogateescape"))), [])
 
 
 def _printable(line: bytes) -> str:
-    # A NUL and a carriage return inside a line are escaped too: the csv module raises on them.
-    return line.decode("utf-8", errors="backslashreplace").replace("\0", "\\0").replace("\r", "\\r")
+    return _decode(line, "backslashreplace")
+
+
+def _decode(line: bytes, errors: str) -> str:
+    # A NUL and a carriage return inside a line are escaped: the csv module raises on them.
+    return line.decode("utf-8", errors=errors).replace("\0", "\\0").replace("\r", "\\r")

@@ -96,16 +96,20 @@ def join_facts(facts: Iterable[Fact], corpus: Corpus, subset: str) -> Iterator[S
 
 
 def _join_key(key: str, facts: list[Fact], corpus: Corpus, subset: str) -> Iterator[ScanRef]:
-    images = sorted(fact for fact in facts if isinstance(fact, ImageFact))
+    images = sorted(fact for fact in facts if isinstance(fact, ImageFact) and fact.size_bytes >= 0)
+    links = sorted(fact for fact in facts if isinstance(fact, ImageFact) and fact.size_bytes < 0)
     annotations = sorted(fact for fact in facts if isinstance(fact, AnnotationFact))
     rows = [fact for fact in facts if isinstance(fact, RowFact)]
     for row in sorted(row for row in rows if row.problem):
         yield ScanRef(key, row.split, row.list_url, 0, reason="bad_list_row", detail=row.problem)
     usable = sorted((row for row in rows if not row.problem), key=_sort_key)
-    if not _is_selected(usable, bool(images or annotations), subset):
+    if not _is_selected(usable, bool(images or links or annotations), subset):
         return
     split = usable[0].split if usable else UNLISTED
     labels = usable[0].labels if usable else None
+    for link in links:
+        detail = "a link to a folder or to nothing; links to folders are not followed: put the folder itself there"
+        yield ScanRef(key, split, link.url, 0, reason="not_a_file", detail=detail)
     if not images:
         named_by = [*(row.list_url for row in usable), *(fact.url for fact in annotations)]
         if named_by:

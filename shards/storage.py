@@ -26,6 +26,7 @@ class FileInfo:
     url: str
     """What every function here takes: an absolute path, or a URL with its scheme."""
     size_bytes: int
+    """-1 for a link to a folder or to nothing: it is there, yet there is no file to read."""
 
 
 def normalise_url(url: str | Path) -> str:
@@ -170,7 +171,8 @@ def remove_tree(url: str | Path) -> None:
 def list_files(root: str | Path) -> Iterator[FileInfo]:
     """Yield every file below `root`, one at a time, in the order the store gives them.
 
-    Symbolic links to folders are not followed, so a loop of them ends; a link to a file counts as that file.
+    Symbolic links to folders are not followed, so a loop of them ends: such a link is listed itself, with size -1.
+    A link to a file counts as that file.
 
     Raises:
         OSError: a folder cannot be listed: files that nobody saw must not count as absent.
@@ -203,6 +205,8 @@ def _list_local(folder: str) -> Iterator[FileInfo]:
                 folders.append(entry.path)
             elif entry.is_file():
                 yield FileInfo(entry.path, entry.stat().st_size)
+            elif entry.is_symlink():
+                yield FileInfo(entry.path, -1)
     for inner in sorted(folders):
         yield from _list_local(inner)
 
