@@ -3,13 +3,16 @@
 import hashlib
 import io
 import tarfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
+
+from shards.dataset import parquet_bytes, read_parquet
 
 SCORED = ("Gun", "Knife", "Wrench", "Pliers", "Scissors")
 HEADER = ",".join(["name", *SCORED])
@@ -151,6 +154,14 @@ def flip_byte(path: Path, at: int | None = None) -> None:
     data = bytearray(path.read_bytes())
     data[len(data) // 2 if at is None else at] ^= 0xFF
     path.write_bytes(data)
+
+
+def rewrite_rows(path: Path, change: Callable[[list[dict[str, Any]]], object]) -> None:
+    """Write a table anew with its rows changed in place, so that the file itself is sound."""
+    table = read_parquet(str(path))
+    rows = table.to_pylist()
+    change(rows)
+    path.write_bytes(parquet_bytes(pa.Table.from_pylist(rows, schema=table.schema)))
 
 
 def stamps_of(root: Path) -> Mapping[str, tuple[int, int]]:

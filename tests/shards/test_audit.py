@@ -15,7 +15,7 @@ from shards import audit, storage
 from shards.audit import CheckedShard
 from shards.check import Damage, check_tar, shard_metadata
 from shards.dataset import open_dataset, parquet_bytes, read_parquet
-from tests.corpora import flip_byte, make_corpus
+from tests.corpora import flip_byte, make_corpus, rewrite_rows
 from tests.shards.plain_calls import convert_plainly
 
 
@@ -63,13 +63,8 @@ def first_row(root, name=TRAIN):
     return read_parquet(f"{root}/samples/{name}.parquet").to_pylist()[0]
 
 
-def rewrite_rows(root, change, name=TRAIN):
-    """Write the rows of a shard anew, changed by a function, so that the file itself is sound."""
-    path = root / f"samples/{name}.parquet"
-    table = read_parquet(str(path))
-    rows = table.to_pylist()
-    change(rows)
-    path.write_bytes(parquet_bytes(pa.Table.from_pylist(rows, schema=table.schema)))
+def rewrite_train_rows(root, change, name=TRAIN):
+    rewrite_rows(root / f"samples/{name}.parquet", change)
 
 
 def edit_manifest(root, change):
@@ -165,27 +160,27 @@ def changed(column, value):
     ],
 )
 def test_a_changed_row_is_not_what_the_tar_holds(root, column, value, what):
-    rewrite_rows(root, changed(column, value))
+    rewrite_train_rows(root, changed(column, value))
     assert (f"train/{TRAIN}.tar", first_row(root)["key"], what) in found(root)
     assert (f"samples/{TRAIN}.parquet", "", "row_mismatch") in found(root)
 
 
 @pytest.mark.parametrize(("column", "value"), [("split", "test"), ("shard", "x.tar"), ("source_uri", "file:///x")])
 def test_a_changed_row_that_the_tar_cannot_tell_is_seen_all_the_same(root, column, value):
-    rewrite_rows(root, changed(column, value))
+    rewrite_train_rows(root, changed(column, value))
     assert found(root) == {(f"samples/{TRAIN}.parquet", "", "row_mismatch")}
 
 
 def test_a_row_that_is_gone_breaks_tar_index_and_ledger(root):
-    rewrite_rows(root, lambda rows: rows.pop())
+    rewrite_train_rows(root, lambda rows: rows.pop())
     assert {what for _, _, what in found(root)} == {
-        *("row_mismatch", "tar_structure", "index_mismatch", "ledger_mismatch"),
+        *("row_mismatch", "size_mismatch", "tar_structure", "index_mismatch", "ledger_mismatch"),
     }
 
 
 def test_a_wrong_duplicate_of_is_named_with_the_right_one(root):
     name = "unlisted-00000-of-00001"
-    rewrite_rows(root, changed("duplicate_of", None), name)
+    rewrite_train_rows(root, changed("duplicate_of", None), name)
     (damage,) = [damage for damage in audit_all(root) if damage.what == "duplicate_mismatch"]
     assert damage == Damage(
         f"samples/{name}.parquet",
@@ -266,7 +261,7 @@ def test_a_tar_that_agrees_with_forged_rows_does_not_have_their_digest(root):
     path = root / f"train/{TRAIN}.tar"
     flip_byte(path, row["offset_bytes"] + 400)
     image = storage.read_range(path, row["offset_bytes"], row["size_bytes"])
-    rewrite_rows(root, changed("sha256", hashlib.sha256(image).hexdigest()))
+    rewrite_train_rows(root, changed("sha256", hashlib.sha256(image).hexdigest()))
     assert (f"train/{TRAIN}.tar", "", "digest_mismatch") in found(root)
 
 

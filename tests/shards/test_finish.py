@@ -1,6 +1,7 @@
 """Are duplicates, ledger and leftovers settled before a dataset counts as finished?"""
 
 import pytest
+import webdataset
 
 from shards import finish
 from shards.finish import check_output, find_duplicates
@@ -104,6 +105,28 @@ def test_a_folder_with_a_foreign_file_is_no_output(tmp_path, name):
     expected = rf"output must be an empty folder or a dataset, got one with '{name}' \({tmp_path}\)"
     with pytest.raises(ValueError, match=expected):
         check_output(str(tmp_path))
+
+
+@pytest.mark.parametrize("data", [b"", b"years of work", None])
+def test_tars_of_others_by_names_like_ours_are_not_ours(tmp_path, data):
+    path = tmp_path / "train/train-00000-of-00010.tar"
+    path.parent.mkdir()
+    if data is None:
+        with webdataset.TarWriter(str(path)) as out:
+            out.write({"__key__": "a", "jpg": b"years of work"})
+    else:
+        path.write_bytes(data)
+    with pytest.raises(
+        ValueError, match=r"output must be an empty folder or a dataset, got one with 'train/train-00000"
+    ):
+        check_output(str(tmp_path))
+
+
+def test_tars_of_a_conversion_that_was_stopped_are_ours(tmp_path):
+    convert_plainly(make_corpus(tmp_path / "c").root, tmp_path / "ds")
+    for path in [tmp_path / "ds/dataset.json", *(tmp_path / "ds/samples").iterdir()]:
+        path.unlink()
+    check_output(str(tmp_path / "ds"))
 
 
 def test_a_file_is_no_output(tmp_path):

@@ -74,9 +74,10 @@ def test_a_line_that_cannot_be_used_is_named_and_the_rest_is_read(read, line, na
     assert bad.problem.startswith(problem)
 
 
-def test_bytes_that_are_no_text_are_escaped(read):
-    (row,) = read(HEADER.encode() + b"\n\xff\xfe\xe9,1,-1,-1,-1,-1\n")
-    assert row == ListRow("\\xff\\xfe\\xe9", (1, 0, 0, 0, 0))
+def test_bytes_that_are_no_text_stay_what_they_are_in_names_and_are_escaped_in_words(read):
+    good, bad = read(HEADER.encode() + b"\nger\xe4t,1,-1,-1,-1,-1\n\xe4,x\n")
+    assert good == ListRow("ger\udce4t", (1, 0, 0, 0, 0))
+    assert bad == ListRow("\\xe4,x", (), "a line must have 6 cells, got '\\\\xe4,x'")
 
 
 def test_a_line_without_an_end_costs_bounded_memory(tmp_path):

@@ -90,6 +90,20 @@ def test_the_second_file_of_a_key_is_refused_whatever_folder_or_ending_it_has(co
     assert others[0].detail == f"file://{corpus.images}/a/N1.jpg has this key already"
 
 
+def test_a_link_to_a_folder_or_to_nothing_is_refused_by_name_rather_than_passed_over(corpus):
+    (corpus.images / "more").symlink_to(corpus.root, target_is_directory=True)
+    (corpus.images / "N1.jpg").symlink_to("nowhere.jpg")
+    corpus.add_row("N1")
+    corpus.add_image("N2")
+    assert outcome(corpus) == [
+        ("N1", "train", "not_a_file"),
+        ("N1", "train", "missing_image"),
+        ("N2", "unlisted", ""),
+        ("more", "unlisted", "not_a_file"),
+    ]
+    assert join(corpus)[0].detail.startswith("a link to a folder or to nothing; links to folders are not followed")
+
+
 def test_a_scan_that_a_list_names_twice_in_the_same_words_is_one_record(corpus):
     corpus.add_image("N1")
     corpus.add_row("N1")

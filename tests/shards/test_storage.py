@@ -141,8 +141,10 @@ def test_a_loop_of_links_ends_and_a_link_to_a_file_counts_as_that_file(tmp_path)
     (tmp_path / "a/one.jpg").write_bytes(b"123")
     (tmp_path / "a/up").symlink_to("..", target_is_directory=True)
     (tmp_path / "two.jpg").symlink_to("a/one.jpg")
+    (tmp_path / "dangling.jpg").symlink_to("nowhere.jpg")
+    os.mkfifo(tmp_path / "pipe.jpg")
     found = sorted((Path(info.url).name, info.size_bytes) for info in storage.list_files(tmp_path))
-    assert found == [("one.jpg", 3), ("two.jpg", 3)]
+    assert found == [("dangling.jpg", -1), ("one.jpg", 3), ("two.jpg", 3), ("up", -1)]
 
 
 def test_a_link_is_a_fine_root(tmp_path):

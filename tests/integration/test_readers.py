@@ -1,0 +1,126 @@
+"""Do other people's readers accept what convert wrote, and agree on every byte of it?"""
+
+import gc
+import io
+import json
+import subprocess
+import warnings
+from pathlib import Path
+
+import duckdb
+import pytest
+from PIL import Image
+
+from pipelines.convert import ConvertConfig, convert
+from tests.corpora import flip_byte, images_of, make_corpus, members_of, rows_of
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    """Scans with plain names and with names that trip readers up."""
+    corpus = make_corpus(tmp_path_factory.mktemp("corpus"), num_train=48, num_test=8)
+    for name in ("with.dots.in", "with space", "ümlaut", "(1)", "x" * 95):
+        corpus.add_image(name)
+    return corpus
+
+
+@pytest.fixture(scope="module")
+def dataset(corpus, tmp_path_factory):
+    """Those scans, converted in several shards."""
+    output = tmp_path_factory.mktemp("dataset") / "ds"
+    convert(ConvertConfig(input=str(corpus.root), output=str(output), shard_bytes=15_000))
+    assert len(images_of(output)) == 61
+    return output
+
+
+@pytest.fixture(scope="module")
+def tars(dataset) -> list[Path]:
+    """The tars in the order of their names, which is that of the rows in `samples`."""
+    return sorted(dataset.glob("*/*.tar"), key=lambda path: path.name)
+
+
+def test_gnu_tar_extracts_the_corpus(corpus, dataset, tars, tmp_path):
+    for tar in tars:
+        found = subprocess.run(["tar", "-xf", tar, "-C", tmp_path], capture_output=True, text=True, check=True)
+        assert found.stderr == ""
+    extracted = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    assert extracted == members_of(dataset)
+    originals = sorted(path.read_bytes() for path in corpus.images.iterdir())
+    assert sorted(data for name, data in extracted.items() if name.endswith(".jpg")) == originals
+
+
+def test_webdataset_yields_the_rows_in_their_order(dataset, tars):
+    import webdataset
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)  # webdataset leaves its files to the collector
+        samples = list(webdataset.WebDataset([str(tar) for tar in tars], shardshuffle=False))
+        gc.collect()
+    rows = rows_of(dataset)
+    assert [sample["__key__"] for sample in samples] == [row["key"] for row in rows]
+    images = images_of(dataset)
+    for sample, row in zip(samples, rows, strict=True):
+        assert sample["jpg"] == images[row["key"]]
+        document = json.loads(sample["json"])
+        assert document["labels"] == row["labels"] and document["boxes"] == row["boxes"]
+
+
+def test_dalis_reader_follows_the_index_to_the_same_bytes(dataset, tars):
+    fn = pytest.importorskip("nvidia.dali.fn", reason="DALI is not installed: the extra `model` brings it")
+    from nvidia.dali import pipeline_def
+
+    @pipeline_def(batch_size=4, num_threads=2, device_id=None)
+    def read_shards():
+        images, texts = fn.readers.webdataset(
+            paths=[str(tar) for tar in tars],
+            index_paths=[str(tar.with_suffix(".idx")) for tar in tars],
+            ext=["jpg", "json"],
+            missing_component_behavior="error",
+            name="reader",
+        )
+        return images, texts
+
+    pipeline = read_shards()
+    pipeline.build()
+    rows = rows_of(dataset)
+    assert pipeline.reader_meta("reader")["epoch_size"] == len(rows)
+    found: list[tuple[bytes, bytes]] = []
+    while len(found) < len(rows):
+        images, texts = pipeline.run()
+        found += [(bytes(images.at(i)), bytes(texts.at(i))) for i in range(len(images))]
+    members = members_of(dataset)
+    expected = [(members[f"{row['key']}.jpg"], members[f"{row['key']}.json"]) for row in rows]
+    assert found[: len(rows)] == expected
+
+
+def test_duckdb_counts_and_joins_without_opening_a_tar(dataset):
+    samples = f"'{dataset}/samples/*.parquet'"
+    counts = duckdb.sql(f"select split, count(*) from {samples} group by 1 order by 1").fetchall()
+    assert counts == [("test", 8), ("train", 48), ("unlisted", 5)]
+    positives = duckdb.sql(f"select sum(labels.Gun), count(labels.Gun), count(*) from {samples}").fetchall()
+    rows = rows_of(dataset)
+    guns = [row["labels"]["Gun"] for row in rows]
+    assert positives == [(guns.count(1), len(guns) - guns.count(None), len(guns))]
+    boxes = duckdb.sql(f"select b.class, b.xmax_px from (select unnest(boxes) as b from {samples})").fetchall()
+    assert sorted(boxes) == sorted((box["class"], box["xmax_px"]) for row in rows for box in row["boxes"])
+
+
+def test_pillow_decodes_one_range_of_a_tar(dataset):
+    for row in rows_of(dataset):
+        with (dataset / row["split"] / row["shard"]).open("rb") as tar:
+            tar.seek(row["offset_bytes"])
+            image = Image.open(io.BytesIO(tar.read(row["size_bytes"])))
+        image.load()
+        assert image.size == (row["width_px"], row["height_px"])
+
+
+def test_a_reader_would_notice(dataset, tmp_path):
+    """The comparison above is no tautology: another byte in the tar is another member."""
+    before = members_of(dataset)
+    copy = tmp_path / "train"
+    copy.mkdir()
+    tar = sorted(dataset.glob("train/*.tar"))[0]
+    (copy / tar.name).write_bytes(tar.read_bytes())
+    flip_byte(copy / tar.name, 700)
+    after = members_of(tmp_path)
+    assert sum(before[name] != data for name, data in after.items()) == 1

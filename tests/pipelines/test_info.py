@@ -1,0 +1,76 @@
+"""Does `sixray info` say what a folder holds?"""
+
+import json
+
+import pytest
+
+from pipelines.info import describe, main
+from shards.dataset import open_dataset
+from tests.corpora import make_corpus
+from tests.shards.plain_calls import convert_plainly
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    """A dataset with one refusal and one byte-equal pair."""
+    corpus = make_corpus(tmp_path_factory.mktemp("c"), num_train=24, num_test=6)
+    corpus.add_image("N90000", (corpus.images / "N00001.jpg").read_bytes())
+    corpus.add_image("N90001", b"")
+    output = tmp_path_factory.mktemp("ds") / "ds"
+    convert_plainly(corpus.root, output)
+    return output
+
+
+def test_a_dataset_is_its_manifest_with_positives_and_duplicates(root):
+    document = describe(str(root))
+    manifest = json.loads((root / "dataset.json").read_text())
+    assert document == {
+        "kind": "dataset",
+        **manifest,
+        "positives": {
+            "test": {"Gun": 0, "Knife": 0, "Wrench": 1, "Pliers": 0, "Scissors": 1, "Hammer": 0},
+            "train": {"Gun": 2, "Knife": 2, "Wrench": 1, "Pliers": 2, "Scissors": 1, "Hammer": 0},
+            "unlisted": dict.fromkeys(manifest["classes"], 0),
+        },
+        "num_duplicates": 1,
+    }
+
+
+def test_json_on_stdout_is_one_document(root, capsys):
+    assert main([str(root), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == describe(str(root))
+
+
+def test_words_on_stdout_hold_every_figure(root, capsys):
+    assert main([str(root)]) == 0
+    out = capsys.readouterr().out
+    (line,) = (line for line in out.splitlines() if line.startswith("│ train"))
+    assert [cell.strip() for cell in line.split("│")[1:6]] == ["train", "24", "24", "0", "1"]
+    assert "kind: dataset" in out and "num_duplicates: 1" in out
+    assert f"digest: {open_dataset(str(root)).manifest.digest}" in out
+
+
+def test_predictions_are_their_run(tmp_path, capsys):
+    run = {"format": 1, "model_id": "chr-resnet18-0123456789ab", "parts": []}
+    (tmp_path / "run.json").write_text(json.dumps(run))
+    assert main([str(tmp_path), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"kind": "predictions", **run}
+
+
+def test_a_folder_that_is_none_of_the_three_ends_with_2(tmp_path, capsys):
+    assert main([str(tmp_path)]) == 2
+    expected = f"error: folder must hold dataset.json, run.json or config.json, got none of them ({tmp_path}); an unfin"
+    assert capsys.readouterr().err.startswith(expected)
+
+
+def test_a_damaged_manifest_ends_with_2(tmp_path, capsys):
+    (tmp_path / "dataset.json").write_text("{")
+    assert main([str(tmp_path)]) == 2
+    assert "error: dataset manifest must be a JSON document of format 1" in capsys.readouterr().err
+
+
+def test_a_misspelt_flag_ends_with_2(tmp_path, capsys):
+    with pytest.raises(SystemExit) as leaving:
+        main([str(tmp_path), "--jsn"])
+    assert leaving.value.code == 2
+    assert "unrecognized arguments: --jsn" in capsys.readouterr().err

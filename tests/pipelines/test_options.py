@@ -1,0 +1,108 @@
+"""Are command lines read strictly, and errors said in one line?"""
+
+import pytest
+
+from pipelines import options
+
+
+@pytest.mark.parametrize(
+    ("argv", "expected"),
+    [
+        ([], ([], [])),
+        (["--input", "x"], (["--input", "x"], [])),
+        (["--input", "x", "--"], (["--input", "x"], [])),
+        (["a", "--", "--runner=X", "--", "b"], (["a"], ["--runner=X", "--", "b"])),
+        (["--", "--parallelism=2"], ([], ["--parallelism=2"])),
+    ],
+)
+def test_beams_options_stand_behind_the_first_lone_dashes(argv, expected):
+    assert options.split_beam_options(argv) == expected
+
+
+def test_an_abbreviated_flag_is_unknown(capsys):
+    parser = options.make_parser("x", "Does x.")
+    parser.add_argument("--output")
+    with pytest.raises(SystemExit) as leaving:
+        parser.parse_args(["--out=a"])
+    assert leaving.value.code == options.WRONG_USAGE
+    assert "sixray x: error: unrecognized arguments: --out=a" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("text", "value"), [("0", 0), ("1", 1), ("0.01", 0.01), ("1e-3", 0.001)])
+def test_fractions_are_read(text, value):
+    assert options.fraction(text) == value
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("-0.1", "must be in [0, 1], got -0.1"),
+        ("1.5", "must be in [0, 1], got 1.5"),
+        ("nan", "must be in [0, 1], got nan"),
+        ("one", "invalid fraction value: 'one'"),
+    ],
+)
+def test_what_is_no_fraction_is_refused_with_its_flag(text, message, capsys):
+    parser = options.make_parser("x", "Does x.")
+    parser.add_argument("--share", type=options.fraction)
+    with pytest.raises(SystemExit):
+        parser.parse_args([f"--share={text}"])
+    assert f"argument --share: {message}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("error", [ValueError, FileNotFoundError, NotADirectoryError])
+def test_wrong_input_is_said_in_one_line(error, capsys):
+    def main(argv):
+        raise error(f"what must be, got {argv}")
+
+    assert options.run_command(main, ["a"]) == options.WRONG_USAGE
+    assert capsys.readouterr().err == "error: what must be, got ['a']\n"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError("No space left on device"),
+        PermissionError("no access"),
+        ConnectionResetError("reset"),
+        RuntimeError("OSError: [Errno 28] No space left\non device [while running 'WriteShard']"),
+        RuntimeError("PermissionError: [Errno 13] no [while running 'ListFacts-ptransform-12']"),
+    ],
+)
+def test_what_the_machine_stopped_is_said_in_one_line_with_the_remedy(error, capsys):
+    def main(argv):
+        raise error
+
+    assert options.run_command(main, []) == options.STOPPED == 3
+    expected = f"error: {error}; when that is mended run the same command again, it resumes\n"
+    assert capsys.readouterr().err == expected
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        AssertionError("bug"),
+        RuntimeError("bug"),
+        RuntimeError("KeyError: 'bug' [while running 'WriteShard']"),
+        RuntimeError("print: bug [while running 'WriteShard']"),
+        RuntimeError("OSError: bug, but in no step"),
+    ],
+)
+def test_a_bug_is_dressed_up_as_nothing_else(error):
+    def main(argv):
+        raise error
+
+    with pytest.raises(type(error), match="bug"):
+        options.run_command(main, [])
+
+
+def test_without_words_those_of_the_process_are_taken(monkeypatch):
+    monkeypatch.setattr("sys.argv", ["sixray", "one", "two"])
+    seen = []
+
+    def main(argv):
+        seen.extend(argv)
+        return options.FINDINGS
+
+    assert options.run_command(main, None) == 1
+    assert seen == ["one", "two"]

@@ -1,0 +1,139 @@
+"""Does `sixray verify` name what is wrong, and end with the code that says so?"""
+
+import json
+import shutil
+
+import pytest
+
+from pipelines.verify import main
+from shards.dataset import read_parquet
+from tests.corpora import flip_byte, make_corpus, rewrite_rows, stamps_of
+from tests.shards.plain_calls import convert_plainly
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A dataset of three shards with two refusals and a byte-equal pair across splits; for copying."""
+    corpus = make_corpus(tmp_path_factory.mktemp("c"), num_train=40, num_test=6)
+    corpus.add_image("N90000", (corpus.images / "N00001.jpg").read_bytes())
+    corpus.add_image("N90001", b"")
+    corpus.add_row("N90002", split="test")
+    output = tmp_path_factory.mktemp("whole") / "ds"
+    convert_plainly(corpus.root, output)
+    return output
+
+
+@pytest.fixture
+def root(whole, tmp_path):
+    """A copy to damage."""
+    shutil.copytree(whole, tmp_path / "ds")
+    return tmp_path / "ds"
+
+
+def test_a_whole_dataset_ends_with_0_and_is_left_as_it_was(root, capsys):
+    before = stamps_of(root)
+    assert main([str(root)]) == 0
+    assert capsys.readouterr().out == "whole: 47 scans in 4 shards, every byte as its checksum says\n"
+    assert stamps_of(root) == before
+
+
+def test_every_damage_at_once_is_named_one_line_each(root, capsys, tmp_path):
+    first, second = sorted(root.glob("train/*.tar"))
+    row = read_parquet(f"{root}/samples/{first.stem}.parquet").to_pylist()[0]
+    flip_byte(first, row["offset_bytes"] + 300)
+    second.unlink()
+    (root / "notes.txt").touch()
+    (root / "quarantine/part-test-00000-of-00001.parquet").unlink()
+    report = tmp_path / "report.json"
+    assert main([str(root), "--report", str(report)]) == 1
+    printed = capsys.readouterr()
+    lines = printed.out.splitlines()
+    found = {(item["file"], item["key"], item["what"]) for item in json.loads(report.read_text())}
+    assert found == {
+        (f"train/{first.name}", row["key"], "checksum_mismatch"),
+        (f"train/{second.name}", "", "missing_file"),
+        ("notes.txt", "", "surplus_file"),
+        ("quarantine/part-test-00000-of-00001.parquet", "", "missing_file"),
+        ("dataset.json", "", "ledger_mismatch"),
+    }
+    assert len(lines) == 5 and lines == sorted(lines)
+    assert printed.err.splitlines()[-1] == (
+        "findings: 5 in 47 scans in 4 shards; run the same `sixray convert` again, it rewrites what is damaged"
+    )
+
+
+def test_duplicates_and_keys_are_compared_across_shards(root, capsys):
+    def claim(rows):
+        rows[0]["duplicate_of"] = "N00002"
+
+    name = sorted((root / "samples").glob("test*"))[0].stem
+    rewrite_rows(root / f"samples/{name}.parquet", claim)
+    key = read_parquet(f"{root}/samples/{name}.parquet").to_pylist()[0]["key"]
+    assert main([str(root)]) == 1
+    out = capsys.readouterr().out
+    assert f"{key}: duplicate_mismatch: duplicate_of is 'N00002', the first key with these bytes is None" in out
+
+
+def edit(root, old: bytes, new: bytes) -> None:
+    path = root / "dataset.json"
+    text = path.read_bytes()
+    assert old in text
+    path.write_bytes(text.replace(old, new, 1))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "what"),
+    [
+        (b'"digest": "', b'"digest": "0', "damaged_manifest: dataset digest must be that of its shards"),
+        (b'"converted": 40', b'"converted": 39', "damaged_manifest: ledger of split 'train' must have listed = conv"),
+        (b'"shards": [', b'"shards": [[],', "damaged_manifest: dataset manifest must be a JSON document"),
+        (b"{", b"", "damaged_manifest: dataset manifest must be a JSON document of format 1"),
+        (b'"listed": 49', b'"listed": 50', "manifest_mismatch: its totals are not those of its shards and ledger"),
+    ],
+)
+def test_a_damaged_manifest_is_a_finding(root, capsys, old, new, what):
+    edit(root, old, new)
+    assert main([str(root)]) == 1
+    printed = capsys.readouterr()
+    assert printed.out.startswith(f"dataset.json: {what}")
+    assert "findings: 1 in " in printed.err
+
+
+def test_an_unfinished_dataset_ends_with_2_and_says_what_to_do(root, capsys):
+    (root / "dataset.json").unlink()
+    assert main([str(root)]) == 2
+    assert capsys.readouterr().err == (
+        f"error: dataset must have a dataset.json, got none ({root}); the conversion did not finish: "
+        "run the same `sixray convert` command again, it resumes\n"
+    )
+
+
+def test_a_dataset_of_a_later_format_ends_with_2(root, capsys):
+    edit(root, b'"format": 1', b'"format": 2')
+    assert main([str(root)]) == 2
+    assert "error: dataset must have format 1, got 2" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--repot=x"], "unrecognized arguments: --repot=x"),
+        (["more"], "unrecognized arguments: more"),
+        (["--", "--paralelism=2"], "Beam options must be known to apache-beam"),
+    ],
+)
+def test_misspelt_flags_end_with_2(root, capsys, words, message):
+    try:
+        code = main([str(root), *words])
+    except SystemExit as leaving:
+        code = int(leaving.code or 0)
+    assert code == 2
+    assert message in capsys.readouterr().err
+
+
+def test_workers_find_the_same(root, capsys):
+    flip_byte(sorted(root.glob("train/*.tar"))[0])
+    assert main([str(root)]) == 1
+    alone = capsys.readouterr().out
+    assert main([str(root), "--", "--direct_num_workers=2", "--direct_running_mode=multi_threading"]) == 1
+    assert capsys.readouterr().out == alone != ""
