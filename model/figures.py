@@ -2,7 +2,7 @@
 
 import io
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -15,6 +15,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter
 
 from model.evaluation import ClassFigures, Evaluation
+from model.history import Entry
 
 INK, MUTED, GRID, SERIES, CHANCE = "#1f2328", "#59636e", "#d5dae0", "#0b5cad", "#b3480e"
 """Blue and vermilion stay apart for every common kind of colour blindness, and in grey."""
@@ -149,6 +150,31 @@ def draw_average_precisions(evaluation: Evaluation) -> str:
     return _svg(figure)
 
 
+def draw_history(history: Sequence[Entry]) -> str:
+    """Return the mean average precision of one report after the other, with its interval, over faint classes."""
+    numbers = range(1, len(history) + 1)
+    with _figure(6.8, 3.0) as (figure, axes):
+        last = {name: value for name, value in history[-1].average_precision.items() if value is not None}
+        for name, label_y in _spread(last, gap=0.075).items():
+            values = [_nan_if_none(entry.average_precision.get(name)) for entry in history]
+            axes.plot(numbers, values, color=MUTED, linewidth=1, alpha=0.5)
+            axes.text(len(history) + 0.08, label_y, name, color=MUTED, va="center", fontsize=9)
+        for number, entry in zip(numbers, history, strict=True):
+            if entry.interval is not None:
+                axes.plot(
+                    [number] * 2, [entry.interval.low, entry.interval.high], color=SERIES, linewidth=3.5, alpha=0.4
+                )
+        means = [_nan_if_none(entry.mean) for entry in history]
+        axes.plot(numbers, means, "o-", color=SERIES, linewidth=1.8, markersize=6.5, clip_on=False, zorder=3)
+        axes.set_xlim(0.7, len(history) + 0.3)
+        axes.set_xticks(list(numbers))
+        _unit_axis(axes, "y")
+        axes.set_xlabel("Report, oldest first")
+        axes.set_ylabel("Average precision")
+        axes.set_title("Mean, with 95 % interval", loc="left", color=SERIES, fontsize=10, pad=9)
+    return _svg(figure)
+
+
 def inline_svg(svg: str, prefix: str, label: str) -> str:
     """Return an SVG as part of a page: its colours follow the theme, its ids clash with no other's.
 
@@ -206,6 +232,18 @@ def _thin(values_T: np.ndarray) -> np.ndarray:
         return values_T
     kept: np.ndarray = values_T[np.linspace(0, len(values_T) - 1, MAX_CURVE_POINTS).round().astype(int)]
     return kept
+
+
+def _spread(values: Mapping[str, float], gap: float) -> dict[str, float]:
+    """Return heights for labels, lowest first, each beside its value or as far above as keeps them apart."""
+    heights: dict[str, float] = {}
+    for name in sorted(values, key=lambda name: values[name]):
+        heights[name] = max([values[name], *(height + gap for height in heights.values())])
+    return heights
+
+
+def _nan_if_none(value: float | None) -> float:
+    return float("nan") if value is None else value
 
 
 def _short(value: float) -> str:

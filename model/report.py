@@ -2,7 +2,7 @@
 
 import base64
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -16,6 +16,7 @@ from model.document import operating_points_document
 from model.evaluation import MISTAKE_RATE, ClassFigures, Evaluation
 from model.figures import inline_svg, precision_recall_file, reliability_file
 from model.gallery import Gallery
+from model.history import Entry
 from model.operating import FALSE_ALARM_RATES, RECALLS, OperatingPoint, sigmoid
 from model.pointing_figures import TOLERANCES_PX
 from model.subsets import PaperTables, SubsetFigures, load_paper_tables
@@ -41,6 +42,7 @@ def render_html(
     gallery: Gallery | None = None,
     comparison: Comparison | None = None,
     subsets: Mapping[str, SubsetFigures] = MappingProxyType({}),
+    history: Sequence[Entry] = (),
 ) -> str:
     """Return the page. Equal arguments give equal bytes: it holds no time of its own.
 
@@ -50,6 +52,7 @@ def render_html(
         gallery: scans to look at; None for a page without pictures.
         comparison: with a baseline; None for a page about one model.
         subsets: figures of parts of the scans, by name.
+        history: this report and earlier ones; then `figures` hold `history.svg`.
     """
     classes = evaluation.classes
     return (
@@ -81,6 +84,8 @@ def render_html(
             compared=_list_compared(comparison),
             verdict=wording.say_which_is_better(comparison) if comparison else None,
             subsets=subsets,
+            history=history,
+            trend=_inline(figures["history.svg"], "hi", "Mean average precision of each report") if history else None,
             paper=find_paper_tables(evaluation, subsets),
             run_facts=wording.list_run_facts(evaluation.run),
         )

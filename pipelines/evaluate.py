@@ -10,8 +10,9 @@ from model.bootstrap import NUM_ROUNDS
 from model.comparison import Comparison, compare
 from model.document import metrics_json
 from model.evaluation import Evaluation, rate
-from model.figures import draw_figures
+from model.figures import draw_figures, draw_history
 from model.gallery import collect_gallery
+from model.history import read_history
 from model.report import render_html, render_markdown
 from model.scored_scans import ScoredScans, join
 from model.subsets import rate_subsets
@@ -41,6 +42,8 @@ class EvaluateConfig:
     """Another model's predictions of the same dataset, to say which is better."""
     subsets: Mapping[str, str] = field(default_factory=dict)
     """Lists of scans whose figures are given as well, by name, for instance `10` and `ImageSet/10/test.csv`."""
+    history: Sequence[str] = ()
+    """Folders of earlier reports of the same split, oldest first."""
     num_rounds: int = NUM_ROUNDS
     """Of the bootstrap that gives the intervals; 0 for none."""
 
@@ -68,14 +71,15 @@ def write_report(config: EvaluateConfig) -> Evaluation:
     evaluation = rate(scans, predictions, dataset, config.num_rounds)
     comparison = _compare(config, scans, predictions, dataset) if config.baseline else None
     subsets = rate_subsets(scans, predictions, dataset, config.subsets)
-    figures = draw_figures(evaluation)
+    history = read_history(config.history, evaluation)
+    figures = draw_figures(evaluation) | ({"history.svg": draw_history(history)} if history else {})
     files = {name: svg.encode() for name, svg in figures.items()}
     files |= {name: table.encode() for name, table in make_tables(evaluation).items()}
     if config.format == "markdown":
         files["report.md"] = render_markdown(evaluation, comparison, subsets).encode()
     else:
         gallery = collect_gallery(scans, dataset)
-        files["report.html"] = render_html(evaluation, figures, gallery, comparison, subsets).encode()
+        files["report.html"] = render_html(evaluation, figures, gallery, comparison, subsets, history).encode()
     files["metrics.json"] = metrics_json(evaluation, comparison, subsets)
     for name, content in files.items():
         storage.write_bytes(storage.join_url(config.output, name), content)
@@ -103,6 +107,7 @@ def _run(argv: Sequence[str]) -> int:
         split=flags.split,
         baseline=flags.baseline,
         subsets=_parse_subsets(flags.subset),
+        history=flags.history,
         num_rounds=flags.bootstrap_rounds,
         format=flags.format,
     )
@@ -135,6 +140,13 @@ def _parser() -> argparse.ArgumentParser:
         default=[],
         metavar="NAME=LIST",
         help="give the figures of the scans in a list as well, e.g. 10=CORPUS/ImageSet/10/test.csv; may be repeated",
+    )
+    parser.add_argument(
+        "--history",
+        action="append",
+        default=[],
+        metavar="REPORT_DIR",
+        help="an earlier report of the same split to show beside this one, oldest first; may be repeated",
     )
     parser.add_argument("--format", choices=FORMATS, default="html", help="a page, or Markdown for a pull request")
     parser.add_argument(

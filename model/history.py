@@ -1,0 +1,78 @@
+"""Are models getting better? Earlier reports of the same split beside this one, in the order they are named."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from model.bootstrap import Interval
+from model.document import FORMAT_VERSION, metrics_document
+from model.evaluation import Evaluation
+from shards import storage
+
+CAUGHT_RATE = "10"
+"""False alarms per 1,000 bags at which the share of bags caught is followed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """One report."""
+
+    model_id: str
+    average_precision: dict[str, float | None]
+    """By class."""
+    mean: float | None
+    interval: Interval | None
+    """Of the mean."""
+    caught: float | None
+    """Recall of the alarm for any item at CAUGHT_RATE false alarms per 1,000 bags."""
+
+
+def read_history(report_urls: Sequence[str], evaluation: Evaluation) -> tuple[Entry, ...]:
+    """Return an entry for each report, then one for `evaluation`; nothing where no report is named.
+
+    Args:
+        report_urls: folders with a metrics.json, oldest first.
+        evaluation: the newest.
+
+    Raises:
+        ValueError: a report is absent, damaged, or of another dataset or split: its figures cannot stand beside
+            these.
+    """
+    if not report_urls:
+        return ()
+    documents = [_read(url, evaluation) for url in report_urls]
+    return tuple(_make_entry(document) for document in [*documents, metrics_document(evaluation)])
+
+
+def _read(report_url: str, evaluation: Evaluation) -> Mapping[str, Any]:
+    url = storage.join_url(report_url, "metrics.json")
+    try:
+        document: Any = json.loads(storage.read_bytes(url))
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise ValueError(f"report must have a metrics.json, got none ({report_url})") from error
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"metrics.json must be a JSON document, got {error} ({url})") from error
+    expected = {"format": FORMAT_VERSION, "dataset_digest": evaluation.dataset_digest, "split": evaluation.split}
+    for field, value in expected.items():
+        found = document.get(field) if isinstance(document, dict) else type(document).__name__
+        if found != value:
+            raise ValueError(f"{field} of an earlier report must be {value!r}, got {found!r} ({url})")
+    earlier: Mapping[str, Any] = document
+    return earlier
+
+
+def _make_entry(document: Mapping[str, Any]) -> Entry:
+    mean = document["mean"]
+    # What stands beside the least form of metrics.json may be absent: another program may have written it.
+    interval = (mean.get("intervals") or {}).get("average_precision")
+    caught = document.get("any_item", {}).get("at_false_alarms_per_1000", {}).get(CAUGHT_RATE)
+    return Entry(
+        model_id=str(document["model_id"]),
+        average_precision={
+            name: figures["average_precision"]["non_interpolated"] for name, figures in document["classes"].items()
+        },
+        mean=mean["average_precision"]["non_interpolated"],
+        interval=Interval(*interval) if interval else None,
+        caught=caught["recall"] if caught else None,
+    )
