@@ -5,6 +5,7 @@ Shapes: B batch  K classes  N held-out scans  C colour  H W pixels
 
 import logging
 import math
+import pickle
 import time
 import warnings
 from collections.abc import Sequence
@@ -78,7 +79,14 @@ def train(
     run_dir = claim_run_dir(output, config, dataset.manifest.digest, hardware)
     if run_dir.is_finished:
         return TrainResult(load_model(run_dir.model_url), run_dir.model_url, was_finished=True)
+    if run_dir.is_started:
+        _read_checkpoint(run_dir.last_url)  # Lightning would explain how to load a pickle all the same
     training, held_out = hold_out(load_samples(dataset, TRAIN_SPLIT), config.validation_fraction, config.seed)
+    if len(training) == 0:
+        raise ValueError(
+            f"samples must be at least 1 scan to train on, got 0 and {len(held_out)} held out "
+            f"(split {TRAIN_SPLIT!r} of {dataset.url})"
+        )
     model_config = _model_config(config, dataset)
     torch.manual_seed(config.seed)
     # A run that goes on has its weights in the checkpoint.
@@ -90,7 +98,7 @@ def train(
     module = TrainingModule(network, config, training, held_out, hardware)
     keeper = CheckpointKeeper(run_dir, checkpoint_seconds)
     _fit(module, run_dir, hardware, [*callbacks, keeper])
-    module.load_state_dict(_read_weights(keeper.result_url, hardware))
+    module.load_state_dict(_read_checkpoint(keeper.result_url)["state_dict"])
     save_model(run_dir.model_url, network, model_config, _provenance(config, dataset, keeper))
     return TrainResult(load_model(run_dir.model_url), run_dir.model_url, was_finished=False)
 
@@ -123,10 +131,8 @@ class TrainingModule(LightningModule):
             self.training_samples, self._feed_config(), rank=trainer.global_rank, world_size=trainer.world_size
         )
 
-    def val_dataloader(self) -> ValidationFeed | list[Any]:
-        """Return the rank's feed of held-out scans, nothing where none are held out."""
-        if len(self.held_out) == 0:
-            return []
+    def val_dataloader(self) -> ValidationFeed:
+        """Return the rank's feed of held-out scans."""
         trainer = self.trainer
         return ValidationFeed(
             self.held_out, self._feed_config(), rank=trainer.global_rank, world_size=trainer.world_size
@@ -279,6 +285,7 @@ def _fit(module: TrainingModule, run_dir: RunDir, hardware: Hardware, callbacks:
         logger=loggers,
         callbacks=callbacks,
         log_every_n_steps=_LOG_STEPS,
+        limit_val_batches=1.0 if len(module.held_out) else 0,
         num_sanity_val_steps=0,
         enable_checkpointing=False,
         enable_progress_bar=False,
@@ -300,10 +307,16 @@ def _model_config(config: TrainConfig, dataset: Dataset) -> ModelConfig:
     )
 
 
-def _read_weights(url: str, hardware: Hardware) -> dict[str, Tensor]:
+def _read_checkpoint(url: str) -> dict[str, Any]:
     with storage.open_reader(url) as handle:
-        state: dict[str, Tensor] = torch.load(handle, map_location=hardware.device, weights_only=True)["state_dict"]
-    return state
+        try:
+            checkpoint: dict[str, Any] = torch.load(handle, map_location="cpu", weights_only=True)
+        except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+            raise ValueError(
+                f"checkpoint must be whole and hold plain tensors and values alone, got something else ({url}); "
+                f"no pickled object is ever loaded: remove the file to begin the run again"
+            ) from error
+    return checkpoint
 
 
 def _provenance(config: TrainConfig, dataset: Dataset, keeper: CheckpointKeeper) -> dict[str, Any]:

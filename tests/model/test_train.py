@@ -1,0 +1,232 @@
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from lightning.pytorch import Callback
+
+from model.hardware import detect_hardware
+from model.recipes import demo
+from model.store import load_model
+from model.train import mean_of_defined, train, validation_average_precisions
+from model.train_config import CosineSchedule, StepSchedule
+from shards import storage
+from tests.model.scans import make_dataset
+
+FLOAT32 = replace(detect_hardware(), dtype="float32")
+# timm's smallest residual network: half a million parameters, so that a checkpoint takes milliseconds.
+TINY = replace(
+    demo(),
+    backbone="test_resnet",
+    image_size_px=48,
+    resize_px=56,
+    batch_size=4,
+    max_epochs=2,
+    learning_rate=0.05,
+    validation_fraction=0.2,
+)
+
+
+class StoppedError(Exception):
+    pass
+
+
+class StopBefore(Callback):
+    """Stops a run as a killed machine would, before the step with this number, counted over all epochs."""
+
+    def __init__(self, step):
+        self.step = step
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+        if trainer.global_step == self.step:
+            raise StoppedError
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+    return make_dataset(tmp_path_factory.mktemp("dataset"), num_train=24)
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(dataset, tmp_path_factory):
+    return train(dataset, str(tmp_path_factory.mktemp("run")), TINY, hardware=FLOAT32)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    # These networks are too small for threads to help, and where other tests run beside they wait for each other.
+    num_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(num_threads)
+
+
+# 18 or 19 of 24 scans in batches of 4, two epochs: steps 0-4 and 5-9
+@pytest.mark.parametrize(
+    ("step", "checkpoint_seconds"),
+    [(1, 0.0), (3, 0.0), (5, 0.0), (8, 0.0), (3, 3600.0), (7, 3600.0)],
+)
+def test_a_run_stopped_at_any_step_ends_with_the_same_bytes(dataset, uninterrupted, tmp_path, step, checkpoint_seconds):
+    stopped = [StopBefore(step)]
+    with pytest.raises(StoppedError):
+        train(
+            dataset,
+            str(tmp_path),
+            TINY,
+            hardware=FLOAT32,
+            callbacks=stopped,
+            checkpoint_seconds=checkpoint_seconds,
+        )
+    resumed = train(dataset, str(tmp_path), TINY, hardware=FLOAT32)
+    assert not resumed.was_finished
+    assert resumed.model.model_id == uninterrupted.model.model_id
+
+
+def test_a_run_takes_no_step_twice_after_it_was_stopped_within_an_epoch(dataset, tmp_path):
+    seen = []
+
+    class Record(Callback):
+        def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+            seen.append((trainer.current_epoch, tuple(batch.rows_B.tolist())))
+
+    with pytest.raises(StoppedError):
+        train(
+            dataset,
+            str(tmp_path),
+            TINY,
+            hardware=FLOAT32,
+            callbacks=[StopBefore(3), Record()],
+            checkpoint_seconds=0.0,
+        )
+    train(dataset, str(tmp_path), TINY, hardware=FLOAT32, callbacks=[Record()])
+    rows = sorted(row for epoch, batch in seen for row in batch if epoch == 0)
+    assert rows == list(range(len(rows)))
+    assert len({epoch for epoch, _ in seen}) == TINY.max_epochs
+
+
+def test_the_result_is_a_model_folder_with_where_it_came_from(dataset, uninterrupted):
+    model = load_model(uninterrupted.model_url)
+    assert model.config.classes == dataset.manifest.scored_classes
+    assert model.config.image_size_px == TINY.image_size_px
+    assert model.provenance["dataset_digest"] == dataset.manifest.digest
+    assert model.provenance["config"]["recipe"] == "demo"
+    assert 1 <= model.provenance["epoch"] <= TINY.max_epochs
+
+
+def test_a_finished_run_does_nothing(dataset, uninterrupted):
+    run = uninterrupted.model_url.removesuffix("/model")
+    again = train(dataset, run, TINY, hardware=FLOAT32, callbacks=[StopBefore(0)])
+    assert again.was_finished
+    assert again.model.model_id == uninterrupted.model.model_id
+
+
+def test_a_folder_of_another_run_is_refused_with_what_differs(dataset, uninterrupted):
+    run = uninterrupted.model_url.removesuffix("/model")
+    with pytest.raises(
+        ValueError, match=r"run folder must be new or of the same run, got one with seed 0 rather than 1"
+    ):
+        train(dataset, run, replace(TINY, seed=1), hardware=FLOAT32)
+    with pytest.raises(ValueError, match=r"schedule.warmup_fraction 0.1 rather than 0.5.*name another --output"):
+        train(dataset, run, replace(TINY, schedule=CosineSchedule(warmup_fraction=0.5)), hardware=FLOAT32)
+
+
+def test_a_folder_of_a_run_on_another_dataset_is_refused(uninterrupted, tmp_path):
+    other = make_dataset(tmp_path, num_train=8, seed=1)
+    with pytest.raises(ValueError, match=r"got one with dataset_digest '[0-9a-f]{64}' rather than"):
+        train(other, uninterrupted.model_url.removesuffix("/model"), TINY, hardware=FLOAT32)
+
+
+def test_the_best_epoch_becomes_the_model_not_the_last(dataset, tmp_path, monkeypatch):
+    ratings = iter([0.9, 0.1])
+    monkeypatch.setattr("model.train.validation_average_precisions", lambda logits, labels: [next(ratings)] * 3)
+    after_first = {}
+
+    class Keep(Callback):
+        def on_train_epoch_end(self, trainer, pl_module):
+            if trainer.current_epoch == 0:
+                after_first.update({name: value.clone() for name, value in pl_module.network.state_dict().items()})
+
+    result = train(dataset, str(tmp_path), TINY, hardware=FLOAT32, callbacks=[Keep()])
+    assert result.model.provenance["epoch"] == 1
+    assert result.model.provenance["validation_mean_average_precision"] == pytest.approx(0.9)
+    assert all(torch.equal(value, after_first[name]) for name, value in result.model.network.state_dict().items())
+
+
+def test_without_held_out_scans_the_last_epoch_becomes_the_model(dataset, tmp_path):
+    result = train(dataset, str(tmp_path), replace(TINY, validation_fraction=0.0), hardware=FLOAT32)
+    assert result.model.provenance["epoch"] == TINY.max_epochs
+    assert result.model.provenance["validation_mean_average_precision"] is None
+
+
+def test_a_run_in_another_store_goes_on_there(dataset):
+    run = "memory://runs/one"
+    with pytest.raises(StoppedError):
+        train(dataset, run, TINY, hardware=FLOAT32, callbacks=[StopBefore(3)], checkpoint_seconds=0.0)
+    result = train(dataset, run, TINY, hardware=FLOAT32)
+    assert result.model_url == "memory://runs/one/model"
+    assert storage.exists("memory://runs/one/model/model.safetensors")
+
+
+@pytest.mark.parametrize("damage", ["pickle", "half"])
+def test_a_checkpoint_that_is_damaged_or_holds_a_pickled_object_is_not_loaded(dataset, tmp_path, damage):
+    with pytest.raises(StoppedError):
+        train(dataset, str(tmp_path), TINY, hardware=FLOAT32, callbacks=[StopBefore(3)], checkpoint_seconds=0.0)
+    path = tmp_path / "checkpoints" / "last.ckpt"
+    if damage == "pickle":
+        torch.save({"state_dict": {}, "harm": StoppedError()}, path)
+    else:
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(ValueError, match=r"checkpoint must be whole and hold plain tensors.*last.ckpt"):
+        train(dataset, str(tmp_path), TINY, hardware=FLOAT32)
+
+
+def test_a_split_that_is_absent_is_named(tmp_path):
+    dataset = make_dataset(tmp_path / "data", num_train=0, num_test=4)
+    with pytest.raises(ValueError, match="samples must be at least 1 scan to train on, got 0"):
+        train(dataset, str(tmp_path / "run"), TINY, hardware=FLOAT32)
+
+
+def test_the_network_learns_what_the_classes_look_like(tmp_path):
+    dataset = make_dataset(tmp_path / "data", num_train=160)
+    config = replace(TINY, max_epochs=6, batch_size=8, validation_fraction=0.25)
+    found = train(dataset, str(tmp_path / "run"), config, hardware=FLOAT32).model.provenance
+    assert found["validation_mean_average_precision"] > 0.75  # the prevalence is 0.4
+
+
+def test_a_class_without_held_out_positives_is_left_out_of_the_mean():
+    logits = torch.tensor([[3.0, 1.0], [2.0, 2.0], [1.0, 3.0]]).numpy()
+    labels = torch.tensor([[1.0, 0.0], [0.0, 0.0], [math.nan, 0.0]]).numpy()
+    found = validation_average_precisions(logits, labels)
+    assert found == [1.0, None]
+    assert mean_of_defined(found) == 1.0
+    assert math.isnan(mean_of_defined([None, None]))
+
+
+def test_a_network_that_diverged_has_no_figures(caplog):
+    assert validation_average_precisions(torch.full((2, 1), math.nan).numpy(), torch.ones(2, 1).numpy()) == [None]
+    assert "the network has diverged" in caplog.text
+
+
+def test_the_cosine_schedule_warms_up_and_ends_at_nothing():
+    schedule = CosineSchedule(warmup_fraction=0.25)
+    assert [schedule.factor(p) for p in (0.0, 0.25, 0.625, 1.0)] == pytest.approx([0.1, 1.0, 0.5, 0.0])
+
+
+def test_the_step_schedule_divides_at_its_points():
+    schedule = StepSchedule(drops=(0.5, 0.8), divisor=10)
+    assert [schedule.factor(p) for p in (0.0, 0.49, 0.5, 0.8)] == pytest.approx([1, 1, 0.1, 0.01])
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"batch_size": 0}, "batch_size and max_epochs must be >= 1, got 0 and 2"),
+        ({"learning_rate": math.nan}, "learning_rate must be > 0, got nan"),
+        ({"validation_fraction": 1.0}, r"validation_fraction must be in \[0, 1\), got 1.0"),
+        ({"image_size_px": 57}, "image_size_px must be in 32..resize_px, got 57 with resize_px 56"),
+        ({"backbone_weights": "w.safetensors"}, "backbone_weights must go with pretrained"),
+    ],
+)
+def test_a_config_that_cannot_be_run_is_refused(changes, message):
+    with pytest.raises(ValueError, match=message):
+        replace(TINY, **changes)
