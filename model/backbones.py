@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import timm
+from safetensors import SafetensorError, safe_open
 from torch import nn
 
 from shards import storage
@@ -64,12 +65,22 @@ def _from_file(name: str, weights_file: str, options: dict[str, Any]) -> nn.Modu
 
 
 def _load(name: str, path: Path, options: dict[str, Any]) -> nn.Module:
+    # timm loads what it finds and leaves the rest random when only features are asked for: so look first.
+    needed = timm.create_model(name, pretrained=False, num_classes=0, **_META).state_dict()
     try:
-        backbone: nn.Module = timm.create_model(
-            name, pretrained=True, pretrained_cfg_overlay={"file": str(path)}, **options
+        with safe_open(path, framework="pt") as handle:
+            shapes = {key: tuple(handle.get_slice(key).get_shape()) for key in handle.keys()}  # noqa: SIM118
+    except SafetensorError as error:
+        raise ValueError(f"backbone weights must be a safetensors file, got {error} ({path})") from error
+    unfit = [key for key, value in needed.items() if shapes.get(key) != tuple(value.shape)]
+    if unfit:
+        raise ValueError(
+            f"backbone weights must fit {name!r} under timm's names, got shape {shapes.get(unfit[0], 'none')} for "
+            f"{unfit[0]!r}, one of {len(unfit)} that differ or have none ({path})"
         )
-    except Exception as error:  # safetensors, timm and torch each raise their own; all mean: this file does not fit
-        raise ValueError(f"backbone weights must fit {name!r} under timm's names, got {error} ({path})") from error
+    backbone: nn.Module = timm.create_model(
+        name, pretrained=True, pretrained_cfg_overlay={"file": str(path)}, **options
+    )
     return backbone
 
 

@@ -9,6 +9,7 @@ level, alone, where the paper averages all levels.
 Shapes: B batch  K classes  L levels  D features  C colour  H W pixels of an image  h w cells of a level
 """
 
+from contextlib import AbstractContextManager, nullcontext
 from itertools import pairwise
 
 import torch
@@ -80,9 +81,15 @@ class MapClassifier(nn.Module):
     def forward(self, features_BDhw: Tensor) -> Tensor:
         """Return the heatmaps (B, K, h, w), float32."""
         # Logits with bf16's 8 bits of mantissa tie and change the order of scans: this small layer stays in float32.
-        with torch.autocast(features_BDhw.device.type, enabled=False):
+        with _without_autocast(features_BDhw.device.type):
             heatmaps: Tensor = self.score(features_BDhw.to(self.score.weight.dtype))
         return heatmaps.float()
+
+
+def _without_autocast(device_type: str) -> AbstractContextManager[object]:
+    if device_type in ("cpu", "cuda") and torch.is_autocast_enabled(device_type):
+        return torch.autocast(device_type, enabled=False)
+    return nullcontext()
 
 
 def plain(config: ModelConfig, backbone: nn.Module) -> nn.Module:

@@ -1,0 +1,212 @@
+from dataclasses import replace
+
+import pytest
+import safetensors.torch
+import timm
+import torch
+from torch import nn
+from torch.nn import functional
+
+from model.chr import HierarchicalNetwork, MapClassifier, Refiner
+from model.config import ModelConfig
+from model.network import NETWORKS, build_network, count_parameters
+
+CONFIG = ModelConfig(backbone="resnet18", classes=("Gun", "Knife", "Wrench", "Pliers", "Scissors"))
+LEVELS = {"plain": 1, "h": 3, "ch": 3, "hr": 3, "chr": 3}
+
+
+def config_of(network, **changes):
+    return replace(CONFIG, network=network, num_levels=LEVELS[network], **changes)
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_every_network_gives_float32_logits_and_maps_of_every_level(network):
+    config = config_of(network)
+    output = build_network(config)(torch.rand(2, 3, 96, 64))
+    assert output.level_logits_LBK.shape == (config.num_levels, 2, 5)
+    assert output.logits_BK.shape == (2, 5)
+    sizes = [(12, 8), (6, 4), (3, 2)][-config.num_levels :]
+    assert [tuple(heatmap.shape) for heatmap in output.heatmaps] == [(2, 5, *size) for size in sizes]
+    assert {output.level_logits_LBK.dtype, *(heatmap.dtype for heatmap in output.heatmaps)} == {torch.float32}
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_every_parameter_of_every_network_gets_a_gradient(network):
+    module = build_network(config_of(network))
+    module(torch.rand(2, 3, 64, 64)).logits_BK.square().sum().backward()
+    without = [name for name, parameter in module.named_parameters() if parameter.grad is None]
+    assert without == []
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_every_network_gives_the_same_for_a_scan_whatever_stands_beside_it(network):
+    module = build_network(config_of(network)).eval()
+    images = torch.rand(3, 3, 64, 64)
+    with torch.inference_mode():
+        together, alone = module(images), module(images[1:2])
+    torch.testing.assert_close(together.logits_BK[1:2], alone.logits_BK, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("backbone", "side_px", "sides", "num_parameters"),
+    [
+        # 28, 14 and 7 cells are the paper's (Section 5.1); parameters: backbone + refiners + classifiers
+        ("resnet18", 224, (28, 14, 7), 11_176_512 + (768 * 256 + 256 + 384 * 128 + 128) + 5 * (896 + 3)),
+        ("resnet34", 224, (28, 14, 7), 21_284_672 + (768 * 256 + 256 + 384 * 128 + 128) + 5 * (896 + 3)),
+    ],
+)
+def test_levels_and_parameters_are_those_written_down(backbone, side_px, sides, num_parameters):
+    module = build_network(replace(CONFIG, backbone=backbone)).eval()
+    with torch.inference_mode():
+        output = module(torch.rand(1, 3, side_px, side_px))
+    assert tuple(heatmap.shape[-1] for heatmap in output.heatmaps) == sides
+    assert count_parameters(module) == num_parameters
+
+
+@pytest.mark.parametrize("backbone", ["resnet50", "resnet101", "inception_v3", "densenet121"])
+def test_the_papers_other_backbones_fit_the_same_interface(backbone):
+    with torch.device("meta"):
+        module = build_network(replace(CONFIG, backbone=backbone)).eval()
+        output = module(torch.rand(1, 3, 224, 224))
+    assert output.level_logits_LBK.shape == (3, 1, 5)
+    assert [heatmap.shape[-1] for heatmap in output.heatmaps] == sorted(
+        (heatmap.shape[-1] for heatmap in output.heatmaps), reverse=True
+    )
+
+
+@pytest.mark.parametrize("num_levels", [1, 2, 3, 4])
+def test_the_number_of_levels_can_be_chosen(num_levels):
+    module = build_network(replace(CONFIG, num_levels=num_levels))
+    assert module(torch.rand(2, 3, 64, 64)).level_logits_LBK.shape[0] == num_levels
+
+
+def test_the_classifier_equals_pooling_and_a_linear_layer():
+    classify = MapClassifier(16, 5)
+    features = torch.randn(2, 16, 7, 9)
+    pooled = functional.adaptive_avg_pool2d(features, 1).flatten(1)
+    expected = functional.linear(pooled, classify.score.weight.flatten(1), classify.score.bias)
+    torch.testing.assert_close(classify(features).mean(dim=(2, 3)), expected)
+
+
+def test_the_prediction_is_the_mean_of_the_levels_and_a_level_the_mean_of_its_map():
+    output = build_network(CONFIG).eval()(torch.rand(2, 3, 64, 64))
+    means = torch.stack([heatmap.mean(dim=(2, 3)) for heatmap in output.heatmaps])
+    torch.testing.assert_close(output.level_logits_LBK, means)
+    torch.testing.assert_close(output.logits_BK, means.mean(dim=0))
+
+
+class GivenFeatures(nn.Module):
+    def __init__(self, features):
+        super().__init__()
+        self.features = features
+
+    def forward(self, images):
+        return self.features
+
+
+def test_refinement_is_the_papers_recursion():
+    """Section 4.2: x~(L) = x(L); x~(l) = g(l)([x(l), upsampled x~(l+1)]), l = L-1 .. 1."""
+    torch.manual_seed(0)
+    x1, x2, x3 = torch.randn(2, 4, 12, 8), torch.randn(2, 6, 6, 4), torch.randn(2, 8, 3, 2)
+    network = HierarchicalNetwork(GivenFeatures([x1, x2, x3]), [4, 6, 8], num_classes=5, refine=True)
+    g1, g2 = network.refiners
+    assert isinstance(g1, Refiner)
+    assert isinstance(g2, Refiner)
+
+    def up(features):
+        return functional.interpolate(features, scale_factor=2, mode="bilinear", align_corners=False)
+
+    refined2 = torch.relu(g2.mix(torch.cat([x2, up(x3)], dim=1)))
+    refined1 = torch.relu(g1.mix(torch.cat([x1, up(refined2)], dim=1)))
+    output = network(torch.zeros(2, 3, 96, 64))
+    for found, features, classify in zip(output.heatmaps, (refined1, refined2, x3), network.classifiers, strict=True):
+        torch.testing.assert_close(found, classify(features))
+
+
+def test_without_refinement_a_level_sees_its_own_features_alone():
+    x1, x2 = torch.randn(1, 4, 6, 6), torch.randn(1, 6, 3, 3)
+    network = HierarchicalNetwork(GivenFeatures([x1, x2]), [4, 6], num_classes=2, refine=False)
+    for found, features, classify in zip(network(torch.zeros(1)).heatmaps, (x1, x2), network.classifiers, strict=True):
+        torch.testing.assert_close(found, classify(features))
+
+
+def test_logits_stay_float32_under_autocast():
+    network = build_network(CONFIG).eval()
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+        output = network(torch.rand(1, 3, 64, 64))
+    assert output.level_logits_LBK.dtype == torch.float32
+    values = torch.cat([heatmap.flatten() for heatmap in output.heatmaps])
+    assert not torch.equal(values, values.bfloat16().float())
+
+
+def test_weights_of_a_backbone_are_read_from_a_file(tmp_path):
+    torch.manual_seed(1)
+    whole = timm.create_model("test_resnet", pretrained=False)
+    path = tmp_path / "weights.safetensors"
+    safetensors.torch.save_file(whole.state_dict(), path)
+    network = build_network(replace(CONFIG, backbone="test_resnet"), weights_file=str(path))
+    state = whole.state_dict()
+    found = dict(network.backbone.state_dict())  # type: ignore[union-attr]
+    assert found.keys() <= state.keys()
+    assert len(found) > 20
+    assert all(torch.equal(value, state[name]) for name, value in found.items())
+
+
+def test_weights_that_do_not_fit_are_refused(tmp_path):
+    whole = timm.create_model("test_resnet", pretrained=False).state_dict()
+    config, path = replace(CONFIG, backbone="test_resnet"), tmp_path / "weights.safetensors"
+    name = next(name for name in whole if name.endswith("conv1.weight"))
+    for wrong in (
+        {"other": torch.zeros(1)},
+        {key: value for key, value in whole.items() if key != name},
+        whole | {name: torch.zeros(1)},
+    ):
+        safetensors.torch.save_file(wrong, path)
+        with pytest.raises(ValueError, match=r"backbone weights must fit 'test_resnet' under timm's names, got .*none"):
+            build_network(config, weights_file=str(path))
+    path.write_bytes(b"nonsense")
+    with pytest.raises(ValueError, match=r"backbone weights must be a safetensors file, got .*weights.safetensors"):
+        build_network(config, weights_file=str(path))
+
+
+def test_a_pickle_of_weights_is_refused(tmp_path):
+    torch.save({}, tmp_path / "weights.pth")
+    with pytest.raises(ValueError, match=r"must be a local .safetensors file, got .*weights.pth.*never loaded"):
+        build_network(CONFIG, weights_file=str(tmp_path / "weights.pth"))
+
+
+def test_weights_that_cannot_be_fetched_are_an_error_with_the_ways_out(monkeypatch):
+    # The client's own switch: it asks its cache alone.
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", "/nonexistent")
+    with pytest.raises(ValueError, match=r"must be fetched from timm's hub.*--backbone-weights FILE.*--no-pretrained"):
+        build_network(CONFIG, pretrained=True)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"network": "vgg"}, r"network must be one of \['ch', 'chr', 'h', 'hr', 'plain'\], got 'vgg'"),
+        ({"backbone": "resnet19"}, "backbone must be a timm network with feature levels, got 'resnet19'"),
+        ({"num_levels": 6}, "num_levels must be <= 5, the levels of 'resnet18', got 6"),
+        ({"network": "plain"}, "num_levels must be 1 for the network 'plain', got 3"),
+    ],
+)
+def test_a_network_that_cannot_be_built_is_refused(changes, message):
+    with pytest.raises(ValueError, match=message):
+        build_network(replace(CONFIG, **changes))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"classes": ()}, "classes must be different names, at least one"),
+        ({"classes": ("Gun", "Gun")}, "classes must be different names, at least one"),
+        ({"num_levels": 0}, "num_levels must be >= 1, got 0"),
+        ({"image_size_px": 16}, "image_size_px must be >= 32"),
+        ({"std": (1.0, 0.0, 1.0)}, "mean and std must be 3 values, std > 0"),
+    ],
+)
+def test_a_config_that_cannot_be_is_refused(changes, message):
+    with pytest.raises(ValueError, match=message):
+        replace(CONFIG, **changes)
