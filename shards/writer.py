@@ -6,7 +6,6 @@ file is renamed into place, and rows name the plan they follow from, so a later 
 """
 
 import hashlib
-import io
 import json
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -31,7 +30,6 @@ DRAFTS_FOLDER = "_drafts"
 
 _CHUNK_SCANS = 8
 _CHUNK_BYTES = 2 * 1024 * 1024
-_WRITE_BUFFER_BYTES = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,8 +104,7 @@ def _write_tar(
         storage.remove(tar_url)
         storage.remove(index_url)
         return rows, refused, "", 0
-    with storage.atomic_writer(tar_url) as raw:
-        out = io.BufferedWriter(raw, _WRITE_BUFFER_BYTES) if isinstance(raw, io.RawIOBase) else raw
+    with storage.atomic_writer(tar_url) as out:
         writer = TarShardWriter(out)
         scan: Scan | None = first
         while scan is not None:
@@ -175,17 +172,31 @@ def _write_quarantine(dataset_url: str, name: str, refused: Sequence[dict[str, A
 
 def _find_finished(dataset_url: str, split: str, name: str, plan: str, classes: ClassSet) -> pa.Table | None:
     """Return the rows that an earlier run wrote for this plan, if every byte of the shard is as they say."""
-    for url in (_draft_url(dataset_url, name), datasets.samples_url(dataset_url, name)):
-        try:
-            table = datasets.read_parquet(url)
-            metadata = shard_metadata(table)
-        except (FileNotFoundError, ValueError):
+    draft_url = _draft_url(dataset_url, name)
+    for url in (draft_url, datasets.samples_url(dataset_url, name)):
+        table = _read_rows(url, classes)
+        if table is None:
             continue
+        metadata = shard_metadata(table)
         is_same_plan = metadata["plan"] == plan and metadata["num_retryable"] == 0
-        is_same_schema = table.schema.remove_metadata() == samples_schema(classes.all)
-        if is_same_plan and is_same_schema and not check_shard(dataset_url, split, name, table):
+        if is_same_plan and not check_shard(dataset_url, split, name, table):
+            if url != draft_url:
+                storage.remove(draft_url)  # of another plan, or damaged: the final rows are what counts
             return table
     return None
+
+
+def _read_rows(url: str, classes: ClassSet) -> pa.Table | None:
+    """Return the rows in a file; None where it is absent or not, to the byte, what is written for these rows."""
+    try:
+        table = datasets.read_parquet(url)
+        shard_metadata(table)
+    except (FileNotFoundError, ValueError):
+        return None
+    if table.schema.remove_metadata() != samples_schema(classes.all):
+        return None
+    # Pages have checksums, what lies between them has none.
+    return table if storage.read_bytes(url) == datasets.parquet_bytes(table) else None
 
 
 def _as_written(split: str, name: str, table: pa.Table, *, was_reused: bool) -> WrittenShard:
@@ -204,8 +215,21 @@ def _as_written(split: str, name: str, table: pa.Table, *, was_reused: bool) -> 
 
 
 def _digest_plan(refs: Sequence[ScanRef], classes: ClassSet) -> str:
-    text = json.dumps([classes.scored, classes.unscored, refs], separators=(",", ":"))
+    """Return what a shard's bytes follow from: the records and their annotations' bytes, but not the images'.
+
+    An annotation that was corrected makes its shard anew; an image that was replaced by one of the same size does not,
+    for that would mean to read the whole corpus to find that nothing is to do.
+    """
+    annotations = [_digest_annotation(ref.annotation_url) for ref in refs if ref.annotation_url]
+    text = json.dumps([classes.scored, classes.unscored, refs, annotations], separators=(",", ":"))
     return hashlib.sha256(text.encode("utf-8", errors="surrogateescape")).hexdigest()
+
+
+def _digest_annotation(url: str) -> str:
+    try:
+        return storage.sha256_of(url)
+    except OSError as error:  # its record is refused when it is read, and tried again by the next run
+        return f"{type(error).__name__}"
 
 
 def _draft_url(dataset_url: str, name: str) -> str:
