@@ -81,6 +81,8 @@ def write_report(config: EvaluateConfig) -> Evaluation:
         gallery = collect_gallery(scans, dataset)
         files["report.html"] = render_html(evaluation, figures, gallery, comparison, subsets, history).encode()
     files["metrics.json"] = metrics_json(evaluation, comparison, subsets)
+    # An earlier report's metrics.json must not stand beside half of this one.
+    storage.remove(storage.join_url(config.output, "metrics.json"))
     for name, content in files.items():
         storage.write_bytes(storage.join_url(config.output, name), content)
     return evaluation
@@ -106,8 +108,8 @@ def _run(argv: Sequence[str]) -> int:
         output=flags.output,
         split=flags.split,
         baseline=flags.baseline,
-        subsets=_parse_subsets(flags.subset),
-        history=flags.history,
+        subsets=_parse_subsets(flags.subset or []),
+        history=flags.history or [],
         num_rounds=flags.bootstrap_rounds,
         format=flags.format,
     )
@@ -137,14 +139,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--subset",
         action="append",
-        default=[],
         metavar="NAME=LIST",
         help="give the figures of the scans in a list as well, e.g. 10=CORPUS/ImageSet/10/test.csv; may be repeated",
     )
     parser.add_argument(
         "--history",
         action="append",
-        default=[],
         metavar="REPORT_DIR",
         help="an earlier report of the same split to show beside this one, oldest first; may be repeated",
     )

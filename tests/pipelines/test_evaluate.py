@@ -7,6 +7,7 @@ import pytest
 
 from pipelines import cli
 from pipelines.evaluate import EvaluateConfig, main, write_report
+from shards import storage
 from shards.dataset import open_dataset
 from shards.predictions import part_url
 from tests.model.written import MODEL_ID, prediction, sample, write_dataset, write_predictions
@@ -51,6 +52,21 @@ def test_a_second_run_writes_the_same_bytes(flags, tmp_path):
         assert main(flags) == 0
         reports.append({path.name: path.read_bytes() for path in (tmp_path / "report").iterdir()})
     assert reports[0] == reports[1]
+
+
+def test_a_report_that_is_cut_short_has_no_metrics_of_an_earlier_one(flags, tmp_path, monkeypatch):
+    assert main(flags) == 0
+
+    def write_but_for_the_page(url, data):
+        if url.endswith("report.html"):
+            raise KeyboardInterrupt
+        write_bytes(url, data)
+
+    write_bytes = storage.write_bytes
+    monkeypatch.setattr(storage, "write_bytes", write_but_for_the_page)
+    with pytest.raises(KeyboardInterrupt):
+        main(flags)
+    assert not (tmp_path / "report" / "metrics.json").exists()
 
 
 def test_a_report_can_go_to_any_store(tmp_path):
