@@ -23,6 +23,7 @@ from shards.classes import ClassSet, load_class_set
 from shards.corpus import Corpus, ListFile, find_corpus
 from shards.dataset import DatasetManifest
 from shards.records import Fact, ScanRef
+from shards.scan_source import ScanSource
 from shards.writer import WrittenShard, write_shard
 
 DEFAULT_SHARD_BYTES = 256 * 1024 * 1024
@@ -141,7 +142,7 @@ class WriteShard(beam.DoFn):
         """Write the shard of these records, or find that it is there and right."""
         (split, name), batches = element
         refs = plan.unpack_records(batches)
-        shard = write_shard(self.output, split, name, refs, self.classes, num_readers_for(refs))
+        shard = write_shard(self.output, split, name, refs, ScanSource(self.classes), num_readers_for(refs))
         self.converted_scans.inc(shard.info.num_scans)
         self.quarantined_scans.inc(shard.info.num_quarantined)
         self.reused_shards.inc(int(shard.was_reused))

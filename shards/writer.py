@@ -5,13 +5,12 @@ quarantine part and its rows as a draft below `_drafts/`; then, duplicates known
 file is renamed into place, and rows name the plan they follow from, so a later run can tell what is done.
 """
 
-import hashlib
 import json
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import pyarrow as pa
 
@@ -21,8 +20,7 @@ from shards.check import METADATA_KEY, check_shard, shard_metadata
 from shards.classes import ClassSet
 from shards.corpus import hash_key
 from shards.dataset import ShardInfo
-from shards.records import ScanRef
-from shards.scans import RETRYABLE_REASONS, Scan, read_scan
+from shards.scans import RETRYABLE_REASONS, Scan
 from shards.schema import QUARANTINE_SCHEMA, samples_schema
 from shards.tar import TarShardWriter
 
@@ -30,6 +28,47 @@ DRAFTS_FOLDER = "_drafts"
 
 _CHUNK_SCANS = 8
 _CHUNK_BYTES = 2 * 1024 * 1024
+
+
+class Ref(Protocol):
+    """A record by reference, a named tuple: a scan of a corpus, a sample of another dataset; never image bytes."""
+
+    @property
+    def key(self) -> str:
+        """Its keyed hash says where in the shard it stands."""
+        ...
+
+    @property
+    def size_bytes(self) -> int:
+        """Of the image."""
+        ...
+
+    def __lt__(self, other: Any, /) -> bool:
+        """Records of one key have an order too, so that bytes do not depend on who comes first."""
+        ...
+
+
+AnyRef = TypeVar("AnyRef", bound=Ref)
+InRef = TypeVar("InRef", bound=Ref, contravariant=True)
+Refused = dict[str, Any]
+"""A row of quarantine."""
+
+
+class Source(Protocol[InRef]):
+    """What makes samples of records."""
+
+    @property
+    def classes(self) -> ClassSet:
+        """The fields of the samples' labels."""
+        ...
+
+    def read(self, refs: Sequence[InRef], /) -> Sequence[Scan | Refused]:
+        """Return the sample of each of some neighbouring records, or its quarantine row; several threads call it."""
+        ...
+
+    def digest_plan(self, name: str, refs: Sequence[InRef], /) -> str:
+        """Return what stands in the metadata of a shard for its records, so that a later run knows it for its own."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,20 +83,21 @@ class WrittenShard:
 
 
 def write_shard(
-    dataset_url: str, split: str, name: str, refs: Iterable[ScanRef], classes: ClassSet, num_readers: int
+    dataset_url: str, split: str, name: str, refs: Iterable[AnyRef], source: Source[AnyRef], num_readers: int
 ) -> WrittenShard:
     """Write the tar, index, quarantine part and draft rows of one shard, unless they are there and right.
 
     The samples stand in the order of their keyed hashes; the bytes depend on the records alone.
     """
+    classes = source.classes
     ordered = sorted(refs, key=lambda ref: (hash_key(ref.key), ref))
-    plan = _digest_plan(ordered, classes)
+    plan = source.digest_plan(name, ordered)
     draft = _find_finished(dataset_url, split, name, plan, classes)
     if draft is not None:
         return _as_written(split, name, draft, was_reused=True)
     # From here on the dataset differs from what its manifest says, until a new manifest is written.
     storage.remove(storage.join_url(dataset_url, datasets.MANIFEST_NAME))
-    rows, refused, digest, tar_bytes = _write_tar(dataset_url, split, name, ordered, classes, num_readers)
+    rows, refused, digest, tar_bytes = _write_tar(dataset_url, split, name, ordered, source, num_readers)
     _write_quarantine(dataset_url, name, refused)
     metadata = {
         "plan": plan,
@@ -91,14 +131,14 @@ def finish_rows(dataset_url: str, name: str, duplicate_of: Mapping[str, str]) ->
 
 
 def _write_tar(
-    dataset_url: str, split: str, name: str, refs: Sequence[ScanRef], classes: ClassSet, num_readers: int
-) -> tuple[list[dict[str, Any]], list[dict[str, Any]], str, int]:
+    dataset_url: str, split: str, name: str, refs: Sequence[AnyRef], source: Source[AnyRef], num_readers: int
+) -> tuple[list[dict[str, Any]], list[Refused], str, int]:
     """Write the tar and its index; return rows, quarantine rows, digest and size. No samples: no tar."""
     tar_url = storage.join_url(dataset_url, split, f"{name}.tar")
     index_url = storage.join_url(dataset_url, split, f"{name}.idx")
     rows: list[dict[str, Any]] = []
-    refused: list[dict[str, Any]] = []
-    scans = _take_samples(_read_ahead(refs, lambda ref: read_scan(ref, classes), num_readers), refused)
+    refused: list[Refused] = []
+    scans = _take_samples(_read_ahead(refs, source, num_readers), refused)
     first = next(scans, None)
     if first is None:
         storage.remove(tar_url)
@@ -117,7 +157,7 @@ def _write_tar(
     return rows, refused, digest, writer.size_bytes
 
 
-def _take_samples(results: Iterable[Scan | dict[str, Any]], refused: list[dict[str, Any]]) -> Iterator[Scan]:
+def _take_samples(results: Iterable[Scan | Refused], refused: list[Refused]) -> Iterator[Scan]:
     for result in results:
         if isinstance(result, Scan):
             yield result
@@ -125,32 +165,24 @@ def _take_samples(results: Iterable[Scan | dict[str, Any]], refused: list[dict[s
             refused.append(result)
 
 
-def _read_ahead(
-    refs: Sequence[ScanRef], read: Callable[[ScanRef], Scan | dict[str, Any]], num_readers: int
-) -> Iterator[Scan | dict[str, Any]]:
-    """Yield `read(ref)` of each record in order, read by threads a few chunks ahead.
+def _read_ahead(refs: Sequence[AnyRef], source: Source[AnyRef], num_readers: int) -> Iterator[Scan | Refused]:
+    """Yield what `source` makes of each record in order, read by threads a few chunks ahead.
 
     File calls and hashing let other threads run, so two readers and the writer fill two cores. A chunk closes at 2 MB,
     so memory is bounded whatever the sizes are.
     """
-    pending: deque[Future[list[Scan | dict[str, Any]]]] = deque()
+    pending: deque[Future[Sequence[Scan | Refused]]] = deque()
     with ThreadPoolExecutor(num_readers, thread_name_prefix="read-scans") as pool:
         for chunk in _chunk(refs):
-            pending.append(pool.submit(_read_chunk, read, chunk))
+            pending.append(pool.submit(source.read, chunk))
             if len(pending) > 2 * num_readers:
                 yield from pending.popleft().result()
         while pending:
             yield from pending.popleft().result()
 
 
-def _read_chunk(
-    read: Callable[[ScanRef], Scan | dict[str, Any]], refs: Sequence[ScanRef]
-) -> list[Scan | dict[str, Any]]:
-    return [read(ref) for ref in refs]
-
-
-def _chunk(refs: Sequence[ScanRef]) -> Iterator[list[ScanRef]]:
-    chunk: list[ScanRef] = []
+def _chunk(refs: Sequence[AnyRef]) -> Iterator[list[AnyRef]]:
+    chunk: list[AnyRef] = []
     size = 0
     for ref in refs:
         chunk.append(ref)
@@ -162,7 +194,7 @@ def _chunk(refs: Sequence[ScanRef]) -> Iterator[list[ScanRef]]:
         yield chunk
 
 
-def _write_quarantine(dataset_url: str, name: str, refused: Sequence[dict[str, Any]]) -> None:
+def _write_quarantine(dataset_url: str, name: str, refused: Sequence[Refused]) -> None:
     url = datasets.quarantine_url(dataset_url, name)
     if refused:
         datasets.write_parquet(url, pa.Table.from_pylist(list(refused), schema=QUARANTINE_SCHEMA))
@@ -212,24 +244,6 @@ def _as_written(split: str, name: str, table: pa.Table, *, was_reused: bool) -> 
     )
     checksums = tuple(zip(table["sha256"].to_pylist(), table["key"].to_pylist(), strict=True))
     return WrittenShard(info, checksums, was_reused)
-
-
-def _digest_plan(refs: Sequence[ScanRef], classes: ClassSet) -> str:
-    """Return what a shard's bytes follow from: the records and their annotations' bytes, but not the images'.
-
-    An annotation that was corrected makes its shard anew; an image that was replaced by one of the same size does not,
-    for that would mean to read the whole corpus to find that nothing is to do.
-    """
-    annotations = [_digest_annotation(ref.annotation_url) for ref in refs if ref.annotation_url]
-    text = json.dumps([classes.scored, classes.unscored, refs, annotations], separators=(",", ":"))
-    return hashlib.sha256(text.encode("utf-8", errors="surrogateescape")).hexdigest()
-
-
-def _digest_annotation(url: str) -> str:
-    try:
-        return storage.sha256_of(url)
-    except OSError as error:  # its record is refused when it is read, and tried again by the next run
-        return f"{type(error).__name__}"
 
 
 def _draft_url(dataset_url: str, name: str) -> str:

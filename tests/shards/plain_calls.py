@@ -10,6 +10,7 @@ from shards import finish, plan, records, storage
 from shards.classes import load_class_set
 from shards.corpus import find_corpus
 from shards.dataset import DatasetManifest
+from shards.scan_source import ScanSource
 from shards.writer import write_shard
 
 CLASSES = load_class_set("sixray")
@@ -38,7 +39,7 @@ def convert_plainly(
     shards = _group(_mix(plan.assign_shards(batch, tallies, shard_bytes), order, seed) for batch in refs)
     url = storage.normalise_url(output)
     written = [
-        write_shard(url, split, name, plan.unpack_records(batches), CLASSES, num_readers)
+        write_shard(url, split, name, plan.unpack_records(batches), ScanSource(CLASSES), num_readers)
         for (split, name), batches in _mix(shards.items(), order, seed)
     ]
     checksums = _group(finish.spread_checksums(shard, tallies) for shard in written)
