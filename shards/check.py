@@ -11,6 +11,7 @@ import pyarrow as pa
 from shards import dataset as datasets
 from shards import storage
 from shards.corpus import printable
+from shards.images import EXTENSIONS, Extension, component_extension
 from shards.schema import QUARANTINE_SCHEMA
 from shards.tar import BLOCK_BYTES, END_OF_ARCHIVE, index_line, join_index, json_member, make_header, padding
 
@@ -64,13 +65,23 @@ def check_shard(dataset_url: str, split: str, name: str, table: pa.Table) -> lis
     if metadata["num_quarantined"]:
         damages += _read(dataset_url, quarantine_file, lambda url: _check_quarantine(url, quarantine_file, metadata))
     if rows:
-        damages += _read(dataset_url, tar_file, lambda url: _check_tar_file(url, tar_file, rows, metadata))
-        damages += _read(dataset_url, index_file, lambda url: _check_index(url, index_file, rows))
+        names: list[Extension | None] = []
+        damages += _read(dataset_url, tar_file, lambda url: _check_tar_file(url, tar_file, rows, metadata, names))
+        names += [None] * (len(rows) - len(names))
+        damages += _read(dataset_url, index_file, lambda url: _check_index(url, index_file, rows, names))
     return damages
 
 
-def check_tar(tar: IO[bytes], rows: Iterable[dict[str, Any]], file: str) -> tuple[list[Damage], str]:
+def check_tar(
+    tar: IO[bytes], rows: Iterable[dict[str, Any]], file: str, extensions: list[Extension | None] | None = None
+) -> tuple[list[Damage], str]:
     """Compare a tar with its rows, byte for byte, in one pass.
+
+    Args:
+        tar: from its start.
+        rows: of `samples`, in tar order.
+        file: what damages call it.
+        extensions: gets, a sample, the extension that the tar gives its image; None where it is none.
 
     Returns:
         What is wrong (nothing: the tar is what `TarShardWriter` would write for these rows), and the digest of the tar
@@ -80,9 +91,8 @@ def check_tar(tar: IO[bytes], rows: Iterable[dict[str, Any]], file: str) -> tupl
     digest = hashlib.sha256()
     at = 0
     for row in rows:
-        expected_header = make_header(f"{row['key']}.jpg", row["size_bytes"])
         expected_rest = padding(row["size_bytes"]) + json_member(row)
-        header, image, rest = (tar.read(n) for n in (len(expected_header), row["size_bytes"], len(expected_rest)))
+        header, image, rest = (tar.read(n) for n in (BLOCK_BYTES, row["size_bytes"], len(expected_rest)))
         if len(rest) < len(expected_rest):
             damages.append(
                 Damage(file, row["key"], "truncated_tar", f"the file ends in this sample, which begins at {at}")
@@ -92,10 +102,14 @@ def check_tar(tar: IO[bytes], rows: Iterable[dict[str, Any]], file: str) -> tupl
         if row["offset_bytes"] != at + BLOCK_BYTES:
             detail = f"the row says {row['offset_bytes']}, the tar has {at + BLOCK_BYTES}"
             damages.append(Damage(file, row["key"], "offset_mismatch", detail))
-        if checksum.hexdigest() != row["sha256"]:
+        is_whole = checksum.hexdigest() == row["sha256"]
+        if not is_whole:
             detail = f"the row says sha256 {row['sha256']}, the tar has {checksum.hexdigest()}"
             damages.append(Damage(file, row["key"], "checksum_mismatch", detail))
-        if header != expected_header or rest != expected_rest:
+        extension = next((end for end in EXTENSIONS if header == _image_header(row, end)), None)
+        if extensions is not None:
+            extensions.append(extension)
+        if extension is None or rest != expected_rest or (is_whole and extension != component_extension(image)):
             detail = "header, padding or JSON is not what the row says"
             damages.append(Damage(file, row["key"], "tar_structure", detail))
         digest.update(header + checksum.digest() + rest)
@@ -108,6 +122,10 @@ def check_tar(tar: IO[bytes], rows: Iterable[dict[str, Any]], file: str) -> tupl
     return damages, digest.hexdigest()
 
 
+def _image_header(row: dict[str, Any], extension: Extension) -> bytes:
+    return make_header(f"{row['key']}.{extension}", row["size_bytes"])
+
+
 def _read(dataset_url: str, file: str, check: Callable[[str], list[Damage]]) -> list[Damage]:
     try:
         return check(storage.join_url(dataset_url, file))
@@ -117,9 +135,11 @@ def _read(dataset_url: str, file: str, check: Callable[[str], list[Damage]]) -> 
         return [Damage(file, "", "unreadable_table", str(error))]
 
 
-def _check_tar_file(url: str, file: str, rows: list[dict[str, Any]], metadata: dict[str, Any]) -> list[Damage]:
+def _check_tar_file(
+    url: str, file: str, rows: list[dict[str, Any]], metadata: dict[str, Any], extensions: list[Extension | None]
+) -> list[Damage]:
     with storage.open_reader(url) as tar:
-        damages, digest = check_tar(tar, rows, file)
+        damages, digest = check_tar(tar, rows, file, extensions)
         size_bytes = tar.tell()
     if damages:
         return damages
@@ -131,8 +151,15 @@ def _check_tar_file(url: str, file: str, rows: list[dict[str, Any]], metadata: d
     return damages
 
 
-def _check_index(url: str, file: str, rows: list[dict[str, Any]]) -> list[Damage]:
-    if storage.read_bytes(url) == join_index([index_line(row) for row in rows]):
+def _check_index(url: str, file: str, rows: list[dict[str, Any]], extensions: list[Extension | None]) -> list[Damage]:
+    # The tar says which extension an image has; where it does not (any more), the index may name either.
+    data = storage.read_bytes(url)
+    said = [b".png json " in line for line in data.splitlines()[1:]] + [False] * len(rows)
+    names: list[Extension] = [
+        extension or ("png" if is_png else "jpg")
+        for extension, is_png in zip(extensions, said[: len(rows)], strict=True)
+    ]
+    if data == join_index([index_line(row, name) for row, name in zip(rows, names, strict=True)]):
         return []
     return [Damage(file, "", "index_mismatch", "the index is not that of the shard's rows")]
 

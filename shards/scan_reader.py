@@ -15,7 +15,8 @@ from typing import NamedTuple
 
 from shards import storage
 from shards.dataset import read_parquet
-from shards.jpeg import ImageError, read_jpeg_size
+from shards.images import EXTENSIONS, read_image_size
+from shards.jpeg import ImageError
 from shards.tar import BLOCK_BYTES
 
 _REMOTE_BATCHES_AHEAD = 4
@@ -40,7 +41,7 @@ class Refusal(NamedTuple):
 
     reason: str
     """A short fixed word: missing_shard, truncated_shard, missing_component, checksum_mismatch, size_mismatch, or one
-    of `shards.jpeg`."""
+    of `shards.images`."""
     detail: str
     sha256: str | None
     """Of the bytes that were read in the image's place; None where there were none."""
@@ -115,13 +116,13 @@ class ShardReader:
         return ReadScan(row, image if refusal is None else None, refusal)
 
     def _read_member(self, row: ScanRow, refusal: Refusal) -> tuple[bytes, Refusal | None]:
-        member = self._members.get(f"{row.key}.jpg")
+        member = next((self._members[name] for name in _member_names(row.key) if name in self._members), None)
         if member is not None:
             image = storage.read_range(self.tar_url, *member)
             return image, check_image(row, image)
         if refusal.reason == "truncated_shard":
             return b"", refusal
-        return b"", Refusal("missing_component", f"the tar has no {row.key}.jpg", None)
+        return b"", Refusal("missing_component", f"the tar has no {' or '.join(_member_names(row.key))}", None)
 
     @cached_property
     def _members(self) -> dict[str, tuple[int, int]]:
@@ -145,7 +146,7 @@ def check_image(row: ScanRow, image: bytes) -> Refusal | None:
     if checksum != row.sha256:
         return Refusal("checksum_mismatch", f"row says sha256 {row.sha256}, the tar has {checksum}", checksum)
     try:
-        size = read_jpeg_size(image)
+        size = read_image_size(image)
     except ImageError as error:
         return Refusal(error.reason, error.detail, checksum)
     if size != (row.width_px, row.height_px):
@@ -160,4 +161,8 @@ def _truncated(row: ScanRow, image: bytes) -> Refusal:
 
 
 def _names_member(header: memoryview, key: str) -> bool:
-    return bytes(header[:100]).rstrip(b"\0") == f"{key}.jpg".encode()
+    return bytes(header[:100]).rstrip(b"\0").decode("utf-8", "replace") in _member_names(key)
+
+
+def _member_names(key: str) -> list[str]:
+    return [f"{key}.{extension}" for extension in EXTENSIONS]

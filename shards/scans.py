@@ -7,7 +7,8 @@ from typing import Any
 from shards import storage
 from shards.classes import ClassSet
 from shards.corpus import printable
-from shards.jpeg import ImageError, read_jpeg_size
+from shards.images import read_image_size
+from shards.jpeg import ImageError
 from shards.records import Labels, ScanRef
 from shards.voc import MAX_ANNOTATION_BYTES, Annotation, AnnotationError, parse_annotation
 
@@ -34,7 +35,7 @@ def read_scan(ref: ScanRef, classes: ClassSet) -> Scan | dict[str, Any]:
     image: bytes | None = None
     try:
         image = _read_image(ref)
-        width, height = read_jpeg_size(image)
+        width, height = read_image_size(image)
         annotation = _read_annotation(ref, classes)
         _check_boxes(annotation, width, height)
         labels = merge_labels(ref.labels, annotation, classes)

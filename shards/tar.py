@@ -1,8 +1,9 @@
 """How do samples become a tar and its DALI index?
 
-A shard is a POSIX ustar file, uncompressed: for each sample `<key>.jpg`, then `<key>.json`. Owner, mode and time
-are fixed, so equal samples give equal bytes. Its digest is the sha256 over the tar's bytes in which each image
-stands as its own sha256 (32 bytes): it depends on every byte, yet every byte is hashed only once.
+A shard is a POSIX ustar file, uncompressed: for each sample `<key>.jpg` (or `.png`, by the image's first bytes), then
+`<key>.json`. Owner, mode and time are fixed, so equal samples give equal bytes. Its digest is the sha256 over the tar's
+bytes in which each image stands as its own sha256 (32 bytes): it depends on every byte, yet every byte is hashed only
+once.
 """
 
 import hashlib
@@ -13,6 +14,8 @@ from dataclasses import dataclass, field
 from typing import IO, Any
 
 import numpy as np
+
+from shards.images import Extension, component_extension
 
 BLOCK_BYTES = 512
 END_OF_ARCHIVE = bytes(2 * BLOCK_BYTES)
@@ -86,7 +89,8 @@ class TarShardWriter:
 
     def write(self, row: dict[str, Any], image: bytes) -> int:
         """Append one sample; `row` has its sha256; return the offset of the image in the tar, in bytes."""
-        image_header = make_header(f"{row['key']}.jpg", len(image))
+        extension = component_extension(image)
+        image_header = make_header(f"{row['key']}.{extension}", len(image))
         offset = self.size_bytes + BLOCK_BYTES
         text = sample_json(row)
         rest = padding(len(image)) + _make_member(f"{row['key']}.json", text)
@@ -94,7 +98,7 @@ class TarShardWriter:
         self.out.write(image)
         self.out.write(rest)
         self._digest.update(image_header + bytes.fromhex(row["sha256"]) + rest)
-        self._index_lines.append(_join_index_fields(row["key"], offset, len(image), len(text)))
+        self._index_lines.append(_join_index_fields(row["key"], extension, offset, len(image), len(text)))
         self.size_bytes = offset + len(image) + len(rest)
         self.image_bytes += len(image)
         return offset
@@ -111,14 +115,14 @@ class TarShardWriter:
         return join_index(self._index_lines)
 
 
-def index_line(row: dict[str, Any]) -> str:
+def index_line(row: dict[str, Any], extension: Extension = "jpg") -> str:
     """Return the line of DALI's index for a row: extension, offset, size and name of both components."""
-    return _join_index_fields(row["key"], row["offset_bytes"], row["size_bytes"], len(sample_json(row)))
+    return _join_index_fields(row["key"], extension, row["offset_bytes"], row["size_bytes"], len(sample_json(row)))
 
 
-def _join_index_fields(key: str, offset: int, image_bytes: int, text_bytes: int) -> str:
+def _join_index_fields(key: str, extension: Extension, offset: int, image_bytes: int, text_bytes: int) -> str:
     text_offset = offset + image_bytes + len(padding(image_bytes)) + BLOCK_BYTES
-    return f"jpg {offset} {image_bytes} {key}.jpg json {text_offset} {text_bytes} {key}.json"
+    return f"{extension} {offset} {image_bytes} {key}.{extension} json {text_offset} {text_bytes} {key}.json"
 
 
 def join_index(lines: Sequence[str]) -> bytes:

@@ -30,6 +30,15 @@ def jpeg_bytes(seed: int = 0, size: tuple[int, int] = (40, 30), mode: str = "RGB
     return out.getvalue()
 
 
+def png_bytes(seed: int = 0, size: tuple[int, int] = (40, 30), mode: str = "RGB") -> bytes:
+    """Return a PNG of noise: another seed, other bytes."""
+    pixels = np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 4), np.uint8)
+    image = Image.fromarray(pixels[:, :, 0].astype(np.uint16) * 257 if mode == "I;16" else pixels[:, :, :3])
+    out = io.BytesIO()
+    (image if mode == "I;16" else image.convert(mode)).save(out, "PNG")
+    return out.getvalue()
+
+
 def voc_xml(boxes: Sequence[BoxTuple] = ()) -> bytes:
     """Return an annotation as the release has them: tabs, an owner with a name, an annotation inside the source."""
     objects = "".join(

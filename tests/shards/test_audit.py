@@ -15,7 +15,7 @@ from shards import audit, storage
 from shards.audit import CheckedShard
 from shards.check import Damage, check_tar, shard_metadata
 from shards.dataset import open_dataset, parquet_bytes, read_parquet
-from tests.corpora import flip_byte, make_corpus, rewrite_rows
+from tests.corpora import flip_byte, make_corpus, members_of, png_bytes, rewrite_rows
 from tests.shards.plain_calls import convert_plainly
 
 
@@ -280,3 +280,29 @@ def test_counts_without_rows_are_enough_for_the_ledger(root):
     (damage,) = [d for d in audit.audit_ledger(dataset, [empty]) if "'train'" in d.detail]
     assert damage.what == "ledger_mismatch"
     assert damage.detail.startswith("split 'train': shards hold (0, 0, {}), the ledger says {'listed': 40")
+
+
+def test_a_png_stands_in_tar_and_index_under_its_own_extension(tmp_path):
+    corpus = make_corpus(tmp_path / "c", num_train=6, num_test=0)
+    corpus.add_image("N90000", png_bytes(1), suffix=".JPG")
+    corpus.add_image("N90001", png_bytes(2, mode="RGBA"), suffix=".png")
+    corpus.add_image("N90002", suffix=".jfif")
+    convert_plainly(corpus.root, tmp_path / "ds")
+    assert audit_all(tmp_path / "ds") == []
+    names = set(members_of(tmp_path / "ds"))
+    assert {"N90000.png", "N90001.png", "N90002.jpg"} <= names and "N90000.jpg" not in names
+    index = (tmp_path / "ds/unlisted/unlisted-00000-of-00001.idx").read_text()
+    assert index.count("\npng ") == 2 and index.count("\njpg ") == 1
+    # A tar without its index's word, and an index that contradicts its tar, are both seen.
+    path = tmp_path / "ds/unlisted/unlisted-00000-of-00001.idx"
+    path.write_text(index.replace("png ", "jpg ").replace(".png", ".jpg"))
+    assert found(tmp_path / "ds") == {("unlisted/unlisted-00000-of-00001.idx", "", "index_mismatch")}
+
+
+def test_a_png_that_lost_its_first_bytes_is_named_once(tmp_path):
+    corpus = make_corpus(tmp_path / "c", num_train=6, num_test=0)
+    corpus.add_image("N90000", png_bytes(1))
+    convert_plainly(corpus.root, tmp_path / "ds")
+    name = "unlisted-00000-of-00001"
+    flip_byte(tmp_path / f"ds/unlisted/{name}.tar", first_row(tmp_path / "ds", name)["offset_bytes"])
+    assert found(tmp_path / "ds") == {(f"unlisted/{name}.tar", "N90000", "checksum_mismatch")}

@@ -129,7 +129,7 @@ def test_headers_that_cannot_be_true_are_refused_before_anything_is_decoded(tmp_
         "good": "size_mismatch",
         "absurd": "oversized_image",
         "cut": "truncated_jpeg",
-        "text": "not_jpeg",
+        "text": "unknown_format",
         "empty": "empty_file",
     }
 

@@ -62,7 +62,7 @@ def test_a_sound_record_becomes_a_sample(ref):
     ("image", "reason"),
     [
         (b"", "empty_file"),
-        (b"<html>", "not_jpeg"),
+        (b"<html>", "unknown_format"),
         (jpeg_bytes(1)[:200], "truncated_jpeg"),
         (b"\xff\xd8" + bytes(99), "bad_jpeg"),
     ],

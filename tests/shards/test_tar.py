@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from webdataset.tariterators import group_by_keys, tar_file_expander
 
+from shards.images import Extension
 from shards.tar import (
     BLOCK_BYTES,
     MAX_KEY_BYTES,
@@ -29,7 +30,10 @@ from shards.tar import (
 KEYS = st.text(st.sampled_from("abzAZ019_-~()+,=@%"), min_size=1, max_size=MAX_KEY_BYTES)
 COORDINATES = st.floats(0, 5000, width=32)
 BOXES = st.lists(st.tuples(st.sampled_from(["Gun", "Hammer"]), *[COORDINATES] * 4), max_size=3)
-SAMPLES = st.dictionaries(KEYS, st.tuples(st.binary(max_size=3 * BLOCK_BYTES), BOXES), min_size=1, max_size=6)
+IMAGES = st.one_of(
+    st.binary(max_size=3 * BLOCK_BYTES), st.binary(max_size=BLOCK_BYTES).map(lambda tail: b"\x89PNG\r\n\x1a\n" + tail)
+)
+SAMPLES = st.dictionaries(KEYS, st.tuples(IMAGES, BOXES), min_size=1, max_size=6)
 
 
 Samples = dict[str, tuple[bytes, list[Any]]]
@@ -86,7 +90,9 @@ def test_tarfile_reads_back_what_was_written_and_nothing_else(samples):
     with tarfile.open(fileobj=io.BytesIO(data), mode="r:") as tar:
         members = tar.getmembers()
         contents = [tar.extractfile(member).read() for member in members]  # type: ignore[union-attr]
-    assert [member.name for member in members] == [f"{key}.{end}" for key in samples for end in ("jpg", "json")]
+    assert [member.name for member in members] == [
+        f"{key}.{end}" for key, (image, _) in samples.items() for end in (extension_of(image), "json")
+    ]
     assert {(m.mode, m.mtime, m.uid, m.gid, m.uname, m.gname, m.type) for m in members} == {
         (0o644, 0, 0, 0, "", "", tarfile.REGTYPE)
     }
@@ -95,6 +101,10 @@ def test_tarfile_reads_back_what_was_written_and_nothing_else(samples):
     assert [row["offset_bytes"] for row in rows] == [member.offset_data for member in members[0::2]]
     assert writer.image_bytes == sum(len(image) for image, _ in samples.values())
     assert digest == digest_by_hand(data, rows)
+
+
+def extension_of(image: bytes) -> Extension:
+    return "png" if image[:8] == b"\x89PNG\r\n\x1a\n" else "jpg"
 
 
 def digest_by_hand(data: bytes, rows) -> str:
@@ -114,11 +124,13 @@ def test_webdataset_and_dalis_indexer_agree_with_the_writer(tmp_path_factory, sa
     data, writer, rows, _ = write(samples)
     path.write_bytes(data)
     read = list(group_by_keys(tar_file_expander([{"url": path.name, "stream": io.BytesIO(data)}])))
-    assert [(item["__key__"], item["jpg"], item["json"]) for item in read] == [
-        (row["key"], samples[row["key"]][0], sample_json(row)) for row in rows
-    ]
+    images = [samples[row["key"]][0] for row in rows]
+    assert [
+        (item["__key__"], item[extension_of(image)], item["json"]) for item, image in zip(read, images, strict=True)
+    ] == [(row["key"], image, sample_json(row)) for row, image in zip(rows, images, strict=True)]
     assert writer.index() == dali_index(path)
-    assert join_index([index_line(row) for row in rows]) == writer.index()
+    lines = [index_line(row, extension_of(image)) for row, image in zip(rows, images, strict=True)]
+    assert join_index(lines) == writer.index()
 
 
 def test_equal_samples_give_equal_bytes_and_another_byte_another_digest():

@@ -65,7 +65,7 @@ def test_a_dataset_holds_what_its_format_says_and_nothing_else(dirty, calm):
     assert set(files_of(calm)) == expected
     assert {path.stem for path in (calm / "samples").iterdir()} >= set(shards)
     assert reasons_of(calm) == {
-        "N90000": "not_jpeg",
+        "N90000": "unknown_format",
         "N90001": "missing_image",
         "N90002": "truncated_jpeg",
         "garbage": "bad_list_row",
