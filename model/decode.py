@@ -28,12 +28,13 @@ from model.hardware import Hardware
 class BatchDecoder:
     """Decodes batches on one device, one at a time: the scoring graph, and what to do when it fails."""
 
-    def __init__(self, config: ModelConfig, hardware: Hardware, batch_size: int) -> None:
+    def __init__(self, config: ModelConfig, hardware: Hardware, batch_size: int, *, channels_last: bool = True) -> None:
         if batch_size < 1:
             raise ValueError(f"batch_size must be >= 1, got {batch_size}")
         self._config = config
         self._hardware = hardware
         self._batch_size = batch_size
+        self._memory_format = torch.channels_last if channels_last else torch.contiguous_format
         self._pipeline = self._build()
         # The copy out of DALI's buffers must end before DALI takes them back, and must not wait for the network.
         self._stream = torch.cuda.Stream() if hardware.device == "cuda" else None  # type: ignore[no-untyped-call]
@@ -47,8 +48,8 @@ class BatchDecoder:
             encoded: at most `batch_size` JPEGs; None holds a place for an image that is not to be decoded.
 
         Returns:
-            float32 (B, 3, H, W), normalised, channels_last, on the device: zeros where there is no image; and
-            the decoder's words by place.
+            float32 (B, 3, H, W), normalised, in the memory format asked for, on the device, zeros where there is no
+            image; and the decoder's words by place.
 
         Raises:
             RuntimeError: the decoder fails on a sound image too, so the machine is at fault (memory, driver).
@@ -63,7 +64,7 @@ class BatchDecoder:
     def _empty_images(self, num: int) -> Tensor:
         size = self._config.image_size_px
         images_BCHW = torch.zeros(num, 3, size, size, device=self._hardware.device)
-        return images_BCHW.contiguous(memory_format=torch.channels_last)
+        return images_BCHW.contiguous(memory_format=self._memory_format)
 
     def _decode_into(
         self, images_BCHW: Tensor, places: list[int], arrays: dict[int, np.ndarray], errors: dict[int, str]

@@ -13,10 +13,12 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from model.config import ModelConfig
 from model.decode import BatchDecoder
+from model.engine_choice import Way
+from model.engines import build_engine
 from model.feed import run_ahead
 from model.hardware import Hardware
 from model.localize import find_peaks
@@ -51,21 +53,25 @@ class ShardScores:
 
 
 class ScoringNetwork:
-    """A model on its device, ready for inference; may be shared between scorers (it keeps no state)."""
+    """A model on its device, ready for inference; may be shared between scorers."""
 
-    def __init__(self, model: LoadedModel, hardware: Hardware) -> None:
+    def __init__(self, model: LoadedModel, hardware: Hardware, engine: str = "eager") -> None:
+        """Prepare a model.
+
+        Args:
+            model: as loaded.
+            hardware: the device, and in its `dtype` the number format to compute in.
+            engine: one of `model.engine_choice.ENGINES`.
+        """
         self.config: ModelConfig = model.config
         self.model_id = model.model_id
         self.hardware = hardware
-        self._network: nn.Module = model.network.eval().to(hardware.device)
-        self._network.to(memory_format=torch.channels_last)
+        self.engine = engine
+        self._compute = build_engine(Way(engine, hardware.dtype), model.network.eval(), model.config, hardware)
 
     def score(self, images_BCHW: Tensor, widths_px_B: Tensor, heights_px_B: Tensor) -> BatchScores:
         """Return the scores of normalised images (B, 3, H, W) of scans of the given sizes as stored."""
-        hardware = self.hardware
-        autocast = torch.autocast(hardware.device, hardware.torch_dtype, enabled=hardware.dtype != "float32")
-        with torch.inference_mode(), autocast:
-            output = self._network(images_BCHW)
+        output = self._compute(images_BCHW)
         with torch.inference_mode():
             peaks = find_peaks(output.heatmaps, widths_px_B, heights_px_B)
             peaks_B4K = torch.stack([peaks.x_px_BK, peaks.y_px_BK, peaks.level_BK.float(), peaks.value_BK], dim=1)
@@ -82,13 +88,16 @@ class Scorer:
     def __init__(self, network: ScoringNetwork, batch_size: int = 64) -> None:
         self._network = network
         self._batch_size = batch_size
-        self._decoder = BatchDecoder(network.config, network.hardware, batch_size)
+        # ONNX Runtime takes its images channel by channel, PyTorch's fastest kernels pixel by pixel.
+        channels_last = network.engine != "onnxruntime"
+        self._decoder = BatchDecoder(network.config, network.hardware, batch_size, channels_last=channels_last)
 
     @property
     def engine(self) -> Engine:
         """What computes the scores, as parts record it."""
         hardware = self._network.hardware
-        return Engine(f"dali-{hardware.decode_device}", hardware.device, hardware.dtype, self._batch_size)
+        decoder = f"dali-{hardware.decode_device}"
+        return Engine(decoder, hardware.device, hardware.dtype, self._batch_size, self._network.engine)
 
     def score_shard(self, tar_url: str, rows: Sequence[ScanRow], report: Report | None = None) -> ShardScores:
         """Return the scores of all scans of a shard that can be scored, and why the others cannot.

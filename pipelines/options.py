@@ -6,6 +6,9 @@ import logging
 import re
 import sys
 from collections.abc import Callable, Sequence
+from datetime import datetime
+
+from pipelines import log
 
 OK, FINDINGS, WRONG_USAGE, STOPPED = 0, 1, 2, 3
 """Exit codes: all fine; damage or too many refused records (the output is whole all the same); wrong usage or input;
@@ -46,20 +49,29 @@ def fraction(text: str) -> float:
     return value
 
 
+def moment(text: str) -> datetime:
+    """Return a flag's ISO date or time, local where it names no zone; argparse names the flag where it is neither."""
+    try:
+        return datetime.fromisoformat(text).astimezone()
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"must be an ISO date or time as 2026-03-01T18:30, got {text!r}") from error
+
+
 def run_command(main: Callable[[Sequence[str]], int], argv: Sequence[str] | None) -> int:
     """Call a command's body and return its exit code; an error that the user can mend is said in one line."""
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    logging.basicConfig(level=logging.WARNING, format=log.TEXT_FORMAT, stream=sys.stderr)
     # Beam logs an error with its traceback before it raises it; raised it is said once, below.
     logging.getLogger("apache_beam.runners.common").setLevel(logging.CRITICAL)
+    log.use_format("text")  # until a flag says otherwise; a process may run several commands
     try:
         return main(sys.argv[1:] if argv is None else argv)
     except (ValueError, FileNotFoundError, NotADirectoryError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        log.say(f"error: {error}", level="error")
         return WRONG_USAGE
     except (OSError, RuntimeError) as error:
         if not isinstance(error, OSError) and not _is_os_error_of_step(error):
             raise
-        print(f"error: {error}; when that is mended run the same command again, it resumes", file=sys.stderr)
+        log.say(f"error: {error}; when that is mended run the same command again, it resumes", level="error")
         return STOPPED
 
 

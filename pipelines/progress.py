@@ -9,11 +9,13 @@ import sys
 import threading
 import time
 from types import TracebackType
-from typing import IO
+from typing import IO, Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
+
+from pipelines import log
 
 HEARTBEAT_SECONDS = 10.0
 """Between plain lines: a log of a night's run stays readable."""
@@ -65,7 +67,7 @@ class Progress:
         stream = self._stream or sys.stderr
         self._started = time.monotonic()
         _open[self.label] = self
-        if stream.isatty():
+        if stream.isatty() and not log.is_json():
             self._bar = _make_bar(stream)
             self._task = self._bar.add_task(self.label, total=self.total, rate="")
             self._bar.start()
@@ -84,7 +86,7 @@ class Progress:
             self._stopped.set()
             self._thread.join()
             outcome = "done" if kind is None else f"stopped by {kind.__name__}"
-            print(f"{self.line()}; {outcome}", file=self._stream or sys.stderr, flush=True)
+            log.say(f"{self.line()}; {outcome}", stream=self._stream, **self._facts(), outcome=outcome)
 
     def advance(self, num: int, num_bytes: int = 0) -> None:
         """Report `num` more units, and `num_bytes` that were read or written for them."""
@@ -115,9 +117,18 @@ class Progress:
         rate = f"{self.num_done / seconds:.1f} {self.unit}/s"
         return f"{rate}, {self.num_bytes / seconds / 1e6:.1f} MB/s" if self.num_bytes else rate
 
+    def _facts(self) -> dict[str, Any]:
+        return {
+            "job": self.label,
+            f"num_{self.unit}": self.num_done,
+            "total": self.total,
+            "num_bytes": self.num_bytes,
+            "seconds": round(self.elapsed_seconds, 3),
+        }
+
     def _beat(self, stream: IO[str]) -> None:
         while not self._stopped.wait(self._heartbeat_seconds):
-            print(self.line(), file=stream, flush=True)
+            log.say(self.line(), stream=stream, **self._facts())
 
 
 def _make_bar(stream: IO[str]) -> Bar:

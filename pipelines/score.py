@@ -9,10 +9,13 @@ loading a model once, which `setup` and `Shared` do in a few lines. And what it 
 whole, is what must not happen here: a bad scan costs its own row.
 """
 
+import argparse
+import logging
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -20,22 +23,32 @@ import apache_beam as beam
 from apache_beam.metrics import Metrics
 from apache_beam.utils.shared import Shared
 
-from model.identity import ModelFiles, read_model_files
-from pipelines import options, progress
+from model.engine_choice import DTYPES, ENGINES, EngineWish
+from model.identity import read_model_files
+from pipelines import log, options, progress
 from pipelines.beam import make_beam_options, make_pipeline
 from pipelines.progress import Progress
-from shards import predictions, storage
-from shards.dataset import Dataset, open_dataset
+from pipelines.score_run import (
+    RunPlan,
+    describe_dry_run,
+    finish_run,
+    make_timings,
+    measured_rate,
+    plan_targets,
+    say_plan,
+    sum_counts,
+)
+from shards import storage
+from shards.archive import Found, find_targets
 from shards.finish import count_reasons
 from shards.predictions import PartInfo, write_part
-from shards.resume import ScorePlan, ShardTask, held_parts, plan_scoring, unlisted_parts
+from shards.resume import ShardTask, choose_tasks
 from shards.scan_reader import read_rows
-from shards.versions import installed_versions
 
 if TYPE_CHECKING:  # PyTorch and DALI are imported by a worker that scores, not by a run that finds nothing to do
     from model.scorer import Scorer, ScoringNetwork
 
-_VERSIONED = ("apache-beam", "nvidia-dali-cuda130", "timm", "torch")
+_logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,36 +57,72 @@ class ScoreConfig:
 
     model: str
     inputs: tuple[str, ...]
+    """Datasets, and archives: folders of datasets."""
     output: str
-    """PREDICTIONS; the model's id is the folder below it."""
+    """PREDICTIONS; the model's id is the folder below it, see `shards.archive`."""
     split: str | None = None
     """None: all."""
+    since: datetime | None = None
+    """Only shards whose tar was last written then or later, by its store's clock."""
+    limit_shards: int | None = None
+    """At most so many shards in this run."""
+    engine: str | None = None
+    """Forced; None: that of earlier parts, else the fastest in a trial."""
+    dtype: str | None = None
+    """Likewise."""
     batch_size: int = 64
     """Scans that go through the network at once."""
 
     def __post_init__(self) -> None:
         if self.batch_size < 1:
             raise ValueError(f"batch_size must be >= 1, got {self.batch_size}")
+        if self.limit_shards is not None and self.limit_shards < 1:
+            raise ValueError(f"limit_shards must be >= 1, got {self.limit_shards}")
+        EngineWish(engine=self.engine, dtype=self.dtype)  # checked before anything is read
 
 
-def score(config: ScoreConfig, beam_options: Sequence[str] = ()) -> dict[str, Any]:
-    """Score what has no predictions of this model yet; return `run.json`, which is written last.
+@dataclass(frozen=True, slots=True)
+class ScoreResult:
+    """What a run left behind."""
+
+    runs: tuple[dict[str, Any], ...]
+    """`run.json` of every folder of predictions."""
+    refused: tuple[str, ...]
+    """Why datasets of archives could not be read, one sentence each."""
+
+
+def score(config: ScoreConfig, beam_options: Sequence[str] = ()) -> ScoreResult:
+    """Score what has no predictions of this model yet; `run.json` of each folder is written last.
 
     Raises:
         ValueError: the model or a dataset cannot be read, or two datasets have shards of the same name.
     """
     pipeline_options = make_beam_options(beam_options)
     model = read_model_files(config.model)
-    datasets = [open_dataset(url) for url in config.inputs]
-    url = storage.join_url(config.output, model.model_id)
-    storage.sweep_temporaries(url)
-    plan = plan_scoring(url, model.model_id, datasets, config.split)
-    _say_plan(plan, unlisted_parts(url, datasets))
+    found = find_targets(config.inputs, config.output, model.model_id)
+    for target in found.targets:
+        storage.sweep_temporaries(target.predictions_url)
+    plan = plan_run(config, found, model.model_id)
+    say_plan(plan, found)
     started = time.monotonic()
-    if plan.tasks:
+    if plan.chosen:
+        wish = EngineWish(engine=config.engine, dtype=config.dtype, earlier=plan.engines, num_scans=plan.num_scans)
         with Progress("score", plan.num_scans, "scans"), make_pipeline(pipeline_options) as pipeline:
-            score_shards(pipeline, plan.tasks, ScoreShard(config.model, model.model_id, url, config.batch_size))
-    return _finish_run(url, model, datasets, config, plan, time.monotonic() - started)
+            score_shards(pipeline, plan.chosen, ScoreShard(config.model, model.model_id, wish, config.batch_size))
+    timings = make_timings(plan.num_scans, time.monotonic() - started)
+    runs = []
+    for target in found.targets:
+        tasks = [task for task in plan.chosen if task.predictions_url == target.predictions_url]
+        runs.append(finish_run(target, model, config.split, tasks, timings))
+    return ScoreResult(tuple(runs), found.refused)
+
+
+def plan_run(config: ScoreConfig, found: Found, model_id: str) -> RunPlan:
+    """Return what a run does; nothing is written for it."""
+    plans = plan_targets(found, model_id, config.split)
+    tasks = [task for _, plan in plans for task in plan.tasks]
+    tasks.sort(key=lambda task: -task.shard.num_scans)  # so that the last worker does not end alone
+    return RunPlan(tuple(plans), tuple(choose_tasks(tasks, config.since, config.limit_shards)))
 
 
 def score_shards(
@@ -93,10 +142,10 @@ def score_shards(
 class ScoreShard(beam.DoFn):
     """Scores a shard and writes its part; a DoFn for its model's and its counters' sake."""
 
-    def __init__(self, model_url: str, model_id: str, predictions_url: str, batch_size: int) -> None:
+    def __init__(self, model_url: str, model_id: str, wish: EngineWish, batch_size: int) -> None:
         self.model_url = model_url
         self.model_id = model_id
-        self.predictions_url = predictions_url
+        self.wish = wish
         self.batch_size = batch_size
         self.shared_network = Shared()
         self.scored_scans = Metrics.counter("score", "scored-scans")
@@ -107,20 +156,26 @@ class ScoreShard(beam.DoFn):
         """Load the model, once a process whatever the number of its threads; each thread has its own decoder."""
         from model.scorer import Scorer
 
-        network = self.shared_network.acquire(partial(load_network, self.model_url, self.model_id), tag=self.model_id)
+        load = partial(load_network, self.model_url, self.model_id, self.wish)
+        network = self.shared_network.acquire(load, tag=(self.model_id, self.wish))
         self.scorer = Scorer(network, self.batch_size)
 
     def process(self, task: ShardTask) -> Iterator[PartInfo]:
         """Score one shard, write its part, and tell what is in it."""
-        part, num_read_bytes = score_task(self.scorer, task, self.model_id, self.predictions_url)
+        part, num_read_bytes = score_task(self.scorer, task, self.model_id)
         self.scored_scans.inc(part.num_scored)
         self.quarantined_scans.inc(part.num_quarantined)
         self.read_bytes.inc(num_read_bytes)
         yield part
 
 
-def load_network(model_url: str, model_id: str) -> "ScoringNetwork":
-    """Return the model on the best device of this machine; ValueError where it is another than was planned for."""
+def load_network(model_url: str, model_id: str, wish: EngineWish) -> "ScoringNetwork":
+    """Return the model on the best device of this machine, computed as was wished or as is fastest.
+
+    Raises:
+        ValueError: the model is another than was planned for, or what was wished for cannot run here.
+    """
+    from model.engines import choose_way
     from model.hardware import detect_hardware
     from model.scorer import ScoringNetwork
     from model.store import load_model
@@ -131,10 +186,13 @@ def load_network(model_url: str, model_id: str) -> "ScoringNetwork":
             f"model must be {model_id} until all shards are scored, got {model.model_id} ({model_url}); "
             f"it was exchanged during the run: run the same command again"
         )
-    return ScoringNetwork(model, detect_hardware())
+    hardware = detect_hardware()
+    way = choose_way(model.network, model.config, hardware, wish)
+    _logger.info("scoring by %s on %s (%s cores)", way, hardware.name, hardware.num_cores)
+    return ScoringNetwork(model, replace(hardware, dtype=way.dtype), way.engine)
 
 
-def score_task(scorer: "Scorer", task: ShardTask, model_id: str, predictions_url: str) -> tuple[PartInfo, int]:
+def score_task(scorer: "Scorer", task: ShardTask, model_id: str) -> tuple[PartInfo, int]:
     """Score one shard and write its part; return what is in it, and how many bytes of images were read."""
     rows = read_rows(task.samples_url, task.shard.num_scans)
     scores = scorer.score_shard(task.tar_url, rows, report=partial(progress.advance, "score"))
@@ -148,51 +206,8 @@ def score_task(scorer: "Scorer", task: ShardTask, model_id: str, predictions_url
         quarantined_by_reason=count_reasons(scores.quarantine),
         engine=scorer.engine,
     )
-    write_part(predictions_url, scores.predictions, scores.quarantine, info)
+    write_part(task.predictions_url, scores.predictions, scores.quarantine, info)
     return info, scores.num_read_bytes
-
-
-def _finish_run(
-    url: str, model: ModelFiles, datasets: Sequence[Dataset], config: ScoreConfig, plan: ScorePlan, seconds: float
-) -> dict[str, Any]:
-    """Write `run.json` from what lies on disk, unless it says so already."""
-    facts = {"model_id": model.model_id} | {name: model.document[name] for name in ("classes", "num_levels")}
-    parts = held_parts(url, model.model_id, datasets)
-    state = predictions.run_document(facts, datasets, parts, config.split)
-    before = predictions.read_run(url)
-    written = {task.shard.name for task in plan.tasks}
-    kept = (before or {}).get("sha256", {}).items()
-    known = {file: checksum for file, checksum in kept if _shard_of(file) not in written}
-    state["sha256"] = predictions.checksum_parts(url, parts, known)
-    if before is not None and not plan.tasks:
-        if state.items() <= before.items():
-            return before
-        # What is no longer, or newly, among the inputs: the parts are as they were, and so is how they were made.
-        last = {name: before.get(name) for name in ("timings", "versions")}
-    else:
-        rate = plan.num_scans / seconds if plan.tasks else None
-        timings = {"seconds": round(seconds, 3), "num_scans": plan.num_scans, "scans_per_second": rate}
-        last = {"timings": timings, "versions": installed_versions(*_VERSIONED)}
-    document = state | last
-    predictions.write_run(url, document)
-    return document
-
-
-def _shard_of(file: str) -> str:
-    return storage.base_name(file).removesuffix(".parquet")
-
-
-def _say_plan(plan: ScorePlan, unlisted: Sequence[str]) -> None:
-    reasons = ", ".join(f"{num} {why}" for why, num in plan.num_by_reason.items())
-    todo = f"{len(plan.tasks)} shards to score ({reasons})" if plan.tasks else "no shard to score"
-    print(f"score: {todo}, {plan.num_held} scored before", file=sys.stderr)
-    for task in plan.tasks:
-        if task.why in ("changed", "repaired", "incomplete"):
-            print(f"score: {task.shard.name} is scored again: {task.why} since it was scored", file=sys.stderr)
-    if unlisted:
-        print(
-            f"score: parts of shards that are not in the input stay, unlisted: {', '.join(unlisted)}", file=sys.stderr
-        )
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -202,37 +217,81 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _main(argv: Sequence[str]) -> int:
     words, beam_options = options.split_beam_options(argv)
-    parser = options.make_parser("score", "Score the scans of datasets with a model; what is scored already stays.")
-    parser.add_argument("--model", required=True, help="folder of the model: a path or an fsspec URL")
-    parser.add_argument("--input", required=True, action="append", help="folder of a dataset; may be given repeatedly")
-    parser.add_argument("--output", required=True, help="folder of predictions; a run that was killed is resumed")
-    parser.add_argument("--split", help="score this split alone; all otherwise")
-    parser.add_argument("--batch-size", type=int, default=64, help="scans that go through the network at once")
-    parser.add_argument(
-        "--max-quarantine-fraction", type=options.fraction, default=0.01, help="exit 1 if more is refused than this"
-    )
-    flags = parser.parse_args(words)
+    flags = _make_parser().parse_args(words)
+    log.use_format(flags.log_format)
+    for name in (__name__, "model"):  # how the scores are computed, and what the trial found
+        logging.getLogger(name).setLevel(logging.INFO)
     config = ScoreConfig(
         model=flags.model,
         inputs=tuple(flags.input),
         output=flags.output,
         split=flags.split,
+        since=flags.since,
+        limit_shards=flags.limit_shards,
+        engine=flags.engine,
+        dtype=flags.dtype,
         batch_size=flags.batch_size,
     )
-    run = score(config, beam_options)
-    counts = run["counts"] if flags.split is None else run["splits"].get(flags.split, predictions.count_scans([]))
-    _print_counts(run, counts)
-    if counts["num_quarantined"] > flags.max_quarantine_fraction * counts["num_scans"]:
-        share = f"{counts['num_quarantined']} of {counts['num_scans']} scans"
-        print(f"findings: {share} are in quarantine, more than {flags.max_quarantine_fraction:.2%}", file=sys.stderr)
-        return options.FINDINGS
+    if flags.dry_run:
+        return _print_dry_run(config)
+    result = score(config, beam_options)
+    return _report(result, config.split, flags.max_quarantine_fraction)
+
+
+def _make_parser() -> argparse.ArgumentParser:
+    parser = options.make_parser("score", "Score the scans of datasets with a model; what is scored already stays.")
+    parser.add_argument("--model", required=True, help="folder of the model: a path or an fsspec URL")
+    parser.add_argument(
+        "--input", required=True, action="append", help="a dataset, or a folder of datasets; may be given repeatedly"
+    )
+    parser.add_argument("--output", required=True, help="folder of predictions; a run that was killed is resumed")
+    parser.add_argument("--split", help="score this split alone; all otherwise")
+    parser.add_argument(
+        "--since",
+        type=options.moment,
+        metavar="TIME",
+        help="only shards whose tar was last written at this ISO date or time (local if it names no zone) or later",
+    )
+    parser.add_argument("--limit-shards", type=int, metavar="N", help="score at most so many shards, the rest later")
+    parser.add_argument(
+        "--dry-run",
+        action=argparse.BooleanOptionalAction,
+        default=False,
+        help="print what would be scored and how long it would take; write nothing",
+    )
+    parser.add_argument(
+        "--engine", choices=ENGINES, help="force what computes the network; the fastest in a short trial otherwise"
+    )
+    parser.add_argument("--dtype", choices=DTYPES, help="force the number format of activations; likewise")
+    parser.add_argument("--batch-size", type=int, default=64, help="scans that go through the network at once")
+    parser.add_argument(
+        "--max-quarantine-fraction", type=options.fraction, default=0.01, help="exit 1 if more is refused than this"
+    )
+    parser.add_argument("--log-format", choices=log.FORMATS, default="text", help="of the lines on stderr")
+    return parser
+
+
+def _print_dry_run(config: ScoreConfig) -> int:
+    model = read_model_files(config.model)
+    found = find_targets(config.inputs, config.output, model.model_id)
+    plan = plan_run(config, found, model.model_id)
+    for line in describe_dry_run(plan, measured_rate(plan, config.output, model.model_id)):
+        print(line)
     return options.OK
 
 
-def _print_counts(run: dict[str, Any], counts: dict[str, Any]) -> None:
+def _report(result: ScoreResult, split: str | None, max_quarantine_fraction: float) -> int:
+    counts = sum_counts(result.runs, split)
     reasons = ", ".join(f"{count} {reason}" for reason, count in counts["quarantined_by_reason"].items())
     line = f"{counts['num_scans']} scans = {counts['num_scored']} scored + {counts['num_quarantined']} quarantined"
-    print(f"{run['model_id']}: {line}" + (f" ({reasons})" if reasons else ""))
+    print(f"{result.runs[0]['model_id']}: {line}" + (f" ({reasons})" if reasons else ""))
+    too_many = counts["num_quarantined"] > max_quarantine_fraction * counts["num_scans"]
+    if too_many:
+        share = f"{counts['num_quarantined']} of {counts['num_scans']} scans"
+        log.say(f"findings: {share} are in quarantine, more than {max_quarantine_fraction:.2%}", level="warning")
+    if result.refused:
+        log.say(f"findings: {len(result.refused)} datasets could not be read, see above", level="warning")
+    return options.FINDINGS if too_many or result.refused else options.OK
 
 
 if __name__ == "__main__":

@@ -32,6 +32,8 @@ class Engine:
     dtype: str
     """Of the activations; logits are float32 always."""
     batch_size: int
+    engine: str = "eager"
+    """`eager`, `compiled` or `onnxruntime`; parts that do not say were made by the first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -179,6 +181,9 @@ def run_document(
     """
     ordered = sorted(parts, key=lambda part: part.shard)
     engines = sorted({part.engine for part in ordered}, key=lambda engine: tuple(map(str, asdict(engine).values())))
+    asked = [shard for dataset in datasets for shard in dataset.manifest.shards if split in (None, shard.split)]
+    held = {part.shard for part in ordered}
+    left = [shard for shard in asked if shard.num_scans and shard.name not in held]
     # A single engine is the rule; after a move to another machine the parts may have several, and no one value is true.
     engine = asdict(engines[0]) if len(engines) == 1 else dict.fromkeys(Engine.__dataclass_fields__)
     return {
@@ -191,6 +196,7 @@ def run_document(
         "split": split,
         "parts": [part.shard for part in ordered],
         "counts": count_scans(ordered),
+        "unscored": {"num_shards": len(left), "num_scans": sum(shard.num_scans for shard in left)},
         "splits": {
             name: count_scans([part for part in ordered if part.split == name])
             for name in sorted({part.split for part in ordered})

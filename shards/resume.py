@@ -4,10 +4,11 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import datetime
 
 from shards import storage
 from shards.dataset import Dataset, ShardInfo, read_parquet
-from shards.predictions import PartInfo, part_url, quarantine_part_url, read_part_infos
+from shards.predictions import Engine, PartInfo, part_url, quarantine_part_url, read_part_infos
 from shards.scan_reader import ShardReader, read_rows
 
 
@@ -18,6 +19,8 @@ class ShardTask:
     shard: ShardInfo
     tar_url: str
     samples_url: str
+    predictions_url: str
+    """PREDICTIONS/<model-id>, where its part goes."""
     why: str
     """A short fixed word: unscored, changed (its digest), incomplete (no quarantine beside the part), repaired."""
 
@@ -30,6 +33,8 @@ class ScorePlan:
     """Shards to score, largest first, so that the last worker does not end alone."""
     num_held: int
     """Shards that were asked for and need nothing."""
+    engines: tuple[Engine, ...] = ()
+    """What made the parts of this model that are there, most of them first."""
 
     @property
     def num_scans(self) -> int:
@@ -65,12 +70,30 @@ def plan_scoring(predictions_url: str, model_id: str, datasets: Sequence[Dataset
     with ThreadPoolExecutor(16, thread_name_prefix="plan-scoring") as pool:
         reasons = list(pool.map(reason, shards))
     tasks = [
-        ShardTask(shard, dataset.tar_url(shard), dataset.samples_url(shard), why)
+        ShardTask(shard, dataset.tar_url(shard), dataset.samples_url(shard), predictions_url, why)
         for (dataset, shard), why in zip(shards, reasons, strict=True)
         if why is not None
     ]
     tasks.sort(key=lambda task: (-task.shard.num_scans, task.shard.name))
-    return ScorePlan(tuple(tasks), len(shards) - len(tasks))
+    engines = Counter(info.engine for info in infos.values() if info is not None and info.model_id == model_id)
+    return ScorePlan(tuple(tasks), len(shards) - len(tasks), tuple(engine for engine, _ in engines.most_common()))
+
+
+def choose_tasks(tasks: Sequence[ShardTask], since: datetime | None, limit: int | None) -> list[ShardTask]:
+    """Return the tasks of a partial run, in their order.
+
+    Args:
+        tasks: of `plan_scoring`.
+        since: only shards whose tar was last written then or later, by the store's clock. A tar that is not there
+            stays: its scans must be named, whenever it went.
+        limit: at most so many shards; None for all.
+    """
+    chosen = list(tasks)
+    if since is not None:
+        with ThreadPoolExecutor(16, thread_name_prefix="modified-at") as pool:
+            times = list(pool.map(lambda task: storage.modified_at(task.tar_url), tasks))
+        chosen = [task for task, time in zip(tasks, times, strict=True) if time is None or time >= since]
+    return chosen[:limit]
 
 
 def held_parts(predictions_url: str, model_id: str, datasets: Sequence[Dataset]) -> list[PartInfo]:
@@ -100,8 +123,9 @@ def check_names(datasets: Sequence[Dataset]) -> None:
         for shard in dataset.shards():
             if shard.name in owners:
                 raise ValueError(
-                    f"shard names must differ between datasets, got {shard.name} in {owners[shard.name]} and in "
-                    f"{dataset.url}; score each dataset to an --output of its own"
+                    f"shard names must differ between datasets of one folder of predictions, got {shard.name} in "
+                    f"{owners[shard.name]} and in {dataset.url}; name the folder that holds both as --input (each "
+                    f"dataset then has a folder of its own), or score each to an --output of its own"
                 )
             owners[shard.name] = dataset.url
 

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any
 
@@ -209,6 +210,27 @@ def _list_local(folder: str) -> Iterator[FileInfo]:
                 yield FileInfo(entry.path, -1)
     for inner in sorted(folders):
         yield from _list_local(inner)
+
+
+def list_folders(root: str | Path) -> list[str]:
+    """Return the folders that lie directly in `root`, by name; hidden ones (`.name`) are left out.
+
+    Raises:
+        OSError: it cannot be listed.
+    """
+    fs, inner = filesystem(root)
+    names = (base_name(info["name"]) for info in fs.ls(inner, detail=True) if info["type"] == "directory")
+    return [join_url(root, name) for name in sorted(names) if not name.startswith(".")]
+
+
+def modified_at(url: str | Path) -> datetime | None:
+    """Return when a file was last written, by its store's clock; None where there is no such file."""
+    fs, path = filesystem(url)
+    try:
+        found: datetime = fs.modified(path)
+    except FileNotFoundError:
+        return None
+    return found if found.tzinfo is not None else found.replace(tzinfo=UTC)
 
 
 def sweep_temporaries(root: str | Path) -> int:

@@ -16,7 +16,7 @@ from model.decode import BatchDecoder
 from model.hardware import detect_hardware
 from tests.shards.by_hand import absurd_header, bogus_huffman, make_jpeg
 
-CONFIG = ModelConfig(backbone="resnet18", classes=("Gun", "Knife"), image_size_px=64)
+CONFIG = ModelConfig(backbone="resnet10t", classes=("Gun", "Knife"), image_size_px=64)
 CPU = dataclasses.replace(detect_hardware(), device="cpu", decode_device="cpu", num_cores=2)
 IMAGES = [make_jpeg(number) for number in range(11)]
 BAD = {

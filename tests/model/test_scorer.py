@@ -17,7 +17,7 @@ from shards.schema import QUARANTINE_SCHEMA, predictions_schema
 from tests.model.test_decode import as_pillow_sees
 from tests.shards.by_hand import CLASSES, bogus_huffman, make_jpeg, overwrite, write_dataset
 
-CONFIG = ModelConfig(backbone="resnet18", classes=CLASSES, image_size_px=64)
+CONFIG = ModelConfig(backbone="resnet10t", classes=CLASSES, image_size_px=64)
 CPU = dataclasses.replace(detect_hardware(), device="cpu", dtype="float32", decode_device="cpu", num_cores=2)
 IMAGES = [(f"N{number:05d}", make_jpeg(number)) for number in range(13)]
 NAME = "test-00000-of-00001"

@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from model.config import ModelConfig
+from model.engine_choice import EngineWish
 from model.network import build_network
 from model.store import save_model
 from pipelines import cli, score
@@ -30,7 +31,7 @@ TEST, TRAIN_0, TRAIN_1 = "test-00000-of-00001", "train-00000-of-00002", "train-0
 
 def make_model(folder, seed=0, classes=CLASSES):
     torch.manual_seed(seed)
-    config = ModelConfig(backbone="resnet18", classes=classes, image_size_px=64)
+    config = ModelConfig(backbone="resnet10t", classes=classes, image_size_px=64)
     return save_model(str(folder), build_network(config), config)
 
 
@@ -42,7 +43,7 @@ def model(tmp_path_factory):
 
 
 class Bench:
-    """A dataset, a model, an output folder, and the command between them."""
+    """A dataset, a model, an output folder, and the command between them; the engine is forced, so no trial is run."""
 
     def __init__(self, root, model):
         self.root, (self.model, self.model_id) = root, model
@@ -51,8 +52,12 @@ class Bench:
         self.folder = self.output / self.model_id
 
     def score(self, *words, inputs=("ds",)):
+        return score.main([*self.words(inputs), *words])
+
+    def words(self, inputs=("ds",)):
         inputs = [word for name in inputs for word in ("--input", str(self.root / name))]
-        return score.main(["--model", self.model, *inputs, "--output", str(self.output), "--batch-size", "4", *words])
+        way = ["--engine=eager", "--dtype=float32", "--batch-size=4"]
+        return ["--model", self.model, *inputs, "--output", str(self.output), *way]
 
     def run(self):
         return json.loads((self.folder / "run.json").read_text())
@@ -117,7 +122,7 @@ def test_a_second_run_changes_nothing_and_needs_neither_pytorch_nor_dali(bench):
     before = bench.files()
     assert bench.score() == 0
     assert bench.files() == before
-    words = ["--model", bench.model, "--input", str(bench.root / "ds"), "--output", str(bench.output)]
+    words = bench.words()
     program = (
         "import sys; from pipelines import cli; code = cli.main(['score', *sys.argv[1:]]);"
         "print(sorted({'torch', 'nvidia.dali', 'timm'} & set(sys.modules))); sys.exit(code)"
@@ -261,8 +266,7 @@ def test_two_models_do_not_share_a_folder(bench, tmp_path):
 def test_two_runs_at_once_leave_what_one_leaves(bench, tmp_path, model):
     # A thread each: four threads that spin on two cores take a minute for what takes a second.
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    words = ["--model", bench.model, "--input", str(bench.root / "ds"), "--output", str(bench.output), "--batch-size=4"]
-    program = [sys.executable, "-m", "pipelines.score", *words]
+    program = [sys.executable, "-m", "pipelines.score", *bench.words()]
     runs = [subprocess.Popen(program, env=environment, stderr=subprocess.DEVNULL) for _ in range(2)]
     assert [run.wait() for run in runs] == [0, 0]
     alone = Bench(tmp_path / "alone", model)
@@ -309,7 +313,8 @@ def test_logits_are_never_half_precision(bench):
 def test_counters_have_units_and_the_step_travels_to_workers(bench):
     tasks = plan_scoring(str(bench.folder), bench.model_id, [bench.dataset], None).tasks
     bench.damage(TRAIN_0, 0)
-    step = pickle.loads(pickle.dumps(ScoreShard(bench.model, bench.model_id, str(bench.folder), 4)))
+    wish = EngineWish(engine="eager", dtype="float32")
+    step = pickle.loads(pickle.dumps(ScoreShard(bench.model, bench.model_id, wish, 4)))
     pipeline = make_pipeline(make_beam_options([]))
     score.score_shards(pipeline, tasks, step)
     found = pipeline.run().metrics().query()["counters"]
@@ -327,8 +332,8 @@ def test_workers_of_another_process_score_the_same(bench, tmp_path, model):
 
 
 def test_a_model_that_is_exchanged_during_the_run_is_refused(bench):
-    with pytest.raises(ValueError, match=r"model must be chr-x-0 until all shards are scored, got chr-resnet18-"):
-        score.load_network(bench.model, "chr-x-0")
+    with pytest.raises(ValueError, match=r"model must be chr-x-0 until all shards are scored, got chr-resnet10t-"):
+        score.load_network(bench.model, "chr-x-0", EngineWish())
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,166 @@
+"""What computes this network fastest on this machine? The engines, and a short trial between them.
+
+Shapes: B batch  K classes  L levels  C colour  H W pixels
+"""
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from model.config import ModelConfig, NetworkOutput
+from model.engine_choice import EngineWish, Way, earlier_way, list_ways
+from model.fold import fold_batch_norms
+from model.hardware import Hardware
+
+Compute = Callable[[Tensor], NetworkOutput]
+"""Normalised images (B, 3, H, W) on the device -> what the network says of them, float32."""
+
+MARGIN = 1.1
+"""Another way must be this many times faster than the plainest to be taken: noise must not choose."""
+_TRIAL_IMAGES = 8
+_TRIAL_ROUNDS = 3
+_TRIAL_SECONDS = 3.0
+"""After this long no further round begins: a large network on a slow processor is not tried for minutes."""
+_ONNX_AT_MOST = 1.5
+"""ONNX Runtime was never measured faster than this many times eager float32: beside bf16 that is, no export is made."""
+
+_logger = logging.getLogger(__name__)
+_tried: dict[tuple[ModelConfig, Hardware, tuple[Way, ...]], Way] = {}
+
+
+def choose_way(network: nn.Module, config: ModelConfig, hardware: Hardware, wish: EngineWish) -> Way:
+    """Return how to compute a network here: what was asked for, else what made the earlier parts, else the fastest.
+
+    The trial runs a few images of noise through each way, some seconds in all, once a process and kind of network.
+
+    Raises:
+        ValueError: what was asked for cannot run here.
+    """
+    ways = list_ways(wish, hardware)
+    before = earlier_way(wish, hardware, f"dali-{hardware.decode_device}")
+    if len(ways) == 1 or before is not None:
+        return before or ways[0]
+    place = (config, hardware, tuple(ways))
+    if place not in _tried:
+        rates = measure_ways(network, config, hardware, ways)
+        _tried[place] = pick(rates)
+        told = ", ".join(f"{way} {rate:.1f}" for way, rate in rates.items())
+        _logger.info("engine %s: scans a second in a trial: %s", _tried[place], told)
+    return _tried[place]
+
+
+def measure_ways(network: nn.Module, config: ModelConfig, hardware: Hardware, ways: list[Way]) -> dict[Way, float]:
+    """Return images a second of each way, in turn over a few rounds, the best round of each.
+
+    A way that cannot win any more is left out: ONNX Runtime beside much faster bf16, compiled code for the slower
+    dtype.
+    """
+    size = config.image_size_px
+    images_BCHW = torch.randn(_TRIAL_IMAGES, 3, size, size, device=hardware.device)
+    eager = {way: build_engine(way, network, config, hardware) for way in ways if way.engine == "eager"}
+    rates = _time_in_turn(eager, images_BCHW)
+    plain = next(iter(rates.values()), None)
+    for way in ways:
+        fastest = max(rates.values(), default=0.0)
+        if way.engine == "onnxruntime" and plain is not None and fastest > _ONNX_AT_MOST * plain:
+            continue
+        if way.engine == "compiled" and rates.get(Way("eager", way.dtype), fastest) < fastest:
+            continue
+        if way not in rates:
+            rates |= _time_in_turn({way: build_engine(way, network, config, hardware)}, images_BCHW)
+    return rates
+
+
+def pick(rates: Mapping[Way, float]) -> Way:
+    """Return the fastest way, or the first where that is faster by less than `MARGIN`."""
+    plainest = next(iter(rates))
+    fastest = max(rates, key=lambda way: rates[way])
+    return fastest if rates[fastest] >= MARGIN * rates[plainest] else plainest
+
+
+def build_engine(way: Way, network: nn.Module, config: ModelConfig, hardware: Hardware) -> Compute:
+    """Return a function that computes a network one way; threads may call it at once.
+
+    Args:
+        way: engine and dtype.
+        network: float32, on the CPU, in eval mode; it is left as it is.
+        config: of the network.
+        hardware: device and cores.
+
+    Raises:
+        ValueError: the way cannot run here.
+    """
+    if way.engine == "onnxruntime":
+        return _build_onnxruntime(network, config, hardware)
+    folded = fold_batch_norms(network, config.image_size_px).to(hardware.device)
+    folded.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if way.engine == "compiled":
+        return _Compiled(folded, way, hardware)
+    return _Eager(folded, way, hardware)
+
+
+def _time_in_turn(engines: Mapping[Way, Compute], images_BCHW: Tensor) -> dict[Way, float]:
+    best_seconds = dict.fromkeys(engines, float("inf"))
+    for compute in engines.values():
+        compute(images_BCHW)  # the first call prepares weights and buffers
+    began = time.perf_counter()
+    for round_number in range(_TRIAL_ROUNDS):
+        if round_number and time.perf_counter() - began > _TRIAL_SECONDS:
+            break
+        for way, compute in engines.items():
+            started = time.perf_counter()
+            compute(images_BCHW).logits_BK.cpu()  # brought to the CPU: a GPU is waited for
+            best_seconds[way] = min(best_seconds[way], time.perf_counter() - started)
+    return {way: len(images_BCHW) / seconds for way, seconds in best_seconds.items()}
+
+
+class _Eager:
+    def __init__(self, network: nn.Module, way: Way, hardware: Hardware) -> None:
+        self._network: Callable[[Tensor], NetworkOutput] = network
+        self._device = hardware.device
+        self._is_half = way.dtype == "bfloat16"
+
+    def __call__(self, images_BCHW: Tensor) -> NetworkOutput:
+        with torch.inference_mode(), torch.autocast(self._device, torch.bfloat16, enabled=self._is_half):
+            return self._network(images_BCHW)
+
+
+class _Compiled(_Eager):
+    """Code for one batch size: a smaller batch is filled up, since code for another would take as long again."""
+
+    def __init__(self, network: nn.Module, way: Way, hardware: Hardware) -> None:
+        super().__init__(network, way, hardware)
+        self._network = torch.compile(network, dynamic=False)
+        self._batch_size = 0
+
+    def __call__(self, images_BCHW: Tensor) -> NetworkOutput:
+        import torch._inductor.config as inductor  # takes seconds: only who compiles waits for it
+
+        num = len(images_BCHW)
+        self._batch_size = max(self._batch_size, num)
+        if num < self._batch_size:
+            filled_BCHW = images_BCHW.new_zeros(self._batch_size, *images_BCHW.shape[1:])
+            filled_BCHW = filled_BCHW.contiguous(memory_format=torch.channels_last)
+            filled_BCHW[:num] = images_BCHW
+            images_BCHW = filled_BCHW
+        # Freezing lays the weights out as the processor's kernels read them.
+        with inductor.patch(freezing=self._device == "cpu"):
+            output = super().__call__(images_BCHW)
+        return NetworkOutput(output.level_logits_LBK[:, :num], tuple(heatmap[:num] for heatmap in output.heatmaps))
+
+
+def _build_onnxruntime(network: nn.Module, config: ModelConfig, hardware: Hardware) -> Compute:
+    from model.export import INPUT_NAME, export_onnx, open_session
+
+    session: Any = open_session(export_onnx(network, config), hardware.num_cores)
+
+    def compute(images_BCHW: Tensor) -> NetworkOutput:
+        _, level_logits_BLK, *heatmaps = session.run(None, {INPUT_NAME: images_BCHW.contiguous().numpy()})
+        level_logits_LBK = torch.from_numpy(level_logits_BLK).transpose(0, 1)
+        return NetworkOutput(level_logits_LBK, tuple(torch.from_numpy(heatmap) for heatmap in heatmaps))
+
+    return compute

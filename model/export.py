@@ -1,0 +1,180 @@
+"""How does a model leave for other software? As ONNX and as a program of torch.export, held against the network itself.
+
+Both take `images` (B, 3, H, W), float32, RGB squashed to the model's square and normalised by its mean and std, with
+any B; and give, in this order, `logits` (B, K) as predictions record them, `level_logits` (B, L, K), level 1 (the
+finest) first, and a `heatmap_1` to `heatmap_L` a level, (B, K, h, w), whose peaks say where an item is.
+
+Shapes: B batch  K classes  L levels  C colour  H W pixels of an image  h w cells of a heatmap
+"""
+
+import io
+import json
+import os
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from model.config import ModelConfig, NetworkOutput
+from model.store import LoadedModel
+from shards.versions import installed_versions
+
+INPUT_NAME = "images"
+TOLERANCE = 1e-4
+"""How far, in logits, an export may be from the network in eager float32, level logits and heatmaps included."""
+FILE_NAMES = {"onnx": "model.onnx", "torch-export": "model.pt2"}
+"""Format -> file."""
+
+Run = Callable[[Tensor], Sequence[np.ndarray]]
+
+
+def export_model(model: LoadedModel, format_name: str) -> tuple[bytes, dict[str, Any]]:
+    """Return the file of an export and the document that says how to use it, the export found equal to the network.
+
+    Args:
+        model: what to export.
+        format_name: a key of `FILE_NAMES`.
+
+    Raises:
+        ValueError: the format is unknown, packages are missing, or the export is further than `TOLERANCE` away.
+    """
+    if format_name not in FILE_NAMES:
+        raise ValueError(f"format must be one of {', '.join(FILE_NAMES)}, got {format_name!r}")
+    if format_name == "onnx":
+        file = export_onnx(model.network, model.config, _metadata(model))
+        session = open_session(file, len(os.sched_getaffinity(0)))
+        difference = largest_difference(model, lambda images: session.run(None, {INPUT_NAME: images.numpy()}))
+    else:
+        file = export_program(model.network, model.config)
+        program = torch.export.load(io.BytesIO(file)).module()
+        difference = largest_difference(model, lambda images: [tensor.numpy() for tensor in program(images)])
+    if not difference <= TOLERANCE:
+        raise ValueError(
+            f"exported logits must be within {TOLERANCE} of the network's, got {difference:.3g} "
+            f"({model.model_id}, {format_name}); please report this network and these versions: "
+            f"{installed_versions('torch', 'onnx', 'onnxscript')}"
+        )
+    return file, _describe(model, format_name, difference)
+
+
+def export_onnx(network: nn.Module, config: ModelConfig, metadata: dict[str, str] | None = None) -> bytes:
+    """Return a network as an ONNX model with any batch size, weights inside; ValueError where packages are missing."""
+    try:
+        import onnxscript  # noqa: F401 (what torch.onnx exports with)
+    except ImportError as error:
+        raise ValueError(
+            f"export to ONNX must have onnx and onnxscript installed, got {error}; "
+            f"install them with: pip install 'sixray-pipeline[export]'"
+        ) from error
+    names = output_names(config)
+    exported = torch.onnx.export(
+        _trace(network, config), dynamo=True, input_names=[INPUT_NAME], output_names=names, verbose=False
+    )
+    assert exported is not None
+    proto: Any = exported.model_proto
+    _name_batch(proto)
+    for key, value in (metadata or {}).items():
+        proto.metadata_props.add(key=key, value=value)
+    return bytes(proto.SerializeToString())
+
+
+def export_program(network: nn.Module, config: ModelConfig) -> bytes:
+    """Return a network as a program of torch.export (`.pt2`) with any batch size, weights inside."""
+    out = io.BytesIO()
+    torch.export.save(_trace(network, config), out)
+    return out.getvalue()
+
+
+def open_session(file: bytes, num_threads: int) -> Any:
+    """Return ONNX Runtime's session of a model on the CPU."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = num_threads
+    # Decoding shares the cores: a thread that spins for work takes them from it.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    return onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+
+
+def output_names(config: ModelConfig) -> list[str]:
+    """Return the names of the outputs, in order."""
+    return ["logits", "level_logits", *(f"heatmap_{level}" for level in range(1, config.num_levels + 1))]
+
+
+def largest_difference(model: LoadedModel, run: Run) -> float:
+    """Return how far an export is from the network at most, over all outputs and two batch sizes; NaN if it says so."""
+    size = model.config.image_size_px
+    differences = []
+    for num in (1, 3):
+        images_BCHW = torch.randn(num, 3, size, size, generator=torch.Generator().manual_seed(num))
+        with torch.inference_mode():
+            expected = _in_order(model.network(images_BCHW))
+        found = run(images_BCHW)
+        assert len(found) == len(expected)
+        differences += [np.abs(one - other.numpy()).max() for one, other in zip(found, expected, strict=True)]
+    return float(np.max(differences))  # np.max hands a NaN on, Python's max may not
+
+
+class _ExportedNetwork(nn.Module):
+    """A network whose outputs are plain tensors, the batch first in each."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Return `logits`, `level_logits` and the heatmaps."""
+        return _in_order(self.network(images))
+
+
+def _in_order(output: NetworkOutput) -> tuple[Tensor, ...]:
+    return output.logits_BK, output.level_logits_LBK.transpose(0, 1), *output.heatmaps
+
+
+def _trace(network: nn.Module, config: ModelConfig) -> torch.export.ExportedProgram:
+    size = config.image_size_px
+    batch = torch.export.Dim("batch", min=1)
+    with torch.no_grad():  # two images: of one the tracer would take the batch size for a constant
+        return torch.export.export(
+            _ExportedNetwork(network).eval(), (torch.zeros(2, 3, size, size),), dynamic_shapes=({0: batch},)
+        )
+
+
+def _name_batch(proto: Any) -> None:
+    """Call the free dimension `batch`: the tracer's own name for it is a number that says nothing."""
+    values = [*proto.graph.input, *proto.graph.output, *proto.graph.value_info]
+    for value in values:
+        for dim in value.type.tensor_type.shape.dim:
+            if dim.dim_param:
+                dim.dim_param = "batch"
+
+
+def _metadata(model: LoadedModel) -> dict[str, str]:
+    return {"model_id": model.model_id, "config": json.dumps(model.config.to_json())}
+
+
+def _describe(model: LoadedModel, format_name: str, difference: float) -> dict[str, Any]:
+    config = model.config
+    return {
+        "format": 1,
+        "model_id": model.model_id,
+        "file": FILE_NAMES[format_name],
+        "classes": list(config.classes),
+        "input": {
+            "name": INPUT_NAME,
+            "shape": ["batch", 3, config.image_size_px, config.image_size_px],
+            "dtype": "float32",
+            "colours": "RGB",
+            "resize": "squash the whole scan to the square, bilinear with antialiasing",
+            "normalise": "(value / 255 - mean) / std",
+            "mean": list(config.mean),
+            "std": list(config.std),
+        },
+        "outputs": output_names(config),
+        "scores": "sigmoid(logits)",
+        "tolerance": TOLERANCE,
+        "largest_difference": difference,
+        "versions": installed_versions("torch", "timm", *(("onnx", "onnxscript") if format_name == "onnx" else ())),
+    }

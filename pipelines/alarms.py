@@ -1,0 +1,247 @@
+"""Which scans does the operator look at? `sixray alarms` turns scores and thresholds into a list."""
+
+import argparse
+import io
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyarrow import csv
+
+from model.alarms import Threshold, find_alarms, parse_thresholds, rank_alarms, report_thresholds
+from pipelines import options
+from shards import predictions as parts
+from shards import storage
+from shards.dataset import Dataset, open_dataset, parquet_bytes, read_parquet
+from shards.predictions import Predictions, open_predictions
+from shards.schema import QUARANTINE_SCHEMA
+from shards.versions import installed_versions
+
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AlarmsConfig:
+    """Which scores raise an alarm, and where the list goes."""
+
+    predictions: str
+    """PREDICTIONS/<model-id>."""
+    output: str
+    threshold: str | None = None
+    """`Gun=0.7,Knife=0.5`, on scores; beside a report it goes before what the report says of these classes."""
+    report: str | None = None
+    """REPORT_DIR of the same model."""
+    false_alarms_per_1000: str | None = None
+    """An operating point of the report."""
+    recall: str | None = None
+    """Likewise."""
+    data: tuple[str, ...] = ()
+    """The datasets that were scored, for where the scans came from."""
+    split: str | None = None
+    """None: all."""
+
+    def __post_init__(self) -> None:
+        points = [point for point in (self.false_alarms_per_1000, self.recall) if point is not None]
+        if self.report is None and (points or self.threshold is None):
+            raise ValueError(
+                "thresholds must come from --threshold, or from --report with an operating point, got none"
+            )
+        if self.report is not None and len(points) != 1:
+            raise ValueError(
+                f"--report must have one of --false-alarms-per-1000 and --recall beside it, got {len(points)} of them"
+            )
+
+
+def write_alarms(config: AlarmsConfig) -> dict[str, Any]:
+    """Write `alarms.parquet`, `alarms.csv`, `unscored.csv` and, last, `alarms.json`; return what the last one says.
+
+    Only alarms are kept in memory, one part of the predictions is read at a time.
+
+    Raises:
+        ValueError: a threshold, the report or a dataset does not fit the predictions; nothing is written.
+    """
+    predictions = open_predictions(config.predictions)
+    thresholds = choose_thresholds(config, predictions)
+    datasets = [open_dataset(url) for url in config.data]
+    sources = _Sources(datasets, predictions)
+    names = [name for name in predictions.run["parts"] if config.split is None or name.startswith(f"{config.split}-")]
+    if not names:
+        raise ValueError(f"predictions must have a part of split {config.split!r}, got none ({predictions.url})")
+    raised = {name: threshold for name, threshold in thresholds.items() if threshold is not None}
+    found, num_scans = [], 0
+    for name in names:
+        rows = read_parquet(parts.part_url(predictions.url, name), ["key", "split", "logits", "peaks"])
+        num_scans += rows.num_rows
+        found.append(sources.add(name, find_alarms(name, rows, raised)))
+    alarms = rank_alarms(found)
+    unscored = _read_unscored(predictions, names)
+    document = _describe(predictions, thresholds, alarms, num_scans, unscored.num_rows)
+    for file, content in {
+        "alarms.parquet": parquet_bytes(alarms),
+        "alarms.csv": _csv_bytes(alarms),
+        "unscored.csv": _csv_bytes(unscored),
+        "alarms.json": (json.dumps(document, indent=1, allow_nan=False) + "\n").encode(),
+    }.items():
+        storage.write_bytes(storage.join_url(config.output, file), content)
+    return document
+
+
+def choose_thresholds(config: AlarmsConfig, predictions: Predictions) -> dict[str, Threshold | None]:
+    """Return the threshold of every class; None for a class that raises no alarm.
+
+    Raises:
+        ValueError: a class of a report has no such operating point and no threshold of its own, or the report is
+            another model's: its thresholds mean nothing here.
+    """
+    classes = predictions.run["classes"]
+    thresholds: dict[str, Threshold | None] = {}
+    if config.report is not None:
+        url = storage.join_url(config.report, "metrics.json")
+        metrics = _read_metrics(url, predictions.model_id)
+        point, value = ("at_recall", config.recall) if config.recall is not None else ("at_false_alarms_per_1000", "")
+        thresholds |= report_thresholds(metrics, point, value or str(config.false_alarms_per_1000), url)
+    if config.threshold is not None:
+        thresholds |= parse_thresholds(config.threshold, classes)
+    if config.report is not None and (absent := [name for name in classes if name not in thresholds]):
+        raise ValueError(
+            f"report must have this operating point for every class, got none for {', '.join(absent)} "
+            f"({config.report}); give --threshold {','.join(f'{name}=SCORE' for name in absent)} beside it"
+        )
+    return {name: thresholds.get(name) for name in classes}
+
+
+def _read_metrics(url: str, model_id: str) -> dict[str, Any]:
+    try:
+        metrics: dict[str, Any] = json.loads(storage.read_bytes(url))
+    except FileNotFoundError as error:
+        raise ValueError(f"report must have a metrics.json, got none ({url}); `sixray evaluate` writes one") from error
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"metrics.json must be a JSON document, got {error} ({url})") from error
+    if metrics.get("model_id") != model_id:
+        raise ValueError(
+            f"report must be of the model {model_id}, got one of {metrics.get('model_id')} ({url}); "
+            f"evaluate these predictions first"
+        )
+    return metrics
+
+
+class _Sources:
+    """Looks up where scans came from; reads the rows of a shard only where it has alarms."""
+
+    def __init__(self, datasets: Sequence[Dataset], predictions: Predictions) -> None:
+        self._predictions = predictions
+        self._shards = {shard.name: (dataset, shard) for dataset in datasets for shard in dataset.shards()}
+        if datasets and not self._shards.keys() & set(predictions.run["parts"]):
+            raise ValueError(
+                f"data must be the dataset that was scored, got {', '.join(dataset.url for dataset in datasets)}; "
+                f"none of its shards is in {predictions.url}"
+            )
+
+    def add(self, name: str, alarms: pa.Table) -> pa.Table:
+        """Return alarms of a part with `source_uri` filled in."""
+        if name not in self._shards or not alarms.num_rows:
+            return alarms
+        dataset, shard = self._shards[name]
+        info = parts.read_part_info(self._predictions.url, name)
+        if info is None or info.shard_digest != shard.digest:
+            raise ValueError(
+                f"shard must be as it was when it was scored, got another digest ({shard.name} of {dataset.url}); "
+                f"run `sixray score` again"
+            )
+        rows = read_parquet(dataset.samples_url(shard), ["key", "source_uri"])
+        places = pc.index_in(alarms["key"], value_set=rows["key"].combine_chunks())
+        at = alarms.schema.get_field_index("source_uri")
+        return alarms.set_column(at, alarms.schema.field(at), rows["source_uri"].take(places))
+
+
+def _read_unscored(predictions: Predictions, names: Sequence[str]) -> pa.Table:
+    """Return the scans without a score: nobody knows what they hold, so somebody must look."""
+    infos = parts.read_part_infos(predictions.url, names)
+    tables = [
+        read_parquet(parts.quarantine_part_url(predictions.url, name))
+        for name, info in infos.items()
+        if info is not None and info.num_quarantined
+    ]
+    return pa.concat_tables([QUARANTINE_SCHEMA.empty_table(), *tables]).replace_schema_metadata(None)
+
+
+def _csv_bytes(table: pa.Table) -> bytes:
+    out = io.BytesIO()
+    csv.write_csv(table, out)
+    return out.getvalue()
+
+
+def _describe(
+    predictions: Predictions,
+    thresholds: dict[str, Threshold | None],
+    alarms: pa.Table,
+    num_scans: int,
+    num_unscored: int,
+) -> dict[str, Any]:
+    per_class = dict(zip(*(column.to_pylist() for column in _count(alarms)), strict=True))
+    return {
+        "format": FORMAT_VERSION,
+        "model_id": predictions.model_id,
+        "dataset_digest": predictions.run["dataset_digest"],
+        "thresholds": {name: None if at is None else at.score for name, at in thresholds.items()},
+        "num_scans": num_scans,
+        "num_unscored": num_unscored,
+        "num_alarms": alarms.num_rows,
+        "num_alarmed_scans": int(pc.max(alarms["rank"]).as_py() or 0),
+        "classes": {name: per_class.get(name, 0) for name in thresholds},
+        "versions": installed_versions(),
+    }
+
+
+def _count(alarms: pa.Table) -> tuple[pa.ChunkedArray, pa.ChunkedArray]:
+    counts = alarms.group_by("class").aggregate([("class", "count")])
+    return counts["class"], counts["class_count"]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; return its exit code."""
+    return options.run_command(_main, argv)
+
+
+def _main(argv: Sequence[str]) -> int:
+    flags = _make_parser().parse_args(argv)
+    config = AlarmsConfig(**(vars(flags) | {"data": tuple(flags.data or ())}))
+    document = write_alarms(config)
+    told = ", ".join(f"{num} {name}" for name, num in document["classes"].items() if num)
+    print(
+        f"{document['num_alarmed_scans']} of {document['num_scans']} scans to look at"
+        + (f" ({told})" if told else "")
+        + f": {storage.join_url(config.output, 'alarms.csv')}"
+    )
+    if document["num_unscored"]:
+        print(
+            f"{document['num_unscored']} scans could not be scored and are to be looked at too: "
+            f"{storage.join_url(config.output, 'unscored.csv')}",
+            file=sys.stderr,
+        )
+    return options.OK
+
+
+def _make_parser() -> argparse.ArgumentParser:
+    parser = options.make_parser("alarms", "List the scans whose scores reach a threshold, the highest score first.")
+    parser.add_argument("--predictions", required=True, help="PREDICTIONS/<model-id>")
+    parser.add_argument("--output", required=True, help="folder for alarms.parquet, alarms.csv and alarms.json")
+    parser.add_argument("--threshold", metavar="CLASS=SCORE,…", help="scores in [0, 1]; a class left out never alarms")
+    parser.add_argument("--report", help="REPORT_DIR of this model, to take its operating point")
+    parser.add_argument("--false-alarms-per-1000", metavar="N", type=_number, help="operating point of the report")
+    parser.add_argument("--recall", metavar="R", type=_number, help="operating point of the report, e.g. 0.95")
+    parser.add_argument("--data", action="append", help="the dataset that was scored; adds source_uri; repeatable")
+    parser.add_argument("--split", help="of this split alone; all otherwise")
+    return parser
+
+
+def _number(text: str) -> str:
+    return f"{float(text):g}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

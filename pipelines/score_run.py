@@ -1,0 +1,184 @@
+"""What does a scoring run plan, and what does it leave on record? Its plan in words, and `run.json`."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from model.identity import ModelFiles
+from pipelines import log
+from shards import predictions, storage
+from shards.archive import Found, Target
+from shards.predictions import Engine
+from shards.resume import ScorePlan, ShardTask, held_parts, plan_scoring, unlisted_parts
+from shards.versions import installed_versions
+
+_VERSIONED = ("apache-beam", "nvidia-dali-cuda130", "onnxruntime", "timm", "torch")
+_SAID_AGAIN = ("changed", "repaired", "incomplete")
+
+
+@dataclass(frozen=True, slots=True)
+class RunPlan:
+    """What one run does over all folders of predictions."""
+
+    plans: tuple[tuple[Target, ScorePlan], ...]
+    """All that is to do, folder by folder."""
+    chosen: tuple[ShardTask, ...]
+    """What this run does of it, largest shards first."""
+
+    @property
+    def num_scans(self) -> int:
+        """Scans that this run scores."""
+        return sum(task.shard.num_scans for task in self.chosen)
+
+    @property
+    def num_held(self) -> int:
+        """Shards that were asked for and need nothing."""
+        return sum(plan.num_held for _, plan in self.plans)
+
+    @property
+    def num_left(self) -> int:
+        """Shards that are to be scored, and not by this run."""
+        return sum(len(plan.tasks) for _, plan in self.plans) - len(self.chosen)
+
+    @property
+    def engines(self) -> tuple[Engine, ...]:
+        """What made the parts that are there, most of them first."""
+        found = [
+            engine for _, plan in sorted(self.plans, key=lambda pair: -pair[1].num_held) for engine in plan.engines
+        ]
+        return tuple(dict.fromkeys(found))
+
+
+@dataclass(frozen=True, slots=True)
+class RunRate:
+    """How fast an earlier run was."""
+
+    scans_per_second: float
+    source: str
+    """Its `run.json`."""
+
+
+def plan_targets(found: Found, model_id: str, split: str | None) -> list[tuple[Target, ScorePlan]]:
+    """Return what is to do in each folder; ValueError where no dataset of all has the split."""
+    datasets = [dataset for target in found.targets for dataset in target.datasets]
+    if split is not None and not any(split in dataset.manifest.splits for dataset in datasets):
+        datasets[0].shards(split)  # says which splits there are
+    plans = []
+    for target in found.targets:
+        has_split = split is None or any(split in dataset.manifest.splits for dataset in target.datasets)
+        plan = plan_scoring(target.predictions_url, model_id, target.datasets, split) if has_split else ScorePlan((), 0)
+        plans.append((target, plan))
+    return plans
+
+
+def measured_rate(plan: RunPlan, output: str, model_id: str) -> RunRate | None:
+    """Return how fast the longest earlier run was: of this model, else of another of the same network and backbone.
+
+    Another model's folder is looked for beside this one's, where last night's model left it.
+    """
+    own = [target.predictions_url for target, _ in plan.plans]
+    kind = model_id.rpartition("-")[0]
+    siblings = storage.list_folders(output) if storage.exists(output) else []
+    others = [url for url in siblings if storage.base_name(url).rpartition("-")[0] == kind and url not in own]
+    for urls in (own, others):
+        runs = [(predictions.read_run(url) or {}, url) for url in urls]
+        timed = [(run["timings"], url) for run, url in runs if (run.get("timings") or {}).get("scans_per_second")]
+        if timed:
+            timings, url = max(timed, key=lambda pair: pair[0]["num_scans"])
+            return RunRate(float(timings["scans_per_second"]), storage.join_url(url, predictions.RUN_NAME))
+    return None
+
+
+def say_plan(plan: RunPlan, found: Found) -> None:
+    """Write to the log what the run will do, and what it will not."""
+    log.say(f"score: {_summary(plan)}", event="plan", num_shards=len(plan.chosen), num_scans=plan.num_scans)
+    for task in plan.chosen:
+        if task.why in _SAID_AGAIN:
+            log.say(f"score: {task.shard.name} is scored again: {task.why} since it was scored", shard=task.shard.name)
+    for target, _ in plan.plans:
+        if unlisted := unlisted_parts(target.predictions_url, target.datasets):
+            log.say(f"score: parts of shards that are not in the input stay, unlisted: {', '.join(unlisted)}")
+    for folder in found.unfinished:
+        log.say(f"score: {folder} has no dataset.json and is left for a later run", folder=folder)
+    for words in found.refused:
+        log.say(f"findings: {words}", level="warning")
+
+
+def describe_dry_run(plan: RunPlan, rate: RunRate | None) -> Iterator[str]:
+    """Yield the lines that `--dry-run` prints: every shard, the sum, and how long it would take."""
+    for task in plan.chosen:
+        yield f"{task.predictions_url}  {task.shard.name}  {task.shard.num_scans} scans  {task.why}"
+    yield _summary(plan)
+    if plan.chosen and rate is None:
+        yield f"{plan.num_scans} scans; no earlier run of this model or its kind is here to tell how long they take"
+    elif plan.chosen and rate is not None:
+        minutes, seconds = divmod(round(plan.num_scans / rate.scans_per_second), 60)
+        hours, minutes = divmod(minutes, 60)
+        took = f"about {hours}:{minutes:02}:{seconds:02} at {rate.scans_per_second:.1f} scans/s"
+        yield f"{plan.num_scans} scans, {took}, the rate of {rate.source}"
+
+
+def _summary(plan: RunPlan) -> str:
+    reasons: dict[str, int] = {}
+    for task in plan.chosen:
+        reasons[task.why] = reasons.get(task.why, 0) + 1
+    told = ", ".join(f"{num} {why}" for why, num in sorted(reasons.items()))
+    todo = f"{len(plan.chosen)} shards to score ({told})" if plan.chosen else "no shard to score"
+    left = f", {plan.num_left} left for a later run" if plan.num_left else ""
+    return f"{todo}, {plan.num_held} scored before{left}"
+
+
+def finish_run(
+    target: Target, model: ModelFiles, split: str | None, tasks: Sequence[ShardTask], timings: dict[str, Any]
+) -> dict[str, Any]:
+    """Write a folder's `run.json` from what lies on disk, unless it says so already; return it.
+
+    Args:
+        target: the folder, and what was to be scored into it.
+        model: that scored.
+        split: that was asked for, None for all.
+        tasks: of this folder that the run did.
+        timings: of the whole run.
+    """
+    url, datasets = target.predictions_url, target.datasets
+    facts = {"model_id": model.model_id} | {name: model.document[name] for name in ("classes", "num_levels")}
+    parts = held_parts(url, model.model_id, datasets)
+    state = predictions.run_document(facts, datasets, parts, split)
+    before = predictions.read_run(url)
+    written = {task.shard.name for task in tasks}
+    kept = (before or {}).get("sha256", {}).items()
+    known = {file: checksum for file, checksum in kept if _shard_of(file) not in written}
+    state["sha256"] = predictions.checksum_parts(url, parts, known)
+    if before is not None and not tasks:
+        if state.items() <= before.items():
+            return before
+        # What is no longer, or newly, among the inputs: the parts are as they were, and so is how they were made.
+        last = {name: before.get(name) for name in ("timings", "versions")}
+    else:
+        last = {"timings": timings, "versions": installed_versions(*_VERSIONED)}
+    document = state | last
+    predictions.write_run(url, document)
+    return document
+
+
+def make_timings(num_scans: int, seconds: float) -> dict[str, Any]:
+    """Return the `timings` of a run, loading the model included; no rate where nothing was scored."""
+    rate = num_scans / seconds if num_scans else None
+    return {"seconds": round(seconds, 3), "num_scans": num_scans, "scans_per_second": rate}
+
+
+def sum_counts(runs: Sequence[dict[str, Any]], split: str | None) -> dict[str, Any]:
+    """Return the counts over the runs' parts, of a split or all."""
+    every = [run["counts"] if split is None else run["splits"].get(split, predictions.count_scans([])) for run in runs]
+    reasons: dict[str, int] = {}
+    for counts in every:
+        for reason, num in counts["quarantined_by_reason"].items():
+            reasons[reason] = reasons.get(reason, 0) + num
+    names = ("num_scans", "num_scored", "num_quarantined")
+    return {name: sum(counts[name] for counts in every) for name in names} | {
+        "quarantined_by_reason": dict(sorted(reasons.items()))
+    }
+
+
+def _shard_of(file: str) -> str:
+    return storage.base_name(file).removesuffix(".parquet")
