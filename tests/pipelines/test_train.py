@@ -1,0 +1,131 @@
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from model.store import load_model
+from pipelines.options import OK, WRONG_USAGE
+from pipelines.train import _parser, configure, main
+from tests.model.scans import make_dataset
+
+FAST = ["--recipe", "demo", "--backbone", "test_resnet", "--image-size", "48", "--batch-size", "4"]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    num_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(num_threads)
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+    return make_dataset(tmp_path_factory.mktemp("dataset"), num_train=40)
+
+
+def flags_of(*words):
+    return _parser().parse_args(["--data", "D", "--output", "R", *words])
+
+
+def test_a_run_ends_with_a_model_and_says_where(dataset, tmp_path, capsys):
+    run = tmp_path / "run"
+    assert main(["--data", dataset.url, "--output", str(run), *FAST, "--max-epochs", "2"]) == OK
+    out, err = capsys.readouterr()
+    model_id = load_model(str(run / "model")).model_id
+    assert out.splitlines()[0].startswith("run finished: epoch ")
+    assert out.splitlines()[1:] == [f"model {model_id}", str(run / "model")]
+    assert "epoch 1 of 2: loss 0." in err or "epoch 1 of 2: loss 1." in err or "epoch 1 of 2: loss " in err
+    assert "epoch 2 of 2" in err
+    assert "train: " in err and "scans/s" in err
+    assert list((run / "logs" / "csv").rglob("metrics.csv"))
+    assert list((run / "logs" / "tensorboard").glob("events.*"))
+    assert main(["--data", dataset.url, "--output", str(run), *FAST, "--max-epochs", "2"]) == OK
+    out, err = capsys.readouterr()
+    assert out.startswith("run is finished, nothing to do: ")
+    assert err == ""
+
+
+def test_another_config_over_a_run_is_an_error_that_names_the_difference(dataset, tmp_path, capsys):
+    arguments = ["--data", dataset.url, "--output", str(tmp_path), *FAST]
+    assert main([*arguments, "--max-epochs", "1"]) == OK
+    capsys.readouterr()
+    assert main([*arguments, "--max-epochs", "2"]) == WRONG_USAGE
+    assert "got one with max_epochs 1 rather than 2" in capsys.readouterr().err
+
+
+def test_a_run_killed_outright_goes_on_and_ends_with_the_same_bytes(dataset, tmp_path):
+    def command(run):
+        words = ["--data", dataset.url, "--output", str(run), *FAST, "--max-epochs", "8", "--checkpoint-seconds", "0"]
+        return [sys.executable, "-m", "pipelines.train", *words]
+
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    killed, whole = tmp_path / "killed", tmp_path / "whole"
+    process = subprocess.Popen(command(killed), env=environment, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while not (killed / "checkpoints" / "last.ckpt").exists():
+        assert process.poll() is None and time.monotonic() < deadline, "no checkpoint was written"
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    assert not (killed / "model").exists()
+    for run in (killed, whole):
+        subprocess.run(command(run), env=environment, check=True, capture_output=True)
+    assert weights(killed) == weights(whole)
+
+
+def weights(run: Path) -> bytes:
+    return (run / "model" / "model.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--max-epoch", "1"], "unrecognized arguments: --max-epoch 1"),
+        (["--recipe", "none"], "invalid choice: 'none'"),
+        (["--", "--runner=FlinkRunner"], "unrecognized arguments"),
+    ],
+)
+def test_a_flag_that_is_not_known_is_wrong_usage(words, message, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(["--data", "D", "--output", "R", *words])
+    assert stopped.value.code == WRONG_USAGE
+    assert message in capsys.readouterr().err
+
+
+def test_a_folder_that_is_no_dataset_is_wrong_usage(tmp_path, capsys):
+    assert main(["--data", str(tmp_path), "--output", str(tmp_path / "run")]) == WRONG_USAGE
+    assert "dataset must have a dataset.json" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("flags", [["--batch-size", "0"], ["--max-epochs", "0"], ["--learning-rate", "-1"]])
+def test_a_flag_out_of_range_is_wrong_usage(dataset, tmp_path, capsys, flags):
+    assert main(["--data", dataset.url, "--output", str(tmp_path), *flags]) == WRONG_USAGE
+    assert "must be >" in capsys.readouterr().err
+
+
+def test_flags_change_the_recipe_they_stand_beside():
+    config = configure(flags_of("--recipe", "chr_resnet34_sixray10", "--backbone", "resnet50", "--seed", "7"))
+    assert (config.recipe, config.backbone, config.seed, config.max_epochs) == (
+        "chr_resnet34_sixray10",
+        "resnet50",
+        7,
+        30,
+    )
+
+
+def test_the_margin_of_the_crop_follows_the_image_size():
+    assert configure(flags_of("--image-size", "112")).resize_px == 128
+    assert configure(flags_of()).resize_px == 256
+
+
+def test_weights_from_a_file_ask_for_pretraining_and_no_pretrained_forbids_it(capsys):
+    assert configure(flags_of("--backbone-weights", "w.safetensors")).pretrained
+    assert not configure(flags_of("--recipe", "chr_resnet34_sixray10", "--no-pretrained")).pretrained
+    with pytest.raises(ValueError, match="backbone_weights must go with pretrained"):
+        configure(flags_of("--backbone-weights", "w.safetensors", "--no-pretrained"))
