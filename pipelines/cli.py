@@ -7,11 +7,14 @@ from collections.abc import Sequence
 COMMANDS = {
     "synth": "generate a corpus of X-ray scans in the SIXray layout",
     "convert": "turn a corpus into a dataset of WebDataset shards",
+    "reshard": "turn datasets into one with other shards, splits, classes or rows",
     "verify": "read every byte of a dataset or of predictions and name what is wrong",
     "info": "say what a dataset, predictions or a model hold",
     "train": "train a network on a dataset",
     "score": "score a dataset with a model",
+    "alarms": "list the scans whose scores reach a threshold",
     "evaluate": "report how good predictions are",
+    "export": "write a model as ONNX or as a torch.export program",
     "demo": "all of it on generated scans",
 }
 

@@ -5,28 +5,27 @@ last steps is a shard. What is on disk follows from the corpus and the options a
 run redoes only what is missing or damaged.
 """
 
-import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, get_args
 
 import apache_beam as beam
-from apache_beam.metrics import Metrics
-from apache_beam.pvalue import AsSingleton
 
 from pipelines import options, progress
 from pipelines.beam import make_beam_options, make_pipeline
+from pipelines.sharding import DEFAULT_SHARD_BYTES, report_ledger, write_dataset
 from shards import corpus as corpora
 from shards import dataset as datasets
 from shards import finish, plan, records, storage
-from shards.classes import ClassSet, load_class_set
-from shards.corpus import Corpus, ListFile, find_corpus
+from shards.classes import ClassSet, load_class_set, make_class_set
+from shards.corpus import Corpus, ListFile, Source, printable
 from shards.dataset import DatasetManifest
-from shards.records import Fact, ScanRef
+from shards.layouts import Parts, find_corpus
+from shards.records import Fact
+from shards.rules import OnContradiction, OnMissing, OnUnlisted, Rules
 from shards.scan_source import ScanSource
-from shards.writer import WrittenShard, write_shard
-
-DEFAULT_SHARD_BYTES = 256 * 1024 * 1024
+from shards.writer import DRAFTS_FOLDER
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +38,12 @@ class ConvertConfig:
     subset: str = "all"
     shard_bytes: int = DEFAULT_SHARD_BYTES
     """Image bytes in a shard on average; a shard is the unit of shuffling, of scoring and of retry."""
+    parts: Parts = field(default_factory=Parts)
+    classes: tuple[str, ...] = ()
+    """Instead of the layout's own classes; all are scored."""
+    class_map: tuple[tuple[str, str], ...] = ()
+    """More spellings: (spelling, class)."""
+    rules: Rules = field(default_factory=Rules)
 
     def __post_init__(self) -> None:
         if self.layout not in corpora.LAYOUTS:
@@ -47,6 +52,8 @@ class ConvertConfig:
             raise ValueError(f"subset must be one of {corpora.SUBSETS}, got {self.subset!r}")
         if self.shard_bytes < 1:
             raise ValueError(f"shard_bytes must be >= 1, got {self.shard_bytes}")
+        if self.layout == "voc" and not self.classes:
+            raise ValueError("a VOC corpus must have its classes named, got none; see --classes")
 
 
 def convert(config: ConvertConfig, beam_options: Sequence[str] = ()) -> DatasetManifest:
@@ -56,105 +63,71 @@ def convert(config: ConvertConfig, beam_options: Sequence[str] = ()) -> DatasetM
         ValueError: the corpus is not what the layout says, or the output folder holds something else.
     """
     pipeline_options = make_beam_options(beam_options)
-    corpus = find_corpus(config.input, config.layout, config.subset)
+    corpus = find_corpus(config.input, config.layout, config.subset, config.parts)
+    classes = choose_classes(corpus, config)
+    print(f"convert: {printable(corpus.why)}", file=sys.stderr, flush=True)
     finish.check_output(config.output)
     storage.sweep_temporaries(config.output)
     with progress.Progress("convert", unit="scans"), make_pipeline(pipeline_options) as pipeline:
-        convert_corpus(pipeline, corpus, load_class_set("sixray"), config)
+        convert_corpus(pipeline, corpus, classes, config)
     return datasets.open_dataset(config.output).manifest
+
+
+def choose_classes(corpus: Corpus, config: ConvertConfig) -> ClassSet:
+    """Return the classes that are named, or else those of the layout, with the spellings that are named."""
+    own = "opixray" if corpus.layout == "opixray" else "sixray"
+    return make_class_set(config.classes, dict(config.class_map), load_class_set(own))
 
 
 def convert_corpus(
     pipeline: beam.Pipeline, corpus: Corpus, classes: ClassSet, config: ConvertConfig
 ) -> beam.PCollection[DatasetManifest]:
-    """Add the conversion to a pipeline: list, join, write, find duplicates, write the manifest."""
+    """Add the conversion to a pipeline: list and join, then what every dataset goes through."""
     output = storage.normalise_url(config.output)
-    options_record = {
-        "input": storage.as_uri(config.input),
-        "layout": corpus.layout,
-        "subset": config.subset,
-        "shard_bytes": config.shard_bytes,
-    }
+    rules = effective_rules(corpus, config.rules)
     refs = (
         pipeline
-        | "CreateSources" >> beam.Create([corpus.images_url, corpus.annotations_url, *corpus.lists])
+        | "CreateSources" >> beam.Create([*corpus.sources, *corpus.lists])
         | "SpreadSources" >> beam.Reshuffle()
-        | "ListFacts" >> beam.FlatMap(list_facts, corpus, classes.scored)
+        | "ListFacts" >> beam.FlatMap(list_facts, corpus, classes.scored, storage.join_url(output, DRAFTS_FOLDER))
         # (range of hashes, batch of Fact)
         | "GroupByKeyHash" >> beam.GroupByKey()
-        | "JoinFacts" >> beam.MapTuple(lambda _, batches: plan.join_batches(batches, corpus, config.subset))
+        | "JoinFacts" >> beam.MapTuple(lambda _, batches: plan.join_batches(batches, corpus, config.subset, rules))
         # batch of ScanRef
     )
-    tallies = (
-        refs | "TallySplits" >> beam.Map(plan.tally_splits) | "SumTallies" >> beam.CombineGlobally(plan.sum_tallies)
-    )
-    written = (
-        refs
-        | "AssignShards" >> beam.FlatMap(plan.assign_shards, AsSingleton(tallies), config.shard_bytes)
-        # ((split, shard name), batch of ScanRef)
-        | "GroupByShard" >> beam.GroupByKey()
-        | "WriteShard" >> beam.ParDo(WriteShard(output, classes))
-        # WrittenShard
-    )
-    duplicates = (
-        written
-        | "SpreadChecksums" >> beam.FlatMap(finish.spread_checksums, AsSingleton(tallies))
-        # (range of checksums, batch of Checksum)
-        | "GroupByChecksum" >> beam.GroupByKey()
-        | "FindDuplicates" >> beam.FlatMapTuple(lambda _, batches: finish.find_duplicates(batches))
-        # (shard name, {key: first key with the same bytes})
-    )
-    infos = written | "KeyByShard" >> beam.Map(lambda shard: (shard.info.name, shard.info))
-    return (
-        {"info": infos, "duplicates": duplicates}
-        | "GroupByShardName" >> beam.CoGroupByKey()
-        | "FinishShard" >> beam.MapTuple(lambda _, found: finish.finish_shard(output, **found))
-        # FinishedShard
-        | "GatherShards" >> beam.combiners.ToList()
-        | "WriteManifest" >> beam.Map(finish.write_manifest, AsSingleton(tallies), output, classes, options_record)
-    )
+    source = ScanSource(classes, rules)
+    return write_dataset(refs, source, output, config.shard_bytes, record_options(corpus, config), label="convert")
 
 
-def list_facts(source: str | ListFile | None, corpus: Corpus, classes: Sequence[str]) -> Iterator[tuple[int, bytes]]:
-    """Yield the facts of one source in batches: the images, the annotations, or a list."""
-    facts: Iterable[Fact] = ()
+def effective_rules(corpus: Corpus, rules: Rules) -> Rules:
+    """Return the rules for a corpus: where every item is boxed, a class without a box is absent."""
+    return replace(rules, boxes_are_exhaustive=rules.boxes_are_exhaustive or corpus.layout in ("opixray", "voc"))
+
+
+def record_options(corpus: Corpus, config: ConvertConfig) -> dict[str, Any]:
+    """Return what the manifest says of how the dataset was made: what decides its bytes, and no more."""
+    return {
+        "input": storage.as_uri(config.input),
+        "layout": corpus.layout,
+        "found": printable(corpus.why),
+        "subset": config.subset,
+        "shard_bytes": config.shard_bytes,
+        "classes": list(config.classes),
+        "class_map": dict(config.class_map),
+        **asdict(effective_rules(corpus, config.rules)),
+    }
+
+
+def list_facts(
+    source: Source | ListFile, corpus: Corpus, classes: Sequence[str], drafts_url: str
+) -> Iterator[tuple[int, bytes]]:
+    """Yield the facts of one source in batches: images, annotations, or a list."""
+    facts: Iterable[Fact]
     if isinstance(source, ListFile):
         facts = records.list_rows(source, classes)
-    elif source == corpus.images_url:
-        facts = records.list_images(corpus)
-    elif source is not None:
-        facts = records.list_annotations(source)
+    else:
+        facts = records.list_source(source, corpus, drafts_url)
     return plan.batch_facts(facts)
-
-
-class WriteShard(beam.DoFn):
-    """Writes one shard an element: a DoFn for its counters' sake."""
-
-    def __init__(self, output: str, classes: ClassSet) -> None:
-        self.output = output
-        self.classes = classes
-        self.converted_scans = Metrics.counter("convert", "converted-scans")
-        self.quarantined_scans = Metrics.counter("convert", "quarantined-scans")
-        self.written_bytes = Metrics.counter("convert", "written-bytes")
-        self.reused_shards = Metrics.counter("convert", "reused-shards")
-
-    def process(self, element: tuple[tuple[str, str], Iterable[bytes]]) -> Iterator[WrittenShard]:
-        """Write the shard of these records, or find that it is there and right."""
-        (split, name), batches = element
-        refs = plan.unpack_records(batches)
-        shard = write_shard(self.output, split, name, refs, ScanSource(self.classes), num_readers_for(refs))
-        self.converted_scans.inc(shard.info.num_scans)
-        self.quarantined_scans.inc(shard.info.num_quarantined)
-        self.reused_shards.inc(int(shard.was_reused))
-        self.written_bytes.inc(0 if shard.was_reused else shard.info.tar_bytes)
-        progress.advance("convert", shard.info.num_scans + shard.info.num_quarantined, shard.info.tar_bytes)
-        yield shard
-
-
-def num_readers_for(refs: Sequence[ScanRef]) -> int:
-    """Return how many threads read scans: a store answers after milliseconds, a disk as fast as the cores hash."""
-    is_remote = bool(refs) and storage.local_path(refs[0].source_url) is None
-    return 16 if is_remote else min(4, os.cpu_count() or 1)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -178,22 +151,7 @@ def _main(argv: Sequence[str]) -> int:
         input=flags.input, output=flags.output, layout=flags.layout, subset=flags.subset, shard_bytes=flags.shard_bytes
     )
     manifest = convert(config, beam_options)
-    print_ledger(manifest)
-    quarantined, listed = (sum(getattr(c, n) for c in manifest.ledger.values()) for n in ("quarantined", "listed"))
-    if quarantined > flags.max_quarantine_fraction * listed:
-        share = f"{quarantined} of {listed} records"
-        print(f"findings: {share} are in quarantine, more than {flags.max_quarantine_fraction:.2%}", file=sys.stderr)
-        return options.FINDINGS
-    return options.OK
-
-
-def print_ledger(manifest: DatasetManifest) -> None:
-    """Print where the records of each split went."""
-    for split, counts in manifest.ledger.items():
-        reasons = ", ".join(f"{count} {reason}" for reason, count in counts.quarantined_by_reason.items())
-        line = f"{split}: {counts.listed} listed = {counts.converted} converted + {counts.quarantined} quarantined"
-        print(f"{line} ({reasons})" if reasons else line)
-    print(f"digest {manifest.digest}")
+    return report_ledger(manifest, flags.max_quarantine_fraction)
 
 
 if __name__ == "__main__":

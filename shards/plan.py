@@ -7,14 +7,15 @@ would cost more than copying the scan.
 
 import pickle
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from shards import records
 from shards.corpus import Corpus, hash_key, place_in
 from shards.dataset import shard_name
-from shards.records import Fact, ScanRef
+from shards.records import Fact
+from shards.rules import Rules
 
 NUM_PARTITIONS = 256
 """Ranges in which facts meet: 4,000 scans each for the whole of SIXray. No byte of the output depends on it."""
@@ -50,13 +51,18 @@ Tallies = dict[str, Tally]
 
 def batch_facts(facts: Iterable[Fact]) -> Iterator[tuple[int, bytes]]:
     """Yield facts in batches by the range of hashes that holds their key."""
-    return batch_by(facts, lambda fact: place_in(hash_key(fact.key), NUM_PARTITIONS))
+    return batch_by_key(facts)
 
 
-def join_batches(batches: Iterable[bytes], corpus: Corpus, subset: str) -> bytes:
+def batch_by_key(items: Iterable[Any]) -> Iterator[tuple[int, bytes]]:
+    """Yield whatever has a key in batches by the range of hashes that holds it."""
+    return batch_by(items, lambda item: place_in(hash_key(item.key), NUM_PARTITIONS))
+
+
+def join_batches(batches: Iterable[bytes], corpus: Corpus, subset: str, rules: Rules) -> bytes:
     """Return the records that all facts of one range make."""
     facts = (fact for batch in batches for fact in pickle.loads(batch))
-    return pickle.dumps(list(records.join_facts(facts, corpus, subset)))
+    return pickle.dumps(list(records.join_facts(facts, corpus, subset, rules)))
 
 
 def batch_by(items: Iterable[Any], part_of: Callable[[Any], Any]) -> Iterator[tuple[Any, bytes]]:
@@ -96,17 +102,24 @@ def sum_tallies(parts: Iterable[Tallies]) -> Tallies:
     return total
 
 
-def assign_shards(batch: bytes, tallies: Tallies, shard_bytes: int) -> Iterator[tuple[tuple[str, str], bytes]]:
-    """Yield the records of one batch by split and shard: the range of hashes that holds the key's."""
-    num_shards = {split: tally.num_shards(shard_bytes) for split, tally in tallies.items()}
+def assign_shards(
+    batch: bytes, tallies: Tallies, shard_bytes: int, kept_num_shards: Mapping[str, int] | None = None
+) -> Iterator[tuple[tuple[str, str], bytes]]:
+    """Yield the records of one batch by split and shard: the range of hashes that holds the key's.
 
-    def shard_of(ref: ScanRef) -> tuple[str, str]:
+    A split has as many shards as its bytes fill, or as `kept_num_shards` says.
+    """
+    num_shards = {split: tally.num_shards(shard_bytes) for split, tally in tallies.items()} | dict(
+        kept_num_shards or {}
+    )
+
+    def shard_of(ref: Any) -> tuple[str, str]:
         num = num_shards[ref.split]
         return ref.split, shard_name(ref.split, place_in(hash_key(ref.key), num), num)
 
     return batch_by(pickle.loads(batch), shard_of)
 
 
-def unpack_records(batches: Iterable[bytes]) -> list[ScanRef]:
+def unpack_records(batches: Iterable[bytes]) -> list[Any]:
     """Return the records of all batches."""
     return [ref for batch in batches for ref in pickle.loads(batch)]

@@ -70,6 +70,10 @@ class Source(Protocol[InRef]):
         """Return what stands in the metadata of a shard for its records, so that a later run knows it for its own."""
         ...
 
+    def is_settled(self, table: pa.Table, refs: Sequence[InRef], /) -> bool:
+        """Say whether nothing in the rows of an earlier run for the same plan must be tried again."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class WrittenShard:
@@ -89,10 +93,9 @@ def write_shard(
 
     The samples stand in the order of their keyed hashes; the bytes depend on the records alone.
     """
-    classes = source.classes
     ordered = sorted(refs, key=lambda ref: (hash_key(ref.key), ref))
     plan = source.digest_plan(name, ordered)
-    draft = _find_finished(dataset_url, split, name, plan, classes)
+    draft = _find_finished(dataset_url, split, name, plan, ordered, source)
     if draft is not None:
         return _as_written(split, name, draft, was_reused=True)
     # From here on the dataset differs from what its manifest says, until a new manifest is written.
@@ -107,7 +110,7 @@ def write_shard(
         "num_quarantined": len(refused),
         "num_retryable": sum(row["reason"] in RETRYABLE_REASONS for row in refused),
     }
-    table = pa.Table.from_pylist(rows, schema=samples_schema(classes.all))
+    table = pa.Table.from_pylist(rows, schema=samples_schema(source.classes.all))
     table = table.replace_schema_metadata({METADATA_KEY: json.dumps(metadata).encode()})
     storage.remove(datasets.samples_url(dataset_url, name))
     datasets.write_parquet(_draft_url(dataset_url, name), table)
@@ -202,16 +205,16 @@ def _write_quarantine(dataset_url: str, name: str, refused: Sequence[Refused]) -
         storage.remove(url)
 
 
-def _find_finished(dataset_url: str, split: str, name: str, plan: str, classes: ClassSet) -> pa.Table | None:
+def _find_finished(
+    dataset_url: str, split: str, name: str, plan: str, refs: Sequence[AnyRef], source: Source[AnyRef]
+) -> pa.Table | None:
     """Return the rows that an earlier run wrote for this plan, if every byte of the shard is as they say."""
     draft_url = _draft_url(dataset_url, name)
     for url in (draft_url, datasets.samples_url(dataset_url, name)):
-        table = _read_rows(url, classes)
-        if table is None:
+        table = _read_rows(url, source.classes)
+        if table is None or shard_metadata(table)["plan"] != plan or not source.is_settled(table, refs):
             continue
-        metadata = shard_metadata(table)
-        is_same_plan = metadata["plan"] == plan and metadata["num_retryable"] == 0
-        if is_same_plan and not check_shard(dataset_url, split, name, table):
+        if not check_shard(dataset_url, split, name, table):
             if url != draft_url:
                 storage.remove(draft_url)  # of another plan, or damaged: the final rows are what counts
             return table

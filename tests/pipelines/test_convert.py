@@ -11,7 +11,7 @@ from pathlib import Path
 import fsspec
 import pytest
 
-from pipelines import convert as job
+from pipelines import sharding as job
 from pipelines.convert import ConvertConfig, convert, main
 from shards import storage
 from shards.records import ScanRef

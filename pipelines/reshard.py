@@ -1,0 +1,220 @@
+"""How do datasets become another one? `sixray reshard`: other sizes, splits, classes or rows; several into one.
+
+As in `sixray convert` only references travel, what is on disk follows from the inputs and the options alone, and a
+second run redoes only what is missing or damaged. Image bytes are copied by offset and never decoded.
+"""
+
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import apache_beam as beam
+
+from pipelines import options, progress
+from pipelines.beam import make_beam_options, make_pipeline
+from pipelines.sharding import DEFAULT_SHARD_BYTES, report_ledger, write_dataset
+from shards import dataset as datasets
+from shards import finish, plan, storage
+from shards.classes import ClassSet
+from shards.dataset import SHARD_NAME, Dataset, DatasetManifest, ShardInfo, open_dataset
+from shards.row_filter import check_condition
+from shards.sample_source import SampleSource, Selection, join_samples, list_samples
+
+SUBSETS = ("all", "positives")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReshardConfig:
+    """Which samples to take from where, and how to lay them out."""
+
+    inputs: tuple[str, ...]
+    output: str
+    shard_bytes: int | None = None
+    """Image bytes in a shard on average; None: as the inputs were made, and splits that are taken whole from one input
+    keep their number of shards."""
+    subset: str = "all"
+    splits: tuple[str, ...] = ()
+    """Empty: all."""
+    classes: tuple[str, ...] = ()
+    """Empty: all; then all inputs must have the same."""
+    where: str = ""
+    """SQL over the columns of `samples`; empty: all rows."""
+
+    def __post_init__(self) -> None:
+        if not self.inputs:
+            raise ValueError("inputs must be at least one dataset, got none")
+        if self.subset not in SUBSETS:
+            raise ValueError(f"subset must be one of {SUBSETS}, got {self.subset!r}")
+        if self.shard_bytes is not None and self.shard_bytes < 1:
+            raise ValueError(f"shard_bytes must be >= 1, got {self.shard_bytes}")
+        if len(set(self.classes)) < len(self.classes):
+            raise ValueError(f"classes must be named once each, got {self.classes}")
+
+
+def reshard(config: ReshardConfig, beam_options: Sequence[str] = ()) -> DatasetManifest:
+    """Make a dataset of the samples of others; return the manifest, which is written last.
+
+    Raises:
+        ValueError: an input is no finished dataset or lacks what is asked for, or the output is one of the inputs or
+            holds something else.
+    """
+    pipeline_options = make_beam_options(beam_options)
+    inputs = tuple(open_dataset(url) for url in config.inputs)
+    selection = make_selection(config, inputs)
+    check_places(config, inputs)
+    storage.sweep_temporaries(config.output)
+    total = sum(info.num_scans for dataset in inputs for info in dataset.shards()) if selection.takes_all else None
+    with progress.Progress("reshard", total, unit="scans"), make_pipeline(pipeline_options) as pipeline:
+        reshard_datasets(pipeline, inputs, selection, config)
+    return datasets.open_dataset(config.output).manifest
+
+
+def reshard_datasets(
+    pipeline: beam.Pipeline, inputs: tuple[Dataset, ...], selection: Selection, config: ReshardConfig
+) -> beam.PCollection[DatasetManifest]:
+    """Add the job to a pipeline: list the rows that are asked for, join keys, then write as any conversion does."""
+    shard_bytes = config.shard_bytes or _recorded_shard_bytes(inputs) or DEFAULT_SHARD_BYTES
+    refs = (
+        pipeline
+        | "CreateShards" >> beam.Create([(at, info) for at, item in enumerate(inputs) for info in item.manifest.shards])
+        | "SpreadShards" >> beam.Reshuffle()
+        | "ListSamples" >> beam.FlatMap(list_batches, inputs, selection)
+        # (range of hashes, batch of SampleRef)
+        | "GroupByKeyHash" >> beam.GroupByKey()
+        | "JoinSamples" >> beam.MapTuple(lambda _, batches: join_samples(batches))
+        # batch of SampleRef
+    )
+    return write_dataset(
+        refs,
+        SampleSource(inputs, selection.classes),
+        storage.normalise_url(config.output),
+        shard_bytes,
+        _describe(config, inputs, selection, shard_bytes),
+        label="reshard",
+        kept_num_shards=keep_num_shards(inputs, selection, shard_bytes),
+    )
+
+
+def list_batches(
+    shard: tuple[int, ShardInfo], inputs: Sequence[Dataset], selection: Selection
+) -> Iterator[tuple[int, bytes]]:
+    """Yield the records of one shard, (index of its dataset, shard), in batches by the range of their key's hash."""
+    input_index, info = shard
+    return plan.batch_by_key(list_samples(inputs[input_index], input_index, info, selection))
+
+
+def make_selection(config: ReshardConfig, inputs: Sequence[Dataset]) -> Selection:
+    """Return what is asked for, checked against what the inputs have.
+
+    Raises:
+        ValueError: no input has a split or class that is asked for, inputs differ in classes and none are named, or
+            the condition is none.
+    """
+    known = sorted({split for dataset in inputs for split in dataset.manifest.splits})
+    if absent := sorted(set(config.splits) - set(known)):
+        raise ValueError(f"split must be one of {known}, got {', '.join(absent)} ({', '.join(config.inputs)})")
+    if config.where:
+        for dataset in inputs:
+            check_condition(config.where, dataset.manifest.classes)
+    return Selection(
+        classes=_choose_classes(config.classes, inputs),
+        splits=tuple(sorted(config.splits)),
+        condition=config.where,
+        positives_only=config.subset == "positives",
+    )
+
+
+def _choose_classes(names: tuple[str, ...], inputs: Sequence[Dataset]) -> ClassSet:
+    manifests = [dataset.manifest for dataset in inputs]
+    if not names:
+        if len({(manifest.classes, manifest.scored_classes) for manifest in manifests}) > 1:
+            found = " and ".join(sorted({", ".join(manifest.classes) for manifest in manifests}))
+            raise ValueError(f"inputs must have the same classes, got {found}; say by --classes which to keep")
+        names = manifests[0].classes
+    known = {name for manifest in manifests for name in manifest.classes}
+    if absent := sorted(set(names) - known):
+        raise ValueError(f"classes must be of {sorted(known)}, got {', '.join(absent)}")
+    unscored = {name for manifest in manifests for name in manifest.classes if name not in manifest.scored_classes}
+    return ClassSet(
+        tuple(name for name in names if name not in unscored), tuple(name for name in names if name in unscored)
+    )
+
+
+def check_places(config: ReshardConfig, inputs: Sequence[Dataset]) -> None:
+    """Raise ValueError where the output is an input, lies within one or holds one, or is somebody else's folder."""
+    output = f"{storage.normalise_url(config.output)}/"
+    for dataset in inputs:
+        if output.startswith(f"{dataset.url}/") or f"{dataset.url}/".startswith(output):
+            raise ValueError(f"output must be a folder apart from the inputs, got {config.output} beside {dataset.url}")
+    finish.check_output(config.output)
+
+
+def keep_num_shards(inputs: Sequence[Dataset], selection: Selection, shard_bytes: int) -> dict[str, int]:
+    """Return the number of shards of each split where one dataset is sharded anew with its own settings.
+
+    It would not follow from the bytes: `convert` counted those of scans that it then refused.
+    """
+    if len(inputs) > 1 or not selection.takes_all or shard_bytes != _recorded_shard_bytes(inputs):
+        return {}
+    return {
+        found["split"]: int(found["num"])
+        for info in inputs[0].manifest.shards
+        if (found := SHARD_NAME.fullmatch(info.name))
+    }
+
+
+def _recorded_shard_bytes(inputs: Sequence[Dataset]) -> int | None:
+    found = {dataset.manifest.options.get("shard_bytes") for dataset in inputs}
+    value = found.pop() if len(found) == 1 else None
+    return value if isinstance(value, int) else None
+
+
+def _describe(
+    config: ReshardConfig, inputs: Sequence[Dataset], selection: Selection, shard_bytes: int
+) -> dict[str, Any]:
+    return {
+        "command": "reshard",
+        "inputs": [{"url": storage.as_uri(item.url), "digest": item.manifest.digest} for item in inputs],
+        "shard_bytes": shard_bytes,
+        "subset": config.subset,
+        "splits": list(selection.splits),
+        "classes": list(config.classes),
+        "where": config.where,
+    }
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; return its exit code."""
+    return options.run_command(_main, argv)
+
+
+def _main(argv: Sequence[str]) -> int:
+    words, beam_options = options.split_beam_options(argv)
+    parser = options.make_parser("reshard", "Make a dataset of the samples of others, without decoding an image.")
+    parser.add_argument("--input", required=True, action="append", help="a dataset; given again, they become one")
+    parser.add_argument("--output", required=True, help="folder of the new dataset; an unfinished one is resumed")
+    parser.add_argument("--shard-bytes", type=int, help="image bytes in a shard; as the inputs were made unless given")
+    parser.add_argument("--subset", choices=SUBSETS, default="all", help="positives: scans with a scored class alone")
+    parser.add_argument("--split", nargs="+", default=[], metavar="NAME", help="splits to take; all unless given")
+    parser.add_argument("--classes", nargs="+", default=[], metavar="NAME", help="classes to keep in labels and boxes")
+    parser.add_argument("--where", default="", metavar="SQL", help='e.g. "labels.Gun = 1 and width_px > 600"')
+    parser.add_argument(
+        "--max-quarantine-fraction", type=options.fraction, default=0.01, help="exit 1 if more is refused than this"
+    )
+    flags = parser.parse_args(words)
+    config = ReshardConfig(
+        inputs=tuple(flags.input),
+        output=flags.output,
+        shard_bytes=flags.shard_bytes,
+        subset=flags.subset,
+        splits=tuple(flags.split),
+        classes=tuple(flags.classes),
+        where=flags.where,
+    )
+    manifest = reshard(config, beam_options)
+    return report_ledger(manifest, flags.max_quarantine_fraction)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
