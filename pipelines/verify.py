@@ -13,11 +13,12 @@ from pipelines.beam import make_beam_options, make_pipeline
 from shards import audit, storage
 from shards.audit import CheckedShard
 from shards.audit_predictions import audit_predictions
+from shards.audit_quick import audit_quickly
 from shards.check import Damage
 from shards.dataset import MANIFEST_NAME, DamagedManifestError, Dataset, ShardInfo, open_dataset
 from shards.predictions import RUN_NAME, open_predictions
 
-_CONVERT_AGAIN = "run the same `sixray convert` again, it rewrites what is damaged"
+_MADE_AGAIN = "run the same `sixray {command}` again, it rewrites what is damaged"
 
 
 def verify_dataset(dataset: Dataset, report_url: str, beam_options: Sequence[str] = ()) -> list[Damage]:
@@ -96,17 +97,39 @@ def _main(argv: Sequence[str]) -> int:
     parser = options.make_parser("verify", "Read every byte of a dataset or of predictions and name what is wrong.")
     parser.add_argument("folder", help="a dataset, or PREDICTIONS/<model-id>")
     parser.add_argument("--report", help="file for the findings as JSON; on a cluster a URL that all workers reach")
+    parser.add_argument(
+        "--quick", action="store_true", help="a dataset's listing, sizes and footers alone; no byte of a tar is read"
+    )
     flags = parser.parse_args(words)
     if storage.exists(storage.join_url(flags.folder, RUN_NAME)):
         return _verify_predictions(flags.folder)
     try:
         dataset = open_dataset(flags.folder)
     except DamagedManifestError as error:
-        return report_findings([Damage(MANIFEST_NAME, "", "damaged_manifest", str(error))], flags.folder)
+        damage = Damage(MANIFEST_NAME, "", "damaged_manifest", str(error))
+        return report_findings([damage], flags.folder, _MADE_AGAIN.format(command="convert"))
+    if flags.quick:
+        return _verify_quickly(dataset, flags.report)
     with tempfile.TemporaryDirectory() as scratch:
         report_url = flags.report or storage.join_url(scratch, "damages.json")
         damages = verify_dataset(dataset, report_url, beam_options)
-    return report_findings(damages, f"{dataset.manifest.num_scans:,} scans in {len(dataset.shards())} shards")
+    return report_findings(damages, _contents_of(dataset), _remedy_for(dataset))
+
+
+def _verify_quickly(dataset: Dataset, report_url: str | None) -> int:
+    damages = audit_quickly(dataset)
+    if report_url:
+        write_report(damages, report_url)
+    what = _contents_of(dataset)
+    return report_findings(damages, what, _remedy_for(dataset), "files and sizes as the manifest says; bytes not read")
+
+
+def _contents_of(dataset: Dataset) -> str:
+    return f"{dataset.manifest.num_scans:,} scans in {len(dataset.shards())} shards"
+
+
+def _remedy_for(dataset: Dataset) -> str:
+    return _MADE_AGAIN.format(command=dataset.manifest.options.get("command", "convert"))
 
 
 def _verify_predictions(folder: str) -> int:
@@ -117,14 +140,16 @@ def _verify_predictions(folder: str) -> int:
     return report_findings(damages, what, "remove what is named and run `sixray score` again, it makes what is missing")
 
 
-def report_findings(damages: Sequence[Damage], what: str, remedy: str = _CONVERT_AGAIN) -> int:
+def report_findings(
+    damages: Sequence[Damage], what: str, remedy: str, proof: str = "every byte as its checksum says"
+) -> int:
     """Print one line a finding, and a last one that sums up; return the exit code."""
     for damage in damages:
         print(damage)
     if damages:
         print(f"findings: {len(damages)} in {what}; {remedy}", file=sys.stderr)
         return options.FINDINGS
-    print(f"whole: {what}, every byte as its checksum says")
+    print(f"whole: {what}, {proof}")
     return options.OK
 
 

@@ -2,10 +2,12 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 
 from pipelines.verify import main
+from shards import audit_quick, storage
 from shards.dataset import read_parquet
 from tests.corpora import flip_byte, make_corpus, rewrite_rows, stamps_of
 from tests.shards.plain_calls import convert_plainly
@@ -137,3 +139,64 @@ def test_workers_find_the_same(root, capsys):
     alone = capsys.readouterr().out
     assert main([str(root), "--", "--direct_num_workers=2", "--direct_running_mode=multi_threading"]) == 1
     assert capsys.readouterr().out == alone != ""
+
+
+def test_a_quick_look_finds_a_whole_dataset_whole_and_reads_no_tar(root, capsys, monkeypatch):
+    opened = []
+    for name in ("read_bytes", "read_range", "open_reader", "sha256_of"):
+        real = getattr(storage, name)
+        monkeypatch.setattr(storage, name, lambda url, *rest, real=real: opened.append(str(url)) or real(url, *rest))
+    assert main([str(root), "--quick"]) == 0
+    expected = "whole: 47 scans in 4 shards, files and sizes as the manifest says; bytes not read\n"
+    assert capsys.readouterr().out == expected
+    assert len(opened) > 8 and not any(url.endswith(".tar") for url in opened)
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[:-20])
+
+
+def replace_rows(path):
+    rewrite_rows(path, lambda rows: rows.pop())
+
+
+TRAIN = "train-00000-of-00002"
+
+
+@pytest.mark.parametrize(
+    ("name", "damage", "what"),
+    [
+        (f"train/{TRAIN}.tar", cut, "size_mismatch"),
+        (f"train/{TRAIN}.tar", Path.unlink, "missing_file"),
+        (f"train/{TRAIN}.idx", Path.unlink, "missing_file"),
+        (f"train/{TRAIN}.idx", lambda path: path.write_bytes(b""), "index_mismatch"),
+        (f"train/{TRAIN}.idx", lambda path: path.write_bytes(b"v1.2 7\n"), "index_mismatch"),
+        (f"samples/{TRAIN}.parquet", cut, "row_mismatch"),
+        (f"samples/{TRAIN}.parquet", lambda path: path.write_bytes(b""), "row_mismatch"),
+        (f"samples/{TRAIN}.parquet", replace_rows, "row_mismatch"),
+        (f"samples/{TRAIN}.parquet", lambda path: shutil.copy(next(path.parent.glob("test*")), path), "row_mismatch"),
+        ("quarantine/part-test-00000-of-00001.parquet", cut, "row_mismatch"),
+        ("quarantine/part-test-00000-of-00001.parquet", Path.unlink, "missing_file"),
+        ("train/notes.txt", Path.touch, "surplus_file"),
+        (".train.tmp", Path.touch, "surplus_file"),
+    ],
+)
+def test_a_quick_look_names_what_sizes_and_footers_show(root, capsys, tmp_path, name, damage, what):
+    damage(root / name)
+    report = tmp_path / "report.json"
+    assert main([str(root), "--quick", "--report", str(report)]) == 1
+    assert [(item["file"], item["what"]) for item in json.loads(report.read_text())] == [(name, what)]
+    printed = capsys.readouterr()
+    assert printed.out.startswith(f"{name}: {what}: ")
+    assert "run the same `sixray convert` again" in printed.err
+
+
+def test_a_quick_look_compares_the_ledger(root, capsys):
+    edit(root, b'"converted": 40,\n    "quarantined": 0', b'"converted": 39,\n    "quarantined": 1')
+    assert main([str(root), "--quick"]) == 1
+    assert "ledger_mismatch: split 'train': shards hold (40, 0)" in capsys.readouterr().out
+
+
+def test_a_long_footer_is_read_whole(root, monkeypatch):
+    monkeypatch.setattr(audit_quick, "_TAIL_BYTES", 100)
+    assert main([str(root), "--quick"]) == 0
