@@ -15,11 +15,11 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
+from model.ahead import run_ahead
 from model.config import ModelConfig
 from model.decode import BatchDecoder
 from model.engine_choice import Way
 from model.engines import build_engine
-from model.feed import run_ahead
 from model.hardware import Hardware
 from model.localize import find_peaks
 from model.store import LoadedModel

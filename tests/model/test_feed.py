@@ -10,15 +10,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from model.ahead import run_ahead
 from model.config import IMAGENET_MEAN, IMAGENET_STD
 from model.feed import (
     FeedConfig,
     TrainingFeed,
     ValidationFeed,
     epoch_augmentations,
+    epoch_entries,
     epoch_order,
     rank_batches,
-    run_ahead,
 )
 from model.samples import Samples, load_samples
 from tests.model.scans import make_dataset
@@ -77,6 +78,30 @@ def test_the_batches_of_all_ranks_together_are_the_batch_of_one_process(num_samp
     for number, batch in enumerate(alone):
         together = np.concatenate([batches[number] for batches in ranks])
         assert sorted(together[together >= 0].tolist()) == sorted(batch.tolist())
+
+
+def test_repeated_positives_come_as_often_as_asked_each_time_seen_otherwise(samples):
+    positive = set(np.flatnonzero((samples.labels_NK == 1).any(axis=1)).tolist())
+    assert 0 < len(positive) < len(samples)
+    batches = list(TrainingFeed(samples, config_of(positive_repeats=3)))
+    rows = [row for batch in batches for row in batch.rows_B.tolist()]
+    assert {row: rows.count(row) for row in range(11)} == {row: 3 if row in positive else 1 for row in range(11)}
+    assert len(batches) == len(TrainingFeed(samples, config_of(positive_repeats=3)))
+    images = torch.cat([batch.images_BCHW for batch in batches])
+    first = next(iter(positive))
+    seen = images[[place for place, row in enumerate(rows) if row == first]]
+    assert not torch.equal(seen[0], seen[1])
+
+
+def test_without_repeats_an_epoch_is_every_row_once():
+    labels = np.array([[1.0, 0.0], [np.nan, 0.0], [0.0, 0.0], [0.0, 1.0]])
+    assert epoch_entries(labels, 1).tolist() == [0, 1, 2, 3]
+    assert epoch_entries(labels, 2).tolist() == [0, 1, 2, 3, 0, 3]
+
+
+def test_fewer_than_one_repeat_is_refused():
+    with pytest.raises(ValueError, match="positive_repeats must be >= 1, got 0"):
+        config_of(positive_repeats=0)
 
 
 def test_two_epochs_have_different_orders_and_the_same_epoch_the_same():
