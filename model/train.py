@@ -19,14 +19,14 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from torch import Tensor, nn
 
 from model import metrics
-from model.feed import Batch, FeedConfig, TrainingFeed, ValidationFeed
+from model.feed import Batch, FeedConfig, TrainingFeed, ValidationFeed, epoch_entries, num_batches
 from model.hardware import Hardware, detect_hardware
 from model.losses import hierarchical_loss
 from model.network import ModelConfig, build_network
 from model.run_dir import RunDir, claim_run_dir
 from model.samples import Samples, hold_out, load_samples
 from model.store import LoadedModel, load_model, save_model
-from model.train_config import TrainConfig
+from model.train_config import AdamW, Sgd, TrainConfig
 from shards import storage
 from shards.dataset import Dataset
 from shards.versions import installed_versions
@@ -120,9 +120,8 @@ class TrainingModule(LightningModule):
     @property
     def num_steps_per_epoch(self) -> int:
         """Optimizer steps of one epoch, over all ranks."""
-        num_of_rank: int = math.ceil(len(self.training_samples) / self.trainer.world_size)
-        num_steps: int = math.ceil(num_of_rank / self.config.batch_size)
-        return num_steps
+        entries_E = epoch_entries(self.training_samples.labels_NK, self.config.positive_repeats)
+        return num_batches(len(entries_E), self.config.batch_size, self.trainer.world_size)
 
     def train_dataloader(self) -> TrainingFeed:
         """Return the rank's feed; its place in the epoch travels with the checkpoints."""
@@ -139,14 +138,9 @@ class TrainingModule(LightningModule):
         )
 
     def configure_optimizers(self) -> Any:
-        """Return SGD, its rate set anew at each step."""
+        """Return the optimizer, its rate set anew at each step."""
         config = self.config
-        optimizer = torch.optim.SGD(
-            self.network.parameters(),
-            lr=config.learning_rate,
-            momentum=config.momentum,
-            weight_decay=config.weight_decay,
-        )
+        optimizer = _build_optimizer(config, self.network)
         num_steps = config.max_epochs * self.num_steps_per_epoch
         schedule = torch.optim.lr_scheduler.LambdaLR(
             optimizer, lambda step: config.schedule.factor(min(step / num_steps, 1.0))
@@ -193,6 +187,7 @@ class TrainingModule(LightningModule):
             num_threads=max(1, self._hardware.num_cores // self.trainer.num_devices),
             device_id=self.local_rank if self._hardware.device == "cuda" else None,
             seed=config.seed,
+            positive_repeats=config.positive_repeats,
         )
 
 
@@ -295,6 +290,16 @@ def _fit(module: TrainingModule, run_dir: RunDir, hardware: Hardware, callbacks:
         for message in _LIGHTNING_WARNINGS:
             warnings.filterwarnings("ignore", message=message)
         trainer.fit(module, ckpt_path=run_dir.last_url if run_dir.is_started else None, weights_only=True)
+
+
+def _build_optimizer(config: TrainConfig, network: nn.Module) -> torch.optim.Optimizer:
+    match config.optimizer:
+        case Sgd(momentum=momentum, weight_decay=weight_decay):
+            return torch.optim.SGD(
+                network.parameters(), lr=config.learning_rate, momentum=momentum, weight_decay=weight_decay
+            )
+        case AdamW(weight_decay=weight_decay):
+            return torch.optim.AdamW(network.parameters(), lr=config.learning_rate, weight_decay=weight_decay)
 
 
 def _model_config(config: TrainConfig, dataset: Dataset) -> ModelConfig:

@@ -1,5 +1,6 @@
 """What is a training run told? Everything that changes the weights it ends with, and nothing else."""
 
+import json
 import math
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -36,6 +37,21 @@ class StepSchedule:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Sgd:
+    """Stochastic gradient descent, as the paper's code has it."""
+
+    momentum: float = 0.9
+    weight_decay: float = 1e-4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdamW:
+    """Adam with decoupled weight decay: from random weights it learns in a fraction of the steps."""
+
+    weight_decay: float = 0.01
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TrainConfig:
     """One training run; `model.recipes` makes them."""
 
@@ -56,10 +72,12 @@ class TrainConfig:
     """Of one process."""
     max_epochs: int
     learning_rate: float
-    momentum: float = 0.9
-    weight_decay: float = 1e-4
+    """The highest of the schedule."""
+    optimizer: Sgd | AdamW = field(default_factory=Sgd)
     schedule: CosineSchedule | StepSchedule = field(default_factory=CosineSchedule)
     loss: LossConfig = field(default_factory=LossConfig)
+    positive_repeats: int = 1
+    """How often a scan with any positive label comes in an epoch; 1 is the paper's plain sampling."""
     validation_fraction: float = 0.1
     """Of the training split, held out by scan to choose the epoch; the test split is never looked at."""
     seed: int = 0
@@ -67,6 +85,8 @@ class TrainConfig:
     def __post_init__(self) -> None:
         if self.batch_size < 1 or self.max_epochs < 1:
             raise ValueError(f"batch_size and max_epochs must be >= 1, got {self.batch_size} and {self.max_epochs}")
+        if self.positive_repeats < 1:
+            raise ValueError(f"positive_repeats must be >= 1, got {self.positive_repeats}")
         if not self.learning_rate > 0:
             raise ValueError(f"learning_rate must be > 0, got {self.learning_rate}")
         if not 0 <= self.validation_fraction < 1:
@@ -80,8 +100,10 @@ class TrainConfig:
 
     def to_json(self) -> dict[str, Any]:
         """Return the JSON form that runs and models record; equal configs give equal documents."""
-        document = asdict(self)
-        schedule = {"name": type(self.schedule).__name__} | document["schedule"]
-        if "drops" in schedule:
-            schedule["drops"] = list(schedule["drops"])
-        return document | {"schedule": schedule}
+        named = {
+            name: {"name": type(getattr(self, name)).__name__} | asdict(getattr(self, name))
+            for name in ("optimizer", "schedule")
+        }
+        # By way of JSON text, so that what was read back equals what is compared with it: tuples are lists there.
+        document: dict[str, Any] = json.loads(json.dumps(asdict(self) | named))
+        return document

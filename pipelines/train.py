@@ -50,6 +50,7 @@ def configure(flags: argparse.Namespace) -> TrainConfig:
         "learning_rate": flags.learning_rate,
         "validation_fraction": flags.validation_fraction,
         "seed": flags.seed,
+        "positive_repeats": flags.positive_repeats,
         "backbone_weights": flags.backbone_weights,
         # The recipe's margin for the random crop, kept in proportion.
         "image_size_px": size_px,
@@ -70,8 +71,7 @@ class ShowProgress(Callback):
         if trainer.is_global_zero:
             module: Any = pl_module
             left = module.num_steps_per_epoch * trainer.max_epochs - trainer.global_step
-            per_step = module.config.batch_size * trainer.world_size
-            total = min(left * per_step, trainer.max_epochs * len(module.training_samples))
+            total = left * module.config.batch_size * trainer.world_size
             self._progress = Progress("train", total=total).__enter__()
 
     def on_train_batch_end(
@@ -119,6 +119,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--batch-size", type=int, help="scans a step, of one process")
     parser.add_argument("--image-size", type=int, help="side of the network's input in pixels")
     parser.add_argument("--learning-rate", type=float, help="the highest of the schedule")
+    parser.add_argument("--positive-repeats", type=int, help="how often a scan with an item comes in an epoch")
     parser.add_argument("--seed", type=int, help="of weights, order, augmentation and of what is held out")
     parser.add_argument("--backbone-weights", help="safetensors file with ImageNet weights under timm's names")
     parser.add_argument("--no-pretrained", action="store_true", help="start from random weights")

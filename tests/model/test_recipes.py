@@ -6,7 +6,7 @@ import pytest
 from model.config import ModelConfig
 from model.network import build_network
 from model.recipes import RECIPES
-from model.train_config import CosineSchedule
+from model.train_config import AdamW, CosineSchedule, Sgd
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -33,7 +33,8 @@ def test_recipes_for_any_machine_need_no_pretrained_weights(name):
 def test_the_papers_recipes_have_its_code_s_settings():
     config = RECIPES["chr_resnet34_sixray10"]()
     assert (config.image_size_px, config.resize_px) == (224, 256)
-    assert (config.learning_rate, config.momentum, config.weight_decay) == (0.01, 0.9, 1e-4)
+    assert (config.learning_rate, config.optimizer) == (0.01, Sgd(momentum=0.9, weight_decay=1e-4))
+    assert config.positive_repeats == 1
     assert (config.network, config.num_levels, config.loss.balanced) == ("chr", 3, True)
 
 
@@ -41,6 +42,8 @@ def test_every_setting_enters_the_recorded_config():
     config = RECIPES["default"]()
     changed = [
         replace(config, seed=1),
+        replace(config, optimizer=Sgd(momentum=0.5)),
+        replace(config, optimizer=AdamW()),
         replace(config, loss=replace(config.loss, threshold=0.2)),
         replace(config, schedule=CosineSchedule(warmup_fraction=0.3)),
         replace(config, schedule=RECIPES["chr_resnet34_sixray10"]().schedule),

@@ -221,6 +221,7 @@ def test_the_step_schedule_divides_at_its_points():
     ("changes", "message"),
     [
         ({"batch_size": 0}, "batch_size and max_epochs must be >= 1, got 0 and 2"),
+        ({"positive_repeats": 0}, "positive_repeats must be >= 1, got 0"),
         ({"learning_rate": math.nan}, "learning_rate must be > 0, got nan"),
         ({"validation_fraction": 1.0}, r"validation_fraction must be in \[0, 1\), got 1.0"),
         ({"image_size_px": 57}, "image_size_px must be in 32..resize_px, got 57 with resize_px 56"),
