@@ -5,9 +5,10 @@ last steps is a shard. What is on disk follows from the corpus and the options a
 run redoes only what is missing or damaged.
 """
 
+import argparse
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from typing import Any, get_args
 
 import apache_beam as beam
@@ -84,7 +85,7 @@ def convert_corpus(
 ) -> beam.PCollection[DatasetManifest]:
     """Add the conversion to a pipeline: list and join, then what every dataset goes through."""
     output = storage.normalise_url(config.output)
-    rules = effective_rules(corpus, config.rules)
+    rules = config.rules.for_layout(corpus.layout)
     refs = (
         pipeline
         | "CreateSources" >> beam.Create([*corpus.sources, *corpus.lists])
@@ -99,13 +100,8 @@ def convert_corpus(
     return write_dataset(refs, source, output, config.shard_bytes, record_options(corpus, config), label="convert")
 
 
-def effective_rules(corpus: Corpus, rules: Rules) -> Rules:
-    """Return the rules for a corpus: where every item is boxed, a class without a box is absent."""
-    return replace(rules, boxes_are_exhaustive=rules.boxes_are_exhaustive or corpus.layout in ("opixray", "voc"))
-
-
 def record_options(corpus: Corpus, config: ConvertConfig) -> dict[str, Any]:
-    """Return what the manifest says of how the dataset was made: what decides its bytes, and no more."""
+    """Return what the manifest says of how the dataset was made."""
     return {
         "input": storage.as_uri(config.input),
         "layout": corpus.layout,
@@ -114,7 +110,7 @@ def record_options(corpus: Corpus, config: ConvertConfig) -> dict[str, Any]:
         "shard_bytes": config.shard_bytes,
         "classes": list(config.classes),
         "class_map": dict(config.class_map),
-        **asdict(effective_rules(corpus, config.rules)),
+        **asdict(config.rules.for_layout(corpus.layout)),
     }
 
 
@@ -137,21 +133,65 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _main(argv: Sequence[str]) -> int:
     words, beam_options = options.split_beam_options(argv)
-    parser = options.make_parser("convert", "Turn a corpus of scans into a dataset of WebDataset shards.")
-    parser.add_argument("--input", required=True, help="folder of the corpus: a path or an fsspec URL")
-    parser.add_argument("--output", required=True, help="folder of the dataset; an unfinished one is resumed")
-    parser.add_argument("--layout", choices=corpora.LAYOUTS, default="auto", help="how the corpus is laid out")
-    parser.add_argument("--subset", choices=corpora.SUBSETS, default="all", help="which scans to take, by its lists")
-    parser.add_argument("--shard-bytes", type=int, default=DEFAULT_SHARD_BYTES, help="image bytes in a shard")
-    parser.add_argument(
-        "--max-quarantine-fraction", type=options.fraction, default=0.01, help="exit 1 if more is refused than this"
-    )
-    flags = parser.parse_args(words)
+    flags = _make_parser().parse_args(words)
     config = ConvertConfig(
-        input=flags.input, output=flags.output, layout=flags.layout, subset=flags.subset, shard_bytes=flags.shard_bytes
+        input=flags.input,
+        output=flags.output,
+        layout=flags.layout,
+        subset=flags.subset,
+        shard_bytes=flags.shard_bytes,
+        parts=Parts(images=tuple(flags.images), annotations=tuple(flags.annotations), lists=tuple(flags.lists)),
+        classes=flags.classes,
+        class_map=flags.class_map,
+        rules=Rules(
+            on_contradiction=flags.on_contradiction,
+            on_unlisted=flags.on_unlisted,
+            on_missing=flags.on_missing,
+            max_contradiction_fraction=flags.max_contradiction_fraction,
+            transcode=flags.transcode,
+        ),
     )
     manifest = convert(config, beam_options)
     return report_ledger(manifest, flags.max_quarantine_fraction)
+
+
+def _make_parser() -> argparse.ArgumentParser:
+    parser = options.make_parser("convert", "Turn a corpus of scans into a dataset of WebDataset shards.")
+    add = parser.add_argument
+    add("--input", required=True, help="folder of the corpus: a path or an fsspec URL")
+    add("--output", required=True, help="folder of the dataset; an unfinished one is resumed")
+    add("--layout", choices=corpora.LAYOUTS, default="auto", help="how the corpus is laid out; auto says what it found")
+    add("--images", action="append", default=[], help="folder or archive of images; given, none is looked for")
+    add("--annotations", action="append", default=[], help="folder or zip of annotations; given, none is looked for")
+    add("--lists", action="append", default=[], help="folder, zip or file of lists; given, none is looked for")
+    add("--subset", choices=corpora.SUBSETS, default="all", help="which scans to take, by its lists")
+    add("--classes", type=_names, default=(), help="classes instead of the layout's own: A,B,C")
+    add("--class-map", type=_pairs, default=(), help="more spellings of classes: caidao=Knife,pilers=Pliers")
+    add("--transcode", action=argparse.BooleanOptionalAction, default=False, help="turn other formats into JPEG")
+    add("--on-contradiction", choices=get_args(OnContradiction), default="quarantine", help="sources that disagree")
+    add("--on-unlisted", choices=get_args(OnUnlisted), default="keep", help="an image that no list names")
+    add("--on-missing", choices=get_args(OnMissing), default="quarantine", help="a line or annotation without image")
+    add(
+        "--max-contradiction-fraction",
+        type=options.fraction,
+        default=0.05,
+        help="stop if lists and boxes of more scans disagree than this: the list is of another release",
+    )
+    add("--shard-bytes", type=int, default=DEFAULT_SHARD_BYTES, help="image bytes in a shard")
+    add("--max-quarantine-fraction", type=options.fraction, default=0.01, help="exit 1 if more is refused than this")
+    return parser
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(","))
+
+
+def _pairs(text: str) -> tuple[tuple[str, str], ...]:
+    """Return (spelling, class) of each `spelling=class`; argparse names the flag where it is none."""
+    pairs = [item.rpartition("=") for item in text.split(",")]
+    if not all(spelling.strip() and name.strip() for spelling, _, name in pairs):
+        raise argparse.ArgumentTypeError(f"must be spelling=class,…, got {text!r}")
+    return tuple((spelling.strip(), name.strip()) for spelling, _, name in pairs)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,12 @@
 """Which prohibited items does a corpus name, and which of them are scored?"""
 
 import json
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
+
+_NAME = re.compile(r"[A-Za-z0-9_-]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,3 +40,28 @@ def load_class_set(name: str) -> ClassSet:
     entry = table[name]
     other_spellings = {class_name: tuple(texts) for class_name, texts in entry["spellings"].items()}
     return ClassSet(tuple(entry["scored"]), tuple(entry["unscored"]), other_spellings)
+
+
+def make_class_set(names: Sequence[str], spellings: Mapping[str, str], base: ClassSet | None = None) -> ClassSet:
+    """Return the classes `names`, all scored, or those of `base` where none are named, with more spellings.
+
+    Args:
+        names: in the order of the labels.
+        spellings: the class of each other spelling: `{"caidao": "Knife"}`.
+        base: what to add to.
+
+    Raises:
+        ValueError: a name stands twice or cannot name a column, or a spelling belongs to no class or to two.
+    """
+    base = ClassSet(tuple(names)) if names else base or ClassSet(())
+    lowered = [name.lower() for name in base.all]
+    if not base.all or len(set(lowered)) != len(lowered) or not all(_NAME.fullmatch(name) for name in base.all):
+        raise ValueError(f"classes must be different names of letters, digits, _ and -, got {list(base.all)}")
+    others = {name: list(texts) for name, texts in base.other_spellings.items()}
+    for text, name in spellings.items():
+        if name not in base.all:
+            raise ValueError(f"class map must name one of {list(base.all)}, got {text!r} for {name!r}")
+        if base.spellings.get(text.lower(), name) != name:
+            raise ValueError(f"class map must not rename a known spelling, got {text!r} for {name!r}")
+        others.setdefault(name, []).append(text)
+    return ClassSet(base.scored, base.unscored, {name: tuple(texts) for name, texts in others.items()})

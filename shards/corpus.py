@@ -1,23 +1,23 @@
-"""Where in a folder of scans are the images, annotations and lists, and what key does an image get?"""
+"""What are the parts of a corpus called, and what key does an image get?"""
 
 import hashlib
 import re
 import urllib.parse
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from shards import storage
 from shards.tar import MAX_KEY_BYTES
 
-LAYOUTS = ("auto", "sixray", "images")
+LAYOUTS = ("auto", "sixray", "opixray", "voc", "images")
 SUBSETS = ("all", "positives", "10", "100", "1000")
 LISTS_IN_ORDER = ("10", "100", "1000")
 """The order in which `--subset all` asks the release's lists for a scan's split and labels: the first that names it
 decides. SIXray10's positives and negatives are all in SIXray100; SIXray1000 draws its own positives."""
 
-_IMAGE_FOLDERS = ("JPEGImage", "JPEGImages")
-_ANNOTATION_FOLDERS = ("Annotation", "Annotations")
-_LIST_FOLDER = "ImageSet"
+Layout = Literal["sixray", "opixray", "voc", "images"]
+Presence = Literal["", "positive", "negative"]
+
 _SAFE_IN_KEYS = "()+,=@"
 # Keyed so that nobody's choice of file names decides where scans lie; fixed for format 1.
 _HASH_KEY = b"sixray dataset format 1"
@@ -25,63 +25,51 @@ _HASH_KEY = b"sixray dataset format 1"
 
 @dataclass(frozen=True, slots=True)
 class ListFile:
-    """One list of the release."""
+    """One list: the names of a split's scans, with or without their labels."""
 
     url: str
-    subset: Literal["10", "100", "1000"]
-    split: Literal["train", "test"]
+    """The file, or the zip that holds it."""
+    subset: str
+    """10, 100 or 1000; empty for a list that belongs to none of the three."""
+    split: str
+    member: str = ""
+    """Its name within the zip; empty for a file."""
+    has_labels: bool = True
+    """A VOC list has a name a line, and no more."""
+
+    @property
+    def uri(self) -> str:
+        """How messages and rows name it."""
+        return f"zip://{self.member}::{storage.as_uri(self.url)}" if self.member else self.url
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A place with images, or with annotations."""
+
+    kind: Literal["images", "annotations"]
+    url: str
+    """A folder, a zip, or the first file of a tar."""
+    form: Literal["folder", "files", "zip", "tar"] = "folder"
+    """`files` are those right in the folder; a `folder` is taken with all below it."""
+    parts: tuple[str, ...] = ()
+    """All files of a tar that was split, in order."""
+    split: str = ""
+    """What the folder says of its scans' split, where no list does."""
+    presence: Presence = ""
+    """What the folder says of prohibited items in its scans, where no list does."""
 
 
 @dataclass(frozen=True, slots=True)
 class Corpus:
     """Where a corpus keeps what."""
 
-    layout: Literal["sixray", "images"]
-    images_url: str
-    annotations_url: str | None
-    lists: tuple[ListFile, ...]
-
-
-def find_corpus(url: str, layout: str, subset: str) -> Corpus:
-    """Find the parts of a corpus.
-
-    `auto` takes a folder with `ImageSet` or an annotation folder beside an image folder for the SIXray layout, any
-    other for plain images without labels.
-
-    Raises:
-        ValueError: the folder is missing, or a part that the layout or subset needs is.
-    """
-    root = storage.normalise_url(url)
-    if not storage.is_folder(root):
-        raise ValueError(f"corpus must be a folder, got none there ({root})")
-    images = _first_folder(root, _IMAGE_FOLDERS)
-    annotations = _first_folder(root, _ANNOTATION_FOLDERS)
-    lists = _find_lists(root, subset)
-    if layout == "images" or (layout == "auto" and (images is None or (annotations is None and not lists))):
-        if subset != "all":
-            raise ValueError(f"subset must be 'all' for a corpus without lists, got {subset!r} ({root})")
-        return Corpus("images", root, None, ())
-    if images is None:
-        raise ValueError(f"SIXray corpus must have a folder {' or '.join(_IMAGE_FOLDERS)}, got none ({root})")
-    if subset != "all" and len(lists) < 2:
-        where = storage.join_url(root, _LIST_FOLDER, "10" if subset == "positives" else subset)
-        found = ", ".join(storage.base_name(item.url) for item in lists) or "none"
-        raise ValueError(f"subset {subset!r} must have lists train.csv and test.csv, got {found} ({where})")
-    return Corpus("sixray", images, annotations, lists)
-
-
-def _first_folder(root: str, names: tuple[str, ...]) -> str | None:
-    return next((url for url in (storage.join_url(root, name) for name in names) if storage.is_folder(url)), None)
-
-
-def _find_lists(root: str, subset: str) -> tuple[ListFile, ...]:
-    wanted = {"all": LISTS_IN_ORDER, "positives": ("10",)}.get(subset, (subset,))
-    found = [
-        ListFile(storage.join_url(root, _LIST_FOLDER, name, f"{split}.csv"), name, split)  # type: ignore[arg-type]
-        for name in wanted
-        for split in ("train", "test")
-    ]
-    return tuple(item for item in found if storage.exists(item.url))
+    layout: Layout
+    url: str
+    sources: tuple[Source, ...]
+    lists: tuple[ListFile, ...] = ()
+    why: str = field(default="", compare=False)
+    """What was found, in words for people."""
 
 
 def stem_of(file_name: str) -> str:
@@ -90,18 +78,19 @@ def stem_of(file_name: str) -> str:
     return name.rpartition(".")[0] or name
 
 
-def make_key(corpus: Corpus, image_url: str) -> str:
+def make_key(layout: Layout, path: str) -> str:
     """Return the key of an image: letters, digits and `_-~()+,=@%` alone.
 
-    In the SIXray layout the stem of the file; in a folder of images the path below the root, so that files of one
-    name in two folders stay apart. Every other character is percent-encoded (`.` is `%2E`), so that webdataset, which
-    ends a key at the first dot, and DALI's index, whose fields end at spaces, read what was meant.
+    The stem of the file; in a folder of plain images the whole path below it, so that files of one name in two folders
+    stay apart. Every other character is percent-encoded (`.` is `%2E`), so that webdataset, which ends a key at the
+    first dot, and DALI's index, whose fields end at spaces, read what was meant.
+
+    Args:
+        layout: of the corpus.
+        path: of the file below its source.
     """
-    if corpus.layout == "sixray":
-        return encode_key(stem_of(image_url))
-    below = image_url.removeprefix(corpus.images_url).lstrip("/")
-    folder, _, name = below.rpartition("/")
-    return encode_key(f"{folder}/{stem_of(name)}" if folder else stem_of(name))
+    folder, _, name = path.strip("/").rpartition("/")
+    return encode_key(f"{folder}/{stem_of(name)}" if folder and layout == "images" else stem_of(name))
 
 
 def encode_key(stem: str) -> str:

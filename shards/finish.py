@@ -16,6 +16,7 @@ from shards.classes import ClassSet
 from shards.corpus import place_in
 from shards.dataset import DatasetManifest, ShardInfo, SplitLedger
 from shards.plan import Tallies, Tally, batch_by
+from shards.spool import SPOOL_NAME
 from shards.tar import BLOCK_BYTES, make_header
 from shards.versions import installed_versions
 from shards.writer import DRAFTS_FOLDER, WrittenShard, finish_rows
@@ -24,7 +25,7 @@ _CHECKSUMS_A_BUCKET = 100_000
 
 _NAME = r"[a-z0-9_]+-\d{5,}-of-\d{5,}"
 _OWN_FILE = re.compile(
-    rf"dataset\.json|{DRAFTS_FOLDER}/{_NAME}\.parquet|samples/{_NAME}\.parquet|quarantine/part-{_NAME}\.parquet"
+    rf"dataset\.json|{DRAFTS_FOLDER}/({_NAME}\.parquet|{SPOOL_NAME})|samples/{_NAME}\.parquet|quarantine/part-{_NAME}\.parquet"
     rf"|[a-z0-9_]+/{_NAME}\.(tar|idx)|(.*/)?\.[^/]+\.tmp"
 )
 
@@ -129,6 +130,7 @@ def check_output(output: str) -> None:
     Names alone do not tell: others call their shards `train-00000-of-00010.tar` too. A tar without rows counts as one
     that a stopped conversion left only if its first member's header is as `shards.tar` writes it.
     """
+    storage.check_url(output)
     root = storage.normalise_url(output)
     if not storage.is_folder(root):
         if storage.exists(root):

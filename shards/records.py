@@ -6,15 +6,21 @@ record ends as a sample or as a quarantine row, so `listed = converted + quarant
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from shards import corpus as corpora
-from shards import storage
-from shards.corpus import Corpus, ListFile
+from shards import packed, storage
+from shards.corpus import Corpus, ListFile, Source
 from shards.lists import read_list
+from shards.packed import Place
+from shards.rules import Rules
+from shards.spool import spool_stream
 
 UNLISTED = "unlisted"
 """The split of images that no list names: kept and scored, but in neither train nor test."""
+MAX_IMAGE_BYTES = 64 * 1024 * 1024
+"""Largest file taken as an image; SIXray's largest has half a megabyte."""
 
 Labels = tuple[int | None, ...]
 
@@ -25,6 +31,12 @@ class ImageFact(NamedTuple):
     key: str
     url: str
     size_bytes: int
+    split: str = ""
+    """What its folder says, where no list does."""
+    presence: str = ""
+    """What its folder says of prohibited items: positive, negative or nothing."""
+    place: Place | None = None
+    """Where its bytes are, for one within an archive."""
 
 
 class RowFact(NamedTuple):
@@ -35,6 +47,7 @@ class RowFact(NamedTuple):
     list_rank: int
     split: str
     labels: Labels
+    """Empty where the list has names alone."""
     problem: str
 
 
@@ -43,9 +56,19 @@ class AnnotationFact(NamedTuple):
 
     key: str
     url: str
+    place: Place | None = None
 
 
-Fact = ImageFact | RowFact | AnnotationFact
+class ProblemFact(NamedTuple):
+    """Something that is wrong with the corpus itself: a record that is refused for sure."""
+
+    key: str
+    url: str
+    reason: str
+    detail: str
+
+
+Fact = ImageFact | RowFact | AnnotationFact | ProblemFact
 
 
 class ScanRef(NamedTuple):
@@ -62,101 +85,221 @@ class ScanRef(NamedTuple):
     reason: str = ""
     """Why it is refused already, a fixed word; empty where its image is to be read."""
     detail: str = ""
+    remarks: tuple[tuple[str, str], ...] = ()
+    """Where its sources disagree: kind and words, whether it is refused for it or not."""
+    presence: str = ""
+    image_place: Place | None = None
+    annotation_place: Place | None = None
 
 
-def list_images(corpus: Corpus) -> Iterator[ImageFact]:
-    """Yield a fact for each file among the images."""
-    for info in storage.list_files(corpus.images_url):
-        yield ImageFact(corpora.make_key(corpus, info.url), info.url, info.size_bytes)
+def list_source(source: Source, corpus: Corpus, drafts_url: str) -> Iterator[Fact]:
+    """Yield a fact for each file of a source; the images of a stream are laid out below `drafts_url` meanwhile."""
+    if source.kind == "images":
+        yield from _list_images(source, corpus, drafts_url)
+    elif source.form == "zip":
+        for item in packed.list_zip(source.url):
+            yield AnnotationFact(_key_of(item.name), item.uri, item.place)
+    else:
+        for info in storage.list_files(source.url):
+            yield AnnotationFact(_key_of(info.url), info.url)
 
 
-def list_annotations(annotations_url: str) -> Iterator[AnnotationFact]:
-    """Yield a fact for each annotation file."""
-    for info in storage.list_files(annotations_url):
-        yield AnnotationFact(corpora.encode_key(corpora.stem_of(info.url)), info.url)
+def _list_images(source: Source, corpus: Corpus, drafts_url: str) -> Iterator[Fact]:
+    said = (source.split, source.presence)
+    if source.form == "zip":
+        for item in packed.list_zip(source.url):
+            key = corpora.make_key(corpus.layout, item.name)
+            yield ImageFact(key, item.uri, item.size_bytes, *said, item.place)
+    elif source.form == "tar":
+        spool = spool_stream(source.parts or (source.url,), drafts_url, MAX_IMAGE_BYTES)
+        for image in spool.images():
+            uri = f"tar://{image.name}::{storage.as_uri(source.url)}"
+            yield ImageFact(corpora.make_key(corpus.layout, image.name), uri, image.size_bytes, *said, image.place)
+        if spool.problem:
+            yield ProblemFact(_key_of(source.url), source.url, "damaged_archive", spool.problem)
+    else:
+        for info in storage.list_files(source.url):
+            below = info.url.removeprefix(source.url).strip("/")
+            if source.form == "folder" or "/" not in below:
+                yield ImageFact(corpora.make_key(corpus.layout, below), info.url, info.size_bytes, *said)
 
 
 def list_rows(item: ListFile, classes: Sequence[str]) -> Iterator[RowFact]:
     """Yield a fact for each line of a list."""
-    rank = corpora.LISTS_IN_ORDER.index(item.subset)
-    for row in read_list(item.url, classes):
-        yield RowFact(corpora.encode_key(row.name), item.url, rank, item.split, row.labels, row.problem)
+    order = [*corpora.LISTS_IN_ORDER, ""]
+    for row in read_list(item.url, classes, member=item.member, has_labels=item.has_labels):
+        key = corpora.encode_key(row.name)
+        yield RowFact(key, item.uri, order.index(item.subset), item.split, row.labels, row.problem)
 
 
-def join_facts(facts: Iterable[Fact], corpus: Corpus, subset: str) -> Iterator[ScanRef]:
+def _key_of(name: str) -> str:
+    return corpora.encode_key(corpora.stem_of(name))
+
+
+def join_facts(facts: Iterable[Fact], corpus: Corpus, subset: str, rules: Rules) -> Iterator[ScanRef]:
     """Yield the records that the facts of some keys make, in the order of their keys.
 
     The facts of one key must all be among `facts`. What `subset` does not ask for is left out.
+
+    Raises:
+        ValueError: an image is unlisted or missing, and the rules say to stop for it.
     """
     by_key: defaultdict[str, list[Fact]] = defaultdict(list)
     for fact in facts:
         by_key[fact.key].append(fact)
     for key in sorted(by_key):
-        yield from _join_key(key, by_key[key], corpus, subset)
+        yield from _join_key(_sort_facts(key, by_key[key]), corpus, subset, rules)
 
 
-def _join_key(key: str, facts: list[Fact], corpus: Corpus, subset: str) -> Iterator[ScanRef]:
-    images = sorted(fact for fact in facts if isinstance(fact, ImageFact) and fact.size_bytes >= 0)
-    links = sorted(fact for fact in facts if isinstance(fact, ImageFact) and fact.size_bytes < 0)
-    annotations = sorted(fact for fact in facts if isinstance(fact, AnnotationFact))
+@dataclass(slots=True)
+class _KeyFacts:
+    """All that is known of one key, each kind in its order."""
+
+    key: str
+    images: list[ImageFact]
+    links: list[ImageFact]
+    """Among the images, what is no file."""
+    annotations: list[AnnotationFact]
+    rows: list[RowFact]
+    bad_rows: list[RowFact]
+    problems: list[ProblemFact]
+
+    @property
+    def split(self) -> str:
+        """The first list's word, else the folder's."""
+        if self.rows:
+            return self.rows[0].split
+        return next((image.split for image in [*self.images, *self.links] if image.split), UNLISTED)
+
+    @property
+    def labels(self) -> Labels | None:
+        """The first list's word."""
+        return next((row.labels for row in self.rows if row.labels), None)
+
+
+def _sort_facts(key: str, facts: list[Fact]) -> _KeyFacts:
+    images = [fact for fact in facts if isinstance(fact, ImageFact)]
+    annotations = sorted((fact for fact in facts if isinstance(fact, AnnotationFact)), key=lambda fact: fact.url)
     rows = [fact for fact in facts if isinstance(fact, RowFact)]
-    for row in sorted(row for row in rows if row.problem):
-        yield ScanRef(key, row.split, row.list_url, 0, reason="bad_list_row", detail=row.problem)
-    usable = sorted((row for row in rows if not row.problem), key=_sort_key)
-    if not _is_selected(usable, bool(images or links or annotations), subset):
-        return
-    split = usable[0].split if usable else UNLISTED
-    labels = usable[0].labels if usable else None
-    for link in links:
-        detail = "a link to a folder or to nothing; links to folders are not followed: put the folder itself there"
-        yield ScanRef(key, split, link.url, 0, reason="not_a_file", detail=detail)
-    if not images:
-        named_by = [*(row.list_url for row in usable), *(fact.url for fact in annotations)]
-        if named_by:
-            detail = f"no image file has this name; named by {', '.join(storage.as_uri(url) for url in named_by)}"
-            yield ScanRef(key, split, named_by[0], 0, reason="missing_image", detail=detail)
-        return
-    reason, detail = _find_contradiction(usable, annotations) or _find_bad_key(key)
-    yield ScanRef(
+    return _KeyFacts(
         key,
-        split,
-        images[0].url,
-        images[0].size_bytes,
-        labels,
-        annotations[0].url if annotations else None,
-        reason,
-        detail,
+        sorted((fact for fact in images if fact.size_bytes >= 0), key=_image_order),
+        sorted((fact for fact in images if fact.size_bytes < 0), key=_image_order),
+        _drop_copies(annotations),
+        sorted((row for row in rows if not row.problem), key=_row_order),
+        sorted((row for row in rows if row.problem), key=_row_order),
+        sorted(fact for fact in facts if isinstance(fact, ProblemFact)),
     )
-    for image in images[1:]:
-        detail = f"{storage.as_uri(images[0].url)} has this key already"
+
+
+def _image_order(fact: ImageFact) -> tuple[str, int]:
+    return fact.url, fact.size_bytes
+
+
+def _row_order(row: RowFact) -> tuple[int, str, str, str, str]:
+    # Labels last: two lines of one list may differ in them alone, and facts come in any order.
+    return row.list_rank, row.split, row.list_url, str(row.labels), row.problem
+
+
+def _drop_copies(annotations: list[AnnotationFact]) -> list[AnnotationFact]:
+    """Leave one of several annotations that are equal by the checksums of the zips that they lie in."""
+    contents = {(fact.place.crc, fact.place.size_bytes) if fact.place else fact.url for fact in annotations}
+    is_packed = all(fact.place is not None for fact in annotations)
+    return annotations[:1] if len(contents) == 1 and is_packed else annotations
+
+
+def _join_key(facts: _KeyFacts, corpus: Corpus, subset: str, rules: Rules) -> Iterator[ScanRef]:
+    key, split = facts.key, facts.split
+    for row in facts.bad_rows:
+        yield ScanRef(key, row.split, row.list_url, 0, reason="bad_list_row", detail=row.problem)
+    for problem in facts.problems:
+        yield ScanRef(key, UNLISTED, problem.url, 0, reason=problem.reason, detail=problem.detail)
+    if not _is_selected(facts, subset):
+        return
+    for link in facts.links:
+        detail = "a link, not a file; links to folders are not followed: put the folder itself there"
+        yield ScanRef(key, split, link.url, 0, reason="not_a_file", detail=detail)
+    if not facts.images:
+        yield from _join_missing(facts, rules)
+        return
+    yield _join_image(facts, corpus, subset, rules)
+    first = facts.images[0]
+    for image in facts.images[1:]:
+        detail = f"{storage.as_uri(first.url)} has this key already"
         yield ScanRef(key, split, image.url, image.size_bytes, reason="duplicate_key", detail=detail)
 
 
-def _sort_key(row: RowFact) -> tuple[int, str, str, str]:
-    # Labels last: two lines of one list may differ in them alone, and facts come in any order.
-    return row.list_rank, row.split, row.list_url, str(row.labels)
+def _join_missing(facts: _KeyFacts, rules: Rules) -> Iterator[ScanRef]:
+    named_by = [*(row.list_url for row in facts.rows), *(fact.url for fact in facts.annotations)]
+    if not named_by:
+        return
+    detail = f"no image file has this name; named by {', '.join(storage.as_uri(url) for url in named_by)}"
+    if rules.on_missing == "stop":
+        raise ValueError(f"every scan must have an image, got none for {facts.key!r}: {detail}; see --on-missing")
+    remark = ("missing_image" if facts.rows else "annotation_without_image", detail)
+    yield ScanRef(facts.key, facts.split, named_by[0], 0, reason="missing_image", detail=detail, remarks=(remark,))
 
 
-def _is_selected(rows: Sequence[RowFact], is_there: bool, subset: str) -> bool:
+def _join_image(facts: _KeyFacts, corpus: Corpus, subset: str, rules: Rules) -> ScanRef:
+    image = facts.images[0]
+    annotation = facts.annotations[0] if facts.annotations else None
+    contradictions = [*_compare_rows(facts.rows), *_compare_folders(facts)]
+    reason, detail = "", ""
+    if contradictions and rules.on_contradiction == "quarantine":
+        _, reason, detail = contradictions[0]
+    remarks = [(kind, words) for kind, _, words in contradictions]
+    if corpus.lists and subset == "all" and not facts.rows:
+        remarks.append(("unlisted_image", f"no list names {storage.as_uri(image.url)}"))
+        if rules.on_unlisted == "stop":
+            raise ValueError(f"every image must be listed, got one that is not: {image.url}; see --on-unlisted")
+        if rules.on_unlisted == "quarantine":
+            reason, detail = "unlisted_image", remarks[-1][1]
+    if len(facts.annotations) > 1:
+        urls = [fact.url for fact in facts.annotations[:2]]
+        reason, detail = "duplicate_annotation", f"{urls[0]} and {urls[1]} have this key"
+    if problem := corpora.key_problem(facts.key):
+        reason, detail = "bad_key", problem
+    return ScanRef(
+        facts.key,
+        facts.split,
+        image.url,
+        image.size_bytes,
+        facts.labels,
+        annotation.url if annotation else None,
+        reason,
+        detail,
+        tuple(remarks),
+        image.presence,
+        image.place,
+        annotation.place if annotation else None,
+    )
+
+
+def _is_selected(facts: _KeyFacts, subset: str) -> bool:
     if subset == "all":
-        return bool(rows) or is_there
+        return bool(facts.rows or facts.images or facts.links or facts.annotations)
     if subset == "positives":
-        return any(1 in row.labels for row in rows)
-    return bool(rows)
+        return any(1 in row.labels for row in facts.rows)
+    return bool(facts.rows)
 
 
-def _find_contradiction(rows: Sequence[RowFact], annotations: Sequence[AnnotationFact]) -> tuple[str, str] | None:
+def _compare_rows(rows: Sequence[RowFact]) -> Iterator[tuple[str, str, str]]:
+    """Yield kind, reason and words of each way in which the lists disagree."""
     for other in rows[1:]:
         first = rows[0]
-        if other.labels != first.labels:
-            return "label_contradiction", f"{first.list_url} says {first.labels}, {other.list_url} says {other.labels}"
+        if other.labels and first.labels and other.labels != first.labels:
+            words = f"{first.list_url} says {first.labels}, {other.list_url} says {other.labels}"
+            yield "lists_disagree", "label_contradiction", words
         if other.list_rank == first.list_rank and other.split != first.split:
-            return "split_contradiction", f"named by both {first.list_url} and {other.list_url}"
-    if len(annotations) > 1:
-        return "duplicate_annotation", f"{annotations[0].url} and {annotations[1].url} have this key"
-    return None
+            yield "two_splits", "split_contradiction", f"named by both {first.list_url} and {other.list_url}"
 
 
-def _find_bad_key(key: str) -> tuple[str, str]:
-    problem = corpora.key_problem(key)
-    return ("bad_key", problem) if problem else ("", "")
+def _compare_folders(facts: _KeyFacts) -> Iterator[tuple[str, str, str]]:
+    """Yield kind, reason and words where folders disagree with each other, or with the list."""
+    first = facts.images[0]
+    for image in facts.images[1:]:
+        if image.split != first.split and not facts.rows:
+            yield "two_splits", "split_contradiction", f"both {first.url} and {image.url} are there"
+            break
+    if first.presence == "negative" and 1 in (facts.labels or ()):
+        yield "folder_disagrees", "label_contradiction", f"{first.url} lies among the negatives, its line names an item"

@@ -50,5 +50,5 @@ class ScanSource:
 def _digest_annotation(ref: ScanRef) -> str:
     try:
         return hashlib.sha256(read_annotation_text(ref)).hexdigest()
-    except AnnotationError as error:  # its record is refused when it is read; tried again by the next run if it may help
+    except AnnotationError as error:  # its record is refused, and tried again by the next run where that may help
         return error.reason

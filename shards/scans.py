@@ -7,17 +7,21 @@ from typing import Any
 from shards import storage
 from shards.classes import ClassSet
 from shards.corpus import printable
-from shards.images import read_image_size
+from shards.images import is_jpeg, read_image_size
 from shards.jpeg import ImageError
-from shards.records import Labels, ScanRef
+from shards.labels import merge_labels
+from shards.opixray import parse_opixray
+from shards.packed import ArchiveError, read_place
+from shards.records import MAX_IMAGE_BYTES, ScanRef
+from shards.rules import Rules
+from shards.transcode import to_jpeg
 from shards.voc import MAX_ANNOTATION_BYTES, Annotation, AnnotationError, parse_annotation
 
-MAX_IMAGE_BYTES = 64 * 1024 * 1024
-"""Largest file taken as an image; SIXray's largest has half a megabyte."""
 RETRYABLE_REASONS = frozenset({"unreadable_file", "vanished_image"})
 """Refusals that the next run tries again: the file may be readable then."""
 
 _BOX_TOLERANCE_PX = 1.0
+_NO_RULES = Rules()
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,17 +32,19 @@ class Scan:
     image: bytes
 
 
-def read_scan(ref: ScanRef, classes: ClassSet) -> Scan | dict[str, Any]:
+def read_scan(ref: ScanRef, classes: ClassSet, rules: Rules = _NO_RULES) -> Scan | dict[str, Any]:
     """Read a record's image and annotation; return the sample, or its quarantine row where it must be refused."""
     if ref.reason:
         return _quarantine_row(ref, "list", ref.reason, ref.detail)
     image: bytes | None = None
     try:
         image = _read_image(ref)
+        if rules.transcode and image and not is_jpeg(image):
+            image = to_jpeg(image)
         width, height = read_image_size(image)
-        annotation = _read_annotation(ref, classes)
+        annotation = read_annotation(ref, classes)
         _check_boxes(annotation, width, height)
-        labels = merge_labels(ref.labels, annotation, classes)
+        labels, boxes = merge_labels(ref.labels, annotation, classes, rules)
     except (ImageError, AnnotationError) as error:
         return _quarantine_row(ref, "read", error.reason, error.detail, image)
     row = {
@@ -48,60 +54,64 @@ def read_scan(ref: ScanRef, classes: ClassSet) -> Scan | dict[str, Any]:
         "width_px": width,
         "height_px": height,
         "labels": labels,
-        "boxes": [box.to_row() for box in annotation.boxes] if annotation else [],
+        "boxes": [box.to_row() for box in boxes],
         "source_uri": printable(storage.as_uri(ref.source_url)),
         "duplicate_of": None,
     }
     return Scan(row, image)
 
 
-def merge_labels(listed: Labels | None, annotation: Annotation | None, classes: ClassSet) -> dict[str, int | None]:
-    """Return the label of each class, from the list's line and the annotation together.
-
-    A list knows the scored classes, an annotation with boxes knows all. An annotation without any box makes no claim.
-    Without a list a box proves that its class is present, and nothing proves absence.
-
-    Raises:
-        AnnotationError: label_contradiction, where the two name different scored classes.
-    """
-    boxed = annotation.class_names if annotation else frozenset()
-    labels: dict[str, int | None] = {name: 1 if name in boxed else None for name in classes.all}
-    if listed is None:
-        return labels
-    labels |= dict(zip(classes.scored, listed, strict=True))
-    if boxed:
-        wrong = [name for name in classes.scored if labels[name] is not None and labels[name] != (name in boxed)]
-        if wrong:
-            present = sorted(name for name in classes.scored if labels[name] == 1)
-            raise AnnotationError(
-                "label_contradiction", f"the list says {present}, the annotation says {sorted(boxed)}"
-            )
-        labels |= {name: int(name in boxed) for name in classes.unscored}
-    return labels
-
-
 def _read_image(ref: ScanRef) -> bytes:
     if ref.size_bytes > MAX_IMAGE_BYTES:
         raise ImageError("oversized_file", f"the file has {ref.size_bytes} bytes, at most {MAX_IMAGE_BYTES} are read")
     try:
+        if ref.image_place is not None:
+            return _read_packed_image(ref)
         return storage.read_bytes(ref.source_url)
+    except ConnectionError:
+        raise  # not this file's fault: the store is out of reach, and would cost every scan that is left
     except FileNotFoundError as error:
         raise ImageError("vanished_image", "the file was there when the corpus was listed, and is gone") from error
     except OSError as error:
         raise ImageError("unreadable_file", f"{type(error).__name__}: {error.strerror or error}") from error
 
 
-def _read_annotation(ref: ScanRef, classes: ClassSet) -> Annotation | None:
+def _read_packed_image(ref: ScanRef) -> bytes:
+    assert ref.image_place is not None
+    try:
+        data = read_place(ref.image_place, MAX_IMAGE_BYTES + 1)
+    except ArchiveError as error:
+        raise ImageError("damaged_archive", str(error)) from error
+    if len(data) != ref.size_bytes:
+        raise ImageError("damaged_archive", f"the archive says {ref.size_bytes} bytes, it holds {len(data)} or more")
+    return data
+
+
+def read_annotation(ref: ScanRef, classes: ClassSet) -> Annotation | None:
+    """Return what the annotation of a record says, None where it has none.
+
+    Raises:
+        AnnotationError: it cannot be read or trusted.
+    """
     if ref.annotation_url is None:
         return None
+    parse = parse_opixray if ref.annotation_url.endswith(".txt") else parse_annotation
+    return parse(read_annotation_text(ref), classes.spellings)
+
+
+def read_annotation_text(ref: ScanRef) -> bytes:
+    """Return the bytes of a record's annotation, one more than allowed at most: memory stays bounded."""
+    assert ref.annotation_url is not None
     try:
-        # One byte more than is allowed: the parser refuses it, and memory stays bounded.
+        if ref.annotation_place is not None:
+            return read_place(ref.annotation_place, MAX_ANNOTATION_BYTES + 1)
         with storage.open_reader(ref.annotation_url) as handle:
-            text = handle.read(MAX_ANNOTATION_BYTES + 1)
+            return handle.read(MAX_ANNOTATION_BYTES + 1)
+    except ArchiveError as error:
+        raise AnnotationError("damaged_archive", str(error)) from error
     except OSError as error:
         detail = f"{storage.as_uri(ref.annotation_url)}: {type(error).__name__}: {error.strerror or error}"
         raise AnnotationError("unreadable_file", detail) from error
-    return parse_annotation(text, classes.spellings)
 
 
 def _check_boxes(annotation: Annotation | None, width_px: int, height_px: int) -> None:

@@ -3,6 +3,7 @@
 import hashlib
 import io
 import tarfile
+import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,13 @@ def png_bytes(seed: int = 0, size: tuple[int, int] = (40, 30), mode: str = "RGB"
     return out.getvalue()
 
 
+def bmp_bytes(seed: int = 0) -> bytes:
+    """Return a BMP of noise: a format that no dataset holds."""
+    out = io.BytesIO()
+    Image.open(io.BytesIO(png_bytes(seed))).save(out, "BMP")
+    return out.getvalue()
+
+
 def voc_xml(boxes: Sequence[BoxTuple] = ()) -> bytes:
     """Return an annotation as the release has them: tabs, an owner with a name, an annotation inside the source."""
     objects = "".join(
@@ -56,6 +64,24 @@ def list_row(name: str, present: Sequence[str] = (), doubtful: Sequence[str] = (
     """Return one line of a list: 1 for classes that are present, 0 for doubtful ones, -1 for the rest."""
     labels = ("1" if item in present else "0" if item in doubtful else "-1" for item in SCORED)
     return ",".join([name, *labels])
+
+
+def pack_release(corpus: "CorpusWriter", root: Path, *, num_parts: int = 3, compress: bool = True) -> Path:
+    """Write a corpus as the release's own archives: a split tar of the images, zips of annotations and lists."""
+    root.mkdir(parents=True, exist_ok=True)
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w:gz" if compress else "w") as tar:
+        tar.add(corpus.images, "JPEGImage")
+    data, end = out.getvalue(), "gz" if compress else ""
+    step = -(-len(data) // num_parts)
+    for number in range(num_parts):
+        name = f"JPEGImage.tar{'.' if end else ''}{end}{number:02d}"
+        (root / name).write_bytes(data[number * step : (number + 1) * step])
+    for folder in ("Annotation", "ImageSet"):
+        with zipfile.ZipFile(root / f"{folder}.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+            for path in sorted((corpus.root / folder).rglob("*")):
+                archive.write(path, path.relative_to(corpus.root))
+    return root
 
 
 class CorpusWriter:

@@ -1,6 +1,7 @@
 """Does the job give the bytes of the plain calls, however it is run, stopped and run again?"""
 
 import errno
+import json
 import os
 import subprocess
 import sys
@@ -12,21 +13,28 @@ import fsspec
 import pytest
 
 from pipelines import sharding as job
+from pipelines import verify
 from pipelines.convert import ConvertConfig, convert, main
 from shards import storage
 from shards.records import ScanRef
+from shards.rules import Rules
+from shards.transcode import to_jpeg
 from tests.corpora import (
     CorpusWriter,
+    bmp_bytes,
     files_of,
     flip_byte,
     images_of,
     jpeg_bytes,
     make_corpus,
     members_of,
+    pack_release,
     payload_of,
+    png_bytes,
     reasons_of,
     rows_of,
     stamps_of,
+    voc_xml,
 )
 from tests.shards.plain_calls import convert_plainly
 
@@ -193,7 +201,7 @@ def test_a_run_within_its_budget_ends_with_0_and_prints_where_every_record_went(
         (["--max-quarantine-fraction=2"], "argument --max-quarantine-fraction: must be in [0, 1], got 2"),
         (["--", "--runer=FlinkRunner"], "error: Beam options must be known to apache-beam"),
         (["--", "--subset=10"], "got --subset=10; the project's own flags stand before the `--`"),
-        (["--subset=1000"], "error: subset '1000' must have lists train.csv and test.csv, got none"),
+        (["--layout=images", "--subset=1000"], "error: subset must be 'all' for a corpus without lists, got '1000'"),
     ],
 )
 def test_wrong_usage_ends_with_2_and_writes_nothing(corpus, tmp_path, capsys, words, message):
@@ -251,7 +259,7 @@ def test_a_full_disk_ends_the_run_with_3_and_the_next_one_resumes(corpus, calm, 
 @pytest.mark.parametrize(
     ("field", "value", "message"),
     [
-        ("layout", "coco", r"layout must be one of \('auto', 'sixray', 'images'\), got 'coco'"),
+        ("layout", "coco", r"layout must be one of \('auto', 'sixray', 'opixray', 'voc', 'images'\), got 'coco'"),
         ("subset", "some", r"subset must be one of \('all', 'positives', '10', '100', '1000'\), got 'some'"),
         ("shard_bytes", -1, "shard_bytes must be >= 1, got -1"),
     ],
@@ -265,3 +273,79 @@ def test_a_store_is_read_by_more_threads_than_a_disk():
     assert job.num_readers_for([ScanRef("k", "train", "s3://b/k.jpg", 1)]) == 16
     assert 1 <= job.num_readers_for([ScanRef("k", "train", "/b/k.jpg", 1)]) <= 4
     assert job.num_readers_for([]) >= 1
+
+
+def test_auto_says_what_it_found_in_one_line_and_in_the_manifest(corpus, tmp_path, capsys):
+    assert run("--input", corpus.root, "--output", tmp_path / "ds", "--max-quarantine-fraction=1") == 0
+    why = "layout sixray: images in JPEGImage; annotations in Annotation; lists ImageSet/10/test.csv, "
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("convert: layout")]
+    assert line == f"convert: {why}ImageSet/10/train.csv"
+    options = json.loads((tmp_path / "ds/dataset.json").read_text())["options"]
+    assert (options["layout"], options["found"]) == ("sixray", line.removeprefix("convert: "))
+
+
+def test_the_releases_archives_are_converted_where_they_lie(tmp_path):
+    corpus = make_corpus(tmp_path / "c", num_train=60, num_test=10)
+    root = pack_release(corpus, tmp_path / "packed")
+    before = files_of(root)
+    for source, output in ((root, tmp_path / "a"), (corpus.root, tmp_path / "b")):
+        convert(config_for(corpus, output, input=str(source)))
+    tars = {name for name in files_of(tmp_path / "b") if name.endswith((".tar", ".idx"))}
+    assert len(tars) > 4
+    assert {name: files_of(tmp_path / "a")[name] for name in tars} == {n: files_of(tmp_path / "b")[n] for n in tars}
+    assert not (tmp_path / "a/_drafts").exists() and files_of(root) == before
+    assert verify.main([str(tmp_path / "a")]) == 0
+
+
+def test_a_voc_corpus_has_its_classes_named_and_its_spellings_mapped(tmp_path, capsys):
+    (tmp_path / "c/JPEGImages").mkdir(parents=True)
+    (tmp_path / "c/Annotations").mkdir()
+    (tmp_path / "c/ImageSets/Main").mkdir(parents=True)
+    for number, name in enumerate(["caidao", "pilers", "Knife"]):
+        (tmp_path / f"c/JPEGImages/my scan ({number}).jpg").write_bytes(jpeg_bytes(number))
+        (tmp_path / f"c/Annotations/my scan ({number}).xml").write_bytes(voc_xml([(name, 1, 2, 20, 25)]))
+    (tmp_path / "c/ImageSets/Main/train.txt").write_text("my scan (0)\nmy scan (1)\n")
+    (tmp_path / "c/ImageSets/Main/val.txt").write_text("my scan (2)")
+    words = ("--input", tmp_path / "c", "--output", tmp_path / "ds", "--layout=voc")
+    assert run(*words) == 2
+    assert "a VOC corpus must have its classes named, got none; see --classes" in capsys.readouterr().err
+    assert run(*words, "--classes=Knife,Pliers", "--class-map=caidao=Knife,pilers=Pliers") == 0
+    rows = {row["key"]: row for row in rows_of(tmp_path / "ds")}
+    assert {key: (row["split"], row["labels"]) for key, row in rows.items()} == {
+        "my%20scan%20(0)": ("train", {"Knife": 1, "Pliers": 0}),
+        "my%20scan%20(1)": ("train", {"Knife": 0, "Pliers": 1}),
+        "my%20scan%20(2)": ("val", {"Knife": 1, "Pliers": 0}),
+    }
+
+
+def test_other_formats_are_transcoded_when_asked_and_not_before(tmp_path):
+    corpus = make_corpus(tmp_path / "c", num_train=3, num_test=0)
+    corpus.add_image("N90000", png_bytes(1, mode="RGBA"), suffix=".png")
+    corpus.add_image("N90001", bmp_bytes(2), suffix=".bmp")
+    convert(config_for(corpus, tmp_path / "plain"))
+    assert reasons_of(tmp_path / "plain") == {"N90001": "unknown_format"}
+    assert members_of(tmp_path / "plain")["N90000.png"] == png_bytes(1, mode="RGBA")
+    convert(config_for(corpus, tmp_path / "ds", rules=Rules(transcode=True)))
+    assert reasons_of(tmp_path / "ds") == {}
+    images = images_of(tmp_path / "ds")
+    assert (images["N90000"], images["N90001"]) == (to_jpeg(png_bytes(1, mode="RGBA")), to_jpeg(bmp_bytes(2)))
+    sound = (corpus.images / "N00001.jpg").read_bytes()
+    assert images["N00001"] == sound
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--class-map=caidao"], "argument --class-map: must be spelling=class,…, got 'caidao'"),
+        (["--class-map=caidao=Sword"], "error: class map must name one of ['Gun', 'Knife'"),
+        (["--class-map=gun=Knife"], "error: class map must not rename a known spelling, got 'gun' for 'Knife'"),
+        (["--classes=A,,B"], "error: classes must be different names of letters, digits, _ and -"),
+        (["--classes=A,a"], "error: classes must be different names of letters, digits, _ and -"),
+        (["--images=/absent"], "error: images must be a folder, .zip, .tar or .tar.gz, got none there (/absent)"),
+        (["--on-contradiction=shrug"], "argument --on-contradiction: invalid choice: 'shrug'"),
+    ],
+)
+def test_parts_and_classes_that_cannot_be_are_wrong_usage(corpus, tmp_path, capsys, words, message):
+    assert run("--input", corpus.root, "--output", tmp_path / "ds", *words) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "ds").exists()

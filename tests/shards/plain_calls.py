@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from shards import finish, plan, records, storage
-from shards.classes import load_class_set
-from shards.corpus import find_corpus
+from shards.classes import ClassSet, load_class_set
 from shards.dataset import DatasetManifest
+from shards.layouts import find_corpus
+from shards.rules import Rules
 from shards.scan_source import ScanSource
 from shards.writer import write_shard
 
@@ -25,27 +26,31 @@ def convert_plainly(
     shard_bytes: int = 20_000,
     seed: int | None = None,
     num_readers: int = 2,
+    rules: Rules | None = None,
+    classes: ClassSet = CLASSES,
 ) -> DatasetManifest:
     """Convert a corpus; with a `seed` facts, batches and shards come in a random order, in random portions."""
     order = random.Random(seed)
     corpus = find_corpus(str(corpus_root), layout, subset)
-    facts: list[Any] = [*records.list_images(corpus)]
-    facts += records.list_annotations(corpus.annotations_url) if corpus.annotations_url else []
+    rules = (rules or Rules()).for_layout(corpus.layout)
+    url = storage.normalise_url(output)
+    facts: list[Any] = []
+    for source in corpus.sources:
+        facts += records.list_source(source, corpus, f"{url}/_drafts")
     for item in corpus.lists:
-        facts += records.list_rows(item, CLASSES.scored)
+        facts += records.list_rows(item, classes.scored)
     fact_batches = _group(_mix(plan.batch_facts(portion), order, seed) for portion in _split(facts, order, seed))
-    refs = [plan.join_batches(batches, corpus, subset) for _, batches in _mix(fact_batches.items(), order, seed)]
+    refs = [plan.join_batches(batches, corpus, subset, rules) for _, batches in _mix(fact_batches.items(), order, seed)]
     tallies = plan.sum_tallies(plan.tally_splits(batch) for batch in refs)
     shards = _group(_mix(plan.assign_shards(batch, tallies, shard_bytes), order, seed) for batch in refs)
-    url = storage.normalise_url(output)
     written = [
-        write_shard(url, split, name, plan.unpack_records(batches), ScanSource(CLASSES), num_readers)
+        write_shard(url, split, name, plan.unpack_records(batches), ScanSource(classes, rules), num_readers)
         for (split, name), batches in _mix(shards.items(), order, seed)
     ]
     checksums = _group(finish.spread_checksums(shard, tallies) for shard in written)
     duplicates = _group(finish.find_duplicates(batches) for batches in checksums.values())
     finished = [finish.finish_shard(url, [shard.info], duplicates.get(shard.info.name, [])) for shard in written]
-    return finish.write_manifest(finished, tallies, url, CLASSES, {"shard_bytes": shard_bytes})
+    return finish.write_manifest(finished, tallies, url, classes, {"shard_bytes": shard_bytes})
 
 
 def _group(parts: Iterable[Iterable[tuple[Any, Any]]]) -> dict[Any, list[Any]]:

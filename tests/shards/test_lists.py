@@ -1,6 +1,8 @@
 """Is every line of a list read as meant, or yielded with what is wrong with it?"""
 
+import time
 import tracemalloc
+import zipfile
 
 import pytest
 from hypothesis import given, settings
@@ -112,3 +114,42 @@ def test_any_line_becomes_a_row_or_is_blank(tmp_path_factory, lines):
     rows = list(read_list(str(path), SCORED))
     assert len(rows) == sum(bool(line.strip()) for line in lines)
     assert all(row.problem or len(row.labels) == len(SCORED) for row in rows)
+
+
+def test_a_list_of_names_alone_has_no_labels(tmp_path):
+    path = tmp_path / "train.txt"
+    path.write_bytes(b"\xef\xbb\xbfmy scan (1)\r\n\n a.b \n" + b"x" * 5000)
+    first, second, bad = read_list(str(path), SCORED, has_labels=False)
+    assert [first, second] == [ListRow("my scan (1)", ()), ListRow("a.b", ())]
+    assert bad.problem.startswith("a line must be a name, got 'xxx")
+
+
+def test_a_list_is_read_from_within_a_zip(tmp_path):
+    with zipfile.ZipFile(tmp_path / "ImageSet.zip", "w") as out:
+        out.writestr("ImageSet/10/train.csv", "\n".join(LINES))
+    found = read_list(str(tmp_path / "ImageSet.zip"), SCORED, member="ImageSet/10/train.csv")
+    assert list(found) == EXPECTED
+
+
+def test_gigabytes_without_a_newline_are_refused_by_their_beginning(tmp_path):
+    path = tmp_path / "train.csv"
+    with path.open("wb") as out:
+        out.truncate(10 * 1024**3)  # a file with a hole: no disk is filled
+    started = time.perf_counter()
+    with pytest.raises(ValueError, match="list must begin with the columns"):
+        list(read_list(str(path), SCORED))
+    assert time.perf_counter() - started < 1
+
+
+def test_garbage_without_a_newline_behind_a_header_is_one_bad_line_in_bounded_time(tmp_path):
+    path = tmp_path / "train.csv"
+    with path.open("wb") as out:
+        out.write(f"{LINES[0]}\n{LINES[1]}\n".encode())
+        out.truncate(256 * 1024**2)
+    tracemalloc.start()
+    started = time.perf_counter()
+    good, bad = read_list(str(path), SCORED)
+    assert time.perf_counter() - started < 30
+    assert tracemalloc.get_traced_memory()[1] < 1024 * 1024
+    tracemalloc.stop()
+    assert good == EXPECTED[0] and bad.problem.startswith("a line must have 6 cells")

@@ -7,11 +7,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shards import plan
-from shards.corpus import Corpus
+from shards.corpus import Corpus, Source
 from shards.plan import Tally
 from shards.records import ImageFact, ScanRef
+from shards.rules import Rules
 
-CORPUS = Corpus("images", "/c", None, ())
+CORPUS = Corpus("images", "/c", (Source("images", "/c"),))
 
 
 def make_refs(count: int, split: str = "train", size_bytes: int = 1000) -> list[ScanRef]:
@@ -86,5 +87,5 @@ def test_a_record_gets_the_shard_of_its_key_whatever_batch_it_comes_in():
 def test_joined_batches_are_records_in_the_order_of_their_keys():
     facts = [ImageFact(key, f"/c/{key}.jpg", 1) for key in "cab"]
     batches = [pickle.dumps(facts[:1]), pickle.dumps(facts[1:])]
-    refs = plan.unpack_records([plan.join_batches(batches, CORPUS, "all")])
+    refs = plan.unpack_records([plan.join_batches(batches, CORPUS, "all", Rules())])
     assert [ref.key for ref in refs] == ["a", "b", "c"]

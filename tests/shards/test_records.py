@@ -5,8 +5,9 @@ import random
 import pytest
 
 from shards.classes import load_class_set
-from shards.corpus import find_corpus
-from shards.records import Fact, ScanRef, join_facts, list_annotations, list_images, list_rows
+from shards.layouts import find_corpus
+from shards.records import Fact, ScanRef, join_facts, list_rows, list_source
+from shards.rules import Rules
 from tests.corpora import HEADER, CorpusWriter, list_row
 
 SCORED = load_class_set("sixray").scored
@@ -20,18 +21,17 @@ def corpus(tmp_path):
 
 def list_facts(corpus, subset="all"):
     found = find_corpus(str(corpus.root), "sixray", subset)
-    facts: list[Fact] = [*list_images(found)]
-    facts += list_annotations(found.annotations_url) if found.annotations_url else []
+    facts: list[Fact] = [fact for source in found.sources for fact in list_source(source, found, "")]
     for item in found.lists:
         facts += list_rows(item, SCORED)
     return found, facts
 
 
-def join(corpus, subset="all", seed=None) -> list[ScanRef]:
+def join(corpus, subset="all", seed=None, **rules) -> list[ScanRef]:
     found, facts = list_facts(corpus, subset)
     if seed is not None:
         random.Random(seed).shuffle(facts)
-    return list(join_facts(facts, found, subset))
+    return list(join_facts(facts, found, subset, Rules(**rules)))
 
 
 def outcome(corpus, subset="all"):
@@ -101,7 +101,7 @@ def test_a_link_to_a_folder_or_to_nothing_is_refused_by_name_rather_than_passed_
         ("N2", "unlisted", ""),
         ("more", "unlisted", "not_a_file"),
     ]
-    assert join(corpus)[0].detail.startswith("a link to a folder or to nothing; links to folders are not followed")
+    assert join(corpus)[0].detail.startswith("a link, not a file; links to folders are not followed")
 
 
 def test_a_scan_that_a_list_names_twice_in_the_same_words_is_one_record(corpus):

@@ -4,10 +4,12 @@ import hashlib
 
 import pytest
 
-from shards import scans
+from shards import records, scans
 from shards.classes import load_class_set
+from shards.labels import merge_labels
 from shards.records import ScanRef
-from shards.scans import Scan, merge_labels, read_scan
+from shards.rules import Rules
+from shards.scans import Scan, read_scan
 from shards.tar import Box
 from shards.voc import Annotation, AnnotationError
 from tests.corpora import jpeg_bytes, voc_xml
@@ -83,7 +85,7 @@ def test_an_image_that_vanished_or_cannot_be_read_is_refused_for_this_run(ref, t
 
 
 def test_a_file_too_large_to_be_an_image_is_not_even_opened(ref):
-    stage, reason, detail = refused(ref(size_bytes=scans.MAX_IMAGE_BYTES + 1))
+    stage, reason, detail = refused(ref(size_bytes=records.MAX_IMAGE_BYTES + 1))
     assert (stage, reason) == ("read", "oversized_file")
     assert detail == f"the file has {64 * 1024 * 1024 + 1} bytes, at most {64 * 1024 * 1024} are read"
 
@@ -170,10 +172,10 @@ def annotation_of(*names: str) -> Annotation:
 def test_list_and_annotation_make_one_set_of_labels(listed, annotation, known):
     if known is None:
         known = {**dict.fromkeys(CLASSES.scored, 0), "Hammer": 1}
-    assert merge_labels(listed, annotation, CLASSES) == UNKNOWN | known
+    assert merge_labels(listed, annotation, CLASSES, Rules())[0] == UNKNOWN | known
 
 
 @pytest.mark.parametrize("names", [("Knife",), ("Gun", "Knife"), ("Hammer",)])
 def test_boxes_of_other_scored_classes_than_the_list_contradict_it(names):
     with pytest.raises(AnnotationError, match=r"label_contradiction: the list says \['Gun'\], the annotation says"):
-        merge_labels((1, 0, 0, 0, 0), annotation_of(*names), CLASSES)
+        merge_labels((1, 0, 0, 0, 0), annotation_of(*names), CLASSES, Rules())
