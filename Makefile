@@ -9,7 +9,7 @@ export UV_PYTHON_DOWNLOADS = never
 export UV_LINK_MODE = copy
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check fix bench clean
+.PHONY: help setup demo test test-services check fix bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -25,6 +25,15 @@ demo: setup ## generate scans, convert, train, score and report, in about five m
 
 test: setup ## run all tests
 	$(RUN) pytest --numprocesses 2 --dist loadscope
+
+# The release that the tests are known to pass against.
+VERSITYGW := github.com/versity/versitygw/cmd/versitygw@v1.8.0
+
+.bootstrap/bin/versitygw:
+	GOBIN=$(CURDIR)/.bootstrap/bin go install $(VERSITYGW)
+
+test-services: setup .bootstrap/bin/versitygw ## the tests of object stores against a real S3 server (needs Go, two minutes)
+	SIXRAY_S3_SERVER=$(CURDIR)/.bootstrap/bin/versitygw $(RUN) pytest tests/integration/test_object_stores.py
 
 check: setup ## formatting, lint, types
 	$(RUN) ruff format --check .

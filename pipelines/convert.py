@@ -64,6 +64,7 @@ def convert(config: ConvertConfig, beam_options: Sequence[str] = ()) -> DatasetM
         ValueError: the corpus is not what the layout says, or the output folder holds something else.
     """
     pipeline_options = make_beam_options(beam_options)
+    storage.check_url(config.input)
     corpus = find_corpus(config.input, config.layout, config.subset, config.parts)
     classes = choose_classes(corpus, config)
     print(f"convert: {printable(corpus.why)}", file=sys.stderr, flush=True)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 
 from pipelines import log
+from shards.stores import mask_secrets
 
 OK, FINDINGS, WRONG_USAGE, STOPPED = 0, 1, 2, 3
 """Exit codes: all fine; damage or too many refused records (the output is whole all the same); wrong usage or input;
@@ -66,12 +67,13 @@ def run_command(main: Callable[[Sequence[str]], int], argv: Sequence[str] | None
     try:
         return main(sys.argv[1:] if argv is None else argv)
     except (ValueError, FileNotFoundError, NotADirectoryError) as error:
-        log.say(f"error: {error}", level="error")
+        log.say(f"error: {mask_secrets(str(error))}", level="error")
         return WRONG_USAGE
     except (OSError, RuntimeError) as error:
         if not isinstance(error, OSError) and not _is_os_error_of_step(error):
             raise
-        log.say(f"error: {error}; when that is mended run the same command again, it resumes", level="error")
+        text = mask_secrets(str(error))
+        log.say(f"error: {text}; when that is mended run the same command again, it resumes", level="error")
         return STOPPED
 
 

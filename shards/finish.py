@@ -131,6 +131,7 @@ def check_output(output: str) -> None:
     that a stopped conversion left only if its first member's header is as `shards.tar` writes it.
     """
     storage.check_url(output)
+    storage.check_url(output)
     root = storage.normalise_url(output)
     if not storage.is_folder(root):
         if storage.exists(root):

@@ -109,6 +109,8 @@ def read_annotation_text(ref: ScanRef) -> bytes:
             return handle.read(MAX_ANNOTATION_BYTES + 1)
     except ArchiveError as error:
         raise AnnotationError("damaged_archive", str(error)) from error
+    except ConnectionError:
+        raise  # the store is out of reach: that is no property of the annotation
     except OSError as error:
         detail = f"{storage.as_uri(ref.annotation_url)}: {type(error).__name__}: {error.strerror or error}"
         raise AnnotationError("unreadable_file", detail) from error

@@ -1,5 +1,6 @@
 """Where do bytes live? One layer over fsspec: listing, reading, and writes that are whole or absent."""
 
+import errno
 import hashlib
 import io
 import os
@@ -15,9 +16,15 @@ from pathlib import Path
 from typing import IO, Any
 
 import fsspec
+from fsspec.spec import AbstractBufferedFile
+
+from shards import stores
 
 TEMPORARY_SUFFIX = ".tmp"
 _ABANDONED_AFTER_SECONDS = 24 * 3600
+_READ_AHEAD_BYTES = 8 * 1024 * 1024
+"""Of a remote file that is read from front to back: a request each."""
+_READ_BUFFER_BYTES = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +58,7 @@ def local_path(url: str | Path) -> Path | None:
 def as_uri(url: str) -> str:
     """Return `url` with its scheme, `file://` for local paths: the form of `source_uri` columns."""
     text = normalise_url(url)
-    return text if "://" in text else f"file://{text}"
+    return stores.mask_secrets(text) if "://" in text else f"file://{text}"
 
 
 def join_url(root: str | Path, *parts: str) -> str:
@@ -66,20 +73,38 @@ def base_name(url: str) -> str:
 
 def filesystem(url: str | Path) -> tuple[Any, str]:
     """Return the fsspec file system of a URL and the path within it."""
-    fs, path = fsspec.core.url_to_fs(normalise_url(url), use_listings_cache=False)
+    text = normalise_url(url)
+    # With more than one range at a time s3fs asks for the size first: two requests a scan instead of one.
+    options = {"max_concurrency": 1} if text.startswith(("s3://", "s3a://")) else {}
+    fs, path = fsspec.core.url_to_fs(text, use_listings_cache=False, **options)
     return fs, path
 
 
+def check_url(url: str | Path) -> None:
+    """Raise ValueError where a URL holds credentials: it would stand in manifests and logs."""
+    stores.check_url(normalise_url(url))
+
+
 def exists(url: str | Path) -> bool:
-    """Say whether a file or folder is there."""
-    fs, path = filesystem(url)
-    return bool(fs.exists(path))
+    """Say whether a file or folder is there; OSError where the store does not answer."""
+    return _kind_of(url) is not None
 
 
 def is_folder(url: str | Path) -> bool:
     """Say whether there is a folder (on an object store: any object below the prefix)."""
+    return _kind_of(url) == "directory"
+
+
+def _kind_of(url: str | Path) -> str | None:
+    if (local := local_path(url)) is not None:
+        return "directory" if local.is_dir() else "file" if local.exists() else None
+    # Not fsspec's exists() and isdir(): they take a store that does not answer for one without the file.
     fs, path = filesystem(url)
-    return bool(fs.isdir(path))
+    try:
+        with stores.plain_errors(str(url)):
+            return str(fs.info(path)["type"])
+    except FileNotFoundError:
+        return None
 
 
 def read_bytes(url: str | Path) -> bytes:
@@ -88,7 +113,8 @@ def read_bytes(url: str | Path) -> bytes:
         with io.FileIO(path) as handle:  # no buffer between: a file is read in one call
             return handle.readall()
     fs, inner = filesystem(url)
-    return bytes(fs.cat_file(inner))
+    with stores.plain_errors(str(url)):
+        return bytes(fs.cat_file(inner))
 
 
 def read_range(url: str | Path, offset_bytes: int, size_bytes: int) -> bytes:
@@ -97,7 +123,13 @@ def read_range(url: str | Path, offset_bytes: int, size_bytes: int) -> bytes:
         with path.open("rb") as handle:
             return os.pread(handle.fileno(), size_bytes, offset_bytes)
     fs, inner = filesystem(url)
-    return bytes(fs.cat_file(inner, start=offset_bytes, end=offset_bytes + size_bytes))
+    with stores.plain_errors(str(url)):
+        try:
+            return bytes(fs.cat_file(inner, start=offset_bytes, end=offset_bytes + size_bytes))
+        except OSError as error:
+            if error.errno == errno.EINVAL and fs.size(inner) <= offset_bytes:
+                return b""  # what a disk gives from beyond the end
+            raise
 
 
 def open_reader(url: str | Path) -> IO[bytes]:
@@ -105,8 +137,9 @@ def open_reader(url: str | Path) -> IO[bytes]:
     if (path := local_path(url)) is not None:
         return path.open("rb")
     fs, inner = filesystem(url)
-    handle: IO[bytes] = fs.open(inner, "rb")
-    return handle
+    with stores.plain_errors(str(url)):
+        handle = fs.open(inner, "rb", block_size=_READ_AHEAD_BYTES)
+    return io.BufferedReader(stores.StoreReader(handle, str(url)), _READ_BUFFER_BYTES)
 
 
 def sha256_of(url: str | Path) -> str:
@@ -127,14 +160,8 @@ def atomic_writer(url: str | Path) -> Iterator[IO[bytes]]:
     """
     path = local_path(url)
     if path is None:
-        fs, inner = filesystem(url)
-        handle = fs.open(inner, "wb")
-        try:
+        with _upload(str(url)) as handle:
             yield handle
-        except BaseException:
-            handle.discard()
-            raise
-        handle.close()
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(_temporary_name(path.name))
@@ -149,6 +176,23 @@ def atomic_writer(url: str | Path) -> Iterator[IO[bytes]]:
         raise
 
 
+@contextmanager
+def _upload(url: str) -> Iterator[IO[bytes]]:
+    fs, inner = filesystem(url)
+    with stores.plain_errors(url):
+        handle = fs.open(inner, "wb")
+        try:
+            yield handle
+            handle.close()
+        except BaseException:
+            # Where the store is out of reach the upload cannot be aborted either: `sweep_temporaries` does it later.
+            with suppress(Exception):
+                handle.discard()
+            if isinstance(handle, AbstractBufferedFile):
+                handle.closed = True  # or the garbage collector would close it, which means: send what is there
+            raise
+
+
 def write_bytes(url: str | Path, data: bytes) -> None:
     """Write a whole file in one piece: see `atomic_writer`."""
     with atomic_writer(url) as out:
@@ -158,14 +202,14 @@ def write_bytes(url: str | Path, data: bytes) -> None:
 def remove(url: str | Path) -> None:
     """Remove a file; nothing happens where there is none."""
     fs, path = filesystem(url)
-    with suppress(FileNotFoundError):
+    with suppress(FileNotFoundError), stores.plain_errors(str(url)):
         fs.rm_file(path)
 
 
 def remove_tree(url: str | Path) -> None:
     """Remove a folder and all below it; nothing happens where there is none."""
     fs, path = filesystem(url)
-    with suppress(FileNotFoundError):
+    with suppress(FileNotFoundError), stores.plain_errors(str(url)):
         fs.rm(path, recursive=True)
 
 
@@ -183,6 +227,17 @@ def list_files(root: str | Path) -> Iterator[FileInfo]:
         yield from _list_local(str(path))
         return
     fs, inner = filesystem(root)
+    with stores.plain_errors(str(root)):
+        yield from _list_s3(fs, inner, str(root)) if stores.is_s3(fs) else _list_store(fs, inner, str(root))
+
+
+def _list_s3(fs: Any, inner: str, root: str) -> Iterator[FileInfo]:
+    for name, size_bytes in stores.list_s3(fs, inner):
+        # Not join_url: a name with two slashes in a row is another object than one with one.
+        yield FileInfo(f"{normalise_url(root).rstrip('/')}/{name}", size_bytes)
+
+
+def _list_store(fs: Any, inner: str, root: str) -> Iterator[FileInfo]:
     folders = [inner.strip("/")]
     while folders:
         folder = folders.pop()
@@ -234,13 +289,17 @@ def modified_at(url: str | Path) -> datetime | None:
 
 
 def sweep_temporaries(root: str | Path) -> int:
-    """Remove what killed writers left below a local `root`; return how many files that were.
+    """Remove what killed writers left below `root`; return how many files (on S3: uploads) that were.
 
     A temporary file whose writer still lives, on this host or another, is left alone (on another host a
     writer counts as gone a day after its last write), so that two runs at once do not harm each other.
     """
     path = local_path(root)
-    if path is None or not path.is_dir():
+    if path is None:
+        fs, inner = filesystem(root)
+        with stores.plain_errors(str(root)):
+            return stores.abort_uploads(fs, inner, _ABANDONED_AFTER_SECONDS) if stores.is_s3(fs) else 0
+    if not path.is_dir():
         return 0
     swept = 0
     for info in _list_local(str(path)):

@@ -6,6 +6,7 @@ import shutil
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -61,7 +62,7 @@ def run(*words: object) -> int:
         return int(leaving.code or 0)
 
 
-def contents(dataset: Path) -> dict[str, dict]:
+def contents(dataset: Path) -> dict[str, dict[str, Any]]:
     """Each sample's row but for its place, by key."""
     rows = rows_of(dataset)
     assert len({row["key"] for row in rows}) == len(rows)

@@ -142,10 +142,17 @@ def test_workers_find_the_same(root, capsys):
 
 
 def test_a_quick_look_finds_a_whole_dataset_whole_and_reads_no_tar(root, capsys, monkeypatch):
-    opened = []
+    opened: list[str] = []
+
+    def watch(real):
+        def call(url, *rest):
+            opened.append(str(url))
+            return real(url, *rest)
+
+        return call
+
     for name in ("read_bytes", "read_range", "open_reader", "sha256_of"):
-        real = getattr(storage, name)
-        monkeypatch.setattr(storage, name, lambda url, *rest, real=real: opened.append(str(url)) or real(url, *rest))
+        monkeypatch.setattr(storage, name, watch(getattr(storage, name)))
     assert main([str(root), "--quick"]) == 0
     expected = "whole: 47 scans in 4 shards, files and sizes as the manifest says; bytes not read\n"
     assert capsys.readouterr().out == expected
