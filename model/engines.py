@@ -143,10 +143,9 @@ class _Compiled(_Eager):
         num = len(images_BCHW)
         self._batch_size = max(self._batch_size, num)
         if num < self._batch_size:
-            filled_BCHW = images_BCHW.new_zeros(self._batch_size, *images_BCHW.shape[1:])
-            filled_BCHW = filled_BCHW.contiguous(memory_format=torch.channels_last)
-            filled_BCHW[:num] = images_BCHW
-            images_BCHW = filled_BCHW
+            missing_BCHW = images_BCHW.new_zeros(self._batch_size - num, *images_BCHW.shape[1:])
+            images_BCHW = torch.cat([images_BCHW, missing_BCHW])
+        images_BCHW = images_BCHW.contiguous(memory_format=torch.channels_last)  # another layout is compiled anew too
         # Freezing lays the weights out as the processor's kernels read them.
         with inductor.patch(freezing=self._device == "cpu"):
             output = super().__call__(images_BCHW)

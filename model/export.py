@@ -49,7 +49,7 @@ def export_model(model: LoadedModel, format_name: str) -> tuple[bytes, dict[str,
     else:
         file = export_program(model.network, model.config)
         program = torch.export.load(io.BytesIO(file)).module()
-        difference = largest_difference(model, lambda images: [tensor.numpy() for tensor in program(images)])
+        difference = largest_difference(model, lambda images: [tensor.detach().numpy() for tensor in program(images)])
     if not difference <= TOLERANCE:
         raise ValueError(
             f"exported logits must be within {TOLERANCE} of the network's, got {difference:.3g} "

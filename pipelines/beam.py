@@ -1,10 +1,19 @@
 """Which runner, and which of its options? Beam's own words, taken as strictly as the project's flags."""
 
-from collections.abc import Sequence
+import os
+import signal
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
 
 import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
+from apache_beam.runners.runner import PipelineResult
+
+_WORKER_THREAD = "run_worker"
+"""What the embedded runner calls the threads that wait for its worker processes."""
 
 
 def make_beam_options(words: Sequence[str]) -> PipelineOptions:
@@ -31,5 +40,45 @@ def make_pipeline(options: PipelineOptions) -> beam.Pipeline:
 
     The embedded runner is named outright: Beam's default would first try to download another one.
     """
-    named = options.view_as(StandardOptions).runner
-    return beam.Pipeline(runner=None if named else FnApiRunner(), options=options)
+    if options.view_as(StandardOptions).runner:
+        return beam.Pipeline(options=options)
+    return _EmbeddedPipeline(runner=FnApiRunner(), options=options)
+
+
+class _EmbeddedPipeline(beam.Pipeline):
+    """A pipeline on the embedded runner, that ends where one of its worker processes does."""
+
+    def run(self, test_runner_api: Any = "AUTO") -> PipelineResult:
+        with _watch_workers():
+            return super().run(test_runner_api)
+
+
+@contextmanager
+def _watch_workers() -> Iterator[None]:
+    """Raise OSError where a worker process dies (killed, out of memory): the embedded runner would wait for ever.
+
+    It starts each worker process from a thread of its own, which raises when the process ends with an error, and then
+    waits for an answer that nobody gives. That thread's error is taken for what it is, and the wait interrupted.
+    """
+    if threading.current_thread() is not threading.main_thread():  # signals interrupt the main thread alone
+        yield
+        return
+    died: list[BaseException] = []
+    before = threading.excepthook
+
+    def note(args: threading.ExceptHookArgs) -> None:
+        if died or args.thread is None or not args.thread.name.startswith(_WORKER_THREAD) or args.exc_value is None:
+            before(args)
+            return
+        died.append(args.exc_value)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.excepthook = note
+    try:
+        yield
+    except KeyboardInterrupt:
+        if not died:
+            raise
+        raise OSError(f"worker process must live until the job is done, got: {died[0]}") from died[0]
+    finally:
+        threading.excepthook = before

@@ -1,38 +1,28 @@
 """Does `sixray score` leave whole, true predictions behind, and nothing to do for the second run?"""
 
-import hashlib
 import json
 import os
 import pickle
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 import duckdb
 import pyarrow.parquet as pq
 import pytest
-import torch
 
-from model.config import ModelConfig
 from model.engine_choice import EngineWish
-from model.network import build_network
-from model.store import save_model
 from pipelines import cli, score
 from pipelines.beam import make_beam_options, make_pipeline
 from pipelines.score import ScoreConfig, ScoreShard
 from shards.dataset import open_dataset
 from shards.predictions import open_predictions
 from shards.resume import plan_scoring
-from shards.scan_reader import read_rows
-from tests.shards.by_hand import CLASSES, bogus_huffman, make_jpeg, overwrite, small_dataset, write_dataset
+from tests.pipelines.scoring import TEST, TRAIN_0, TRAIN_1, Bench, make_model, one_thread
+from tests.shards.by_hand import CLASSES, bogus_huffman, make_jpeg, write_dataset
 
-TEST, TRAIN_0, TRAIN_1 = "test-00000-of-00001", "train-00000-of-00002", "train-00001-of-00002"
-
-
-def make_model(folder, seed=0, classes=CLASSES):
-    torch.manual_seed(seed)
-    config = ModelConfig(backbone="resnet10t", classes=classes, image_size_px=64)
-    return save_model(str(folder), build_network(config), config)
+__all__ = ["one_thread"]  # a fixture for all tests here
 
 
 @pytest.fixture(scope="module")
@@ -40,56 +30,6 @@ def model(tmp_path_factory):
     """Folder and id of a small model."""
     folder = tmp_path_factory.mktemp("model")
     return str(folder), make_model(folder)
-
-
-class Bench:
-    """A dataset, a model, an output folder, and the command between them; the engine is forced, so no trial is run."""
-
-    def __init__(self, root, model):
-        self.root, (self.model, self.model_id) = root, model
-        self.dataset = small_dataset(root / "ds")
-        self.output = root / "pred"
-        self.folder = self.output / self.model_id
-
-    def score(self, *words, inputs=("ds",)):
-        return score.main([*self.words(inputs), *words])
-
-    def words(self, inputs=("ds",)):
-        inputs = [word for name in inputs for word in ("--input", str(self.root / name))]
-        way = ["--engine=eager", "--dtype=float32", "--batch-size=4"]
-        return ["--model", self.model, *inputs, "--output", str(self.output), *way]
-
-    def run(self):
-        return json.loads((self.folder / "run.json").read_text())
-
-    def files(self):
-        """Name, inode, time and checksum of every file."""
-        return {
-            str(path.relative_to(self.output)): (
-                path.stat().st_ino,
-                path.stat().st_mtime_ns,
-                hashlib.sha256(path.read_bytes()).hexdigest(),
-            )
-            for path in sorted(self.output.rglob("*"))
-            if path.is_file()
-        }
-
-    def tar(self, name):
-        return self.root / "ds" / name.partition("-")[0] / f"{name}.tar"
-
-    def rows(self, name):
-        (shard,) = [shard for shard in self.dataset.shards() if shard.name == name]
-        return read_rows(self.dataset.samples_url(shard), shard.num_scans)
-
-    def logits(self):
-        rows = open_predictions(str(self.folder)).read_rows(columns=["key", "logits"]).to_pylist()
-        return {row["key"]: row["logits"] for row in rows}
-
-    def damage(self, name, place):
-        """Zero an image; return its key."""
-        row = self.rows(name)[place]
-        overwrite(self.tar(name), row.offset_bytes, bytes(row.size_bytes))
-        return row.key
 
 
 @pytest.fixture
@@ -109,7 +49,8 @@ def test_every_scan_of_every_shard_is_scored_and_the_run_says_so(bench, capsys):
     assert run["splits"]["test"]["num_scored"] == 5
     assert run["timings"]["num_scans"] == 15 and run["timings"]["scans_per_second"] > 0
     assert (run["decoder"].split("-")[0], run["batch_size"]) == ("dali", 4)
-    assert run["dtype"] in ("float32", "bfloat16") and run["device"] in ("cpu", "cuda")
+    assert (run["engine"], run["dtype"]) == ("eager", "float32") and run["device"] in ("cpu", "cuda")
+    assert run["unscored"] == {"num_shards": 0, "num_scans": 0}
     assert {"sixray-pipeline", "torch", "nvidia-dali-cuda130", "timm", "apache-beam", "python"} <= set(run["versions"])
     said = capsys.readouterr()
     assert said.out == f"{bench.model_id}: 15 scans = 15 scored + 0 quarantined\n"
@@ -263,34 +204,6 @@ def test_two_models_do_not_share_a_folder(bench, tmp_path):
     assert {path.name for path in bench.output.iterdir()} == {bench.model_id, other_id}
 
 
-def test_two_runs_at_once_leave_what_one_leaves(bench, tmp_path, model):
-    # A thread each: four threads that spin on two cores take a minute for what takes a second.
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    program = [sys.executable, "-m", "pipelines.score", *bench.words()]
-    runs = [subprocess.Popen(program, env=environment, stderr=subprocess.DEVNULL) for _ in range(2)]
-    assert [run.wait() for run in runs] == [0, 0]
-    alone = Bench(tmp_path / "alone", model)
-    alone.score()
-    assert set(bench.files()) == set(alone.files())
-    assert bench.run()["counts"] == alone.run()["counts"]
-    for key, logits in alone.logits().items():  # another number of threads adds up in another order
-        assert list(bench.logits()[key].values()) == pytest.approx(list(logits.values()), abs=0.05)
-
-
-def test_what_a_killed_run_left_half_written_is_swept(bench):
-    bench.score("--split", "test")
-    program = (
-        "import os, sys; from shards.storage import atomic_writer\n"
-        "with atomic_writer(sys.argv[1]) as out:\n    out.write(b'half a part'); out.flush(); os._exit(9)"
-    )
-    killed = subprocess.run([sys.executable, "-c", program, str(bench.folder / f"{TRAIN_0}.parquet")], check=False)
-    assert killed.returncode == 9
-    (left,) = bench.folder.glob(f".{TRAIN_0}*")
-    assert bench.score() == 0
-    assert not left.exists()
-    assert bench.run()["counts"]["num_scored"] == 15
-
-
 def test_duckdb_reads_the_parts(bench):
     bench.damage(TEST, 0)
     bench.score()
@@ -324,13 +237,6 @@ def test_counters_have_units_and_the_step_travels_to_workers(bench):
     assert counters["read-bytes"] == read - bench.rows(TRAIN_0)[0].size_bytes
 
 
-def test_workers_of_another_process_score_the_same(bench, tmp_path, model):
-    assert bench.score("--", "--direct_running_mode=multi_processing", "--direct_num_workers=1") == 0
-    alone = Bench(tmp_path / "alone", model)
-    alone.score()
-    assert bench.logits() == alone.logits()
-
-
 def test_a_model_that_is_exchanged_during_the_run_is_refused(bench):
     with pytest.raises(ValueError, match=r"model must be chr-x-0 until all shards are scored, got chr-resnet10t-"):
         score.load_network(bench.model, "chr-x-0", EngineWish())
@@ -359,30 +265,13 @@ def test_a_misspelt_flag_is_wrong_usage(bench, words, capsys):
     [
         (["--", "--runer=FlinkRunner"], "Beam options must be known to apache-beam"),
         (["--batch-size", "0"], "batch_size must be >= 1, got 0"),
+        (["--limit-shards", "0"], "limit_shards must be >= 1, got 0"),
         (["--split", "val"], "split must be one of ['test', 'train'], got 'val'"),
     ],
 )
 def test_what_cannot_be_done_is_said_in_one_line(bench, words, message, capsys):
     assert bench.score(*words) == 2
     assert message in capsys.readouterr().err
-    assert not bench.output.exists()
-
-
-def test_inputs_that_are_no_dataset_or_no_model_are_wrong_usage(bench, tmp_path, capsys):
-    assert bench.score(inputs=("nothing",)) == 2
-    assert "dataset must have a dataset.json, got none" in capsys.readouterr().err
-    bench.model = str(tmp_path)
-    assert bench.score() == 2
-    assert "model must be a folder with model.safetensors and config.json" in capsys.readouterr().err
-
-
-def test_a_tampered_model_is_refused_before_anything_is_scored(bench, tmp_path, capsys):
-    make_model(tmp_path / "other")
-    weights = tmp_path / "other/model.safetensors"
-    weights.write_bytes(weights.read_bytes()[:-1] + b"\1")
-    bench.model = str(tmp_path / "other")
-    assert bench.score() == 2
-    assert "the file was damaged or exchanged" in capsys.readouterr().err
     assert not bench.output.exists()
 
 
@@ -396,3 +285,169 @@ def test_the_front_door_knows_the_command(capsys):
 def test_a_batch_of_no_size_is_refused():
     with pytest.raises(ValueError, match="batch_size must be >= 1, got 0"):
         ScoreConfig(model="m", inputs=("d",), output="o", batch_size=0)
+
+
+class TestPartialRuns:
+    def test_a_limit_leaves_shards_for_later_runs_and_the_last_of_them_has_all(self, bench, capsys):
+        assert bench.score("--limit-shards", "2") == 0
+        assert "2 shards to score (2 unscored), 0 scored before, 1 left for a later run" in capsys.readouterr().err
+        assert len(bench.run()["parts"]) == 2
+        assert bench.run()["unscored"] == {"num_shards": 1, "num_scans": 5}
+        assert bench.score("--limit-shards", "2") == 0
+        assert bench.run()["unscored"] == {"num_shards": 0, "num_scans": 0}
+        assert bench.run()["counts"]["num_scored"] == 15
+
+    def test_since_leaves_shards_alone_that_were_written_before(self, bench, capsys):
+        old = datetime(2026, 3, 1, 12, tzinfo=UTC).timestamp()
+        for name in (TRAIN_0, TRAIN_1):
+            os.utime(bench.tar(name), (old, old))
+        assert bench.score("--since", "2026-03-02") == 0
+        assert bench.run()["parts"] == [TEST]
+        assert "2 left for a later run" in capsys.readouterr().err
+        bench.tar(TRAIN_0).unlink()
+        assert bench.score("--since", "2026-03-02") == 1  # a tar that is gone is named, whenever it went
+        assert bench.run()["counts"]["quarantined_by_reason"] == {"missing_shard": 5}
+        assert bench.score("--since", "2026-03-01T12:00Z", "--max-quarantine-fraction", "1") == 0
+        assert bench.run()["parts"] == [TEST, TRAIN_0, TRAIN_1]
+
+    def test_a_dry_run_says_what_would_be_done_and_how_long_and_writes_nothing(self, bench, capsys):
+        assert bench.score("--dry-run") == 0
+        assert not bench.output.exists()
+        lines = capsys.readouterr().out.splitlines()
+        assert lines[:3] == [f"{bench.folder}  {name}  5 scans  unscored" for name in (TEST, TRAIN_0, TRAIN_1)]
+        assert lines[3] == "3 shards to score (3 unscored), 0 scored before"
+        assert lines[4] == "15 scans; no earlier run of this model or its kind is here to tell how long they take"
+        bench.score("--split", "test")
+        run = bench.run() | {"timings": {"seconds": 2.5, "num_scans": 5, "scans_per_second": 0.1}}
+        (bench.folder / "run.json").write_text(json.dumps(run))
+        before = bench.files()
+        capsys.readouterr()
+        assert bench.score("--dry-run") == 0
+        said = capsys.readouterr()
+        told = f"10 scans, about 0:01:40 at 0.1 scans/s, the rate of {bench.folder}/run.json"
+        assert said.out.splitlines()[-1] == told and said.err == ""
+        assert bench.files() == before
+        assert bench.score("--dry-run", "--limit-shards", "1") == 0
+        assert "1 shards to score (1 unscored), 1 scored before, 1 left for a later run" in capsys.readouterr().out
+
+    def test_a_new_model_of_the_same_kind_is_expected_to_be_as_fast(self, bench, tmp_path, capsys):
+        bench.score("--split", "test")
+        old = bench.folder
+        make_model(tmp_path / "new", seed=1)
+        bench.model = str(tmp_path / "new")
+        bench.score("--dry-run")
+        assert f"the rate of {old}/run.json" in capsys.readouterr().out
+
+
+class TestArchives:
+    def make_archive(self, bench, *names):
+        for seed, name in enumerate(names):
+            write_dataset(bench.root / "archive" / name, {"unlisted-00000-of-00001": [("N1", make_jpeg(seed))]})
+
+    def parts(self, bench):
+        return {name for name in bench.files() if name.endswith(".parquet")}
+
+    def test_datasets_whose_shards_have_the_same_names_each_have_a_folder(self, bench, capsys):
+        self.make_archive(bench, "mon", "tue")
+        (bench.root / "archive/wed").mkdir()
+        assert bench.score(inputs=("archive",)) == 0
+        said = capsys.readouterr()
+        assert said.out == f"{bench.model_id}: 2 scans = 2 scored + 0 quarantined\n"
+        assert "archive/wed has no dataset.json and is left for a later run" in said.err
+        part = f"{bench.model_id}/unlisted-00000-of-00001.parquet"
+        assert self.parts(bench) == {f"mon/{part}", f"tue/{part}"}
+        before = bench.files()
+        self.make_archive(bench, "mon", "tue", "wed")
+        assert bench.score(inputs=("archive",)) == 0
+        assert {name: value for name, value in bench.files().items() if "wed/" not in name} == before
+        for name in ("mon", "tue", "wed"):
+            run = json.loads((bench.output / name / bench.model_id / "run.json").read_text())
+            assert run["dataset_digest"] == open_dataset(str(bench.root / "archive" / name)).manifest.digest
+            assert cli.main(["verify", str(bench.output / name / bench.model_id)]) == 0
+
+    def test_a_dataset_that_cannot_be_read_does_not_keep_the_others_from_being_scored(self, bench, capsys):
+        self.make_archive(bench, "mon", "tue")
+        (bench.root / "archive/mon/dataset.json").write_text("{")
+        assert bench.score(inputs=("archive",)) == 1
+        assert "findings: dataset manifest must be a JSON document" in capsys.readouterr().err
+        assert {name.partition("/")[0] for name in self.parts(bench)} == {"tue"}
+
+    def test_named_datasets_with_shards_of_the_same_names_are_refused_with_the_remedy(self, bench, capsys):
+        self.make_archive(bench, "mon", "tue")
+        assert bench.score(inputs=("archive/mon", "archive/tue")) == 2
+        assert "name the folder that holds both as --input" in capsys.readouterr().err
+        assert not bench.output.exists()
+
+    def test_a_split_must_be_in_one_dataset_of_the_archive(self, bench, capsys):
+        self.make_archive(bench, "mon")
+        small = write_dataset(bench.root / "archive/tue", {"val-00000-of-00001": [("V1", make_jpeg(1))]})
+        assert bench.score("--split", "val", inputs=("archive",)) == 0
+        assert self.parts(bench) == {f"tue/{bench.model_id}/{small.shards()[0].name}.parquet"}
+        assert bench.score("--split", "dev", inputs=("archive",)) == 2
+        assert "split must be one of" in capsys.readouterr().err
+
+
+class TestEngines:
+    def test_the_engine_that_is_forced_stands_in_the_run(self, bench):
+        assert bench.score("--split=test", "--dtype=bfloat16") == 0
+        assert (bench.run()["engine"], bench.run()["dtype"], bench.run()["batch_size"]) == ("eager", "bfloat16", 4)
+
+    def test_a_part_made_again_without_force_is_made_as_the_others_were(self, bench, monkeypatch):
+        bench.score()
+        before = bench.files()
+        (bench.folder / f"{TRAIN_0}.parquet").unlink()
+        monkeypatch.setattr("model.engines.measure_ways", lambda *_: pytest.fail("a trial beside earlier parts"))
+        words = [word for word in bench.words() if not word.startswith(("--engine", "--dtype"))]
+        assert score.main(words) == 0
+        part = f"{bench.model_id}/{TRAIN_0}.parquet"
+        assert bench.files()[part][2] == before[part][2]
+
+    def test_at_first_a_trial_decides(self, bench, monkeypatch):
+        rates = {}
+
+        def measure(network, config, hardware, ways):
+            rates.update({way: 10.0 + 5 * place for place, way in enumerate(ways)})
+            return rates
+
+        monkeypatch.setattr("model.engines.measure_ways", measure)
+        monkeypatch.setattr("model.engines._tried", {})
+        monkeypatch.setattr("model.engine_choice._absent_packages", lambda: ["onnxruntime"])
+        words = [word for word in bench.words() if not word.startswith(("--engine", "--dtype"))]
+        assert score.main([*words, "--split=test"]) == 0
+        last = list(rates)[-1] if rates else None
+        if last is not None:  # a GPU has nothing to try
+            assert (bench.run()["engine"], bench.run()["dtype"]) == (last.engine, last.dtype)
+
+    def test_an_engine_that_cannot_do_it_is_wrong_usage(self, bench, capsys):
+        assert bench.score("--engine=onnxruntime", "--dtype=bfloat16") == 2
+        assert "dtype must be float32 for the engine onnxruntime" in capsys.readouterr().err
+
+
+def test_logs_can_be_json_a_line(bench, capsys):
+    bench.damage(TEST, 0)
+    assert bench.score("--log-format=json") == 1
+    lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    assert all(datetime.fromisoformat(line["time"]) and line["message"] for line in lines)
+    (plan,) = [line for line in lines if line.get("event") == "plan"]
+    assert (plan["num_shards"], plan["num_scans"]) == (3, 15)
+    (done,) = [line for line in lines if "outcome" in line]
+    assert (done["job"], done["num_scans"], done["outcome"]) == ("score", 15, "done")
+    assert lines[-1]["level"] == "warning" and "in quarantine" in lines[-1]["message"]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (
+            ["--since", "yesterday"],
+            "--since: must be an ISO date or time as 2026-03-01T18:30, got 'yesterday'",
+        ),
+        (["--engine", "openvino"], "argument --engine: invalid choice"),
+        (["--limit-shards", "few"], "argument --limit-shards: invalid int value"),
+    ],
+)
+def test_a_flag_with_a_value_that_is_none_is_wrong_usage(bench, words, message, capsys):
+    with pytest.raises(SystemExit) as exit_info:
+        bench.score(*words)
+    assert exit_info.value.code == 2
+    assert message in capsys.readouterr().err

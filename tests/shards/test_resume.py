@@ -146,7 +146,10 @@ def test_a_shard_that_was_missing_and_came_back_is_scored_again(url, dataset):
 
 def test_two_datasets_with_a_shard_of_one_name_are_refused(url, dataset, tmp_path):
     other = small_dataset(tmp_path / "other", seed=50)
-    with pytest.raises(ValueError, match=r"shard names must differ between datasets, got .*--output of its own"):
+    with pytest.raises(
+        ValueError,
+        match=r"shard names must differ between datasets of one folder of predictions, got .*--output of its own",
+    ):
         whys(url, dataset, other)
 
 

@@ -1,0 +1,87 @@
+"""A model of milliseconds, datasets and an output folder, and `sixray score` between them."""
+
+import hashlib
+import json
+
+import pytest
+import torch
+
+from model.config import ModelConfig
+from model.network import build_network
+from model.store import save_model
+from pipelines import score
+from shards.predictions import open_predictions
+from shards.scan_reader import read_rows
+from tests.shards.by_hand import CLASSES, overwrite, small_dataset
+
+TEST, TRAIN_0, TRAIN_1 = "test-00000-of-00001", "train-00000-of-00002", "train-00001-of-00002"
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    """A network of milliseconds loses more to threads that wait for each other than it gains by them.
+
+    Here and in the processes that tests start: the number of threads changes the last bits of a sum.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OMP_NUM_THREADS", "1")
+        yield
+    torch.set_num_threads(before)
+
+
+def make_model(folder, seed=0, classes=CLASSES):
+    torch.manual_seed(seed)
+    config = ModelConfig(backbone="resnet10t", classes=classes, image_size_px=64)
+    return save_model(str(folder), build_network(config), config)
+
+
+class Bench:
+    """A dataset, a model, an output folder, and the command between them; the engine is forced, so no trial is run."""
+
+    def __init__(self, root, model):
+        self.root, (self.model, self.model_id) = root, model
+        self.dataset = small_dataset(root / "ds")
+        self.output = root / "pred"
+        self.folder = self.output / self.model_id
+
+    def score(self, *words, inputs=("ds",)):
+        return score.main([*self.words(inputs), *words])
+
+    def words(self, inputs=("ds",)):
+        inputs = [word for name in inputs for word in ("--input", str(self.root / name))]
+        way = ["--engine=eager", "--dtype=float32", "--batch-size=4"]
+        return ["--model", self.model, *inputs, "--output", str(self.output), *way]
+
+    def run(self):
+        return json.loads((self.folder / "run.json").read_text())
+
+    def files(self):
+        """Name, inode, time and checksum of every file."""
+        return {
+            str(path.relative_to(self.output)): (
+                path.stat().st_ino,
+                path.stat().st_mtime_ns,
+                hashlib.sha256(path.read_bytes()).hexdigest(),
+            )
+            for path in sorted(self.output.rglob("*"))
+            if path.is_file()
+        }
+
+    def tar(self, name):
+        return self.root / "ds" / name.partition("-")[0] / f"{name}.tar"
+
+    def rows(self, name):
+        (shard,) = [shard for shard in self.dataset.shards() if shard.name == name]
+        return read_rows(self.dataset.samples_url(shard), shard.num_scans)
+
+    def logits(self):
+        rows = open_predictions(str(self.folder)).read_rows(columns=["key", "logits"]).to_pylist()
+        return {row["key"]: row["logits"] for row in rows}
+
+    def damage(self, name, place):
+        """Zero an image; return its key."""
+        row = self.rows(name)[place]
+        overwrite(self.tar(name), row.offset_bytes, bytes(row.size_bytes))
+        return row.key
