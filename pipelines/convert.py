@@ -8,17 +8,18 @@ run redoes only what is missing or damaged.
 import argparse
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, get_args
 
 import apache_beam as beam
+from apache_beam.pvalue import AsSingleton
 
 from pipelines import options, progress
 from pipelines.beam import make_beam_options, make_pipeline
 from pipelines.sharding import DEFAULT_SHARD_BYTES, report_ledger, write_dataset
+from shards import agreement, finish, leakage, plan, records, storage, subsets
 from shards import corpus as corpora
 from shards import dataset as datasets
-from shards import finish, plan, records, storage
 from shards.classes import ClassSet, load_class_set, make_class_set
 from shards.corpus import Corpus, ListFile, Source, printable
 from shards.dataset import DatasetManifest
@@ -45,6 +46,8 @@ class ConvertConfig:
     class_map: tuple[tuple[str, str], ...] = ()
     """More spellings: (spelling, class)."""
     rules: Rules = field(default_factory=Rules)
+    seed: int = 0
+    """Of the choice where a subset must be built."""
 
     def __post_init__(self) -> None:
         if self.layout not in corpora.LAYOUTS:
@@ -87,6 +90,9 @@ def convert_corpus(
     """Add the conversion to a pipeline: list and join, then what every dataset goes through."""
     output = storage.normalise_url(config.output)
     rules = config.rules.for_layout(corpus.layout)
+    subset = "all" if corpus.builds_subset else config.subset
+    if corpus.builds_subset:
+        rules = replace(rules, boxes_are_exhaustive=True)
     refs = (
         pipeline
         | "CreateSources" >> beam.Create([*corpus.sources, *corpus.lists])
@@ -94,11 +100,31 @@ def convert_corpus(
         | "ListFacts" >> beam.FlatMap(list_facts, corpus, classes.scored, storage.join_url(output, DRAFTS_FOLDER))
         # (range of hashes, batch of Fact)
         | "GroupByKeyHash" >> beam.GroupByKey()
-        | "JoinFacts" >> beam.MapTuple(lambda _, batches: plan.join_batches(batches, corpus, config.subset, rules))
+        | "JoinFacts" >> beam.MapTuple(lambda _, batches: plan.join_batches(batches, corpus, subset, rules))
         # batch of ScanRef
     )
+    if corpus.builds_subset:
+        refs = select_subset(refs, config.subset, config.seed, len(classes.scored))
+    findings = (
+        refs
+        | "FindContradictions" >> beam.Map(agreement.find_contradictions, classes)
+        | "SumAgreements" >> beam.CombineGlobally(agreement.sum_agreements)
+        | "CheckAgreement" >> beam.Map(lambda found: {"contradictions": agreement.check_agreement(found, rules)})
+    )
     source = ScanSource(classes, rules)
-    return write_dataset(refs, source, output, config.shard_bytes, record_options(corpus, config), label="convert")
+    record = record_options(corpus, config)
+    return write_dataset(refs, source, output, config.shard_bytes, record, label="convert", findings=findings)
+
+
+def select_subset(refs: beam.PCollection[bytes], subset: str, seed: int, num_classes: int) -> beam.PCollection[bytes]:
+    """Add to a pipeline what keeps the records of a subset that no list names."""
+    selection = (
+        refs
+        | "TakeCensus" >> beam.Map(subsets.census_of_records, seed)
+        | "SumCensuses" >> beam.CombineGlobally(subsets.sum_censuses)
+        | "ChooseSubset" >> beam.Map(subsets.choose_subset, subset, seed)
+    )
+    return refs | "SelectSubset" >> beam.Map(subsets.select_records, AsSingleton(selection), num_classes)
 
 
 def record_options(corpus: Corpus, config: ConvertConfig) -> dict[str, Any]:
@@ -108,6 +134,8 @@ def record_options(corpus: Corpus, config: ConvertConfig) -> dict[str, Any]:
         "layout": corpus.layout,
         "found": printable(corpus.why),
         "subset": config.subset,
+        "subset_from": "nothing" if config.subset == "all" else "paper" if corpus.builds_subset else "lists",
+        "seed": config.seed,
         "shard_bytes": config.shard_bytes,
         "classes": list(config.classes),
         "class_map": dict(config.class_map),
@@ -141,6 +169,7 @@ def _main(argv: Sequence[str]) -> int:
         layout=flags.layout,
         subset=flags.subset,
         shard_bytes=flags.shard_bytes,
+        seed=flags.seed,
         parts=Parts(images=tuple(flags.images), annotations=tuple(flags.annotations), lists=tuple(flags.lists)),
         classes=flags.classes,
         class_map=flags.class_map,
@@ -153,7 +182,19 @@ def _main(argv: Sequence[str]) -> int:
         ),
     )
     manifest = convert(config, beam_options)
-    return report_ledger(manifest, flags.max_quarantine_fraction)
+    code = report_ledger(manifest, flags.max_quarantine_fraction)
+    print_findings(manifest)
+    return code
+
+
+def print_findings(manifest: DatasetManifest) -> None:
+    """Print what the corpus' sources disagree on, and which scans lie in several splits, a line a kind."""
+    for kind, found in manifest.contradictions.items():
+        examples = found["examples"]
+        keys = ", ".join([example["key"] for example in examples] + ["…"] * (found["count"] > len(examples)))
+        print(f"contradictions: {found['count']} {kind} ({keys})")
+    for line in leakage.describe(manifest.leakage):
+        print(line)
 
 
 def _make_parser() -> argparse.ArgumentParser:
@@ -165,7 +206,10 @@ def _make_parser() -> argparse.ArgumentParser:
     add("--images", action="append", default=[], help="folder or archive of images; given, none is looked for")
     add("--annotations", action="append", default=[], help="folder or zip of annotations; given, none is looked for")
     add("--lists", action="append", default=[], help="folder, zip or file of lists; given, none is looked for")
-    add("--subset", choices=corpora.SUBSETS, default="all", help="which scans to take, by its lists")
+    add(
+        "--subset", choices=corpora.SUBSETS, default="all", help="which scans to take: by lists, else as the paper says"
+    )
+    add("--seed", type=int, default=0, help="of the choice where a subset must be built")
     add("--classes", type=_names, default=(), help="classes instead of the layout's own: A,B,C")
     add("--class-map", type=_pairs, default=(), help="more spellings of classes: caidao=Knife,pilers=Pliers")
     add("--transcode", action=argparse.BooleanOptionalAction, default=False, help="turn other formats into JPEG")

@@ -7,10 +7,10 @@ from typing import Any
 
 import apache_beam as beam
 from apache_beam.metrics import Metrics
-from apache_beam.pvalue import AsSingleton
+from apache_beam.pvalue import AsIter, AsSingleton
 
 from pipelines import options, progress
-from shards import finish, plan, storage
+from shards import finish, leakage, plan, storage
 from shards.dataset import DatasetManifest
 from shards.writer import Source, WrittenShard, write_shard
 
@@ -26,6 +26,7 @@ def write_dataset(
     *,
     label: str,
     kept_num_shards: Mapping[str, int] | None = None,
+    findings: beam.PCollection[dict[str, Any]] | None = None,
 ) -> beam.PCollection[Any]:
     """Add to a pipeline what turns records into a dataset: count, deal, write, find duplicates, write the manifest.
 
@@ -37,7 +38,10 @@ def write_dataset(
         options_record: what the manifest says of how the dataset was made.
         label: of the progress and the counters: the command's name.
         kept_num_shards: the number of shards of splits that must not follow from their bytes.
+        findings: one dict of what the manifest says beside; nothing is written before it is there.
     """
+    if findings is not None:
+        refs = refs | "AwaitFindings" >> beam.Map(lambda batch, _: batch, AsSingleton(findings))
     tallies = (
         refs | "TallySplits" >> beam.Map(plan.tally_splits) | "SumTallies" >> beam.CombineGlobally(plan.sum_tallies)
     )
@@ -49,14 +53,17 @@ def write_dataset(
         | "WriteShard" >> beam.ParDo(WriteShard(output, source, label))
         # WrittenShard
     )
-    duplicates = (
+    checksums = (
         written
         | "SpreadChecksums" >> beam.FlatMap(finish.spread_checksums, AsSingleton(tallies))
         # (range of checksums, batch of Checksum)
         | "GroupByChecksum" >> beam.GroupByKey()
-        | "FindDuplicates" >> beam.FlatMapTuple(lambda _, batches: finish.find_duplicates(batches))
-        # (shard name, {key: first key with the same bytes})
     )
+    duplicates = checksums | "FindDuplicates" >> beam.FlatMapTuple(lambda _, batches: finish.find_duplicates(batches))
+    # (shard name, {key: first key with the same bytes})
+    leaks = checksums | "FindLeaks" >> beam.FlatMapTuple(lambda _, batches: leakage.find_byte_equal(batches))
+    # Member
+    beside = (AsSingleton(findings) if findings is not None else None, AsIter(leaks))
     infos = written | "KeyByShard" >> beam.Map(lambda shard: (shard.info.name, shard.info))
     return (
         {"info": infos, "duplicates": duplicates}
@@ -65,7 +72,7 @@ def write_dataset(
         # FinishedShard
         | "GatherShards" >> beam.combiners.ToList()
         | "WriteManifest"
-        >> beam.Map(finish.write_manifest, AsSingleton(tallies), output, source.classes, options_record)
+        >> beam.Map(finish.write_manifest, AsSingleton(tallies), output, source.classes, options_record, *beside)
     )
 
 

@@ -13,6 +13,7 @@ from shards.check import Damage, check_shard, shard_metadata
 from shards.corpus import hash_key, place_in
 from shards.dataset import Dataset, ShardInfo
 from shards.finish import count_reasons, expected_files
+from shards.leakage import LEAKAGE_NAME
 from shards.plan import NUM_PARTITIONS, batch_by
 from shards.schema import samples_schema
 
@@ -62,7 +63,7 @@ def audit_ledger(dataset: Dataset, shards: Iterable[CheckedShard]) -> list[Damag
     for shard in shards:
         converted[shard.split] += shard.num_rows
         reasons[shard.split].update(shard.quarantined_by_reason)
-    damages = _find_surplus(dataset)
+    damages = [*_find_surplus(dataset), *_check_leakage(dataset)]
     manifest_url = storage.join_url(dataset.url, datasets.MANIFEST_NAME)
     if storage.read_bytes(manifest_url) != dataset.manifest.to_json():
         detail = "its totals are not those of its shards and ledger, or its text is not what a conversion writes"
@@ -158,3 +159,16 @@ def _find_surplus(dataset: Dataset) -> list[Damage]:
     surplus = [info.url for info in storage.list_files(dataset.url) if info.url not in expected]
     names = (url.removeprefix(dataset.url).lstrip("/") for url in surplus)
     return [Damage(name, "", "surplus_file", "no shard of this dataset has such a file") for name in sorted(names)]
+
+
+def _check_leakage(dataset: Dataset) -> list[Damage]:
+    expected = dataset.manifest.leakage.get("sha256")
+    if expected is None:
+        return []
+    try:
+        found = storage.sha256_of(storage.join_url(dataset.url, LEAKAGE_NAME))
+    except FileNotFoundError:
+        return [Damage(LEAKAGE_NAME, "", "missing_file", "the file is not there")]
+    if found == expected:
+        return []
+    return [Damage(LEAKAGE_NAME, "", "checksum_mismatch", f"the file has sha256 {found}, the manifest says {expected}")]

@@ -68,6 +68,8 @@ class Corpus:
     url: str
     sources: tuple[Source, ...]
     lists: tuple[ListFile, ...] = ()
+    builds_subset: bool = False
+    """No list says who belongs to the subset that is asked for: see `shards.subsets`."""
     why: str = field(default="", compare=False)
     """What was found, in words for people."""
 

@@ -16,6 +16,8 @@ from shards.schema import samples_schema
 
 FORMAT_VERSION = 1
 MANIFEST_NAME = "dataset.json"
+_FINDINGS = ("contradictions", "leakage")
+"""Fields of the manifest that stand there only where something was found."""
 SHARD_NAME = re.compile(r"(?P<split>[a-z0-9_]+)-(?P<index>\d{5,})-of-(?P<num>\d{5,})")
 
 
@@ -68,6 +70,10 @@ class DatasetManifest:
     """One entry a split."""
     options: dict[str, Any]
     versions: dict[str, str]
+    contradictions: dict[str, Any] = field(default_factory=dict)
+    """What the corpus' sources disagree on: {kind: {"count": …, "examples": [{"key": …, "detail": …}]}}."""
+    leakage: dict[str, Any] = field(default_factory=dict)
+    """Groups of equal scans that lie in several splits: see `shards.leakage`."""
 
     def __post_init__(self) -> None:
         for split, counts in self.ledger.items():
@@ -106,6 +112,7 @@ class DatasetManifest:
             "scored_classes": list(self.scored_classes),
             "splits": {split: self._split_totals(split) for split in self.splits},
             "ledger": totals | {"splits": {split: asdict(self.ledger[split]) for split in sorted(self.ledger)}},
+            **{name: found for name in _FINDINGS if (found := getattr(self, name))},
             "options": self.options,
             "versions": self.versions,
             "shards": [asdict(shard) for shard in sorted(self.shards, key=lambda shard: shard.name)],
@@ -144,6 +151,7 @@ class DatasetManifest:
                 ledger={name: SplitLedger(**counts) for name, counts in document["ledger"]["splits"].items()},
                 options=document["options"],
                 versions=document["versions"],
+                **{name: document[name] for name in _FINDINGS if name in document},
             )
             digest = document["digest"]
         except (AttributeError, KeyError, TypeError, json.JSONDecodeError, UnicodeDecodeError) as error:
@@ -218,7 +226,6 @@ def open_dataset(url: str) -> Dataset:
     Raises:
         ValueError: there is no `dataset.json` (unfinished or no dataset), or it cannot be read.
     """
-    storage.check_url(url)
     root = storage.normalise_url(url)
     manifest_url = storage.join_url(root, MANIFEST_NAME)
     try:

@@ -4,7 +4,7 @@ import pickle
 import re
 import tarfile
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -15,6 +15,7 @@ from shards import storage
 from shards.classes import ClassSet
 from shards.corpus import place_in
 from shards.dataset import DatasetManifest, ShardInfo, SplitLedger
+from shards.leakage import LEAKAGE_NAME, Member, write_leakage
 from shards.plan import Tallies, Tally, batch_by
 from shards.spool import SPOOL_NAME
 from shards.tar import BLOCK_BYTES, make_header
@@ -25,8 +26,8 @@ _CHECKSUMS_A_BUCKET = 100_000
 
 _NAME = r"[a-z0-9_]+-\d{5,}-of-\d{5,}"
 _OWN_FILE = re.compile(
-    rf"dataset\.json|{DRAFTS_FOLDER}/({_NAME}\.parquet|{SPOOL_NAME})|samples/{_NAME}\.parquet|quarantine/part-{_NAME}\.parquet"
-    rf"|[a-z0-9_]+/{_NAME}\.(tar|idx)|(.*/)?\.[^/]+\.tmp"
+    rf"dataset\.json|{re.escape(LEAKAGE_NAME)}|{DRAFTS_FOLDER}/({_NAME}\.parquet|{SPOOL_NAME})|samples/{_NAME}\.parquet"
+    rf"|quarantine/part-{_NAME}\.parquet|[a-z0-9_]+/{_NAME}\.(tar|idx)|(.*/)?\.[^/]+\.tmp"
 )
 
 
@@ -82,7 +83,13 @@ def count_reasons(quarantine: pa.Table) -> dict[str, int]:
 
 
 def write_manifest(
-    finished: Sequence[FinishedShard], tallies: Tallies, output: str, classes: ClassSet, options: dict[str, Any]
+    finished: Sequence[FinishedShard],
+    tallies: Tallies,
+    output: str,
+    classes: ClassSet,
+    options: dict[str, Any],
+    findings: Mapping[str, Any] | None = None,
+    leaks: Iterable[Member] = (),
 ) -> DatasetManifest:
     """Check the ledger, remove what belongs to no shard of this plan, and write `dataset.json`.
 
@@ -91,13 +98,16 @@ def write_manifest(
     """
     if not tallies:
         raise ValueError(f"corpus must have at least one record, got none with the options {options}; check the input")
+    leakage = write_leakage(output, list(leaks))
     manifest = DatasetManifest(
         classes=classes.all,
         scored_classes=classes.scored,
         shards=tuple(sorted((shard.info for shard in finished), key=lambda info: info.name)),
         ledger={split: _make_ledger(split, tally, finished) for split, tally in sorted(tallies.items())},
         options=options,
-        versions=installed_versions("apache-beam", "pyarrow"),
+        versions=installed_versions("apache-beam", "pillow", "pyarrow"),
+        leakage=leakage,
+        **(findings or {}),
     )
     manifest_url = storage.join_url(output, datasets.MANIFEST_NAME)
     is_written = storage.exists(manifest_url) and storage.read_bytes(manifest_url) == manifest.to_json()
@@ -130,8 +140,6 @@ def check_output(output: str) -> None:
     Names alone do not tell: others call their shards `train-00000-of-00010.tar` too. A tar without rows counts as one
     that a stopped conversion left only if its first member's header is as `shards.tar` writes it.
     """
-    storage.check_url(output)
-    storage.check_url(output)
     root = storage.normalise_url(output)
     if not storage.is_folder(root):
         if storage.exists(root):
@@ -173,6 +181,8 @@ def expected_files(dataset_url: str, manifest: DatasetManifest) -> dict[str, int
     """Return the URL of every file that a finished dataset has, with its size in bytes where the manifest knows it."""
     root = storage.normalise_url(dataset_url)
     files: dict[str, int | None] = {storage.join_url(root, datasets.MANIFEST_NAME): None}
+    if manifest.leakage:
+        files[storage.join_url(root, LEAKAGE_NAME)] = None
     for shard in manifest.shards:
         files[datasets.samples_url(root, shard.name)] = None
         if shard.num_quarantined:

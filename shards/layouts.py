@@ -60,9 +60,15 @@ def find_corpus(url: str, layout: str, subset: str, parts: Parts | None = None) 
     found = _look(root)
     parts = parts or Parts()
     chosen, sources, lists = _choose(found, layout, parts)
-    lists = _pick_lists(lists, subset) if chosen != "images" else ()
-    _check(found, chosen, sources, lists, subset)
-    return Corpus(chosen, root, sources, lists, _describe(root, chosen, sources, lists))
+    picked = _pick_lists(lists, subset)
+    builds = subset != "all" and not picked
+    if builds:
+        picked = _pick_lists(lists, "all")  # for their labels
+    _check(found, chosen, sources, () if builds else picked, subset)
+    why = _describe(root, chosen, sources, picked)
+    if builds:
+        why += f"; no list says who is in subset {subset}, so it is built by Section 3.1 of the paper"
+    return Corpus(chosen, root, sources, picked, builds, why)
 
 
 def _look(root: str) -> _Root:

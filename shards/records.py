@@ -248,7 +248,7 @@ def _join_image(facts: _KeyFacts, corpus: Corpus, subset: str, rules: Rules) -> 
     if contradictions and rules.on_contradiction == "quarantine":
         _, reason, detail = contradictions[0]
     remarks = [(kind, words) for kind, _, words in contradictions]
-    if corpus.lists and subset == "all" and not facts.rows:
+    if corpus.lists and subset == "all" and not corpus.builds_subset and not facts.rows:
         remarks.append(("unlisted_image", f"no list names {storage.as_uri(image.url)}"))
         if rules.on_unlisted == "stop":
             raise ValueError(f"every image must be listed, got one that is not: {image.url}; see --on-unlisted")

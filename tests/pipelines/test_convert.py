@@ -181,7 +181,11 @@ def test_a_run_within_its_budget_ends_with_0_and_prints_where_every_record_went(
         "train: 65 listed = 64 converted + 1 quarantined (1 missing_image)",
         "unlisted: 3 listed = 1 converted + 2 quarantined (1 empty_file, 1 truncated_jpeg)",
     ]
-    assert out[3].startswith("digest ") and len(out) == 4
+    assert out[3].startswith("digest ")
+    assert out[4:] == [
+        "contradictions: 1 missing_image (N90000)",
+        "contradictions: 3 unlisted_image (N90001, N90002, N90003)",
+    ]
     # Exactly at the budget is within it; one record above, exit 1 says so, and the dataset is the same.
     before = files_of(tmp_path / "ds")
     assert run(*words, "--max-quarantine-fraction", 3 / 88) == 0
@@ -349,3 +353,37 @@ def test_parts_and_classes_that_cannot_be_are_wrong_usage(corpus, tmp_path, caps
     assert run("--input", corpus.root, "--output", tmp_path / "ds", *words) == 2
     assert message in capsys.readouterr().err
     assert not (tmp_path / "ds").exists()
+
+
+def test_a_list_of_another_release_ends_the_run_with_2_and_nothing_is_written(tmp_path, capsys):
+    corpus = CorpusWriter(tmp_path / "c")
+    for number in range(24):
+        corpus.add_scan(f"P{number:05d}", ["Gun"])
+        corpus.add_annotation(f"P{number:05d}", [("Wrench", 1, 1, 9, 9)])
+    words = ("--input", corpus.root, "--output", tmp_path / "ds")
+    assert run(*words) == 2
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert "lists and boxes must agree on most scans, got 24 of 24 (100.0%) that contradict" in last
+    assert not list(tmp_path.glob("ds/**/*.tar"))
+    assert run(*words, "--max-contradiction-fraction=1", "--on-contradiction=keep-boxes") == 0
+    out = capsys.readouterr().out
+    assert "contradictions: 24 boxed_not_listed (P00000, P00001, P00002, P00003, P00004, …)" in out
+    assert all(row["labels"]["Wrench"] == 1 for row in rows_of(tmp_path / "ds"))
+
+
+def test_a_subset_that_no_list_names_is_built_as_in_the_plain_calls(tmp_path, capsys):
+    corpus = CorpusWriter(tmp_path / "c")
+    for number in range(4):
+        corpus.add_image(f"P{number:05d}")
+        corpus.add_annotation(f"P{number:05d}", [("Gun", 1, 1, 9, 9)])
+    for number in range(60):
+        corpus.add_image(f"N{number:07d}")
+    words = ("--input", corpus.root, "--subset=10", "--seed=7")
+    assert run(*words, "--output", tmp_path / "ds") == 0
+    assert "no list says who is in subset 10, so it is built by Section 3.1" in capsys.readouterr().err
+    convert_plainly(corpus.root, tmp_path / "plain", subset="10", choice_seed=7, shard_bytes=1 << 28)
+    assert payload_of(tmp_path / "ds") == payload_of(tmp_path / "plain")
+    options = json.loads((tmp_path / "ds/dataset.json").read_text())["options"]
+    assert (options["subset"], options["subset_from"], options["seed"]) == ("10", "paper", 7)
+    assert run("--input", corpus.root, "--subset=100", "--output", tmp_path / "other") == 2
+    assert "subset '100' must have 4 positives and 400 negatives, got 4 and 60" in capsys.readouterr().err

@@ -3,10 +3,11 @@
 import random
 from collections import defaultdict
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from shards import finish, plan, records, storage
+from shards import agreement, finish, leakage, plan, records, storage, subsets
 from shards.classes import ClassSet, load_class_set
 from shards.dataset import DatasetManifest
 from shards.layouts import find_corpus
@@ -28,6 +29,7 @@ def convert_plainly(
     num_readers: int = 2,
     rules: Rules | None = None,
     classes: ClassSet = CLASSES,
+    choice_seed: int = 0,
 ) -> DatasetManifest:
     """Convert a corpus; with a `seed` facts, batches and shards come in a random order, in random portions."""
     order = random.Random(seed)
@@ -40,7 +42,16 @@ def convert_plainly(
     for item in corpus.lists:
         facts += records.list_rows(item, classes.scored)
     fact_batches = _group(_mix(plan.batch_facts(portion), order, seed) for portion in _split(facts, order, seed))
-    refs = [plan.join_batches(batches, corpus, subset, rules) for _, batches in _mix(fact_batches.items(), order, seed)]
+    if corpus.builds_subset:
+        rules = replace(rules, boxes_are_exhaustive=True)
+    wanted = "all" if corpus.builds_subset else subset
+    refs = [plan.join_batches(batches, corpus, wanted, rules) for _, batches in _mix(fact_batches.items(), order, seed)]
+    if corpus.builds_subset:
+        census = subsets.sum_censuses(subsets.census_of_records(batch, choice_seed) for batch in refs)
+        selection = subsets.choose_subset(census, subset, choice_seed)
+        refs = [subsets.select_records(batch, selection, len(classes.scored)) for batch in refs]
+    found = agreement.sum_agreements([agreement.find_contradictions(batch, classes) for batch in refs])
+    findings = {"contradictions": agreement.check_agreement(found, rules)}
     tallies = plan.sum_tallies(plan.tally_splits(batch) for batch in refs)
     shards = _group(_mix(plan.assign_shards(batch, tallies, shard_bytes), order, seed) for batch in refs)
     written = [
@@ -49,8 +60,9 @@ def convert_plainly(
     ]
     checksums = _group(finish.spread_checksums(shard, tallies) for shard in written)
     duplicates = _group(finish.find_duplicates(batches) for batches in checksums.values())
+    leaks = [leak for batches in checksums.values() for leak in leakage.find_byte_equal(batches)]
     finished = [finish.finish_shard(url, [shard.info], duplicates.get(shard.info.name, [])) for shard in written]
-    return finish.write_manifest(finished, tallies, url, classes, {"shard_bytes": shard_bytes})
+    return finish.write_manifest(finished, tallies, url, classes, {"shard_bytes": shard_bytes}, findings, leaks)
 
 
 def _group(parts: Iterable[Iterable[tuple[Any, Any]]]) -> dict[Any, list[Any]]:
