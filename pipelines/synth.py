@@ -40,25 +40,32 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def generate_corpus(
-    output: str, *, num_scans: int, seed: int, negatives_per_positive: int = 10, num_workers: int | None = None
+    output: str,
+    *,
+    num_scans: int,
+    seed: int,
+    negatives_per_positive: int = 10,
+    clutter: float = 1.0,
+    num_workers: int | None = None,
 ) -> GeneratedCorpus:
     """Write a generated corpus in the layout of the SIXray release; the lists come last.
 
-    The bytes of every file follow from `seed`, `num_scans` and `negatives_per_positive` alone. A run that was
-    killed is finished by running it again.
+    The bytes of every file follow from `seed`, `num_scans`, `negatives_per_positive` and `clutter` alone. A run that
+    was killed is finished by running it again.
 
     Args:
         output: folder, any fsspec URL.
         num_scans: positives and negatives together.
         seed: of all randomness.
         negatives_per_positive: the ratio of the two.
+        clutter: how full bags are, as a multiple of what stations see; below 1 items are easier to find.
         num_workers: processes; all cores where None.
 
     Raises:
         ValueError: a number is out of range, `output` holds scans of another corpus, or several processes were to
             write to a store that lives within one.
     """
-    plan = CorpusPlan(seed=seed, num_scans=num_scans, negatives_per_positive=negatives_per_positive)
+    plan = CorpusPlan(seed=seed, num_scans=num_scans, negatives_per_positive=negatives_per_positive, clutter=clutter)
     num_workers = _check_workers(num_workers, output)
     root = storage.normalise_url(output)
     storage.sweep_temporaries(root)
@@ -174,7 +181,7 @@ def _run_tasks(tasks: Sequence[_Task], num_workers: int) -> Iterator[tuple[int, 
 def _write_scans(task: _Task) -> tuple[int, int]:
     num_bytes = 0
     for name, classes in task.scans:
-        scan = make_scan(classes, task.plan.scan_rng(name))
+        scan = make_scan(classes, task.plan.scan_rng(name), task.plan.clutter)
         storage.write_bytes(storage.join_url(task.output, "JPEGImage", f"{name}.jpg"), scan.jpeg)
         if classes:
             storage.write_bytes(
@@ -190,6 +197,9 @@ def _main(argv: Sequence[str]) -> int:
     parser.add_argument("--num-scans", type=int, default=2000, help="positives and negatives together")
     parser.add_argument("--seed", type=int, default=0, help="of all randomness")
     parser.add_argument("--negatives-per-positive", type=int, default=10, help="negative scans for a positive one")
+    parser.add_argument(
+        "--clutter", type=float, default=1.0, help="how full bags are; below 1 items are easier to find"
+    )
     parser.add_argument("--workers", type=int, default=None, help="processes; all cores where not given")
     flags = parser.parse_args(list(argv))
     corpus = generate_corpus(
@@ -197,6 +207,7 @@ def _main(argv: Sequence[str]) -> int:
         num_scans=flags.num_scans,
         seed=flags.seed,
         negatives_per_positive=flags.negatives_per_positive,
+        clutter=flags.clutter,
         num_workers=flags.workers,
     )
     print(

@@ -28,6 +28,8 @@ class CorpusPlan:
     seed: int
     num_scans: int
     negatives_per_positive: int
+    clutter: float = 1.0
+    """How full bags are, as a multiple of what stations see; below 1 items are easier to find."""
 
     def __post_init__(self) -> None:
         if self.num_scans < 1:
@@ -36,6 +38,8 @@ class CorpusPlan:
             raise ValueError(f"seed must be >= 0, got {self.seed}")
         if self.negatives_per_positive < 0:
             raise ValueError(f"negatives_per_positive must be >= 0, got {self.negatives_per_positive}")
+        if not 0 <= self.clutter <= 4:
+            raise ValueError(f"clutter must be in [0, 4], got {self.clutter}")
         if self.num_positives > _MAX_POSITIVES or self.num_negatives > _MAX_NEGATIVES:
             raise ValueError(
                 f"num_scans must leave at most {_MAX_POSITIVES} positives (P and five digits) and {_MAX_NEGATIVES} "

@@ -52,8 +52,10 @@ class _PackedBag:
         return make_pose(self.centre_px, self.px_per_cm, self.angle)
 
 
-def make_scan(threats: Sequence[str], rng: Rng) -> Scan:
+def make_scan(threats: Sequence[str], rng: Rng, clutter: float = 1.0) -> Scan:
     """Return a scan of bags that hold one item for each name in `threats`, which may be empty.
+
+    `clutter` is how full the bags are, as a multiple of what stations see.
 
     Everything but these items is drawn the same way whether there are any or not: nothing else tells a
     positive scan from a negative one.
@@ -67,7 +69,7 @@ def make_scan(threats: Sequence[str], rng: Rng) -> Scan:
     beam = Beam(width, height)
     for entry in packed:
         beam.add(entry.bag.item, entry.pose)
-        _fill_bag(beam, entry, view["density"], rng)
+        _fill_bag(beam, entry, view["density"] * clutter, rng)
     boxes = tuple(_add_threat(beam, name, packed[int(rng.integers(len(packed)))], rng) for name in threats)
     return Scan(encode_jpeg(load_scanners()[look].develop(beam, rng)), width, height, boxes)
 
