@@ -31,7 +31,6 @@ def demo() -> TrainConfig:
         max_epochs=2,
         learning_rate=5e-4,
         optimizer=AdamW(),
-        schedule=CosineSchedule(warmup_fraction=0.1),
         loss=LossConfig(threshold=0.01),
         positive_repeats=10,
     )
