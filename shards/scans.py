@@ -17,7 +17,7 @@ from shards.rules import Rules
 from shards.transcode import to_jpeg
 from shards.voc import MAX_ANNOTATION_BYTES, Annotation, AnnotationError, parse_annotation
 
-RETRYABLE_REASONS = frozenset({"unreadable_file", "vanished_image"})
+RETRYABLE_REASONS = frozenset({"changed_image", "unreadable_file", "vanished_image"})
 """Refusals that the next run tries again: the file may be readable then."""
 
 _BOX_TOLERANCE_PX = 1.0
@@ -67,13 +67,18 @@ def _read_image(ref: ScanRef) -> bytes:
     try:
         if ref.image_place is not None:
             return _read_packed_image(ref)
-        return storage.read_bytes(ref.source_url)
+        # One byte more than was listed, so that a file that grows is seen, and costs no memory.
+        image = storage.read_range(ref.source_url, 0, ref.size_bytes + 1)
     except ConnectionError:
         raise  # not this file's fault: the store is out of reach, and would cost every scan that is left
     except FileNotFoundError as error:
         raise ImageError("vanished_image", "the file was there when the corpus was listed, and is gone") from error
     except OSError as error:
         raise ImageError("unreadable_file", f"{type(error).__name__}: {error.strerror or error}") from error
+    if len(image) != ref.size_bytes:
+        found = "more" if len(image) > ref.size_bytes else f"{len(image)}"
+        raise ImageError("changed_image", f"the file had {ref.size_bytes} bytes when it was listed, and has {found}")
+    return image
 
 
 def _read_packed_image(ref: ScanRef) -> bytes:

@@ -120,8 +120,11 @@ def read_bytes(url: str | Path) -> bytes:
 def read_range(url: str | Path, offset_bytes: int, size_bytes: int) -> bytes:
     """Return `size_bytes` of a file from `offset_bytes` on, fewer only where the file ends."""
     if (path := local_path(url)) is not None:
-        with path.open("rb") as handle:
-            return os.pread(handle.fileno(), size_bytes, offset_bytes)
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            return os.pread(descriptor, size_bytes, offset_bytes)
+        finally:
+            os.close(descriptor)
     fs, inner = filesystem(url)
     with stores.plain_errors(str(url)):
         try:

@@ -1,6 +1,7 @@
 """Does a record become the sample that its files make, or a row that says why not?"""
 
 import hashlib
+import re
 
 import pytest
 
@@ -81,7 +82,16 @@ def test_an_image_that_vanished_or_cannot_be_read_is_refused_for_this_run(ref, t
     folder = tmp_path / "folder.jpg"
     folder.mkdir()
     assert refused(ref(source_url=str(folder))) == ("read", "unreadable_file", "IsADirectoryError: Is a directory")
-    assert {"vanished_image", "unreadable_file"} == scans.RETRYABLE_REASONS
+    assert {"vanished_image", "unreadable_file", "changed_image"} == scans.RETRYABLE_REASONS
+
+
+@pytest.mark.parametrize(("num_more", "found"), [(-9, "[0-9]+"), (1, "more"), (100, "more")])
+def test_an_image_that_is_of_another_size_than_when_it_was_listed_is_refused_for_this_run(ref, num_more, found):
+    data = jpeg_bytes(1)
+    record = ref(data)._replace(size_bytes=len(data) - num_more)
+    stage, reason, detail = refused(record)
+    assert (stage, reason) == ("read", "changed_image")
+    assert re.fullmatch(rf"the file had {len(data) - num_more} bytes when it was listed, and has {found}", detail)
 
 
 def test_a_file_too_large_to_be_an_image_is_not_even_opened(ref):

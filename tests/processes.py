@@ -1,0 +1,47 @@
+"""Commands in processes of their own, that start at once and may be killed outright."""
+
+import importlib
+import multiprocessing
+import os
+import sys
+from collections.abc import Sequence
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+NOBODY = 65534
+COMMANDS = ("pipelines.convert", "pipelines.reshard", "pipelines.verify")
+
+
+def start_command(module: str, words: Sequence[object], log: Path, user: int | None = None) -> BaseProcess:
+    """Start a command in a new process; its exit code is the process'.
+
+    Args:
+        module: one of COMMANDS; they are imported once, by the process that all are forked from.
+        words: of the command line.
+        log: where it prints to.
+        user: id to run as, which needs root.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([*COMMANDS, "tests.processes"])
+    process = context.Process(target=_run, args=(module, [str(word) for word in words], str(log), user))
+    process.start()
+    return process
+
+
+def run_command(module: str, words: Sequence[object], log: Path, user: int | None = None) -> int:
+    """Run a command to its end; return its exit code."""
+    process = start_command(module, words, log, user)
+    process.join()
+    assert process.exitcode is not None
+    return process.exitcode
+
+
+def _run(module: str, words: list[str], log: str, user: int | None) -> None:
+    out = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+    for stream in (1, 2):
+        os.dup2(out, stream)
+    if user is not None:
+        os.setgroups([])
+        os.setgid(user)
+        os.setuid(user)
+    sys.exit(importlib.import_module(module).main(words))
