@@ -6,7 +6,7 @@ import pytest
 from model.config import ModelConfig
 from model.network import build_network
 from model.recipes import RECIPES
-from model.train_config import Sgd, CosineSchedule, Sgd
+from model.train_config import CosineSchedule, Sgd
 
 
 @pytest.mark.parametrize("name", RECIPES)
