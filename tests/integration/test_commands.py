@@ -1,4 +1,4 @@
-"""Do the commands meet on disk? Generated scans through every command, in one process after another, as a user would."""
+"""Do the commands meet on disk? Generated scans through every command, each as a user would run it."""
 
 import json
 from pathlib import Path
