@@ -262,7 +262,7 @@ def _list_local(folder: str) -> Iterator[FileInfo]:
         for entry in entries:
             if entry.is_dir(follow_symlinks=False):
                 folders.append(entry.path)
-            elif entry.is_file():
+            elif _is_file(entry):
                 yield FileInfo(entry.path, entry.stat().st_size)
             elif entry.is_symlink():
                 yield FileInfo(entry.path, -1)
@@ -289,6 +289,15 @@ def modified_at(url: str | Path) -> datetime | None:
     except FileNotFoundError:
         return None
     return found if found.tzinfo is not None else found.replace(tzinfo=UTC)
+
+
+def _is_file(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_file()
+    except OSError as error:
+        if error.errno == errno.ELOOP:  # a link that leads to itself
+            return False
+        raise
 
 
 def sweep_temporaries(root: str | Path) -> int:
