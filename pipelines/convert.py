@@ -6,24 +6,27 @@ run redoes only what is missing or damaged.
 """
 
 import argparse
+import json
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 import apache_beam as beam
 from apache_beam.pvalue import AsSingleton
 
 from pipelines import options, progress
 from pipelines.beam import make_beam_options, make_pipeline
+from pipelines.info import describe_findings
 from pipelines.sharding import DEFAULT_SHARD_BYTES, report_ledger, write_dataset
-from shards import agreement, finish, leakage, plan, records, storage, subsets
+from shards import agreement, finish, groups, leakage, plan, records, storage, subsets
 from shards import corpus as corpora
 from shards import dataset as datasets
 from shards.classes import ClassSet, load_class_set, make_class_set
 from shards.corpus import Corpus, ListFile, Source, printable
 from shards.dataset import DatasetManifest
 from shards.layouts import Parts, find_corpus
+from shards.leakage import Member
 from shards.records import Fact
 from shards.rules import OnContradiction, OnMissing, OnUnlisted, Rules
 from shards.scan_source import ScanSource
@@ -48,6 +51,10 @@ class ConvertConfig:
     rules: Rules = field(default_factory=Rules)
     seed: int = 0
     """Of the choice where a subset must be built."""
+    split_policy: Literal["keep", "group"] = "keep"
+    """`group`: equal scans go to one split together, whatever the lists say."""
+    near_duplicates: bool = False
+    """Scans that look the same count as equal too; every image is read and decoded once more for it."""
 
     def __post_init__(self) -> None:
         if self.layout not in corpora.LAYOUTS:
@@ -70,6 +77,8 @@ def convert(config: ConvertConfig, beam_options: Sequence[str] = ()) -> DatasetM
     storage.check_url(config.input)
     corpus = find_corpus(config.input, config.layout, config.subset, config.parts)
     classes = choose_classes(corpus, config)
+    if config.near_duplicates:
+        groups.check_library()
     print(f"convert: {printable(corpus.why)}", file=sys.stderr, flush=True)
     finish.check_output(config.output)
     storage.sweep_temporaries(config.output)
@@ -105,6 +114,10 @@ def convert_corpus(
     )
     if corpus.builds_subset:
         refs = select_subset(refs, config.subset, config.seed, len(classes.scored))
+    more_leaks = []
+    if config.split_policy == "group" or config.near_duplicates:
+        refs, near = deal_groups(refs, config)
+        more_leaks.append(near)
     findings = (
         refs
         | "FindContradictions" >> beam.Map(agreement.find_contradictions, classes)
@@ -113,7 +126,16 @@ def convert_corpus(
     )
     source = ScanSource(classes, rules)
     record = record_options(corpus, config)
-    return write_dataset(refs, source, output, config.shard_bytes, record, label="convert", findings=findings)
+    return write_dataset(
+        refs,
+        source,
+        output,
+        config.shard_bytes,
+        record,
+        label="convert",
+        findings=findings,
+        more_leaks=more_leaks,
+    )
 
 
 def select_subset(refs: beam.PCollection[bytes], subset: str, seed: int, num_classes: int) -> beam.PCollection[bytes]:
@@ -127,6 +149,27 @@ def select_subset(refs: beam.PCollection[bytes], subset: str, seed: int, num_cla
     return refs | "SelectSubset" >> beam.Map(subsets.select_records, AsSingleton(selection), num_classes)
 
 
+def deal_groups(
+    refs: beam.PCollection[bytes], config: ConvertConfig
+) -> tuple[beam.PCollection[bytes], beam.PCollection[Member]]:
+    """Add to a pipeline what finds equal scans before they are dealt: the records, and who looks the same elsewhere."""
+    found = (
+        refs
+        | "FingerprintScans" >> beam.Map(groups.fingerprint_records, with_perceptual=config.near_duplicates)
+        | "SpreadBands" >> beam.FlatMap(groups.spread_bands)
+        # (range of what they may have in common, batch of Fingerprint)
+        | "GroupByBand" >> beam.GroupByKey()
+        | "FindPairs" >> beam.FlatMapTuple(lambda _, batches: groups.find_pairs(batches))
+        | "GatherPairs" >> beam.combiners.ToList()
+        | "ConnectPairs" >> beam.Map(groups.connect)
+        # [[Fingerprint]]
+    )
+    is_dealt = config.split_policy == "group"
+    moves = found | "FindMoves" >> beam.Map(lambda members: groups.find_moves(members) if is_dealt else {})
+    near = found | "FindNearEqual" >> beam.FlatMap(groups.find_near_equal, AsSingleton(moves))
+    return refs | "MoveRecords" >> beam.Map(leakage.move_records, AsSingleton(moves)), near
+
+
 def record_options(corpus: Corpus, config: ConvertConfig) -> dict[str, Any]:
     """Return what the manifest says of how the dataset was made."""
     return {
@@ -136,6 +179,8 @@ def record_options(corpus: Corpus, config: ConvertConfig) -> dict[str, Any]:
         "subset": config.subset,
         "subset_from": "nothing" if config.subset == "all" else "paper" if corpus.builds_subset else "lists",
         "seed": config.seed,
+        "split_policy": config.split_policy,
+        "near_duplicates": config.near_duplicates,
         "shard_bytes": config.shard_bytes,
         "classes": list(config.classes),
         "class_map": dict(config.class_map),
@@ -170,6 +215,8 @@ def _main(argv: Sequence[str]) -> int:
         subset=flags.subset,
         shard_bytes=flags.shard_bytes,
         seed=flags.seed,
+        split_policy=flags.split_policy,
+        near_duplicates=flags.near_duplicates,
         parts=Parts(images=tuple(flags.images), annotations=tuple(flags.annotations), lists=tuple(flags.lists)),
         classes=flags.classes,
         class_map=flags.class_map,
@@ -183,18 +230,9 @@ def _main(argv: Sequence[str]) -> int:
     )
     manifest = convert(config, beam_options)
     code = report_ledger(manifest, flags.max_quarantine_fraction)
-    print_findings(manifest)
-    return code
-
-
-def print_findings(manifest: DatasetManifest) -> None:
-    """Print what the corpus' sources disagree on, and which scans lie in several splits, a line a kind."""
-    for kind, found in manifest.contradictions.items():
-        examples = found["examples"]
-        keys = ", ".join([example["key"] for example in examples] + ["…"] * (found["count"] > len(examples)))
-        print(f"contradictions: {found['count']} {kind} ({keys})")
-    for line in leakage.describe(manifest.leakage):
+    for line in describe_findings(json.loads(manifest.to_json())):
         print(line)
+    return code
 
 
 def _make_parser() -> argparse.ArgumentParser:
@@ -210,6 +248,13 @@ def _make_parser() -> argparse.ArgumentParser:
         "--subset", choices=corpora.SUBSETS, default="all", help="which scans to take: by lists, else as the paper says"
     )
     add("--seed", type=int, default=0, help="of the choice where a subset must be built")
+    add("--split-policy", choices=("keep", "group"), default="keep", help="group: equal scans go to one split")
+    add(
+        "--near-duplicates",
+        action=argparse.BooleanOptionalAction,
+        default=False,
+        help="find scans that look the same, by a perceptual hash",
+    )
     add("--classes", type=_names, default=(), help="classes instead of the layout's own: A,B,C")
     add("--class-map", type=_pairs, default=(), help="more spellings of classes: caidao=Knife,pilers=Pliers")
     add("--transcode", action=argparse.BooleanOptionalAction, default=False, help="turn other formats into JPEG")

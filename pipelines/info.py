@@ -3,14 +3,14 @@
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
 from pipelines import options
-from shards import storage
+from shards import leakage, storage
 from shards.dataset import MANIFEST_NAME, Dataset, open_dataset
 from shards.predictions import RUN_NAME, open_predictions
 
@@ -84,7 +84,17 @@ def _print_dataset(document: dict[str, Any]) -> None:
         )
     # Off a terminal a table is as wide as it needs to be: no figure is cut.
     Console(highlight=False, width=None if sys.stdout.isatty() else 200).print(table)
+    for line in describe_findings(document):
+        print(line)
     _print_facts({name: document[name] for name in ("kind", "digest", "num_duplicates", "options", "versions")})
+
+
+def describe_findings(document: dict[str, Any]) -> Iterator[str]:
+    """Yield a line for each way in which sources disagree, and for each kind of scan that lies in several splits."""
+    for kind, found in document.get("contradictions", {}).items():
+        keys = [example["key"] for example in found["examples"]] + ["…"] * (found["count"] > len(found["examples"]))
+        yield f"contradictions: {found['count']} {kind} ({', '.join(keys)})"
+    yield from leakage.describe(document.get("leakage", {}))
 
 
 def _print_facts(document: dict[str, Any]) -> None:

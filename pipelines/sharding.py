@@ -12,6 +12,7 @@ from apache_beam.pvalue import AsIter, AsSingleton
 from pipelines import options, progress
 from shards import finish, leakage, plan, storage
 from shards.dataset import DatasetManifest
+from shards.leakage import Member
 from shards.writer import Source, WrittenShard, write_shard
 
 DEFAULT_SHARD_BYTES = 256 * 1024 * 1024
@@ -27,6 +28,7 @@ def write_dataset(
     label: str,
     kept_num_shards: Mapping[str, int] | None = None,
     findings: beam.PCollection[dict[str, Any]] | None = None,
+    more_leaks: Sequence[beam.PCollection[Member]] = (),
 ) -> beam.PCollection[Any]:
     """Add to a pipeline what turns records into a dataset: count, deal, write, find duplicates, write the manifest.
 
@@ -39,6 +41,7 @@ def write_dataset(
         label: of the progress and the counters: the command's name.
         kept_num_shards: the number of shards of splits that must not follow from their bytes.
         findings: one dict of what the manifest says beside; nothing is written before it is there.
+        more_leaks: scans in several splits that are equal in other ways than to the byte.
     """
     if findings is not None:
         refs = refs | "AwaitFindings" >> beam.Map(lambda batch, _: batch, AsSingleton(findings))
@@ -62,6 +65,7 @@ def write_dataset(
     duplicates = checksums | "FindDuplicates" >> beam.FlatMapTuple(lambda _, batches: finish.find_duplicates(batches))
     # (shard name, {key: first key with the same bytes})
     leaks = checksums | "FindLeaks" >> beam.FlatMapTuple(lambda _, batches: leakage.find_byte_equal(batches))
+    leaks = (leaks, *more_leaks) | "FlattenLeaks" >> beam.Flatten()
     # Member
     beside = (AsSingleton(findings) if findings is not None else None, AsIter(leaks))
     infos = written | "KeyByShard" >> beam.Map(lambda shard: (shard.info.name, shard.info))

@@ -226,6 +226,7 @@ def open_dataset(url: str) -> Dataset:
     Raises:
         ValueError: there is no `dataset.json` (unfinished or no dataset), or it cannot be read.
     """
+    storage.check_url(url)
     root = storage.normalise_url(url)
     manifest_url = storage.join_url(root, MANIFEST_NAME)
     try:

@@ -140,6 +140,7 @@ def check_output(output: str) -> None:
     Names alone do not tell: others call their shards `train-00000-of-00010.tar` too. A tar without rows counts as one
     that a stopped conversion left only if its first member's header is as `shards.tar` writes it.
     """
+    storage.check_url(output)
     root = storage.normalise_url(output)
     if not storage.is_folder(root):
         if storage.exists(root):

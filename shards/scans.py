@@ -38,7 +38,7 @@ def read_scan(ref: ScanRef, classes: ClassSet, rules: Rules = _NO_RULES) -> Scan
         return _quarantine_row(ref, "list", ref.reason, ref.detail)
     image: bytes | None = None
     try:
-        image = _read_image(ref)
+        image = read_image(ref)
         if rules.transcode and image and not is_jpeg(image):
             image = to_jpeg(image)
         width, height = read_image_size(image)
@@ -61,7 +61,8 @@ def read_scan(ref: ScanRef, classes: ClassSet, rules: Rules = _NO_RULES) -> Scan
     return Scan(row, image)
 
 
-def _read_image(ref: ScanRef) -> bytes:
+def read_image(ref: ScanRef) -> bytes:
+    """Return the bytes of a record's image; ImageError says why they cannot be read."""
     if ref.size_bytes > MAX_IMAGE_BYTES:
         raise ImageError("oversized_file", f"the file has {ref.size_bytes} bytes, at most {MAX_IMAGE_BYTES} are read")
     try:

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import fsspec
+import pyarrow.parquet as pq
 import pytest
 
 from pipelines import sharding as job
@@ -37,6 +38,7 @@ from tests.corpora import (
     voc_xml,
 )
 from tests.shards.plain_calls import convert_plainly
+from tests.shards.test_groups import encoded, scene
 
 SHARD_BYTES = 15_000
 
@@ -387,3 +389,35 @@ def test_a_subset_that_no_list_names_is_built_as_in_the_plain_calls(tmp_path, ca
     assert (options["subset"], options["subset_from"], options["seed"]) == ("10", "paper", 7)
     assert run("--input", corpus.root, "--subset=100", "--output", tmp_path / "other") == 2
     assert "subset '100' must have 4 positives and 400 negatives, got 4 and 60" in capsys.readouterr().err
+
+
+def test_equal_scans_go_to_one_split_together_when_asked(tmp_path, capsys):
+    corpus = make_corpus(tmp_path / "c", num_train=20, num_test=8)
+    for key, split in {"N80001": "train", "N80002": "test", "N80003": "test"}.items():
+        corpus.add_image(key, jpeg_bytes(5))
+        corpus.add_row(key, split=split)
+    words = ("--input", corpus.root, "--output", tmp_path / "ds")
+    assert run(*words) == 0
+    assert "leakage: 1 byte_equal groups of 3 scans cross splits (N80001)" in capsys.readouterr().out
+    assert run(*words, "--split-policy=group") == 0
+    assert "leakage" not in capsys.readouterr().out
+    splits = {row["key"]: row["split"] for row in rows_of(tmp_path / "ds") if row["key"].startswith("N8000")}
+    assert splits == dict.fromkeys(["N80001", "N80002", "N80003"], "test")
+    assert not (tmp_path / "ds/leakage.parquet").exists()
+
+
+def test_scans_that_look_the_same_are_found_and_dealt_together_when_asked(tmp_path, capsys):
+    corpus = make_corpus(tmp_path / "c", num_train=20, num_test=8)
+    for key, split, quality in (("N80001", "train", 95), ("N80002", "test", 60)):
+        corpus.add_image(key, encoded(scene(1), quality=quality))
+        corpus.add_row(key, split=split)
+    words = ("--input", corpus.root, "--output", tmp_path / "ds", "--near-duplicates")
+    assert run(*words) == 0
+    assert "near_equal groups" in capsys.readouterr().out
+    members = pq.read_table(tmp_path / "ds/leakage.parquet").to_pylist()
+    assert {"kind": "near_equal", "group": "N80001", "key": "N80002", "split": "test"} in members
+    assert run(*words, "--split-policy=group") == 0
+    assert "leakage" not in capsys.readouterr().out
+    splits = {row["key"]: row["split"] for row in rows_of(tmp_path / "ds")}
+    assert splits["N80001"] == splits["N80002"] == "test"
+    assert verify.main([str(tmp_path / "ds")]) == 0

@@ -74,3 +74,15 @@ def test_a_misspelt_flag_ends_with_2(tmp_path, capsys):
         main([str(tmp_path), "--jsn"])
     assert leaving.value.code == 2
     assert "unrecognized arguments: --jsn" in capsys.readouterr().err
+
+
+def test_what_sources_disagree_on_and_what_leaks_is_said(tmp_path, capsys):
+    corpus = make_corpus(tmp_path / "c", num_train=12, num_test=3)
+    corpus.add_image("N90000", (corpus.images / "N00001.jpg").read_bytes())
+    corpus.add_row("N90000", split="test")
+    corpus.add_row("N90001")
+    convert_plainly(corpus.root, tmp_path / "ds")
+    assert main([str(tmp_path / "ds")]) == 0
+    out = capsys.readouterr().out
+    assert "contradictions: 1 missing_image (N90001)" in out
+    assert "leakage: 1 byte_equal groups of 2 scans cross splits (N00001)" in out

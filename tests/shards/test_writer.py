@@ -239,7 +239,7 @@ def test_a_run_that_stops_at_any_write_is_resumed_to_the_same_bytes(dirty, calm,
 
 def test_an_image_that_could_not_be_read_is_tried_again(tmp_path, monkeypatch):
     corpus = make_corpus(tmp_path / "c")
-    read = scans._read_image
+    read = scans.read_image
 
     def fail(ref):
         if ref.key == "N00001":
@@ -247,7 +247,7 @@ def test_an_image_that_could_not_be_read_is_tried_again(tmp_path, monkeypatch):
         return read(ref)
 
     with monkeypatch.context() as patch:
-        patch.setattr(scans, "_read_image", fail)
+        patch.setattr(scans, "read_image", fail)
         convert_plainly(corpus.root, tmp_path / "ds")
     assert reasons_of(tmp_path / "ds") == {"N00001": "unreadable_file"}
     convert_plainly(corpus.root, tmp_path / "ds")
