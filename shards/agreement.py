@@ -5,12 +5,12 @@ numbers the same scans otherwise, and contradicts the boxes of half of them.
 """
 
 import heapq
-import pickle
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
+from shards.batches import unpack
 from shards.classes import ClassSet
 from shards.corpus import printable
 from shards.labels import compare_labels
@@ -44,7 +44,7 @@ class Agreement:
 
 def find_contradictions(batch: bytes, classes: ClassSet) -> Agreement:
     """Return what the sources of a batch of records disagree on; their annotations are read for it."""
-    refs: list[ScanRef] = pickle.loads(batch)
+    refs: list[ScanRef] = unpack(batch)
     both = [ref for ref in refs if ref.labels and ref.annotation_url and ref.reason != "duplicate_annotation"]
     with ThreadPoolExecutor(_READ_THREADS, thread_name_prefix="compare-labels") as pool:
         compared = list(pool.map(lambda ref: _compare(ref, classes), both))

@@ -1,6 +1,5 @@
 """Does a whole dataset agree with its manifest: every file, every row, the ledger, keys and duplicates?"""
 
-import pickle
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
@@ -9,6 +8,7 @@ import pyarrow as pa
 
 from shards import dataset as datasets
 from shards import storage
+from shards.batches import unpack
 from shards.check import Damage, check_shard, shard_metadata
 from shards.corpus import hash_key, place_in
 from shards.dataset import Dataset, ShardInfo
@@ -113,7 +113,7 @@ def audit_keys(batches: Iterable[bytes]) -> Iterator[Damage]:
 
 def _unpack(batches: Iterable[bytes]) -> Iterator[Row]:
     for batch in batches:
-        yield from pickle.loads(batch)
+        yield from unpack(batch)
 
 
 def _check_rows(dataset: Dataset, info: ShardInfo, table: pa.Table, file: str) -> list[Damage]:

@@ -1,6 +1,5 @@
 """When all tars are written: which scans are byte-equal, does the ledger add up, what lies there too much?"""
 
-import pickle
 import re
 import tarfile
 from collections import Counter, defaultdict
@@ -12,6 +11,7 @@ import pyarrow as pa
 
 from shards import dataset as datasets
 from shards import storage
+from shards.batches import unpack
 from shards.classes import ClassSet
 from shards.corpus import place_in
 from shards.dataset import DatasetManifest, ShardInfo, SplitLedger
@@ -47,7 +47,7 @@ def find_duplicates(batches: Iterable[bytes]) -> Iterator[tuple[str, dict[str, s
     """Yield, a shard, the keys whose bytes another key has too, with the first of those keys in order."""
     keys_of: defaultdict[str, list[tuple[str, str]]] = defaultdict(list)
     for batch in batches:
-        for sha256, key, name in pickle.loads(batch):
+        for sha256, key, name in unpack(batch):
             keys_of[sha256].append((key, name))
     found: defaultdict[str, dict[str, str]] = defaultdict(dict)
     for members in keys_of.values():

@@ -4,7 +4,6 @@ Their groups are a table of the dataset, a row a member, and a summary in the ma
 """
 
 import hashlib
-import pickle
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
@@ -13,6 +12,7 @@ import pyarrow as pa
 
 from shards import dataset as datasets
 from shards import storage
+from shards.batches import pack, unpack
 from shards.records import UNLISTED
 
 LEAKAGE_NAME = "leakage.parquet"
@@ -42,7 +42,7 @@ def find_byte_equal(batches: Iterable[bytes]) -> Iterator[Member]:
     """Yield the members of groups with equal bytes across splits; all checksums of a range are in `batches`."""
     groups: defaultdict[str, list[tuple[str, str]]] = defaultdict(list)
     for batch in batches:
-        for sha256, key, name in pickle.loads(batch):
+        for sha256, key, name in unpack(batch):
             groups[sha256].append((key, name.partition("-")[0]))
     for members in groups.values():
         yield from make_group(BYTE_EQUAL, members)
@@ -95,7 +95,7 @@ def deal_equal(batches: Iterable[bytes]) -> Iterator[tuple[str, str]]:
     """Yield key and new split for all groups of equal checksums in a range: batches of (checksum, key, split)."""
     groups: defaultdict[str, list[tuple[str, str]]] = defaultdict(list)
     for batch in batches:
-        for checksum, key, split in pickle.loads(batch):
+        for checksum, key, split in unpack(batch):
             groups[checksum].append((key, split))
     for members in groups.values():
         yield from deal_group(members)
@@ -103,8 +103,8 @@ def deal_equal(batches: Iterable[bytes]) -> Iterator[tuple[str, str]]:
 
 def move_records(batch: bytes, splits: dict[str, str]) -> bytes:
     """Return a batch of records with the split of some keys changed."""
-    refs = [ref._replace(split=splits.get(ref.key, ref.split)) for ref in pickle.loads(batch)]
-    return pickle.dumps(refs)
+    refs = [ref._replace(split=splits.get(ref.key, ref.split)) for ref in unpack(batch)]
+    return pack(refs)
 
 
 def describe(leakage: dict[str, Any]) -> Iterator[str]:

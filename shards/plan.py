@@ -5,13 +5,13 @@ of the same hash. What passes between the steps is a batch of named tuples, pick
 would cost more than copying the scan.
 """
 
-import pickle
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from shards import records
+from shards.batches import pack, unpack
 from shards.corpus import Corpus, hash_key, place_in
 from shards.dataset import shard_name
 from shards.records import Fact
@@ -61,8 +61,8 @@ def batch_by_key(items: Iterable[Any]) -> Iterator[tuple[int, bytes]]:
 
 def join_batches(batches: Iterable[bytes], corpus: Corpus, subset: str, rules: Rules) -> bytes:
     """Return the records that all facts of one range make."""
-    facts = (fact for batch in batches for fact in pickle.loads(batch))
-    return pickle.dumps(list(records.join_facts(facts, corpus, subset, rules)))
+    facts = (fact for batch in batches for fact in unpack(batch))
+    return pack(records.join_facts(facts, corpus, subset, rules))
 
 
 def batch_by(items: Iterable[Any], part_of: Callable[[Any], Any]) -> Iterator[tuple[Any, bytes]]:
@@ -80,14 +80,14 @@ def batch_by(items: Iterable[Any], part_of: Callable[[Any], Any]) -> Iterator[tu
 
 def _flush(parts: dict[Any, list[Any]]) -> Iterator[tuple[Any, bytes]]:
     for part, items in parts.items():
-        yield part, pickle.dumps(items)
+        yield part, pack(items)
     parts.clear()
 
 
 def tally_splits(batch: bytes) -> Tallies:
     """Return how much each split has in one batch of records."""
     tallies: Tallies = {}
-    for ref in pickle.loads(batch):
+    for ref in unpack(batch):
         one = Tally(1, 0, 0) if ref.reason else Tally(1, 1, ref.size_bytes)
         tallies[ref.split] = tallies.get(ref.split, Tally()) + one
     return tallies
@@ -117,9 +117,9 @@ def assign_shards(
         num = num_shards[ref.split]
         return ref.split, shard_name(ref.split, place_in(hash_key(ref.key), num), num)
 
-    return batch_by(pickle.loads(batch), shard_of)
+    return batch_by(unpack(batch), shard_of)
 
 
 def unpack_records(batches: Iterable[bytes]) -> list[Any]:
     """Return the records of all batches."""
-    return [ref for batch in batches for ref in pickle.loads(batch)]
+    return [ref for batch in batches for ref in unpack(batch)]

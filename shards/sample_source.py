@@ -7,7 +7,6 @@ bytes are not as its row says costs that row alone. What the inputs refused alre
 import hashlib
 import io
 import json
-import pickle
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ import pyarrow.parquet as pq
 
 from shards import dataset as datasets
 from shards import storage
+from shards.batches import pack, unpack
 from shards.check import shard_metadata
 from shards.classes import ClassSet
 from shards.corpus import printable
@@ -100,9 +100,9 @@ def join_samples(batches: Iterable[bytes]) -> bytes:
     """
     by_key: defaultdict[str, list[SampleRef]] = defaultdict(list)
     for batch in batches:
-        for ref in pickle.loads(batch):
+        for ref in unpack(batch):
             by_key[ref.key].append(ref)
-    return pickle.dumps([ref for key in sorted(by_key) for ref in _refuse_all_but_first(sorted(by_key[key]))])
+    return pack([ref for key in sorted(by_key) for ref in _refuse_all_but_first(sorted(by_key[key]))])
 
 
 def _refuse_all_but_first(refs: Sequence[SampleRef]) -> Iterator[SampleRef]:

@@ -5,13 +5,13 @@ of the key and the seed. Counts are exact: thresholds come from the hashes of al
 """
 
 import hashlib
-import pickle
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
 
+from shards.batches import pack, unpack
 from shards.records import ScanRef
 
 NEGATIVES_A_POSITIVE = {"10": 10, "100": 100}
@@ -117,7 +117,7 @@ def _hash(key: str, seed: int) -> tuple[int, int]:
 
 def census_of_records(batch: bytes, seed: int) -> Census:
     """Return the candidates in a batch of records: those whose image will be read."""
-    refs: list[ScanRef] = pickle.loads(batch)
+    refs: list[ScanRef] = unpack(batch)
     return take_census(((ref.key, holds_item(ref)) for ref in refs if not ref.reason), seed)
 
 
@@ -127,7 +127,7 @@ def select_records(batch: bytes, selection: Selection, num_classes: int) -> byte
     What is wrong with the corpus itself stays on record.
     """
     chosen: list[ScanRef] = []
-    for ref in pickle.loads(batch):
+    for ref in unpack(batch):
         if ref.reason == "damaged_archive":
             chosen.append(ref)
         if ref.reason:
@@ -137,7 +137,7 @@ def select_records(batch: bytes, selection: Selection, num_classes: int) -> byte
         if split is not None:
             labels = ref.labels if is_positive or ref.labels else (0,) * num_classes
             chosen.append(ref._replace(split=split, labels=labels))
-    return pickle.dumps(chosen)
+    return pack(chosen)
 
 
 def holds_item(ref: ScanRef) -> bool:

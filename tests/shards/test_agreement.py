@@ -1,13 +1,13 @@
 """Is every way in which sources disagree counted and ruled as asked, and does a foreign list stop the run?"""
 
 import json
-import pickle
 import random
 
 import pytest
 
 from shards import agreement
 from shards.agreement import Agreement, check_agreement, find_contradictions, sum_agreements
+from shards.batches import pack
 from shards.rules import Rules
 from tests.corpora import SCORED, CorpusWriter, jpeg_bytes, make_corpus, reasons_of, rows_of
 from tests.shards.plain_calls import CLASSES, convert_plainly
@@ -170,7 +170,7 @@ def test_an_annotation_that_cannot_be_read_is_left_to_its_shard(tmp_path):
     corpus.add_annotation("P00000", text=b"<annotation>")
     convert_plainly(corpus.root, tmp_path / "ds")
     assert reasons_of(tmp_path / "ds") == {"P00000": "unreadable_xml"}
-    assert find_contradictions(pickle.dumps([]), CLASSES) == Agreement()
+    assert find_contradictions(pack([]), CLASSES) == Agreement()
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,6 @@
 import hashlib
 import io
 import json
-import pickle
 import shutil
 from dataclasses import replace
 
@@ -13,6 +12,7 @@ import pytest
 
 from shards import audit, storage
 from shards.audit import CheckedShard
+from shards.batches import pack
 from shards.check import Damage, check_tar, shard_metadata
 from shards.dataset import open_dataset, parquet_bytes, read_parquet
 from tests.corpora import flip_byte, make_corpus, members_of, png_bytes, rewrite_rows
@@ -192,7 +192,7 @@ def test_a_wrong_duplicate_of_is_named_with_the_right_one(root):
 
 def test_a_key_that_occurs_twice_is_named():
     rows = [("a", "1", "train-0", None), ("b", "2", "train-0", None), ("a", "3", "test-0", None)]
-    (damage,) = audit.audit_keys([pickle.dumps(rows)])
+    (damage,) = audit.audit_keys([pack(rows)])
     assert damage == Damage("samples/train-0.parquet", "a", "key_twice", "the key is also in test-0")
 
 

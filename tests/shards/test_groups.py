@@ -1,7 +1,6 @@
 """Are scans that are the same found, to the byte and to the eye, and no others?"""
 
 import io
-import pickle
 import random
 
 import numpy as np
@@ -11,6 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from shards import groups
+from shards.batches import pack
 from shards.groups import Fingerprint, connect, find_moves, find_near_equal, find_pairs, spread_bands
 from shards.leakage import BYTE_EQUAL, NEAR_EQUAL
 from shards.records import ScanRef
@@ -90,7 +90,7 @@ def test_records_are_read_and_what_cannot_be_read_has_no_fingerprint(tmp_path):
         ScanRef("gone", "train", f"{tmp_path}/gone.jpg", 1),
         ScanRef("refused", "train", f"{tmp_path}/a.jpg", 1, reason="duplicate_key"),
     ]
-    (found,) = groups.fingerprint_records(pickle.dumps(refs), with_perceptual=False)
+    (found,) = groups.fingerprint_records(pack(refs), with_perceptual=False)
     assert (found.key, found.split, found.perceptual) == ("a", "train", None)
 
 

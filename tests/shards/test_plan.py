@@ -1,12 +1,11 @@
 """Are facts and records dealt to shards by their keys alone, in batches of bounded size?"""
 
-import pickle
-
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shards import plan
+from shards.batches import pack, unpack
 from shards.corpus import Corpus, Source
 from shards.plan import Tally
 from shards.records import ImageFact, ScanRef
@@ -24,7 +23,7 @@ def make_refs(count: int, split: str = "train", size_bytes: int = 1000) -> list[
 def test_batches_hold_every_item_once_in_its_part(items, batch_items):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(plan, "_BATCH_ITEMS", batch_items)
-        batches = [(part, pickle.loads(batch)) for part, batch in plan.batch_by(items, lambda item: item % 3)]
+        batches = [(part, unpack(batch)) for part, batch in plan.batch_by(items, lambda item: item % 3)]
     assert sorted(item for _, batch in batches for item in batch) == sorted(items)
     assert all(item % 3 == part for part, batch in batches for item in batch)
     assert all(0 < len(batch) <= batch_items for _, batch in batches)
@@ -35,14 +34,14 @@ def test_facts_of_one_key_meet_in_one_range():
     ranges: dict[str, set[int]] = {}
     for part, batch in plan.batch_facts(facts):
         assert 0 <= part < plan.NUM_PARTITIONS
-        for fact in pickle.loads(batch):
+        for fact in unpack(batch):
             ranges.setdefault(fact.key, set()).add(part)
     assert len(ranges) == 50 and all(len(parts) == 1 for parts in ranges.values())
 
 
 def test_records_are_counted_a_split_and_images_only_where_they_will_be_read():
     refs = [*make_refs(3), *make_refs(2, "test", 7), ScanRef("x", "test", "/l.csv", 0, reason="missing_image")]
-    assert plan.tally_splits(pickle.dumps(refs)) == {"train": Tally(3, 3, 3000), "test": Tally(3, 2, 14)}
+    assert plan.tally_splits(pack(refs)) == {"train": Tally(3, 3, 3000), "test": Tally(3, 2, 14)}
 
 
 def test_tallies_add_up():
@@ -74,9 +73,9 @@ def test_a_record_gets_the_shard_of_its_key_whatever_batch_it_comes_in():
     def place(batches):
         found: dict[str, str] = {}
         for batch in batches:
-            for (split, name), members in plan.assign_shards(pickle.dumps(batch), tallies, 40_000):
+            for (split, name), members in plan.assign_shards(pack(batch), tallies, 40_000):
                 assert split == "train" and name.endswith("-of-00010")
-                found |= {ref.key: name for ref in pickle.loads(members)}
+                found |= {ref.key: name for ref in unpack(members)}
         return found
 
     whole = place([refs])
@@ -86,6 +85,6 @@ def test_a_record_gets_the_shard_of_its_key_whatever_batch_it_comes_in():
 
 def test_joined_batches_are_records_in_the_order_of_their_keys():
     facts = [ImageFact(key, f"/c/{key}.jpg", 1) for key in "cab"]
-    batches = [pickle.dumps(facts[:1]), pickle.dumps(facts[1:])]
+    batches = [pack(facts[:1]), pack(facts[1:])]
     refs = plan.unpack_records([plan.join_batches(batches, CORPUS, "all", Rules())])
     assert [ref.key for ref in refs] == ["a", "b", "c"]

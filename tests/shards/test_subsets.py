@@ -1,6 +1,5 @@
 """Are the paper's subsets built to the scan, the same each time, and a fifth of them for testing?"""
 
-import pickle
 import random
 
 import numpy as np
@@ -9,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shards import subsets
+from shards.batches import pack, unpack
 from shards.records import ScanRef
 from shards.subsets import choose_subset, holds_item, sum_censuses, take_census
 from tests.corpora import CorpusWriter, make_corpus, rows_of
@@ -114,9 +114,9 @@ def test_what_is_wrong_with_the_corpus_itself_stays_and_other_refusals_go():
         ScanRef("N0000001", "unlisted", "/x", 0, reason="missing_image"),
         ScanRef("P00001", "unlisted", "/x", 1, (1, 0)),
     ]
-    batch = pickle.dumps(refs)
+    batch = pack(refs)
     selection = choose_subset(subsets.census_of_records(batch, 0), "positives", 0)
-    found = pickle.loads(subsets.select_records(batch, selection, 2))
+    found = unpack(subsets.select_records(batch, selection, 2))
     assert [(ref.key, ref.split) for ref in found] == [("JPEGImage%2Etar", "unlisted"), ("P00001", "train")]
 
 
