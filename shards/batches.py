@@ -1,8 +1,8 @@
 """How do many small records travel between steps as one? Pickled in one piece, and squeezed.
 
 An element a scan in a shuffle costs more than copying the scan, so records travel in batches. A runner keeps what it
-shuffles in memory, and the records of one batch are much alike (paths, lists, labels): squeezed they take a few µs each,
-and a conversion grows by 0.55 kB a scan instead of 1.8.
+shuffles in memory, and the records of one batch are much alike (paths, lists, labels): squeezed they take a few µs
+each, and a conversion grows by 0.55 kB a scan instead of 1.8.
 """
 
 import pickle
