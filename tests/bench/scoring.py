@@ -1,0 +1,144 @@
+"""What do the scoring benchmarks share? Scans of the release's sizes, models, what is measured alone, and the rival.
+
+Imports neither Beam nor `pipelines`: it runs where only the scorer is installed.
+"""
+
+import io
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+
+from model.config import ModelConfig
+from model.decode import BatchDecoder
+from model.hardware import Hardware
+from model.network import build_network
+from model.scorer import Scorer, ScoringNetwork
+from model.store import LoadedModel, load_model, save_model
+from shards.dataset import Dataset as Shards
+from shards.scan_reader import read_rows, read_scans
+from tests.shards.by_hand import bogus_huffman, write_dataset
+
+CLASSES = ("Gun", "Knife", "Wrench", "Pliers", "Scissors")
+NUM_CORPUS = 1_059_231
+"""Scans of SIXray."""
+
+
+def make_scans(num: int, seed: int = 0) -> list[bytes]:
+    """Return JPEGs as the release has them: 8-bit 4:2:0 at quality 75, 700 x 500 pixels or so, about 90 kB."""
+    rng = np.random.default_rng(seed)
+    return [_make_scan(rng) for _ in range(num)]
+
+
+def _make_scan(rng: np.random.Generator) -> bytes:
+    width, height = int(rng.integers(560, 860)), int(rng.integers(420, 640))
+    pixels = np.full((height, width, 3), 245.0, np.float32)
+    for _ in range(40):
+        x, y = int(rng.integers(0, width - 60)), int(rng.integers(0, height - 60))
+        shape = (slice(y, y + int(rng.integers(20, 200))), slice(x, x + int(rng.integers(20, 260))))
+        pixels[shape] *= rng.uniform(0.5, 1, 3).astype(np.float32)
+    pixels += rng.normal(0, 14, pixels.shape).astype(np.float32)  # detector noise: most of a real scan's bytes
+    out = io.BytesIO()
+    Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(out, "JPEG", quality=75)
+    return out.getvalue()
+
+
+def make_shards(root: Path, images: Sequence[bytes], num_scans: int, num_shards: int, one_bad_in: int = 0) -> Shards:
+    """Write a dataset of `num_scans`, images in turn; of every `one_bad_in` one that only a decoder finds bad."""
+    shards: dict[str, list[tuple[str, bytes]]] = {}
+    for number in range(num_scans):
+        image = images[number % len(images)]
+        if one_bad_in and number % one_bad_in == one_bad_in // 2:
+            image = bogus_huffman(image)
+        shards.setdefault(f"test-{number % num_shards:05d}-of-{num_shards:05d}", []).append((f"N{number:07d}", image))
+    return write_dataset(root, shards)
+
+
+def make_model(folder: Path, backbone: str, image_size_px: int = 224) -> LoadedModel:
+    """Write CHR with random weights, which take as long as trained ones; return it loaded."""
+    torch.manual_seed(0)
+    config = ModelConfig(backbone=backbone, classes=CLASSES, image_size_px=image_size_px)
+    save_model(str(folder), build_network(config), config)
+    return load_model(str(folder))
+
+
+def score_all(scorer: Scorer, shards: Shards) -> int:
+    """Score every shard end to end, as a worker does; return the number of scans that have a score."""
+    num = 0
+    for shard in shards.shards():
+        rows = read_rows(shards.samples_url(shard), shard.num_scans)
+        num += scorer.score_shard(shards.tar_url(shard), rows).predictions.num_rows
+    return num
+
+
+def decode_all(decoder: BatchDecoder, shards: Shards, batch_size: int) -> None:
+    """Read, check and decode every scan, and do nothing with it."""
+    for shard in shards.shards():
+        rows = read_rows(shards.samples_url(shard), shard.num_scans)
+        for scans in read_scans(shards.tar_url(shard), rows, batch_size):
+            decoder.decode([scan.image for scan in scans])
+
+
+def forward_seconds(network: ScoringNetwork, batch_size: int, num_batches: int) -> float:
+    """Return the seconds that a scan takes in the network alone, peaks included, all cores or the GPU its own."""
+    size = network.config.image_size_px
+    images_BCHW = torch.randn(batch_size, 3, size, size, device=network.hardware.device)
+    if network.engine != "onnxruntime":
+        images_BCHW = images_BCHW.contiguous(memory_format=torch.channels_last)
+    sizes_B = torch.full((batch_size,), 700)
+    network.score(images_BCHW, sizes_B, sizes_B)
+    started = time.perf_counter()
+    for _ in range(num_batches):
+        network.score(images_BCHW, sizes_B, sizes_B)  # ends on the CPU: a GPU has been waited for
+    return (time.perf_counter() - started) / (batch_size * num_batches)
+
+
+class PillowScans(Dataset[Tensor]):
+    """The rival's dataset: JPEGs decoded, squashed and normalised by Pillow and torch."""
+
+    def __init__(self, images: Sequence[bytes], num_scans: int, config: ModelConfig) -> None:
+        self.images, self.num_scans, self.config = images, num_scans, config
+
+    def __len__(self) -> int:
+        return self.num_scans
+
+    def __getitem__(self, number: int) -> Tensor:
+        side = self.config.image_size_px
+        with Image.open(io.BytesIO(self.images[number % len(self.images)])) as image:
+            pixels = np.asarray(image.convert("RGB").resize((side, side), Image.Resampling.BILINEAR))
+        image_CHW = torch.from_numpy(pixels.copy()).permute(2, 0, 1).float() / 255
+        mean, std = torch.tensor(self.config.mean), torch.tensor(self.config.std)
+        return (image_CHW - mean[:, None, None]) / std[:, None, None]
+
+
+def rival(images: Sequence[bytes], num_scans: int, model: LoadedModel, hardware: Hardware, batch_size: int) -> None:
+    """Score as one would write it: a DataLoader worker a core, Pillow, eager float32; nothing is checked or stored."""
+    scans = PillowScans(images, num_scans, model.config)
+    loader = DataLoader(scans, batch_size, num_workers=hardware.num_cores, pin_memory=hardware.device == "cuda")
+    network: nn.Module = model.network.eval().to(hardware.device)
+    with torch.inference_mode():
+        for images_BCHW in loader:
+            network(images_BCHW.to(hardware.device, non_blocking=True)).logits_BK.cpu()
+
+
+def rate_of(run: Callable[[], object], num_scans: int) -> float:
+    """Return scans a second of one run."""
+    started = time.perf_counter()
+    run()
+    return num_scans / (time.perf_counter() - started)
+
+
+def hours(scans_per_second: float) -> float:
+    """Return how long the whole corpus takes."""
+    return NUM_CORPUS / scans_per_second / 3600
+
+
+def rss_mb() -> float:
+    """Return the resident memory of this process in MB."""
+    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmRSS"))
+    return int(line.split()[1]) / 1024
