@@ -120,8 +120,12 @@ class TrainingModule(LightningModule):
     @property
     def num_steps_per_epoch(self) -> int:
         """Optimizer steps of one epoch, over all ranks."""
-        entries_E = epoch_entries(self.training_samples.labels_NK, self.config.positive_repeats)
-        return num_batches(len(entries_E), self.config.batch_size, self.trainer.world_size)
+        return num_batches(self.num_scans_per_epoch, self.config.batch_size, self.trainer.world_size)
+
+    @property
+    def num_scans_per_epoch(self) -> int:
+        """Scans seen in one epoch, over all ranks; positives count as often as they come."""
+        return len(epoch_entries(self.training_samples.labels_NK, self.config.positive_repeats))
 
     def train_dataloader(self) -> TrainingFeed:
         """Return the rank's feed; its place in the epoch travels with the checkpoints."""

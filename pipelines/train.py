@@ -70,8 +70,10 @@ class ShowProgress(Callback):
         """Open the progress for what is left of the run."""
         if trainer.is_global_zero:
             module: Any = pl_module
-            left = module.num_steps_per_epoch * trainer.max_epochs - trainer.global_step
-            total = left * module.config.batch_size * trainer.world_size
+            num_epochs, num_steps = divmod(trainer.global_step, module.num_steps_per_epoch)
+            num_seen = num_epochs * module.num_scans_per_epoch
+            num_seen += num_steps * module.config.batch_size * trainer.world_size
+            total = trainer.max_epochs * module.num_scans_per_epoch - num_seen
             self._progress = Progress("train", total=total).__enter__()
 
     def on_train_batch_end(

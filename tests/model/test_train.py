@@ -6,17 +6,16 @@ import torch
 from lightning.pytorch import Callback
 
 from model.hardware import detect_hardware
-from model.recipes import demo
 from model.store import load_model
 from model.train import mean_of_defined, train, validation_average_precisions
-from model.train_config import CosineSchedule, StepSchedule
+from model.train_config import CosineSchedule, StepSchedule, TrainConfig
 from shards import storage
 from tests.model.scans import make_dataset
 
 FLOAT32 = replace(detect_hardware(), dtype="float32")
 # timm's smallest residual network: half a million parameters, so that a checkpoint takes milliseconds.
-TINY = replace(
-    demo(),
+TINY = TrainConfig(
+    recipe="tiny",
     backbone="test_resnet",
     image_size_px=48,
     resize_px=56,
@@ -109,7 +108,7 @@ def test_the_result_is_a_model_folder_with_where_it_came_from(dataset, uninterru
     assert model.config.classes == dataset.manifest.scored_classes
     assert model.config.image_size_px == TINY.image_size_px
     assert model.provenance["dataset_digest"] == dataset.manifest.digest
-    assert model.provenance["config"]["recipe"] == "demo"
+    assert model.provenance["config"] == TINY.to_json()
     assert 1 <= model.provenance["epoch"] <= TINY.max_epochs
 
 
