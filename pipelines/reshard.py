@@ -10,18 +10,27 @@ from dataclasses import dataclass
 from typing import Any
 
 import apache_beam as beam
+from apache_beam.pvalue import AsSingleton
 
 from pipelines import options, progress
 from pipelines.beam import make_beam_options, make_pipeline
 from pipelines.sharding import DEFAULT_SHARD_BYTES, report_ledger, write_dataset
 from shards import dataset as datasets
-from shards import finish, plan, storage
+from shards import finish, plan, storage, subsets
 from shards.classes import ClassSet
 from shards.dataset import SHARD_NAME, Dataset, DatasetManifest, ShardInfo, open_dataset
 from shards.row_filter import check_condition
-from shards.sample_source import SampleSource, Selection, join_samples, list_samples
+from shards.sample_source import (
+    SampleSource,
+    Selection,
+    census_of_samples,
+    join_samples,
+    list_samples,
+    select_samples,
+)
 
-SUBSETS = ("all", "positives")
+BUILT_SUBSETS = ("10", "100", "1000")
+SUBSETS = ("all", "positives", *BUILT_SUBSETS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +47,8 @@ class ReshardConfig:
     """Empty: all."""
     classes: tuple[str, ...] = ()
     """Empty: all; then all inputs must have the same."""
+    seed: int = 0
+    """Which negatives (of `1000`: positives) a subset draws."""
     where: str = ""
     """SQL over the columns of `samples`; empty: all rows."""
 
@@ -85,6 +96,8 @@ def reshard_datasets(
         | "JoinSamples" >> beam.MapTuple(lambda _, batches: join_samples(batches))
         # batch of SampleRef
     )
+    if selection.subset in BUILT_SUBSETS:
+        refs = select_subset(refs, selection, config.seed)
     return write_dataset(
         refs,
         SampleSource(inputs, selection.classes),
@@ -94,6 +107,18 @@ def reshard_datasets(
         label="reshard",
         kept_num_shards=keep_num_shards(inputs, selection, shard_bytes),
     )
+
+
+def select_subset(refs: beam.PCollection[bytes], selection: Selection, seed: int) -> beam.PCollection[bytes]:
+    """Add to a pipeline what keeps the samples of SIXray10, 100 or 1000, built as the paper defines them."""
+    scored = selection.classes.scored
+    chosen = (
+        refs
+        | "TakeCensus" >> beam.Map(census_of_samples, scored, seed)
+        | "SumCensuses" >> beam.CombineGlobally(subsets.sum_censuses)
+        | "ChooseSubset" >> beam.Map(subsets.choose_subset, selection.subset, seed)
+    )
+    return refs | "SelectSubset" >> beam.Map(select_samples, AsSingleton(chosen), scored)
 
 
 def list_batches(
@@ -121,7 +146,7 @@ def make_selection(config: ReshardConfig, inputs: Sequence[Dataset]) -> Selectio
         classes=_choose_classes(config.classes, inputs),
         splits=tuple(sorted(config.splits)),
         condition=config.where,
-        positives_only=config.subset == "positives",
+        subset=config.subset,
     )
 
 
@@ -178,6 +203,7 @@ def _describe(
         "inputs": [{"url": storage.as_uri(item.url), "digest": item.manifest.digest} for item in inputs],
         "shard_bytes": shard_bytes,
         "subset": config.subset,
+        "seed": config.seed,
         "splits": list(selection.splits),
         "classes": list(config.classes),
         "where": config.where,
@@ -195,7 +221,8 @@ def _main(argv: Sequence[str]) -> int:
     parser.add_argument("--input", required=True, action="append", help="a dataset; given again, they become one")
     parser.add_argument("--output", required=True, help="folder of the new dataset; an unfinished one is resumed")
     parser.add_argument("--shard-bytes", type=int, help="image bytes in a shard; as the inputs were made unless given")
-    parser.add_argument("--subset", choices=SUBSETS, default="all", help="positives: scans with a scored class alone")
+    parser.add_argument("--subset", choices=SUBSETS, default="all", help="which samples to take, by their labels")
+    parser.add_argument("--seed", type=int, default=0, help="of the samples that a subset of 10, 100 or 1000 draws")
     parser.add_argument("--split", nargs="+", default=[], metavar="NAME", help="splits to take; all unless given")
     parser.add_argument("--classes", nargs="+", default=[], metavar="NAME", help="classes to keep in labels and boxes")
     parser.add_argument("--where", default="", metavar="SQL", help='e.g. "labels.Gun = 1 and width_px > 600"')
@@ -208,6 +235,7 @@ def _main(argv: Sequence[str]) -> int:
         output=flags.output,
         shard_bytes=flags.shard_bytes,
         subset=flags.subset,
+        seed=flags.seed,
         splits=tuple(flags.split),
         classes=tuple(flags.classes),
         where=flags.where,

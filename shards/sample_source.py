@@ -22,8 +22,11 @@ from shards.check import shard_metadata
 from shards.classes import ClassSet
 from shards.corpus import printable
 from shards.dataset import Dataset, ShardInfo
+from shards.records import UNLISTED
 from shards.row_filter import choose_rows
 from shards.scans import Scan
+from shards.subsets import Census, take_census
+from shards.subsets import Selection as SubsetSelection
 
 _MAX_GAP_BYTES = 64 * 1024
 """Reading on over this much that nobody wants is cheaper than a second request of an object store."""
@@ -58,13 +61,13 @@ class Selection:
     """Empty: all."""
     condition: str = ""
     """SQL over `samples`; empty: all rows."""
-    positives_only: bool = False
-    """Only samples with one of the scored classes."""
+    subset: str = "all"
+    """`positives`: only samples with one of the scored classes. `10`, `100`, `1000`: see `shards.subsets`."""
 
     @property
     def takes_all(self) -> bool:
         """Whether no row is left out, but for its split: then refused records come along."""
-        return not self.condition and not self.positives_only
+        return not self.condition and self.subset == "all"
 
 
 def list_samples(dataset: Dataset, input_index: int, info: ShardInfo, selection: Selection) -> Iterator[SampleRef]:
@@ -80,7 +83,7 @@ def list_samples(dataset: Dataset, input_index: int, info: ShardInfo, selection:
     chosen = choose_rows(table, selection.condition) if selection.condition else range(table.num_rows)
     for number, row in zip(chosen, table.take(pa.array(chosen, pa.int64())).to_pylist(), strict=True):
         labels = {name: row["labels"].get(name) for name in selection.classes.all}
-        if selection.positives_only and not any(labels[name] == 1 for name in selection.classes.scored):
+        if selection.subset == "positives" and not any(labels[name] == 1 for name in selection.classes.scored):
             continue
         boxes = [box for box in row["boxes"] if box["class"] in labels]
         place = (row["size_bytes"], row["offset_bytes"])
@@ -115,6 +118,33 @@ def _refuse_all_but_first(refs: Sequence[SampleRef]) -> Iterator[SampleRef]:
         detail = f"{storage.as_uri(first.source_url)} has a sample with this key already"
         row = _quarantine_row(ref, "list", "duplicate_key", detail, ref.row["sha256"])
         yield ref._replace(reason="duplicate_key", row=row)
+
+
+def census_of_samples(batch: bytes, scored_classes: Sequence[str], seed: int) -> Census:
+    """Return the candidates for a subset in a batch: samples of which it is known whether they hold an item."""
+    kinds = ((ref.key, _holds_item(ref, scored_classes)) for ref in unpack(batch) if not ref.reason)
+    return take_census(((key, kind) for key, kind in kinds if kind is not None), seed)
+
+
+def select_samples(batch: bytes, chosen: SubsetSelection, scored_classes: Sequence[str]) -> bytes:
+    """Return the samples of a batch that belong to a subset.
+
+    One that is in train, val or test stays there, so that nothing that was kept for testing is trained on; another
+    gets the split that the subset gives it.
+    """
+    selected = []
+    for ref in unpack(batch):
+        kind = None if ref.reason else _holds_item(ref, scored_classes)
+        split = None if kind is None else chosen.split_of(ref.key, kind)
+        if split is not None:
+            split = split if ref.split == UNLISTED else ref.split
+            selected.append(ref._replace(split=split, row=ref.row | {"split": split}))
+    return pack(selected)
+
+
+def _holds_item(ref: SampleRef, scored_classes: Sequence[str]) -> bool | None:
+    labels = [ref.row["labels"][name] for name in scored_classes]
+    return True if 1 in labels else None if None in labels else False
 
 
 @dataclass(frozen=True, slots=True)

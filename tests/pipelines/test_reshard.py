@@ -13,6 +13,7 @@ from PIL import Image
 
 from pipelines.reshard import ReshardConfig, main, reshard
 from pipelines.verify import main as verify
+from shards import storage
 from shards.dataset import open_dataset, samples_url
 from tests.corpora import (
     SCORED,
@@ -24,6 +25,7 @@ from tests.corpora import (
     make_corpus,
     payload_of,
     reasons_of,
+    rewrite_rows,
     rows_of,
     stamps_of,
 )
@@ -126,6 +128,46 @@ def test_splits_positives_and_classes_are_chosen(source, tmp_path):
     assert contents(tmp_path / "ds") == expected
     assert len(expected["P90004"]["boxes"]) == 1
     assert verify([str(tmp_path / "ds")]) == 0
+
+
+def test_sixray10_is_built_from_labels_and_what_was_kept_for_testing_stays_there(tmp_path):
+    corpus = CorpusWriter(tmp_path / "c")
+    for number in range(90):
+        corpus.add_scan(f"N{number:07d}", split="test" if number % 5 == 0 else "train")
+    for number in range(5):
+        corpus.add_scan(f"P{number:05d}", ("Gun",), split="test" if number == 0 else "train")
+    corpus.add_image("unknown")
+    convert_plainly(corpus.root, tmp_path / "all")
+    reshard(config_for(tmp_path / "all", tmp_path / "ten", subset="10"))
+    before, after = contents(tmp_path / "all"), contents(tmp_path / "ten")
+    assert all(before[key] == row for key, row in after.items())
+    assert Counter(1 in row["labels"].values() for row in after.values()) == {True: 5, False: 50}
+    reshard(config_for(tmp_path / "all", tmp_path / "other", subset="10", seed=1))
+    assert set(contents(tmp_path / "other")) != set(after)
+
+
+def test_scans_without_a_split_get_that_of_the_subset(tmp_path):
+    corpus = CorpusWriter(tmp_path / "c")
+    for number in range(55):
+        corpus.add_image(f"N{number:07d}")
+    convert_plainly(corpus.root, tmp_path / "all", layout="images")
+    for path in (tmp_path / "all/samples").iterdir():
+        # A dataset whose labels were made elsewhere.
+        rewrite_rows(path, lambda rows: [row.update(labels=known(row["key"][-7:] < "0000005")) for row in rows])
+    manifest = json.loads((tmp_path / "all/dataset.json").read_text())
+    for shard in manifest["shards"]:
+        shard["samples_sha256"] = storage.sha256_of(tmp_path / f"all/samples/{shard['name']}.parquet")
+    assert {shard["split"] for shard in manifest["shards"]} == {"unlisted"}
+    (tmp_path / "all/dataset.json").write_text(json.dumps(manifest))
+    reshard(config_for(tmp_path / "all", tmp_path / "ten", subset="10"))
+    rows = contents(tmp_path / "ten").values()
+    found = Counter((row["split"], row["labels"]["Gun"]) for row in rows)
+    assert found == {("train", 1): 4, ("test", 1): 1, ("train", 0): 40, ("test", 0): 10}
+
+
+def known(is_positive: bool) -> dict[str, int]:
+    """Labels that leave nothing open."""
+    return dict.fromkeys([*SCORED, "Hammer"], 0) | {"Gun": int(is_positive)}
 
 
 def test_duplicates_are_named_among_what_is_left(source, tmp_path):
@@ -262,7 +304,8 @@ def test_bytes_do_not_depend_on_the_number_of_workers(source, tmp_path):
         (["--classes", "Gun", "Gun"], "error: classes must be named once each, got ('Gun', 'Gun')"),
         (["--where", "labels.Gun = "], "error: condition on rows must be SQL over the columns of samples"),
         (["--where", "width_px > 100000"], "must have at least one record, got none"),
-        (["--subset=10"], "argument --subset: invalid choice: '10'"),
+        (["--subset=7"], "argument --subset: invalid choice: '7'"),
+        (["--subset=1000"], "error: subset '1000' must have 1,000 positives and "),
         (["--shard-bytes=0"], "error: shard_bytes must be >= 1, got 0"),
         (["--wher=x"], "unrecognized arguments: --wher=x"),
     ],
@@ -308,6 +351,7 @@ def test_the_manifest_says_what_was_asked_for(source, tmp_path):
         "inputs": [{"url": f"file://{source}", "digest": open_dataset(str(source)).manifest.digest}],
         "shard_bytes": SHARD_BYTES,
         "subset": "all",
+        "seed": 0,
         "splits": ["test", "train"],
         "classes": list(SCORED),
         "where": "labels.Gun = 1",
