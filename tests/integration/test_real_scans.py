@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import json
 import os
 from collections import Counter
 from pathlib import Path
@@ -9,9 +10,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from pipelines import convert, verify
+from pipelines import cli, convert, verify
 from shards.dataset import open_dataset
 from shards.jpeg import read_jpeg_size
+from shards.predictions import open_predictions
 from shards.voc import parse_annotation
 from tests.corpora import files_of, images_of, rows_of
 from tests.shards.plain_calls import CLASSES, convert_plainly
@@ -93,3 +95,21 @@ def test_plain_calls_in_another_order_give_the_same_shards(dataset, tmp_path):
     for name, data in files_of(tmp_path / "ds").items():
         if name != "dataset.json":
             assert (dataset / name).read_bytes() == data, name
+
+
+def test_every_scan_is_scored_and_the_report_counts_the_test_split(dataset, tmp_path):
+    run, predictions, report = (str(tmp_path / name) for name in ("run", "predictions", "report"))
+    small = ["--recipe", "demo", "--max-epochs", "1", "--image-size", "64", "--positive-repeats", "1"]
+    assert cli.main(["train", "--data", str(dataset), "--output", run, *small]) == 0
+    assert cli.main(["score", "--model", f"{run}/model", "--input", str(dataset), "--output", predictions]) == 0
+    (scored,) = Path(predictions).iterdir()
+    counts = open_predictions(str(scored)).run["counts"]
+    assert counts["num_scored"] + counts["num_quarantined"] == open_dataset(str(dataset)).manifest.num_scans
+    assert cli.main(["verify", str(scored)]) == 0
+    flags = ["--predictions", str(scored), "--data", str(dataset), "--output", report, "--bootstrap-rounds", "20"]
+    assert cli.main(["evaluate", *flags]) == 0
+    metrics = json.loads((Path(report) / "metrics.json").read_text())
+    assert (metrics["num_scans"], metrics["num_missing"]) == (
+        open_dataset(str(dataset)).manifest.ledger["test"].converted,
+        0,
+    )
