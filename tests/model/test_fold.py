@@ -7,6 +7,9 @@ from torch import nn
 from model.config import ModelConfig, NetworkOutput
 from model.fold import fold_batch_norms
 from model.network import build_network
+from tests.threads import one_thread
+
+__all__ = ["one_thread"]  # a fixture for all tests here
 
 
 def norms_of(network):

@@ -16,6 +16,9 @@ from shards.scan_reader import read_rows
 from shards.schema import QUARANTINE_SCHEMA, predictions_schema
 from tests.model.test_decode import as_pillow_sees
 from tests.shards.by_hand import CLASSES, bogus_huffman, make_jpeg, overwrite, write_dataset
+from tests.threads import one_thread
+
+__all__ = ["one_thread"]  # a fixture for all tests here
 
 CONFIG = ModelConfig(backbone="resnet10t", classes=CLASSES, image_size_px=64)
 CPU = dataclasses.replace(detect_hardware(), device="cpu", dtype="float32", decode_device="cpu", num_cores=2)

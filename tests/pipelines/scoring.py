@@ -3,7 +3,6 @@
 import hashlib
 import json
 
-import pytest
 import torch
 
 from model.config import ModelConfig
@@ -15,20 +14,6 @@ from shards.scan_reader import read_rows
 from tests.shards.by_hand import CLASSES, overwrite, small_dataset
 
 TEST, TRAIN_0, TRAIN_1 = "test-00000-of-00001", "train-00000-of-00002", "train-00001-of-00002"
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """A network of milliseconds loses more to threads that wait for each other than it gains by them.
-
-    Here and in the processes that tests start: the number of threads changes the last bits of a sum.
-    """
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("OMP_NUM_THREADS", "1")
-        yield
-    torch.set_num_threads(before)
 
 
 def make_model(folder, seed=0, classes=CLASSES):

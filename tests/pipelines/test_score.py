@@ -19,8 +19,9 @@ from pipelines.score import ScoreConfig, ScoreShard
 from shards.dataset import open_dataset
 from shards.predictions import open_predictions
 from shards.resume import plan_scoring
-from tests.pipelines.scoring import TEST, TRAIN_0, TRAIN_1, Bench, make_model, one_thread
+from tests.pipelines.scoring import TEST, TRAIN_0, TRAIN_1, Bench, make_model
 from tests.shards.by_hand import CLASSES, bogus_huffman, make_jpeg, write_dataset
+from tests.threads import one_thread
 
 __all__ = ["one_thread"]  # a fixture for all tests here
 

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from shards import storage
-from tests.pipelines.scoring import Bench, make_model, one_thread
+from tests.pipelines.scoring import Bench, make_model
 from tests.shards.by_hand import make_jpeg, write_dataset
+from tests.threads import one_thread
 
 __all__ = ["one_thread"]  # a fixture for all tests here
 
