@@ -129,11 +129,9 @@ def _run(argv: Sequence[str]) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = make_parser("evaluate", "Report how good predictions are: report.html, metrics.json and figures as SVG.")
-    # No default for a required flag: the formatter would print "(default: None)" behind its help.
-    quiet = argparse.SUPPRESS
-    parser.add_argument("--predictions", required=True, default=quiet, help="folder of one model's predictions")
-    parser.add_argument("--data", required=True, default=quiet, help="the dataset that was scored")
-    parser.add_argument("--output", required=True, default=quiet, help="folder of the report")
+    parser.add_argument("--predictions", required=True, help="folder of one model's predictions")
+    parser.add_argument("--data", required=True, help="the dataset that was scored")
+    parser.add_argument("--output", required=True, help="folder of the report")
     parser.add_argument("--split", default="test", help="split to evaluate")
     parser.add_argument("--baseline", help="folder of another model's predictions of the same dataset, to compare with")
     parser.add_argument(
