@@ -1,28 +1,37 @@
 import json
 from dataclasses import replace
+from itertools import product
 
 import pytest
+import torch
 
 from model.config import ModelConfig
 from model.network import build_network
-from model.recipes import RECIPES
-from model.train_config import CosineSchedule, Sgd
+from model.recipes import ABLATIONS, BACKBONES, RECIPES, SUBSETS
+from model.train_config import CosineSchedule, Sgd, StepSchedule
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_every_recipe_carries_its_name_and_a_network_that_can_be_built(name):
+def test_every_recipe_carries_its_name(name):
     config = RECIPES[name]()
     assert config.recipe == name
     assert json.loads(json.dumps(config.to_json())) == config.to_json()
-    build_network(
-        ModelConfig(
-            network=config.network,
-            backbone=config.backbone,
-            num_levels=config.num_levels,
-            classes=("Gun",),
-            image_size_px=config.image_size_px,
-        )
-    )
+
+
+NETWORKS_OF_RECIPES = sorted({(c.network, c.backbone, c.num_levels) for c in (make() for make in RECIPES.values())})
+
+
+@pytest.mark.parametrize(("network", "backbone", "num_levels"), NETWORKS_OF_RECIPES)
+def test_every_network_that_a_recipe_names_can_be_built(network, backbone, num_levels):
+    with torch.device("meta"):
+        build_network(ModelConfig(network=network, backbone=backbone, num_levels=num_levels, classes=("Gun",)))
+
+
+def test_every_row_of_tables_2_3_and_4_has_a_recipe():
+    names = {f"{system}_{backbone}" for system, backbone in product(("plain", "chr"), BACKBONES)}
+    names |= {f"{system}_resnet34" for system in ABLATIONS}
+    assert len(names) == 13
+    assert {f"{name}_sixray{subset}" for name, subset in product(names, SUBSETS)} <= RECIPES.keys()
 
 
 @pytest.mark.parametrize("name", ["default", "demo"])
@@ -38,6 +47,22 @@ def test_the_papers_recipes_have_its_code_s_settings():
     assert (config.network, config.num_levels, config.loss.balanced) == ("chr", 3, True)
 
 
+@pytest.mark.parametrize(
+    ("system", "num_levels", "balanced"),
+    [("plain", 1, False), ("h", 3, False), ("ch", 3, True), ("hr", 3, False), ("chr", 3, True)],
+)
+def test_the_ablations_differ_in_network_levels_and_loss_alone(system, num_levels, balanced):
+    config = RECIPES[f"{system}_resnet34_sixray100"]()
+    assert (config.network, config.num_levels, config.loss.balanced) == (system, num_levels, balanced)
+    whole = RECIPES["chr_resnet34_sixray100"]()
+    assert replace(config, recipe=whole.recipe, network="chr", num_levels=3, loss=whole.loss) == whole
+
+
+def test_inception_sees_the_size_that_is_its_convention():
+    config = RECIPES["chr_inception_v3_sixray10"]()
+    assert (config.image_size_px, config.resize_px) == (299, 342)
+
+
 def test_every_setting_enters_the_recorded_config():
     config = RECIPES["default"]()
     changed = [
@@ -46,7 +71,7 @@ def test_every_setting_enters_the_recorded_config():
         replace(config, optimizer=Sgd()),
         replace(config, loss=replace(config.loss, threshold=0.2)),
         replace(config, schedule=CosineSchedule(warmup_fraction=0.3)),
-        replace(config, schedule=RECIPES["chr_resnet34_sixray10"]().schedule),
+        replace(config, schedule=StepSchedule()),
     ]
     documents = [json.dumps(each.to_json(), sort_keys=True) for each in (config, *changed)]
     assert len(set(documents)) == len(documents)
