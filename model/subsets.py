@@ -2,10 +2,8 @@
 
 # N scans  K classes  B boxes
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from importlib import resources
 from typing import Any
 
 import numpy as np
@@ -14,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from model.evaluation import Evaluation, rate
+from model.paper_tables import load_tables
 from model.scored_scans import ScoredScans
 from shards.dataset import Dataset
 from shards.lists import read_list
@@ -59,20 +58,19 @@ def rate_subsets(
 
 
 def load_paper_tables() -> PaperTables:
-    """Return the figures that the paper prints."""
-    document = json.loads(resources.files("model").joinpath("paper_tables.json").read_text())
+    """Return the figures that the CHR paper prints, its subsets by the names of their lists."""
+    tables = load_tables()
 
-    def by_subset(table: dict[str, dict[str, list[float]]]) -> dict[str, dict[str, dict[str, float]]]:
-        return {
-            subset: {
-                method: {name: values[s] / 100 for name, values in classes.items()} for method, classes in table.items()
-            }
-            for s, subset in enumerate(document["subsets"])
-        }
+    def by_subset(name: str) -> dict[str, dict[str, dict[str, float]]]:
+        figures: dict[str, dict[str, dict[str, float]]] = {}
+        for row in tables[name].rows:
+            for column, value in zip(tables[name].columns, row.values, strict=True):
+                subset = column.dataset.name.removeprefix("sixray")
+                figures.setdefault(subset, {}).setdefault(row.name, {})[column.scored_class] = value / 100
+        return figures
 
-    return PaperTables(
-        document["source"], by_subset(document["average_precision"]), by_subset(document["pointing_accuracy"])
-    )
+    source = f"{tables['chr-2'].paper}, Tables 2 and 3, in {tables['chr-2'].unit}"
+    return PaperTables(source, by_subset("chr-2"), by_subset("chr-3"))
 
 
 def select(scans: ScoredScans, rows: npt.NDArray[np.int64]) -> ScoredScans:
