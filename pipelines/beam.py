@@ -1,10 +1,10 @@
 """Which runner, and which of its options? Beam's own words, taken as strictly as the project's flags."""
 
-import os
 import signal
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from types import FrameType
 from typing import Any
 
 import apache_beam as beam
@@ -58,27 +58,37 @@ def _watch_workers() -> Iterator[None]:
     """Raise OSError where a worker process dies (killed, out of memory): the embedded runner would wait for ever.
 
     It starts each worker process from a thread of its own, which raises when the process ends with an error, and then
-    waits for an answer that nobody gives. That thread's error is taken for what it is, and the wait interrupted.
+    waits for an answer that nobody gives. That thread's error is taken for what it is, and the wait interrupted: by a
+    signal of our own, for a shell that starts a job in the background has it ignore SIGINT.
     """
-    if threading.current_thread() is not threading.main_thread():  # signals interrupt the main thread alone
+    main_thread = threading.main_thread()
+    if threading.current_thread() is not main_thread:  # signals interrupt the main thread alone
         yield
         return
     died: list[BaseException] = []
     before = threading.excepthook
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise _WorkerDied
 
     def note(args: threading.ExceptHookArgs) -> None:
         if died or args.thread is None or not args.thread.name.startswith(_WORKER_THREAD) or args.exc_value is None:
             before(args)
             return
         died.append(args.exc_value)
-        os.kill(os.getpid(), signal.SIGINT)
+        assert main_thread.ident is not None
+        signal.pthread_kill(main_thread.ident, signal.SIGUSR1)
 
     threading.excepthook = note
+    signal_before = signal.signal(signal.SIGUSR1, interrupt)
     try:
         yield
-    except KeyboardInterrupt:
-        if not died:
-            raise
+    except _WorkerDied:
         raise OSError(f"worker process must live until the job is done, got: {died[0]}") from died[0]
     finally:
         threading.excepthook = before
+        signal.signal(signal.SIGUSR1, signal_before)
+
+
+class _WorkerDied(BaseException):
+    """Not an Exception: what waits for the worker may catch those and wait on."""

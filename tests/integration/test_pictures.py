@@ -24,8 +24,9 @@ def dataset(tmp_path_factory):
     for number, mode in enumerate(MODES):
         corpus.add_image(f"picture {mode} ({number})", png_bytes(number, (64, 64), mode), suffix=".png")
         corpus.add_image(f"scan {number}", suffix=".jfif")
-    convert_plainly(corpus.root, tmp_path_factory.mktemp("ds") / "ds", layout="images")
-    return open_dataset(str(tmp_path_factory.getbasetemp() / "ds0" / "ds"))
+    output = tmp_path_factory.mktemp("ds") / "ds"
+    convert_plainly(corpus.root, output, layout="images")
+    return open_dataset(str(output))
 
 
 def scans_of(dataset):

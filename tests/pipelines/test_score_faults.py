@@ -3,6 +3,7 @@
 import json
 import os
 import pickle
+import signal
 import subprocess
 import sys
 import time
@@ -62,9 +63,9 @@ def checksums(bench):
     return {name: checksum for name, (*_, checksum) in bench.files().items() if name.endswith(".parquet")}
 
 
-def start(bench, *words):
+def start(bench, *words, **options):
     program = [sys.executable, "-m", "pipelines.score", *bench.words(("big",)), *words]
-    return subprocess.Popen(program, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(program, stderr=subprocess.PIPE, text=True, **options)
 
 
 def wait_for_a_part(bench, run):
@@ -95,7 +96,9 @@ def test_a_run_killed_in_mid_shard_goes_on_at_the_shard(bench, undisturbed, caps
 
 
 def test_a_worker_that_dies_ends_the_run_which_then_goes_on(bench, undisturbed):
-    run = start(bench, "--", "--direct_running_mode=multi_processing", "--direct_num_workers=1")
+    words = ("--", "--direct_running_mode=multi_processing", "--direct_num_workers=1")
+    # As a shell starts what it runs in the background: deaf to SIGINT.
+    run = start(bench, *words, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN))
     wait_for_a_part(bench, run)
     (worker,) = [pid for pid in descendants(run.pid) if "python" in Path(f"/proc/{pid}/exe").resolve().name]
     os.kill(worker, 9)
