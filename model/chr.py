@@ -9,7 +9,6 @@ level, alone, where the paper averages all levels.
 Shapes: B batch  K classes  L levels  D features  C colour  H W pixels of an image  h w cells of a level
 """
 
-from contextlib import AbstractContextManager, nullcontext
 from itertools import pairwise
 
 import torch
@@ -17,22 +16,39 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from model.config import ModelConfig, NetworkOutput
+from model.fusion import SelectionNetwork, build_selection, without_autocast
 
 
 class HierarchicalNetwork(nn.Module):
-    """A backbone, L - 1 reversed connections (or none), L classifiers."""
+    """A backbone, L - 1 reversed connections (or none), L classifiers, and what weighs them (or nothing)."""
 
-    def __init__(self, backbone: nn.Module, num_features: list[int], num_classes: int, refine: bool) -> None:
+    def __init__(
+        self,
+        backbone: nn.Module,
+        num_features: list[int],
+        num_classes: int,
+        refine: bool,
+        selection: SelectionNetwork | None = None,
+    ) -> None:
         super().__init__()
         self.backbone = backbone
         self.refiners = nn.ModuleList(Refiner(below, above) for below, above in pairwise(num_features) if refine)
         self.classifiers = nn.ModuleList(MapClassifier(depth, num_classes) for depth in num_features)
+        self.selection = selection
 
     def forward(self, images_BCHW: Tensor) -> NetworkOutput:
         """Return logits and heatmaps of every level; images are normalised as the config says."""
         features = refine_downwards(list(self.backbone(images_BCHW)), self.refiners)
-        heatmaps = tuple(classify(level) for classify, level in zip(self.classifiers, features, strict=True))
-        return NetworkOutput(torch.stack([heatmap.mean(dim=(2, 3)) for heatmap in heatmaps]), heatmaps)
+        return classify_levels(features, self.classifiers, self.selection)
+
+
+def classify_levels(
+    features: list[Tensor], classifiers: nn.ModuleList, selection: SelectionNetwork | None
+) -> NetworkOutput:
+    """Return what a network says whose levels have these features, finest first; None weighs them equally."""
+    heatmaps = tuple(classify(level) for classify, level in zip(classifiers, features, strict=True))
+    level_logits_LBK = torch.stack([heatmap.mean(dim=(2, 3)) for heatmap in heatmaps])
+    return NetworkOutput(level_logits_LBK, heatmaps, None if selection is None else selection(features))
 
 
 def refine_downwards(features: list[Tensor], refiners: nn.ModuleList) -> list[Tensor]:
@@ -81,15 +97,9 @@ class MapClassifier(nn.Module):
     def forward(self, features_BDhw: Tensor) -> Tensor:
         """Return the heatmaps (B, K, h, w), float32."""
         # Logits with bf16's 8 bits of mantissa tie and change the order of scans: this small layer stays in float32.
-        with _without_autocast(features_BDhw.device.type):
+        with without_autocast(features_BDhw.device.type):
             heatmaps: Tensor = self.score(features_BDhw.to(self.score.weight.dtype))
         return heatmaps.float()
-
-
-def _without_autocast(device_type: str) -> AbstractContextManager[object]:
-    if device_type in ("cpu", "cuda") and torch.is_autocast_enabled(device_type):
-        return torch.autocast(device_type, enabled=False)
-    return nullcontext()
 
 
 def plain(config: ModelConfig, backbone: nn.Module) -> nn.Module:
@@ -111,4 +121,5 @@ def refined(config: ModelConfig, backbone: nn.Module) -> nn.Module:
 
 def _build(config: ModelConfig, backbone: nn.Module, refine: bool) -> nn.Module:
     num_features: list[int] = backbone.feature_info.channels()  # type: ignore[operator, union-attr, assignment]
-    return HierarchicalNetwork(backbone, num_features, len(config.classes), refine)
+    selection = build_selection(config.fusion, num_features)
+    return HierarchicalNetwork(backbone, num_features, len(config.classes), refine, selection)

@@ -149,17 +149,19 @@ class _Compiled(_Eager):
         # Freezing lays the weights out as the processor's kernels read them.
         with inductor.patch(freezing=self._device == "cpu"):
             output = super().__call__(images_BCHW)
-        return NetworkOutput(output.level_logits_LBK[:, :num], tuple(heatmap[:num] for heatmap in output.heatmaps))
+        return NetworkOutput.from_named({name: tensor[:num] for name, tensor in output.named_tensors()})
 
 
 def _build_onnxruntime(network: nn.Module, config: ModelConfig, hardware: Hardware) -> Compute:
-    from model.export import INPUT_NAME, export_onnx, open_session
+    from model.export import INPUT_NAME, export_onnx, open_session, output_names
 
     session: Any = open_session(export_onnx(network, config), hardware.num_cores)
+    names = output_names(config)
 
     def compute(images_BCHW: Tensor) -> NetworkOutput:
-        _, level_logits_BLK, *heatmaps = session.run(None, {INPUT_NAME: images_BCHW.contiguous().numpy()})
-        level_logits_LBK = torch.from_numpy(level_logits_BLK).transpose(0, 1)
-        return NetworkOutput(level_logits_LBK, tuple(torch.from_numpy(heatmap) for heatmap in heatmaps))
+        arrays = session.run(names, {INPUT_NAME: images_BCHW.contiguous().numpy()})
+        return NetworkOutput.from_named(
+            {name: torch.from_numpy(array) for name, array in zip(names, arrays, strict=True)}
+        )
 
     return compute

@@ -2,7 +2,8 @@
 
 Both take `images` (B, 3, H, W), float32, RGB squashed to the model's square and normalised by its mean and std, with
 any B; and give, in this order, `logits` (B, K) as predictions record them, `level_logits` (B, L, K), level 1 (the
-finest) first, and a `heatmap_1` to `heatmap_L` a level, (B, K, h, w), whose peaks say where an item is.
+finest) first, and a `heatmap_1` to `heatmap_L` a level, (B, K, h, w), whose peaks say where an item is. Networks that
+weigh their levels give the `level_weights` (B, L) too, those with an attention head its mask `attention` (B, 1, h, w).
 
 Shapes: B batch  K classes  L levels  C colour  H W pixels of an image  h w cells of a heatmap
 """
@@ -100,7 +101,9 @@ def open_session(file: bytes, num_threads: int) -> Any:
 
 def output_names(config: ModelConfig) -> list[str]:
     """Return the names of the outputs, in order."""
-    return ["logits", "level_logits", *(f"heatmap_{level}" for level in range(1, config.num_levels + 1))]
+    names = ["logits", "level_logits", *(f"heatmap_{level}" for level in range(1, config.num_levels + 1))]
+    names += ["level_weights"] if config.fusion != "average" else []
+    return names + (["attention"] if config.attention is not None else [])
 
 
 def largest_difference(model: LoadedModel, run: Run) -> float:
@@ -125,12 +128,12 @@ class _ExportedNetwork(nn.Module):
         self.network = network
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        """Return `logits`, `level_logits` and the heatmaps."""
+        """Return the tensors that `output_names` names."""
         return _in_order(self.network(images))
 
 
 def _in_order(output: NetworkOutput) -> tuple[Tensor, ...]:
-    return output.logits_BK, output.level_logits_LBK.transpose(0, 1), *output.heatmaps
+    return tuple(tensor for _, tensor in output.named_tensors())
 
 
 def _trace(network: nn.Module, config: ModelConfig) -> torch.export.ExportedProgram:

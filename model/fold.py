@@ -8,7 +8,7 @@ import copy
 from itertools import pairwise
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from model.config import NetworkOutput
@@ -41,6 +41,7 @@ def _fold_children(module: nn.Module) -> nn.Module:
 
 
 def _are_near(one: NetworkOutput, other: NetworkOutput) -> bool:
-    pairs: list[tuple[Tensor, Tensor]] = [(one.level_logits_LBK, other.level_logits_LBK)]
-    pairs += zip(one.heatmaps, other.heatmaps, strict=True)
-    return all(torch.allclose(a, b, rtol=_TOLERANCE, atol=_TOLERANCE) for a, b in pairs)
+    return all(
+        torch.allclose(a, b, rtol=_TOLERANCE, atol=_TOLERANCE)
+        for (_, a), (_, b) in zip(one.named_tensors(), other.named_tensors(), strict=True)
+    )

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from torch import nn
 
 from model import chr as chr_net
+from model import sxmnet
 from model.backbones import build_backbone
 from model.config import ModelConfig, NetworkOutput
 
@@ -16,11 +17,14 @@ NETWORKS: dict[str, Callable[[ModelConfig, nn.Module], nn.Module]] = {
     "ch": chr_net.hierarchical,
     "hr": chr_net.refined,
     "chr": chr_net.refined,
+    "fpn": sxmnet.pyramid,
+    "sxmnet": sxmnet.pyramid,
 }
 """Name -> (config, backbone) -> module with `forward(images_BCHW) -> NetworkOutput`; images are normalised.
 
 The names are those of the CHR paper's Table 4: h hierarchy (a classifier a level), r refinement (reversed
-connections), c class-balanced loss. `c` changes the training alone: `ch` is built as `h`, `chr` as `hr`.
+connections), c class-balanced loss. `c` changes the training alone: `ch` is built as `h`, `chr` as `hr`. `fpn` and
+`sxmnet`, the same with an attention head, are those of the SXMNet paper. `ModelConfig.fusion` goes with each of them.
 """
 
 

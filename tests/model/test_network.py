@@ -1,3 +1,4 @@
+import json
 from dataclasses import replace
 
 import pytest
@@ -8,18 +9,25 @@ from torch import nn
 from torch.nn import functional
 
 from model.chr import HierarchicalNetwork, MapClassifier, Refiner
-from model.config import ModelConfig
+from model.config import AttentionConfig, ModelConfig
 from model.network import NETWORKS, build_network, count_parameters
 
 CONFIG = ModelConfig(backbone="resnet18", classes=("Gun", "Knife", "Wrench", "Pliers", "Scissors"))
-LEVELS = {"plain": 1, "h": 3, "ch": 3, "hr": 3, "chr": 3}
+WITH_FUSION = [f"{network}+{fusion}" for network in ("chr", "sxmnet") for fusion in ("gated", "meta")]
 
 
-def config_of(network, **changes):
-    return replace(CONFIG, network=network, num_levels=LEVELS[network], **changes)
+def config_of(name):
+    network, _, fusion = name.partition("+")
+    return replace(
+        CONFIG,
+        network=network,
+        num_levels=1 if network == "plain" else 3,
+        fusion=fusion or "average",
+        attention=AttentionConfig() if network == "sxmnet" else None,
+    )
 
 
-@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize("network", [*NETWORKS, *WITH_FUSION])
 def test_every_network_gives_float32_logits_and_maps_of_every_level(network):
     config = config_of(network)
     output = build_network(config)(torch.rand(2, 3, 96, 64))
@@ -30,7 +38,7 @@ def test_every_network_gives_float32_logits_and_maps_of_every_level(network):
     assert {output.level_logits_LBK.dtype, *(heatmap.dtype for heatmap in output.heatmaps)} == {torch.float32}
 
 
-@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize("network", [*NETWORKS, *WITH_FUSION])
 def test_every_parameter_of_every_network_gets_a_gradient(network):
     module = build_network(config_of(network))
     module(torch.rand(2, 3, 64, 64)).logits_BK.square().sum().backward()
@@ -38,7 +46,7 @@ def test_every_parameter_of_every_network_gets_a_gradient(network):
     assert without == []
 
 
-@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize("network", [*NETWORKS, *WITH_FUSION])
 def test_every_network_gives_the_same_for_a_scan_whatever_stands_beside_it(network):
     module = build_network(config_of(network)).eval()
     images = torch.rand(3, 3, 64, 64)
@@ -186,7 +194,7 @@ def test_weights_that_cannot_be_fetched_are_an_error_with_the_ways_out(monkeypat
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"network": "vgg"}, r"network must be one of \['ch', 'chr', 'h', 'hr', 'plain'\], got 'vgg'"),
+        ({"network": "vgg"}, r"network must be one of \['ch', 'chr', 'fpn', 'h', 'hr', 'plain', 'sxmnet'\], got 'vgg'"),
         ({"backbone": "resnet19"}, "backbone must be a timm network with feature levels, got 'resnet19'"),
         ({"num_levels": 6}, "num_levels must be <= 5, the levels of 'resnet18', got 6"),
         ({"network": "plain"}, "num_levels must be 1 for the network 'plain', got 3"),
@@ -205,8 +213,28 @@ def test_a_network_that_cannot_be_built_is_refused(changes, message):
         ({"num_levels": 0}, "num_levels must be >= 1, got 0"),
         ({"image_size_px": 16}, "image_size_px must be >= 32"),
         ({"std": (1.0, 0.0, 1.0)}, "mean and std must be 3 values, std > 0"),
+        ({"fusion": "max"}, r"fusion must be one of \('average', 'gated', 'meta'\), got 'max'"),
+        ({"fusion": "meta", "num_levels": 1}, "fusion must be 'average' where there is one level, got 'meta'"),
+        ({"network": "sxmnet"}, "attention must be given for the network 'sxmnet' and for no other, got None"),
+        ({"attention": AttentionConfig()}, "for no other, got AttentionConfig.* for 'chr'"),
     ],
 )
 def test_a_config_that_cannot_be_is_refused(changes, message):
     with pytest.raises(ValueError, match=message):
         replace(CONFIG, **changes)
+
+
+def test_an_attention_head_that_cannot_be_is_refused():
+    with pytest.raises(ValueError, match=r"num_upsamples must be in 0..3, got 4"):
+        AttentionConfig(num_upsamples=4)
+
+
+def test_a_config_survives_json_and_one_without_newer_parts_is_written_as_before():
+    for name in (*NETWORKS, *WITH_FUSION):
+        config = config_of(name)
+        assert ModelConfig.from_json(json.loads(json.dumps(config.to_json())), "config.json") == config
+    assert list(config_of("chr").to_json()) == [
+        *("format", "network", "backbone", "classes", "num_levels", "image_size_px", "mean", "std")
+    ]
+    with pytest.raises(ValueError, match=r"model config must be complete, got .*cells.*config.json"):
+        ModelConfig.from_json(config_of("sxmnet").to_json() | {"attention": {"cells": 28}}, "config.json")
