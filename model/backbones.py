@@ -42,6 +42,17 @@ def build_backbone(
     return _from_hub(name, options)
 
 
+def normalisation_of(name: str) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
+    """Return mean and standard deviation of RGB in 0..1 that timm's pretrained weights of a backbone were made with.
+
+    Not ImageNet's for all: Inception-v3 wants 0.5 for each.
+    """
+    found = timm.get_pretrained_cfg(name)
+    if found is None:
+        raise ValueError(f"backbone must be a timm network with pretrained weights, got {name!r}; use --no-pretrained")
+    return tuple(found.mean), tuple(found.std)  # type: ignore[return-value]
+
+
 def _num_stages(name: str) -> int:
     try:
         # On the meta device nothing is allocated: this only asks for the list of levels.

@@ -80,6 +80,22 @@ def epoch_entries(labels_NK: np.ndarray, positive_repeats: int) -> np.ndarray:
     return np.concatenate([np.arange(len(labels_NK)), *[positives] * (positive_repeats - 1)])
 
 
+def repeats_of_positives(labels_NK: np.ndarray, fraction: float) -> int:
+    """Return how often each positive must come in an epoch for positives to be at least `fraction` of its entries.
+
+    Every negative comes once, so an epoch stays whole and grows with the fraction; 1 where there are no positives.
+
+    Args:
+        labels_NK: 1 present; a row with any of them is a positive.
+        fraction: in (0, 1).
+    """
+    num_positive = int((labels_NK == 1).any(axis=1).sum())
+    num_negative = len(labels_NK) - num_positive
+    if num_positive == 0:
+        return 1
+    return max(1, math.ceil(fraction * num_negative / ((1 - fraction) * num_positive)))
+
+
 def epoch_order(num_entries: int, seed: int, epoch: int) -> np.ndarray:
     """Return the permutation of one epoch, int64 (E,)."""
     return _generator(seed, epoch, 0).permutation(num_entries)
@@ -103,6 +119,19 @@ def rank_batches(order_E: np.ndarray, batch_size: int, rank: int, world_size: in
 def num_batches(num_entries: int, batch_size: int, world_size: int) -> int:
     """Return how many batches `rank_batches` gives, the same on every rank."""
     return math.ceil(math.ceil(num_entries / world_size) / batch_size)
+
+
+def num_entries_in_step(num_entries: int, batch_size: int, accumulate: int, batch: int) -> int:
+    """Return how many entries the optimizer step has that a batch belongs to.
+
+    Args:
+        num_entries: of the epoch.
+        batch_size: of all ranks together.
+        accumulate: batches whose gradients are added up; fewer where the epoch ends.
+        batch: its number in the epoch, from 0.
+    """
+    size = batch_size * accumulate
+    return min(size, num_entries - batch // accumulate * size)
 
 
 class TrainingFeed:

@@ -26,6 +26,12 @@ class Hardware:
     """Cores that this process may use."""
     name: str
     """Of the GPU or the processor."""
+    num_devices: int = 1
+    """GPUs (or on a CPU processes) that train together; scoring uses one."""
+
+    def __post_init__(self) -> None:
+        if self.num_devices < 1:
+            raise ValueError(f"num_devices must be >= 1, got {self.num_devices}")
 
     @property
     def torch_dtype(self) -> torch.dtype:
@@ -47,6 +53,7 @@ def detect_hardware() -> Hardware:
             decode_device="mixed",
             num_cores=num_cores,
             name=torch.cuda.get_device_name(),
+            num_devices=torch.cuda.device_count(),
         )
     return Hardware(
         device="cpu",

@@ -1,4 +1,4 @@
-"""How wrong is a prediction? Binary cross-entropy of every level, weighted as Eq. 6 of the CHR paper has it.
+"""How wrong is a prediction? Cross-entropy a level: binary and weighted as in Eq. 6 of the CHR paper, or soft-max.
 
 Paper: C. Miao et al., "SIXray", CVPR 2019, Section 4.3. Shapes: B batch  K classes  L levels (finest first)
 """
@@ -25,6 +25,16 @@ class LossConfig:
             raise ValueError(f"threshold must be in (0, 1), got {self.threshold}")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SoftmaxConfig:
+    """One item in every scan, as in ILSVRC2012 (Section 5.5): soft-max over classes, and no weights.
+
+    A model that was trained so says by `softmax(logits)` how likely each class is. Predictions hold its logits like any
+    other's, and what reads them takes `sigmoid(logits)` for the score: the order of scans within a class, so every
+    average precision, is the logit's either way, but these scores are no probabilities and do not add up to 1.
+    """
+
+
 def hierarchical_loss(level_logits_LBK: Tensor, labels_BK: Tensor, config: LossConfig) -> Tensor:
     """Return the loss of a batch, a scalar: per scan summed over classes, then averaged over levels and the batch.
 
@@ -47,6 +57,22 @@ def hierarchical_loss(level_logits_LBK: Tensor, labels_BK: Tensor, config: LossC
         level_logits_LBK, targets_BK.to(level_logits_LBK.dtype).expand_as(level_logits_LBK), reduction="none"
     )
     return (weights_LBK * losses_LBK).sum(dim=2).mean()
+
+
+def softmax_loss(level_logits_LBK: Tensor, labels_BK: Tensor) -> Tensor:
+    """Return the loss of a batch of single-label scans, a scalar: the mean over levels and scans.
+
+    Section 5.5 of the CHR paper switches the weights off and says no more: the soft-max is the standard that it follows
+    there, and levels are averaged as in Section 4.3.
+
+    Args:
+        level_logits_LBK: float32.
+        labels_BK: one 1 in a row, the others 0; or all NaN, then the scan adds nothing.
+    """
+    losses_LB = functional.cross_entropy(
+        level_logits_LBK.movedim(2, 1), labels_BK.argmax(dim=1).expand(level_logits_LBK.shape[:2]), reduction="none"
+    )
+    return torch.where(labels_BK.isnan().any(dim=1), 0.0, losses_LB).mean()
 
 
 def class_balanced_weights(level_logits_LBK: Tensor, targets_BK: Tensor, threshold: float) -> Tensor:

@@ -1,7 +1,8 @@
 """What lies in a run's folder? What the run was told, its checkpoints, logs and model.
 
 RUN_DIR/
-  run.json                      config, dataset digest, split sizes, versions, machines: written before the first step
+  run.json                      config, dataset digest, number of devices (they share a step's scans, so they change the
+                                weights), versions, machines: written before the first step
   checkpoints/last.ckpt         where a stopped run goes on
   checkpoints/best.ckpt         the epoch with the highest validation mean AP
   logs/                         CSV and TensorBoard
@@ -14,7 +15,7 @@ from typing import Any
 
 from model.hardware import Hardware
 from model.store import is_model
-from model.train_config import TrainConfig
+from model.train_config import TrainConfig, complete_document
 from shards import storage
 from shards.versions import installed_versions
 
@@ -61,10 +62,13 @@ def claim_run_dir(url: str, config: TrainConfig, dataset_digest: str, hardware: 
         ValueError: the folder belongs to another run.
     """
     run_dir = RunDir(storage.normalise_url(url))
-    told = {"config": config.to_json(), "dataset_digest": dataset_digest}
+    told = {"config": config.to_json(), "dataset_digest": dataset_digest, "num_devices": hardware.num_devices}
     run_url = storage.join_url(run_dir.url, "run.json")
     document = _read(run_url) or _new_document(told)
-    if differences := _differences({name: document.get(name) for name in told}, told):
+    # Runs of earlier releases do not say how many devices they were on.
+    document = {"num_devices": hardware.num_devices} | document
+    document["config"] = complete_document(document.get("config") or {})
+    if differences := list_differences({name: document.get(name) for name in told}, told):
         raise ValueError(
             f"run folder must be new or of the same run, got one with {'; '.join(differences)} ({run_dir.url}); "
             f"name another --output, or repeat the command that began it"
@@ -92,11 +96,12 @@ def _read(url: str) -> dict[str, Any] | None:
     return document
 
 
-def _differences(found: Any, expected: Any, name: str = "") -> list[str]:
+def list_differences(found: Any, expected: Any, name: str = "") -> list[str]:
+    """Return where two JSON documents differ, in words: `loss.threshold 0.1 rather than 0.05`."""
     if isinstance(found, dict) and isinstance(expected, dict):
         return [
             line
             for key in sorted(found.keys() | expected.keys())
-            for line in _differences(found.get(key), expected.get(key), f"{name}.{key}".lstrip("."))
+            for line in list_differences(found.get(key), expected.get(key), f"{name}.{key}".lstrip("."))
         ]
     return [] if found == expected else [f"{name.removeprefix('config.')} {found!r} rather than {expected!r}"]

@@ -5,7 +5,7 @@ import math
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from model.losses import LossConfig
+from model.losses import LossConfig, SoftmaxConfig
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,14 +70,22 @@ class TrainConfig:
     """What a scan is squashed to before the crop."""
     batch_size: int = 32
     """Of one process."""
+    accumulate_batches: int = 1
+    """Batches whose gradients are added up before a step: the weights are those of one batch that many times larger,
+    but for batch norms, which see each batch alone."""
     max_epochs: int
     learning_rate: float
     """The highest of the schedule."""
     optimizer: Sgd | AdamW = field(default_factory=Sgd)
     schedule: CosineSchedule | StepSchedule = field(default_factory=CosineSchedule)
-    loss: LossConfig = field(default_factory=LossConfig)
+    loss: LossConfig | SoftmaxConfig = field(default_factory=LossConfig)
     positive_repeats: int = 1
     """How often a scan with any positive label comes in an epoch; 1 is the paper's plain sampling."""
+    positive_fraction: float = 0.0
+    """The balanced sampler: positives come as often as makes them this share of an epoch's scans, in place of
+    `positive_repeats`; negatives come once all the same. 0: off."""
+    patience: int | None = None
+    """Epochs without a better validation figure after which a run ends; None: all epochs are run."""
     validation_fraction: float = 0.1
     """Of the training split, held out by scan to choose the epoch; the test split is never looked at."""
     seed: int = 0
@@ -85,12 +93,26 @@ class TrainConfig:
     def __post_init__(self) -> None:
         if self.batch_size < 1 or self.max_epochs < 1:
             raise ValueError(f"batch_size and max_epochs must be >= 1, got {self.batch_size} and {self.max_epochs}")
+        if self.accumulate_batches < 1:
+            raise ValueError(f"accumulate_batches must be >= 1, got {self.accumulate_batches}")
         if self.positive_repeats < 1:
             raise ValueError(f"positive_repeats must be >= 1, got {self.positive_repeats}")
+        if not 0 <= self.positive_fraction < 1:
+            raise ValueError(f"positive_fraction must be in [0, 1), got {self.positive_fraction}")
+        if self.positive_fraction and self.positive_repeats > 1:
+            raise ValueError(
+                f"positive_fraction must go without positive_repeats, got {self.positive_fraction} and "
+                f"{self.positive_repeats}; set one of them"
+            )
         if not self.learning_rate > 0:
             raise ValueError(f"learning_rate must be > 0, got {self.learning_rate}")
         if not 0 <= self.validation_fraction < 1:
             raise ValueError(f"validation_fraction must be in [0, 1), got {self.validation_fraction}")
+        if self.patience is not None and (self.patience < 1 or not self.validation_fraction):
+            raise ValueError(
+                f"patience must be >= 1 and go with held-out scans, got {self.patience} with validation_fraction "
+                f"{self.validation_fraction}"
+            )
         if not 32 <= self.image_size_px <= self.resize_px:
             raise ValueError(
                 f"image_size_px must be in 32..resize_px, got {self.image_size_px} with resize_px {self.resize_px}"
@@ -102,8 +124,17 @@ class TrainConfig:
         """Return the JSON form that runs and models record; equal configs give equal documents."""
         named = {
             name: {"name": type(getattr(self, name)).__name__} | asdict(getattr(self, name))
-            for name in ("optimizer", "schedule")
+            for name in ("optimizer", "schedule", "loss")
         }
         # By way of JSON text, so that what was read back equals what is compared with it: tuples are lists there.
         document: dict[str, Any] = json.loads(json.dumps(asdict(self) | named))
         return document
+
+
+def complete_document(document: dict[str, Any]) -> dict[str, Any]:
+    """Return a recorded config with the fields that releases since have added, as they were before anyone could ask.
+
+    So a run that an earlier release began goes on: each value here is what that release did.
+    """
+    loss = {"name": LossConfig.__name__} | dict(document.get("loss") or {})
+    return {"accumulate_batches": 1, "positive_fraction": 0.0, "patience": None} | document | {"loss": loss}

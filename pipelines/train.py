@@ -10,8 +10,9 @@ from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from model.hardware import detect_hardware
 from model.recipes import RECIPES
-from model.train import MEAN_AP, TrainResult, train
+from model.train import TrainResult, train
 from model.train_config import TrainConfig
 from pipelines.options import OK, make_parser, run_command
 from pipelines.progress import Progress
@@ -28,10 +29,12 @@ def _run(argv: Sequence[str]) -> int:
     config = configure(flags)
     # Lightning says on `info` which accelerators it looked for, and advertises; what matters is in run.json.
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    hardware = detect_hardware()
     result = train(
         open_dataset(flags.data),
         flags.output,
         config,
+        hardware=replace(hardware, num_devices=hardware.num_devices if flags.devices is None else flags.devices),
         callbacks=[ShowProgress()],
         checkpoint_seconds=flags.checkpoint_seconds,
     )
@@ -50,7 +53,10 @@ def configure(flags: argparse.Namespace) -> TrainConfig:
         "learning_rate": flags.learning_rate,
         "validation_fraction": flags.validation_fraction,
         "seed": flags.seed,
-        "positive_repeats": flags.positive_repeats,
+        "accumulate_batches": flags.accumulate_batches,
+        "positive_repeats": 1 if flags.positive_fraction else flags.positive_repeats,
+        "positive_fraction": flags.positive_fraction,
+        "patience": flags.patience,
         "backbone_weights": flags.backbone_weights,
         # The recipe's margin for the random crop, kept in proportion.
         "image_size_px": size_px,
@@ -71,8 +77,7 @@ class ShowProgress(Callback):
         if trainer.is_global_zero:
             module: Any = pl_module
             num_epochs, num_steps = divmod(trainer.global_step, module.num_steps_per_epoch)
-            num_seen = num_epochs * module.num_scans_per_epoch
-            num_seen += num_steps * module.config.batch_size * trainer.world_size
+            num_seen = num_epochs * module.num_scans_per_epoch + num_steps * module.num_scans_per_step
             total = trainer.max_epochs * module.num_scans_per_epoch - num_seen
             self._progress = Progress("train", total=total).__enter__()
 
@@ -86,10 +91,11 @@ class ShowProgress(Callback):
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Say what the epoch brought."""
         if trainer.is_global_zero:
+            module: Any = pl_module
             found = {name: float(value) for name, value in trainer.callback_metrics.items()}
             print(
                 f"epoch {trainer.current_epoch + 1} of {trainer.max_epochs}: loss {found['train/loss']:.4f}, "
-                f"validation mean AP {_figure(found.get(MEAN_AP))}",
+                f"validation {_words(module.objective.rating)} {_figure(found.get(module.rating))}",
                 file=sys.stderr,
                 flush=True,
             )
@@ -116,28 +122,54 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--data", required=True, help="a dataset that `sixray convert` wrote")
     parser.add_argument("--output", required=True, help="folder of the run; the result is its folder `model`")
     parser.add_argument("--recipe", choices=sorted(RECIPES), default="default", help="what the other flags change")
+    parser.add_argument("--seed", type=int, help="of weights, order, augmentation and of what is held out")
+    parser.add_argument("--checkpoint-seconds", type=float, default=300.0, help="between checkpoints inside an epoch")
+    add_overrides(parser)
+    return parser
+
+
+def add_overrides(parser: argparse.ArgumentParser) -> None:
+    """Add the flags that change a recipe, other than the seed; `configure` reads them."""
     parser.add_argument("--max-epochs", type=int, help="passes over the training split")
     parser.add_argument("--backbone", help="a timm network: resnet18, resnet34, ...")
     parser.add_argument("--batch-size", type=int, help="scans a step, of one process")
+    parser.add_argument("--accumulate-batches", type=int, help="batches whose gradients make one step together")
+    parser.add_argument(
+        "--devices", type=int, help="GPUs (or on a CPU processes) that train together; all GPUs if not given"
+    )
     parser.add_argument("--image-size", type=int, help="side of the network's input in pixels")
     parser.add_argument("--learning-rate", type=float, help="the highest of the schedule")
     parser.add_argument("--positive-repeats", type=int, help="how often a scan with an item comes in an epoch")
-    parser.add_argument("--seed", type=int, help="of weights, order, augmentation and of what is held out")
+    parser.add_argument("--positive-fraction", type=float, help="share of an epoch that such scans make up, e.g. 0.5")
+    parser.add_argument("--patience", type=int, help="epochs that may be no better before a run ends")
     parser.add_argument("--backbone-weights", help="safetensors file with ImageNet weights under timm's names")
     parser.add_argument("--no-pretrained", action="store_true", help="start from random weights")
     parser.add_argument("--validation-fraction", type=float, help="of the training split, held out to choose the epoch")
-    parser.add_argument("--checkpoint-seconds", type=float, default=300.0, help="between checkpoints inside an epoch")
-    return parser
 
 
 def _summarise(result: TrainResult) -> str:
     provenance = result.model.provenance
     head = "run is finished, nothing to do" if result.was_finished else "run finished"
-    figure = _figure(provenance["validation_mean_average_precision"])
+    rating = next(name for name in provenance if name.startswith("validation_"))
     return (
-        f"{head}: epoch {provenance['epoch']} of {provenance['config']['max_epochs']}, validation mean AP {figure}\n"
+        f"{head}: epoch {provenance['epoch']} of {provenance['config']['max_epochs']}, "
+        f"{_words(rating)} {_figure(provenance[rating])}{_positives(provenance)}\n"
         f"model {result.model.model_id}\n{result.model_url}\n"
     )
+
+
+def _positives(provenance: dict[str, Any]) -> str:
+    found = provenance.get("positives_per_step")  # models of earlier releases do not say
+    if found is None:
+        return ""
+    return (
+        f", {found['mean']:.1f} positives in a step of {found['scans_per_step']} scans "
+        f"(none in {found['fraction_of_steps_without']:.1%} of steps)"
+    )
+
+
+def _words(rating: str) -> str:
+    return rating.replace("_", " ")
 
 
 def _figure(value: float | None) -> str:

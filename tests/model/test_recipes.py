@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from model.config import ModelConfig
+from model.losses import LossConfig, SoftmaxConfig
 from model.network import build_network
 from model.recipes import ABLATIONS, BACKBONES, RECIPES, SUBSETS
 from model.train_config import CosineSchedule, Sgd, StepSchedule
@@ -40,11 +41,24 @@ def test_recipes_for_any_machine_need_no_pretrained_weights(name):
 
 
 def test_the_papers_recipes_have_its_code_s_settings():
-    config = RECIPES["chr_resnet34_sixray10"]()
+    """CHR/main.py, CHR/engine.py and runme.sh: --batch-size 320 on two GPUs, 15 epochs, a drop at epoch 20 alone."""
+    config = RECIPES["chr_resnet101_sixray10"]()
     assert (config.image_size_px, config.resize_px) == (224, 256)
     assert (config.learning_rate, config.optimizer) == (0.01, Sgd(momentum=0.9, weight_decay=1e-4))
-    assert config.positive_repeats == 1
-    assert (config.network, config.num_levels, config.loss.balanced) == ("chr", 3, True)
+    assert (config.max_epochs, config.batch_size * config.accumulate_batches) == (15, 320)
+    assert {config.schedule.factor(progress) for progress in (0.0, 0.5, 1.0)} == {1.0}
+    assert (config.positive_repeats, config.positive_fraction) == (1, 0.0)
+    assert (config.network, config.num_levels, config.loss) == ("chr", 3, LossConfig(balanced=True))
+    assert (config.backbone, config.pretrained) == ("resnet101.tv_in1k", True)
+
+
+@pytest.mark.parametrize("network", ["plain", "chr"])
+@pytest.mark.parametrize("backbone", ["resnet18", "resnet50"])
+def test_natural_images_of_one_class_are_trained_by_the_standard_and_a_soft_max(network, backbone):
+    config = RECIPES[f"{network}_{backbone}_ilsvrc2012"]()
+    assert (config.loss, config.pretrained) == (SoftmaxConfig(), False)
+    rates = [config.learning_rate * config.schedule.factor(epoch / config.max_epochs) for epoch in (29, 30, 59, 60, 89)]
+    assert rates == pytest.approx([0.1, 0.01, 0.01, 0.001, 0.001])
 
 
 @pytest.mark.parametrize(
@@ -53,7 +67,7 @@ def test_the_papers_recipes_have_its_code_s_settings():
 )
 def test_the_ablations_differ_in_network_levels_and_loss_alone(system, num_levels, balanced):
     config = RECIPES[f"{system}_resnet34_sixray100"]()
-    assert (config.network, config.num_levels, config.loss.balanced) == (system, num_levels, balanced)
+    assert (config.network, config.num_levels, config.loss) == (system, num_levels, LossConfig(balanced=balanced))
     whole = RECIPES["chr_resnet34_sixray100"]()
     assert replace(config, recipe=whole.recipe, network="chr", num_levels=3, loss=whole.loss) == whole
 
@@ -69,7 +83,8 @@ def test_every_setting_enters_the_recorded_config():
         replace(config, seed=1),
         replace(config, optimizer=Sgd(momentum=0.5)),
         replace(config, optimizer=Sgd()),
-        replace(config, loss=replace(config.loss, threshold=0.2)),
+        replace(config, loss=LossConfig(threshold=0.2)),
+        replace(config, loss=SoftmaxConfig()),
         replace(config, schedule=CosineSchedule(warmup_fraction=0.3)),
         replace(config, schedule=StepSchedule()),
     ]

@@ -7,7 +7,7 @@ from lightning.pytorch import Callback
 
 from model.hardware import detect_hardware
 from model.store import load_model
-from model.train import mean_of_defined, train, validation_average_precisions
+from model.train import train
 from model.train_config import CosineSchedule, StepSchedule, TrainConfig
 from shards import storage
 from tests.model.scans import make_dataset
@@ -137,7 +137,7 @@ def test_a_folder_of_a_run_on_another_dataset_is_refused(uninterrupted, tmp_path
 
 def test_the_best_epoch_becomes_the_model_not_the_last(dataset, tmp_path, monkeypatch):
     ratings = iter([0.9, 0.1])
-    monkeypatch.setattr("model.train.validation_average_precisions", lambda logits, labels: [next(ratings)] * 3)
+    monkeypatch.setattr("model.objective.average_precisions", lambda logits, labels: [next(ratings)] * 3)
     after_first = {}
 
     class Keep(Callback):
@@ -192,20 +192,6 @@ def test_the_network_learns_what_the_classes_look_like(tmp_path):
     assert found["validation_mean_average_precision"] > 0.75  # the prevalence is 0.4
 
 
-def test_a_class_without_held_out_positives_is_left_out_of_the_mean():
-    logits = torch.tensor([[3.0, 1.0], [2.0, 2.0], [1.0, 3.0]]).numpy()
-    labels = torch.tensor([[1.0, 0.0], [0.0, 0.0], [math.nan, 0.0]]).numpy()
-    found = validation_average_precisions(logits, labels)
-    assert found == [1.0, None]
-    assert mean_of_defined(found) == 1.0
-    assert math.isnan(mean_of_defined([None, None]))
-
-
-def test_a_network_that_diverged_has_no_figures(caplog):
-    assert validation_average_precisions(torch.full((2, 1), math.nan).numpy(), torch.ones(2, 1).numpy()) == [None]
-    assert "the network has diverged" in caplog.text
-
-
 def test_the_cosine_schedule_warms_up_and_ends_at_nothing():
     schedule = CosineSchedule(warmup_fraction=0.25)
     assert [schedule.factor(p) for p in (0.0, 0.25, 0.625, 1.0)] == pytest.approx([0.1, 1.0, 0.5, 0.0])
@@ -221,6 +207,11 @@ def test_the_step_schedule_divides_at_its_points():
     [
         ({"batch_size": 0}, "batch_size and max_epochs must be >= 1, got 0 and 2"),
         ({"positive_repeats": 0}, "positive_repeats must be >= 1, got 0"),
+        ({"accumulate_batches": 0}, "accumulate_batches must be >= 1, got 0"),
+        ({"positive_fraction": 1.0}, r"positive_fraction must be in \[0, 1\), got 1.0"),
+        ({"positive_fraction": 0.5, "positive_repeats": 2}, "must go without positive_repeats, got 0.5 and 2"),
+        ({"patience": 0}, "patience must be >= 1 and go with held-out scans, got 0"),
+        ({"patience": 2, "validation_fraction": 0.0}, "patience .* got 2 with validation_fraction 0.0"),
         ({"learning_rate": math.nan}, "learning_rate must be > 0, got nan"),
         ({"validation_fraction": 1.0}, r"validation_fraction must be in \[0, 1\), got 1.0"),
         ({"image_size_px": 57}, "image_size_px must be in 32..resize_px, got 57 with resize_px 56"),

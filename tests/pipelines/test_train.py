@@ -50,6 +50,8 @@ def test_a_run_ends_with_a_model_and_says_where(dataset, tmp_path, capsys):
     out, err = capsys.readouterr()
     model_id = load_model(str(run / "model")).model_id
     assert out.splitlines()[0].startswith("run finished: epoch ")
+    assert "validation mean average precision " in out.splitlines()[0]
+    assert " positives in a step of 4 scans (none in " in out.splitlines()[0]
     assert out.splitlines()[1:] == [f"model {model_id}", str(run / "model")]
     assert all(f"epoch {epoch} of 2: loss " in err for epoch in (1, 2))
     assert "train: " in err and "scans/s" in err
@@ -130,6 +132,13 @@ def test_flags_change_the_recipe_they_stand_beside():
         7,
         30,
     )
+
+
+def test_flags_say_how_a_step_is_made_up_and_when_a_run_ends():
+    words = ["--accumulate-batches", "4", "--positive-fraction", "0.5", "--patience", "3"]
+    config = configure(flags_of("--recipe", "demo", *words))
+    assert (config.accumulate_batches, config.positive_fraction, config.patience) == (4, 0.5, 3)
+    assert config.positive_repeats == 1  # the recipe's ten repeats give way to the share that was asked for
 
 
 def test_the_margin_of_the_crop_follows_the_image_size():

@@ -1,0 +1,136 @@
+"""What is a network trained for? A config becomes an objective: its loss, and the figure that chooses the epoch.
+
+To train for something else, write one class like those below and one line in `build_objective`.
+
+Shapes: B batch  K classes  N held-out scans
+"""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Protocol
+
+import numpy as np
+from torch import Tensor
+
+from model import metrics
+from model.config import NetworkOutput
+from model.feed import Batch
+from model.losses import LossConfig, SoftmaxConfig, hierarchical_loss, softmax_loss
+from model.samples import Samples
+
+_log = logging.getLogger(__name__)
+
+Figures = dict[str, float | None]
+"""By name, in [0, 1], higher is better; None where it is undefined."""
+
+
+class Objective(Protocol):
+    """What the training loop asks of an objective; instances travel to other processes, so they can be pickled."""
+
+    rating: ClassVar[str]
+    """The figure of `rate` whose highest value chooses the epoch."""
+
+    def check(self, samples: Samples) -> None:
+        """Raise ValueError where these scans cannot be trained on so."""
+
+    def loss(self, output: NetworkOutput, batch: Batch) -> Tensor:
+        """Return the loss, a scalar: the mean over the batch's scans; one whose labels are all unknown adds nothing.
+
+        The loop relies on the mean: it weighs the batches of a step by their scans.
+        """
+
+    def rate(self, logits_NK: np.ndarray, labels_NK: np.ndarray, classes: Sequence[str]) -> Figures:
+        """Return how good fused logits of held-out scans are; labels as in `Batch`, NaN for padding too."""
+
+
+def build_objective(config: LossConfig | SoftmaxConfig) -> Objective:
+    """Return the objective that a loss' config stands for."""
+    match config:
+        case LossConfig():
+            return MultiLabel(config)
+        case SoftmaxConfig():
+            return SingleLabel()
+
+
+@dataclass(frozen=True, slots=True)
+class MultiLabel:
+    """Any number of items in a scan: binary cross-entropy of every level (CHR, Section 4.3); average precision."""
+
+    config: LossConfig
+    rating: ClassVar[str] = "mean_average_precision"
+
+    def check(self, samples: Samples) -> None:
+        """Take any labels."""
+
+    def loss(self, output: NetworkOutput, batch: Batch) -> Tensor:
+        """Return Eq. 6, averaged over levels and scans."""
+        return hierarchical_loss(output.level_logits_LBK, batch.labels_BK, self.config)
+
+    def rate(self, logits_NK: np.ndarray, labels_NK: np.ndarray, classes: Sequence[str]) -> Figures:
+        """Return the non-interpolated average precision of each class that has known positives, and their mean."""
+        found = average_precisions(logits_NK, labels_NK)
+        of_classes = {f"average_precision/{name}": value for name, value in zip(classes, found, strict=True)}
+        return of_classes | {self.rating: metrics.mean_of_defined(found)}
+
+
+@dataclass(frozen=True, slots=True)
+class SingleLabel:
+    """One item in every scan (CHR, Section 5.5): soft-max cross-entropy of every level, rated by top-1 accuracy."""
+
+    rating: ClassVar[str] = "top1_accuracy"
+
+    def check(self, samples: Samples) -> None:
+        """Raise ValueError where a scan has no item, several, or labels that are not known."""
+        num_present_N = (samples.labels_NK == 1).sum(axis=1)
+        is_bad_N = (num_present_N != 1) | np.isnan(samples.labels_NK).any(axis=1)
+        if is_bad_N.any():
+            row = int(np.argmax(is_bad_N))
+            raise ValueError(
+                f"labels must be one 1 among zeros for a soft-max, got {samples.labels_NK[row].tolist()} "
+                f"({samples.describe(row)}, one of {int(is_bad_N.sum())}); train with LossConfig"
+            )
+
+    def loss(self, output: NetworkOutput, batch: Batch) -> Tensor:
+        """Return the cross-entropy, averaged over levels and scans."""
+        return softmax_loss(output.level_logits_LBK, batch.labels_BK)
+
+    def rate(self, logits_NK: np.ndarray, labels_NK: np.ndarray, classes: Sequence[str]) -> Figures:
+        """Return how often the true class has the highest logit, and one of the five highest."""
+        found = [top_accuracy(logits_NK, labels_NK, num_guesses) for num_guesses in (1, 5)]
+        return {self.rating: found[0], "top5_accuracy": found[1]}
+
+
+def top_accuracy(logits_NK: np.ndarray, labels_NK: np.ndarray, num_guesses: int) -> float | None:
+    """Return the share of scans whose true class is among the `num_guesses` highest logits; None without such scans.
+
+    A class with the same logit counts as higher: a network that always says the same scores nothing by it.
+
+    Args:
+        logits_NK: fused logits; a NaN counts as a wrong answer.
+        labels_NK: one 1 in a row; rows of NaN are left out.
+    """
+    known_N = ~np.isnan(labels_NK).any(axis=1)
+    logits_NK, true_N = logits_NK[known_N], labels_NK[known_N].argmax(axis=1)
+    if len(true_N) == 0:
+        return None
+    own_N1 = np.take_along_axis(logits_NK, true_N[:, None], axis=1)
+    num_lower_N = (logits_NK < own_N1).sum(axis=1)
+    return float((num_lower_N >= logits_NK.shape[1] - num_guesses).mean())
+
+
+def average_precisions(logits_NK: np.ndarray, labels_NK: np.ndarray) -> list[float | None]:
+    """Return the non-interpolated average precision of each class; None for a class without known positives.
+
+    Args:
+        logits_NK: fused logits; a NaN among them (a network that diverged) makes every figure None.
+        labels_NK: 1 present, 0 absent, NaN unknown (padding among them).
+    """
+    if not np.isfinite(logits_NK).all():
+        _log.warning("logits of held-out scans must be finite, got NaN or infinity: the network has diverged")
+        return [None] * logits_NK.shape[1]
+    coded_NK = np.where(np.isnan(labels_NK), metrics.UNKNOWN, labels_NK).astype(np.int8)
+    return [
+        metrics.average_precision(metrics.trace_curve(metrics.rank(logits_N, labels_N)))
+        for logits_N, labels_N in zip(logits_NK.T, coded_NK.T, strict=True)
+    ]

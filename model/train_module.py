@@ -1,0 +1,199 @@
+"""What happens in a step? The body of Lightning's loop: a batch in, a loss out; held-out scans in, figures out.
+
+Shapes: B batch  K classes  N held-out scans  C colour  H W pixels
+"""
+
+import math
+import warnings
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from lightning.pytorch import LightningModule
+from torch import Tensor, nn
+
+from model.config import ModelConfig
+from model.feed import (
+    Batch,
+    FeedConfig,
+    TrainingFeed,
+    ValidationFeed,
+    epoch_entries,
+    epoch_order,
+    num_batches,
+    num_entries_in_step,
+    repeats_of_positives,
+)
+from model.hardware import Hardware
+from model.objective import build_objective
+from model.samples import Samples
+from model.train_config import AdamW, Sgd, TrainConfig
+
+_LIGHTNING_WARNINGS = (
+    # Lightning 2.6 asks PyTorch 2.9 and later in a way that will go; nothing that a user could change.
+    r"`isinstance\(treespec, LeafSpec\)` is deprecated",
+    # It is meant so: small datasets have fewer steps than the logging interval.
+    r"The number of training batches \(\d+\) is smaller than the logging interval",
+)
+
+
+class TrainingModule(LightningModule):
+    """A network, its objective and its scans; single-device code, run by as many processes as there are devices."""
+
+    def __init__(
+        self,
+        network: nn.Module,
+        config: TrainConfig,
+        model_config: ModelConfig,
+        training: Samples,
+        held_out: Samples,
+        hardware: Hardware,
+    ) -> None:
+        super().__init__()
+        self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.config = config
+        self.objective = build_objective(config.loss)
+        self.objective.check(training)
+        self.objective.check(held_out)
+        self.training_samples = training
+        self.held_out = held_out
+        self._model_config = model_config
+        self._hardware = hardware
+        self._validation: list[tuple[Tensor, Tensor]] = []
+
+    @property
+    def rating(self) -> str:
+        """The logged figure that chooses the epoch."""
+        return f"validation/{self.objective.rating}"
+
+    @property
+    def num_steps_per_epoch(self) -> int:
+        """Optimizer steps of one epoch, over all ranks."""
+        batches = num_batches(self.num_scans_per_epoch, self.config.batch_size, self._hardware.num_devices)
+        return math.ceil(batches / self.config.accumulate_batches)
+
+    @property
+    def num_scans_per_step(self) -> int:
+        """Scans of a full optimizer step, over all ranks."""
+        return self.config.batch_size * self.config.accumulate_batches * self._hardware.num_devices
+
+    @cached_property
+    def num_scans_per_epoch(self) -> int:
+        """Scans seen in one epoch, over all ranks; positives count as often as they come."""
+        return len(epoch_entries(self.training_samples.labels_NK, self.positive_repeats))
+
+    @cached_property
+    def positive_repeats(self) -> int:
+        """How often a positive comes in an epoch."""
+        if self.config.positive_fraction:
+            return repeats_of_positives(self.training_samples.labels_NK, self.config.positive_fraction)
+        return self.config.positive_repeats
+
+    def positives_of_steps(self, epoch: int) -> np.ndarray:
+        """Return how many positive scans each optimizer step of an epoch has, int64, over all ranks; `epoch` from 0."""
+        labels_NK = self.training_samples.labels_NK
+        rows_E = epoch_entries(labels_NK, self.positive_repeats)
+        is_positive_E = (labels_NK == 1).any(axis=1)[rows_E][epoch_order(len(rows_E), self.config.seed, epoch)]
+        starts = np.arange(0, len(rows_E), self.num_scans_per_step)
+        counts: np.ndarray = np.add.reduceat(is_positive_E.astype(np.int64), starts)
+        return counts
+
+    def setup(self, stage: str) -> None:
+        """Keep Lightning's warnings of what is meant so from the log, in every process."""
+        quiet_lightning()
+
+    def train_dataloader(self) -> TrainingFeed:
+        """Return the rank's feed; its place in the epoch travels with the checkpoints."""
+        trainer = self.trainer
+        return TrainingFeed(
+            self.training_samples, self._feed_config(), rank=trainer.global_rank, world_size=trainer.world_size
+        )
+
+    def val_dataloader(self) -> ValidationFeed:
+        """Return the rank's feed of held-out scans."""
+        trainer = self.trainer
+        return ValidationFeed(
+            self.held_out, self._feed_config(), rank=trainer.global_rank, world_size=trainer.world_size
+        )
+
+    def configure_optimizers(self) -> Any:
+        """Return the optimizer, its rate set anew at each step."""
+        config = self.config
+        optimizer = build_optimizer(config, self.network)
+        num_steps = config.max_epochs * self.num_steps_per_epoch
+        schedule = torch.optim.lr_scheduler.LambdaLR(
+            optimizer, lambda step: config.schedule.factor(min(step / num_steps, 1.0))
+        )
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Return the loss of one batch, weighted by its share of the scans of its step."""
+        # Dropout, where a backbone has it, must not depend on where a run was resumed.
+        torch.manual_seed(hash((self.config.seed, self.global_step, batch_idx, self.global_rank)))
+        loss = self.objective.loss(self.network(batch.images_BCHW), batch)
+        self.log("train/loss", loss, prog_bar=True, sync_dist=True)
+        num_positive = (batch.labels_BK == 1).any(dim=1).sum().float()
+        self.log("train/num_positive", num_positive, sync_dist=True, reduce_fx=torch.sum)
+        self.log("train/learning_rate", self.optimizers().param_groups[0]["lr"])  # type: ignore[union-attr]
+        return loss * self._weight(len(batch.rows_B), batch_idx)
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Keep the fused logits of one batch of held-out scans."""
+        self._validation.append((self.network(batch.images_BCHW).logits_BK, batch.labels_BK))
+
+    def on_validation_epoch_end(self) -> None:
+        """Rate the held-out scans of all ranks together."""
+        logits_NK, labels_NK = (torch.cat(parts) for parts in zip(*self._validation, strict=True))
+        self._validation.clear()
+        if self.trainer.world_size > 1:
+            logits_NK = self.all_gather(logits_NK).flatten(0, 1)  # type: ignore[union-attr]
+            labels_NK = self.all_gather(labels_NK).flatten(0, 1)  # type: ignore[union-attr]
+        figures = self.objective.rate(logits_NK.cpu().numpy(), labels_NK.cpu().numpy(), self.held_out.classes)
+        for name, value in figures.items():
+            if value is not None or name == self.objective.rating:
+                self.log(f"validation/{name}", math.nan if value is None else value, rank_zero_only=False)
+
+    def _weight(self, num_scans: int, batch_idx: int) -> float:
+        """Return what makes a step's gradient the mean over its scans, however they lie in batches and on ranks.
+
+        Lightning divides by the number of batches that are added up and DDP by the number of ranks: that is the mean
+        only where all batches are of one size, which the last ones of an epoch are not.
+        """
+        config, world_size = self.config, self.trainer.world_size
+        num_in_step = num_entries_in_step(
+            self.num_scans_per_epoch, config.batch_size * world_size, config.accumulate_batches, batch_idx
+        )
+        return float(num_scans * config.accumulate_batches * world_size / num_in_step)
+
+    def _feed_config(self) -> FeedConfig:
+        config = self.config
+        return FeedConfig(
+            batch_size=config.batch_size,
+            crop_px=config.image_size_px,
+            resize_px=config.resize_px,
+            mean=self._model_config.mean,
+            std=self._model_config.std,
+            decode_device=self._hardware.decode_device,
+            num_threads=max(1, self._hardware.num_cores // self.trainer.num_devices),
+            device_id=self.local_rank if self._hardware.device == "cuda" else None,
+            seed=config.seed,
+            positive_repeats=self.positive_repeats,
+        )
+
+
+def quiet_lightning() -> None:
+    """Ignore, until the caller's `warnings.catch_warnings` ends, what Lightning warns of and is meant so."""
+    for message in _LIGHTNING_WARNINGS:
+        warnings.filterwarnings("ignore", message=message)
+
+
+def build_optimizer(config: TrainConfig, network: nn.Module) -> torch.optim.Optimizer:
+    """Return the optimizer that a config names over a network's parameters."""
+    match config.optimizer:
+        case Sgd(momentum=momentum, weight_decay=weight_decay):
+            return torch.optim.SGD(
+                network.parameters(), lr=config.learning_rate, momentum=momentum, weight_decay=weight_decay
+            )
+        case AdamW(weight_decay=weight_decay):
+            return torch.optim.AdamW(network.parameters(), lr=config.learning_rate, weight_decay=weight_decay)
