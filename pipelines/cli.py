@@ -14,6 +14,7 @@ COMMANDS = {
     "score": "score a dataset with a model",
     "alarms": "list the scans whose scores reach a threshold",
     "evaluate": "report how good predictions are",
+    "reproduce": "train and score what a paper's table holds, and print ours beside the paper's",
     "export": "write a model as ONNX or as a torch.export program",
     "demo": "all of it on generated scans",
 }

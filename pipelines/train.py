@@ -10,7 +10,7 @@ from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from model.hardware import detect_hardware
+from model.hardware import Hardware, detect_hardware
 from model.recipes import RECIPES
 from model.train import TrainResult, train
 from model.train_config import TrainConfig
@@ -29,17 +29,22 @@ def _run(argv: Sequence[str]) -> int:
     config = configure(flags)
     # Lightning says on `info` which accelerators it looked for, and advertises; what matters is in run.json.
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    hardware = detect_hardware()
     result = train(
         open_dataset(flags.data),
         flags.output,
         config,
-        hardware=replace(hardware, num_devices=hardware.num_devices if flags.devices is None else flags.devices),
+        hardware=choose_hardware(flags.devices),
         callbacks=[ShowProgress()],
         checkpoint_seconds=flags.checkpoint_seconds,
     )
     sys.stdout.write(_summarise(result))
     return OK
+
+
+def choose_hardware(num_devices: int | None) -> Hardware:
+    """Return what this machine has, with as many devices as were asked for; all GPUs where None."""
+    hardware = detect_hardware()
+    return hardware if num_devices is None else replace(hardware, num_devices=num_devices)
 
 
 def configure(flags: argparse.Namespace) -> TrainConfig:

@@ -1,0 +1,129 @@
+"""Does a table come out of real runs, is nothing done twice, and is what cannot be run said before anything is?"""
+
+import json
+
+import pytest
+
+from model.recipes import RECIPES
+from pipelines import convert, reproduce
+from pipelines import score as score_command
+from pipelines.options import OK, STOPPED, WRONG_USAGE
+from tests.corpora import make_corpus, stamps_of
+from tests.model.scans import make_dataset
+from tests.threads import one_thread  # noqa: F401
+
+SMALL = ["--max-epochs", "1", "--no-pretrained", "--backbone", "test_resnet", "--image-size", "32"]
+ROWS = ["--row", "ResNet34", "--row", "ResNet34+CH"]
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+    root = tmp_path_factory.mktemp("reproduce")
+    make_corpus(root / "corpus", num_train=30, num_test=15)
+    assert convert.main(["--input", str(root / "corpus"), "--output", str(root / "dataset")]) == OK
+    return str(root / "dataset")
+
+
+def cells_of(output, table):
+    document = json.loads((output / table / "reproduction.json").read_text())
+    return {(cell["row"], cell["dataset"], cell["metric"]): cell for cell in document["cells"]}, document["notes"]
+
+
+def test_a_table_is_run_stopped_gone_on_with_and_shared_with_other_tables(dataset, tmp_path, capsys, monkeypatch):
+    words = ["chr-4", "--data", f"sixray10={dataset}", "--output", str(tmp_path), *ROWS, *SMALL]
+    num_scored = 0
+
+    def score_once(*arguments):
+        nonlocal num_scored
+        num_scored += 1
+        if num_scored == 2:
+            raise OSError("no space left")
+        return score_command.score(*arguments)
+
+    monkeypatch.setattr(reproduce, "score", score_once)
+    assert reproduce.main(words) == STOPPED
+    cells, _ = cells_of(tmp_path, "chr-4")
+    assert cells["ResNet34", "sixray10", "average_precision"]["state"] == "run"
+    assert cells["ResNet34+CH", "sixray10", "average_precision"]["state"] == "not run"
+    stamps = stamps_of(tmp_path / "runs/plain_resnet34_sixray10-seed-0")
+    capsys.readouterr()
+
+    assert reproduce.main(words) == OK
+    out = capsys.readouterr().out
+    assert num_scored == 3
+    assert stamps_of(tmp_path / "runs/plain_resnet34_sixray10-seed-0") == stamps
+    cells, notes = cells_of(tmp_path, "chr-4")
+    ran = {key: cell for key, cell in cells.items() if cell["state"] != "not run"}
+    assert set(ran) == {
+        (row, "sixray10", metric)
+        for row in ("ResNet34", "ResNet34+CH")
+        for metric in ("average_precision", "pointing_accuracy")
+    }
+    for cell in ran.values():
+        assert 0 <= cell["ours"] <= 100
+        assert f"{cell['ours']:.2f} / {cell['paper']:.2f} ({cell['difference']:+.2f})" in out
+    assert "all of ours: changed setting, backbone 'test_resnet' rather than 'resnet34.tv_in1k'" in notes
+    num_epochs = RECIPES["plain_resnet34_sixray10"]().max_epochs
+    assert f"all of ours: changed setting, max_epochs 1 rather than {num_epochs}" in notes
+    assert "all of ours: other data, 45 scans rather than 98,219 (SIXray10 in the paper)" in notes
+    assert all(note in out for note in notes)
+    assert not any("levels" in note or "network" in note for note in notes)
+    assert "not run / 52.74" in out and "53.59" not in out, "other columns are shown, other rows not"
+    assert (tmp_path / "chr-4/reproduction.csv").exists() and (tmp_path / "chr-4/reproduction.md").exists()
+
+    words[0] = "chr-3"
+    assert reproduce.main([*words[:5], "--row", "ResNet34", *SMALL]) == OK
+    assert num_scored == 3, "the run is that of chr-4"
+    cells, _ = cells_of(tmp_path, "chr-3")
+    assert cells["ResNet34", "sixray10", "pointing_accuracy"]["ours"] is not None
+
+
+def test_other_settings_over_finished_runs_are_refused_by_name(dataset, tmp_path, capsys):
+    words = ["chr-4", "--data", f"sixray10={dataset}", "--output", str(tmp_path), "--row", "ResNet34", *SMALL]
+    assert reproduce.main(words) == OK
+    assert reproduce.main([*words, "--learning-rate", "0.5"]) == WRONG_USAGE
+    assert "got one with learning_rate 0.01 rather than 0.5" in capsys.readouterr().err
+
+
+def test_without_data_nothing_is_run_and_the_papers_figures_are_shown(tmp_path, capsys):
+    assert reproduce.main(["chr-4", "--output", str(tmp_path), "--column", "sixray10/pointing_accuracy"]) == OK
+    out, err = capsys.readouterr()
+    assert "not run / 51.45" in out and "not run / 52.23" in out and "74.83" not in out
+    assert "no --data sixray10=DATASET is given, its cells are not run" in err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--data", "sixray10"], "--data must be NAME=DATASET with each name once, got 'sixray10'"),
+        (["--data", "sixray=D"], "data must be of sixray10, sixray100, sixray1000, got sixray (table chr-4)"),
+        (["--seeds", "1", "1"], "seeds must be different numbers, at least one, got [1, 1]"),
+        (["--row", "VGG"], "row must be one of ResNet34, ResNet34+H,"),
+        (["--column", "Gun"], "column must be named by dataset, metric or class,"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused(tmp_path, capsys, words, message):
+    assert reproduce.main(["chr-4", "--output", str(tmp_path / "out"), *words]) == WRONG_USAGE
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_data_without_a_class_of_the_table_is_refused_before_anything_is_run(tmp_path, capsys):
+    other = make_dataset(tmp_path / "dataset")  # Gun, Knife and Wrench
+    words = ["chr-4", "--data", f"sixray10={other.url}", "--output", str(tmp_path / "out"), *SMALL]
+    assert reproduce.main(words) == WRONG_USAGE
+    assert "dataset sixray10 must score Pliers, Scissors, got none of them" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_row_without_a_recipe_is_refused_before_anything_is_run(dataset, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(reproduce, "RECIPES", {name: RECIPES[name] for name in ("default", "demo")})
+    words = ["chr-4", "--data", f"sixray10={dataset}", "--output", str(tmp_path / "out"), "--row", "ResNet34+H"]
+    assert reproduce.main(words) == WRONG_USAGE
+    assert "recipes must be known, got h_resnet34_sixray10 (table chr-4)" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_table_of_another_name_is_refused():
+    with pytest.raises(ValueError, match=r"table must be one of chr-2, .*, sxmnet-8, got 'chr-9'"):
+        reproduce.ReproduceConfig(table="chr-9", data={}, output="out")
