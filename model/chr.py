@@ -71,14 +71,47 @@ class Refiner(nn.Module):
 
     def __init__(self, num_below: int, num_above: int) -> None:
         super().__init__()
-        self.mix = nn.Conv2d(num_below + num_above, num_below, kernel_size=1)
+        self.mix = UpsampledMix(num_below, num_above)
         nn.init.kaiming_normal_(self.mix.weight, nonlinearity="relu")
         nn.init.zeros_(self.mix.bias)  # type: ignore[arg-type]
 
     def forward(self, below_BDhw: Tensor, above_BDhw: Tensor) -> Tensor:
         """Return the refined lower level, of the shape of `below_BDhw`."""
-        up_BDhw = functional.interpolate(above_BDhw, size=below_BDhw.shape[-2:], mode="bilinear", align_corners=False)
-        return functional.relu(self.mix(torch.cat([below_BDhw, up_BDhw], dim=1)))
+        return functional.relu(self.mix(below_BDhw, above_BDhw))
+
+
+class UpsampledMix(nn.Conv2d):
+    """A 1x1 convolution over the concatenation of a level and the up-sampled one above it, which is never made.
+
+    The convolution mixes channels and the bilinear up-sampling places, both linearly, so they may change places:
+    mix([x, up(y)]) = mix_x(x) + up(mix_y(y)). Of the upper part that is a quarter of the arithmetic.
+    """
+
+    def __init__(
+        self, num_below: int, num_above: int, *, below_first: bool = True, align_corners: bool = False
+    ) -> None:
+        """Make a convolution back to the depth of the lower level.
+
+        Args:
+            num_below: depth of the lower level.
+            num_above: depth of the level above it.
+            below_first: whether the lower level's channels come first in the weights.
+            align_corners: of the up-sampling; False: by the cells' centres.
+        """
+        super().__init__(num_below + num_above, num_below, kernel_size=1)
+        below, above = slice(0, num_below), slice(num_below, None)
+        if not below_first:
+            below, above = slice(num_above, None), slice(0, num_above)
+        self._below, self._above = below, above
+        self._align_corners = align_corners
+
+    def forward(self, below_BDhw: Tensor, above_BDhw: Tensor) -> Tensor:  # type: ignore[override]
+        """Return the mixture, of the shape of `below_BDhw`."""
+        small_BDhw = functional.conv2d(above_BDhw, self.weight[:, self._above])
+        up_BDhw = functional.interpolate(
+            small_BDhw, size=below_BDhw.shape[-2:], mode="bilinear", align_corners=self._align_corners
+        )
+        return functional.conv2d(below_BDhw, self.weight[:, self._below], self.bias) + up_BDhw
 
 
 class MapClassifier(nn.Module):

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from torch import nn
 
 from model import chr as chr_net
-from model import sxmnet
+from model import chr_authors, sxmnet
 from model.backbones import build_backbone
 from model.config import ModelConfig, NetworkOutput
 
@@ -17,14 +17,17 @@ NETWORKS: dict[str, Callable[[ModelConfig, nn.Module], nn.Module]] = {
     "ch": chr_net.hierarchical,
     "hr": chr_net.refined,
     "chr": chr_net.refined,
+    "chr_authors": chr_authors.authors,
+    "chr_authors_corners": chr_authors.authors_corners,
     "fpn": sxmnet.pyramid,
     "sxmnet": sxmnet.pyramid,
 }
 """Name -> (config, backbone) -> module with `forward(images_BCHW) -> NetworkOutput`; images are normalised.
 
 The names are those of the CHR paper's Table 4: h hierarchy (a classifier a level), r refinement (reversed
-connections), c class-balanced loss. `c` changes the training alone: `ch` is built as `h`, `chr` as `hr`. `fpn` and
-`sxmnet`, the same with an attention head, are those of the SXMNet paper. `ModelConfig.fusion` goes with each of them.
+connections), c class-balanced loss. `c` changes the training alone: `ch` is built as `h`, `chr` as `hr`. `chr_authors`
+is the graph of the authors' code (`_corners`: as their PyTorch up-samples), for their checkpoints. `fpn` and `sxmnet`,
+the same with an attention head, are those of the SXMNet paper. `ModelConfig.fusion` goes with each but the authors'.
 """
 
 

@@ -16,6 +16,7 @@ COMMANDS = {
     "evaluate": "report how good predictions are",
     "reproduce": "train and score what a paper's table holds, and print ours beside the paper's",
     "export": "write a model as ONNX or as a torch.export program",
+    "import-chr": "make a model of a checkpoint of the CHR authors' code",
     "demo": "all of it on generated scans",
 }
 
@@ -31,12 +32,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"error: command must be one of {', '.join(COMMANDS)}, got {command!r}", file=sys.stderr)
         return 2
     # Imported on demand: `convert` must run where PyTorch and DALI are not installed.
-    module = importlib.import_module(f"pipelines.{command}")
+    module = importlib.import_module(f"pipelines.{command.replace('-', '_')}")
     return int(module.main(rest))
 
 
 def _usage() -> str:
-    lines = [f"  {name:<9} {what}" for name, what in COMMANDS.items()]
+    lines = [f"  {name:<10} {what}" for name, what in COMMANDS.items()]
     return "\n".join(["usage: sixray COMMAND [FLAGS] [-- BEAM_OPTIONS]", "", *lines, "", "sixray COMMAND --help"])
 
 

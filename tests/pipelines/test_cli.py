@@ -28,7 +28,7 @@ def test_the_usage_names_every_command(words, capsys):
     assert cli.main(words) == (0 if words else 2)
     out = capsys.readouterr().out
     assert out.startswith("usage: sixray COMMAND [FLAGS] [-- BEAM_OPTIONS]")
-    assert all(f"  {name:<9} {what}" in out for name, what in cli.COMMANDS.items())
+    assert all(f"  {name:<10} {what}" in out for name, what in cli.COMMANDS.items())
 
 
 @pytest.mark.parametrize("word", ["convertt", "Convert", "--input", "beam", "../convert"])
@@ -39,7 +39,7 @@ def test_an_unknown_command_ends_with_2_and_names_the_known_ones(word, capsys):
 
 @pytest.mark.parametrize("command", cli.COMMANDS)
 def test_every_command_has_its_module(command):
-    assert importlib.util.find_spec(f"pipelines.{command}") is not None
+    assert importlib.util.find_spec(f"pipelines.{command.replace('-', '_')}") is not None
 
 
 @pytest.mark.parametrize("command", ["convert", "verify", "info"])
