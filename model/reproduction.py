@@ -89,17 +89,14 @@ class Reproduction:
         is_wide = len(self.table.columns) > _WIDEST
         for column in self.table.columns:
             groups.setdefault(column.dataset.printed if is_wide else "", []).append(column)
-        return [
-            (
-                f"{self.table.name} {name}".strip(),
-                ["system", *(_head(column, columns) for column in columns)],
-                [
-                    [row.name, *(str(self.cells[row.name, str(column)]) for column in columns)]
-                    for row in self.table.rows
-                ],
-            )
-            for name, columns in groups.items()
-        ]
+        blocks = []
+        for columns in groups.values():
+            common, heads = _tell_apart(columns)
+            lines = [
+                [row.name, *(str(self.cells[row.name, str(column)]) for column in columns)] for row in self.table.rows
+            ]
+            blocks.append((", ".join([self.table.name, *common]), ["system", *heads], lines))
+        return blocks
 
 
 def measure(evaluation: Evaluation, dataset: Dataset, recipe: str, seed: int, changes: Sequence[str]) -> RunFigures:
@@ -191,11 +188,20 @@ def _notes_on(run: RunFigures, dataset: PaperDataset) -> Iterable[str]:
         yield f"changed setting, {change}"
 
 
-def _head(column: PaperColumn, among: Sequence[PaperColumn]) -> str:
-    """Return what tells a column from the others of its block, and at least its metric and class."""
-    differing = len({other.dataset.name for other in among}) > 1
-    metric = column.metric.name.replace("_", " ")
-    return f"{column.dataset.printed} {metric} {column.class_name}" if differing else f"{metric} {column.class_name}"
+def _describe(column: PaperColumn) -> tuple[str, str]:
+    return column.dataset.printed, column.metric.name.replace("_", " ")
+
+
+def _tell_apart(columns: Sequence[PaperColumn]) -> tuple[list[str], list[str]]:
+    """Return what all columns of a block have in common, for its title, and for each what tells it from the others."""
+    described = [_describe(column) for column in columns]
+    is_shared = [len(set(words)) == 1 for words in zip(*described, strict=True)]
+    common = [word for word, shared in zip(described[0], is_shared, strict=True) if shared]
+    heads = [
+        " ".join([*(word for word, shared in zip(words, is_shared, strict=True) if not shared), column.class_name])
+        for words, column in zip(described, columns, strict=True)
+    ]
+    return common, heads
 
 
 def reproduction_json(reproduction: Reproduction) -> bytes:

@@ -18,6 +18,7 @@ from model.reproduction import (
     reproduction_markdown,
 )
 
+METRICS = ("average precision", "pointing accuracy")
 CLASSES = ("Gun", "Knife", "Wrench", "Pliers", "Scissors")
 
 
@@ -110,6 +111,10 @@ def test_json_csv_and_markdown_say_the_same():
 
 
 def test_a_wide_table_is_printed_a_dataset_at_a_time_and_each_line_has_a_cell_a_head():
+    titles = [title for title, _, _ in compare_with_paper(load_tables()["chr-2"], []).blocks()]
+    assert titles == [f"chr-2, SIXray{ratio}, average precision" for ratio in (10, 100, 1000)]
+    (block,) = compare_with_paper(load_tables()["chr-4"], []).blocks()
+    assert block[0] == "chr-4" and block[1][:3] == ["system", *(f"SIXray10 {m} mean" for m in METRICS)]
     for name, num_blocks in (("chr-2", 3), ("chr-4", 1), ("sxmnet-2", 2), ("sxmnet-8", 1)):
         blocks = compare_with_paper(load_tables()[name], []).blocks()
         assert len(blocks) == num_blocks
