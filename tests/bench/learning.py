@@ -1,0 +1,121 @@
+"""What did networks learn, and does the paper's order show? Mean APs over seeds, with intervals, in plain words."""
+
+# N scans  K classes  R bootstrap rounds  S seeds
+
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.figure import Figure
+
+from model import bootstrap
+from model.bootstrap import Interval
+from model.metrics import average_precision, mean_of_defined, rank, trace_curve
+from model.scored_scans import ScoredScans
+
+NETWORKS = ("plain", "h", "hr", "ch", "chr")
+"""Of the CHR paper's Table 4, in the order of its mean APs on SIXray100 and SIXray1000."""
+NUM_ROUNDS = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Learned:
+    """What one network reached on one corpus."""
+
+    by_seed: tuple[float, ...]
+    """Mean AP of each seed's run."""
+    rounds_R: npt.NDArray[np.float64]
+    """Mean AP of each round; in a round scans and seeds are drawn anew, the scans alike for all networks."""
+
+    @property
+    def mean(self) -> float:
+        """Over the seeds."""
+        return float(np.mean(self.by_seed))
+
+    @property
+    def interval(self) -> Interval:
+        """How far the mean could be off by the luck of the scans and of the seeds."""
+        return _interval(self.rounds_R)
+
+    def gain_over(self, other: "Learned") -> Interval:
+        """Return the interval of the difference, from the same rounds."""
+        return _interval(self.rounds_R - other.rounds_R)
+
+
+def rate_runs(runs: Sequence[ScoredScans], draw_seed: int) -> Learned:
+    """Return what one network's runs, one a seed, reached on the same scans.
+
+    Args:
+        runs: of one test split.
+        draw_seed: of which runs each round draws; another for every network, since their seeds share nothing.
+    """
+    by_seed, rounds_SR = [], []
+    for scans in runs:
+        columns = [(scans.logits_NK[:, k], scans.labels_NK[:, k]) for k in range(len(scans.classes))]
+        found = mean_of_defined([average_precision(trace_curve(rank(*column))) for column in columns])
+        assert found is not None, "a test split has positives"
+        by_seed.append(found)
+        ranked = [bootstrap.rank_groups(*column, scans.groups_N) for column in columns]
+        rounds_SR.append(bootstrap.resample(ranked, scans.num_groups, (), NUM_ROUNDS).mean_average_precision_R())
+    random = np.random.default_rng([draw_seed, len(runs)])
+    drawn_RS = random.integers(0, len(runs), (NUM_ROUNDS, len(runs)))
+    rounds_R = np.take_along_axis(np.stack(rounds_SR, axis=1), drawn_RS, axis=1).mean(axis=1)
+    return Learned(tuple(by_seed), rounds_R)
+
+
+def say_order(found: Mapping[str, Learned]) -> str:
+    """Return in plain words whether the paper's order shows: which gains over `plain` are more than luck."""
+    gains = {name: found[name].gain_over(found["plain"]) for name in NETWORKS[1:]}
+    better = [name for name, gain in gains.items() if gain.low > 0]
+    worse = [name for name, gain in gains.items() if gain.high < 0]
+    ranking = sorted(NETWORKS, key=lambda name: found[name].mean)
+    if "chr" in better:
+        word = "shows" if ranking == list(NETWORKS) else "shows in part: chr is better than plain"
+    else:
+        word = "is contradicted: chr is worse than plain" if "chr" in worse else "does not show"
+    told = [f"better than plain beyond luck: {', '.join(better) or 'none'}", f"worse: {', '.join(worse) or 'none'}"]
+    return f"the paper's order {word} ({'; '.join(told)}; by the means: {' < '.join(ranking)})"
+
+
+def draw_learned(found: Mapping[str, Mapping[str, Learned]]) -> str:
+    """Return a chart as an SVG text: a panel a corpus, a line a network, a dot a seed, the interval of their mean."""
+    figure = Figure(figsize=(4 * len(found), 3.2), layout="constrained")
+    for axes, (corpus, of) in zip(figure.subplots(1, len(found), squeeze=False)[0], found.items(), strict=True):
+        for place, name in enumerate(NETWORKS):
+            learned = of[name]
+            axes.plot([learned.interval.low, learned.interval.high], [place, place], color="#0b5cad", linewidth=2)
+            axes.plot([learned.mean], [place], "|", color="#0b5cad", markersize=14, markeredgewidth=2)
+            axes.plot(learned.by_seed, [place] * len(learned.by_seed), "o", color="#b3480e", markersize=4)
+        axes.set_yticks(range(len(NETWORKS)), NETWORKS)
+        axes.set_title(corpus, fontsize=10)
+        axes.set_xlabel("mean AP (dot: a seed; bar: 95 % of rounds)")
+    out = io.StringIO()
+    FigureCanvasSVG(figure).print_svg(out, metadata={"Date": None})  # type: ignore[no-untyped-call]
+    return out.getvalue()
+
+
+def write_note(found: Mapping[str, Mapping[str, Learned]], how: Sequence[str]) -> str:
+    """Return a page in Markdown: how it was measured, a table a corpus, and whether the paper's order shows."""
+    lines = ["# Does CHR learn more than its backbone?", "", *(f"- {line}" for line in how)]
+    for corpus, of in found.items():
+        lines += ["", f"## {corpus}", "", f"{say_order(of)[0].upper()}{say_order(of)[1:]}.", ""]
+        lines += ["| network | mean AP | 95 % | each seed | over plain, 95 % |", "| --- | --- | --- | --- | --- |"]
+        for name in NETWORKS:
+            learned = of[name]
+            seeds = ", ".join(f"{value:.3f}" for value in learned.by_seed)
+            gain = "" if name == "plain" else _format(learned.gain_over(of["plain"]), "+.3f")
+            lines.append(f"| {name} | {learned.mean:.3f} | {_format(learned.interval, '.3f')} | {seeds} | {gain} |")
+    return "\n".join(lines) + "\n"
+
+
+def _format(interval: Interval, form: str) -> str:
+    return f"{interval.low:{form}} to {interval.high:{form}}"
+
+
+def _interval(rounds_R: npt.NDArray[np.float64]) -> Interval:
+    found = bootstrap.interval(rounds_R)
+    assert found is not None, "every round draws positives of some class"
+    return found
