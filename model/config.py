@@ -14,6 +14,9 @@ from model.identity import FORMAT_VERSION, check_format
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+WHITE = 240
+"""A margin has no darker value in any colour. Pure white is 255; JPEG of quality 75 stays above 245 beside it, and the
+palest parts of a bag lie below 240."""
 FUSIONS = ("average", "gated", "meta")
 """How the levels' logits become one: equal weights, or weights that a small network reads off the scan, learnt from the
 classification alone (gated) or from labels too (meta). Gated and meta are one network: the training differs."""
@@ -54,6 +57,8 @@ class ModelConfig:
     """One of `FUSIONS`."""
     attention: AttentionConfig | None = None
     """For the network `sxmnet`, and for it alone."""
+    trim_margins: bool = False
+    """White margins are cut off before a scan is squashed, in training and in scoring (SXMNet, Section 4.1)."""
 
     def __post_init__(self) -> None:
         if not self.classes or len(set(self.classes)) != len(self.classes):
@@ -156,7 +161,7 @@ class NetworkOutput:
 
 
 _NO_VALUE = object()
-_LATER_DEFAULTS: dict[str, Any] = {"fusion": "average", "attention": None}
+_LATER_DEFAULTS: dict[str, Any] = {"fusion": "average", "attention": None, "trim_margins": False}
 _TYPES: dict[str, tuple[type, ...]] = {
     "network": (str,),
     "backbone": (str,),
@@ -167,6 +172,7 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "std": (int, float),
     "fusion": (str,),
     "attention": (dict,),
+    "trim_margins": (bool,),
 }
 
 
@@ -174,7 +180,7 @@ def _check_type(name: str, value: Any, where: str) -> None:
     is_list = name in ("classes", "mean", "std")
     items = value if isinstance(value, tuple) else (value,)
     good = is_list == isinstance(value, tuple) and all(
-        isinstance(item, _TYPES[name]) and not isinstance(item, bool) for item in items
+        isinstance(item, _TYPES[name]) and (not isinstance(item, bool) or bool in _TYPES[name]) for item in items
     )
     if not good:
         what = " or ".join(kind.__name__ for kind in _TYPES[name])

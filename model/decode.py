@@ -12,7 +12,7 @@ import io
 import math
 from collections.abc import Sequence
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -23,6 +23,18 @@ from torch.utils.dlpack import from_dlpack
 from model.config import ModelConfig
 from model.graphs import scoring_arguments, scoring_graph
 from model.hardware import Hardware
+from model.windows import read_windows, whole_windows
+
+
+class Decoded(NamedTuple):
+    """A batch of images."""
+
+    images_BCHW: Tensor
+    """float32, normalised, in the memory format asked for, on the device; zeros where there is no image."""
+    errors: dict[int, str]
+    """The decoder's words by place, of images that cannot be decoded."""
+    windows_B4: Tensor
+    """float32, on the CPU: what is seen of each scan, see `model.windows`."""
 
 
 class BatchDecoder:
@@ -39,17 +51,13 @@ class BatchDecoder:
         # The copy out of DALI's buffers must end before DALI takes them back, and must not wait for the network.
         self._stream = torch.cuda.Stream() if hardware.device == "cuda" else None  # type: ignore[no-untyped-call]
 
-    def decode(self, encoded: Sequence[bytes | None]) -> tuple[Tensor, dict[int, str]]:
+    def decode(self, encoded: Sequence[bytes | None]) -> Decoded:
         """Return the images of a batch, and why some could not be decoded.
 
         An image stays in its place and has the same values whatever becomes of its neighbours.
 
         Args:
             encoded: at most `batch_size` JPEGs; None holds a place for an image that is not to be decoded.
-
-        Returns:
-            float32 (B, 3, H, W), normalised, in the memory format asked for, on the device, zeros where there is no
-            image; and the decoder's words by place.
 
         Raises:
             RuntimeError: the decoder fails on a sound image too, so the machine is at fault (memory, driver).
@@ -58,8 +66,9 @@ class BatchDecoder:
         errors: dict[int, str] = {}
         with torch.cuda.stream(self._stream):
             images_BCHW = self._empty_images(len(encoded))
-            self._decode_into(images_BCHW, list(arrays), arrays, errors)
-        return images_BCHW, errors
+            windows_B4 = whole_windows(len(encoded))
+            self._decode_into(images_BCHW, windows_B4, list(arrays), arrays, errors)
+        return Decoded(images_BCHW, errors, torch.from_numpy(windows_B4))
 
     def _empty_images(self, num: int) -> Tensor:
         size = self._config.image_size_px
@@ -67,12 +76,17 @@ class BatchDecoder:
         return images_BCHW.contiguous(memory_format=self._memory_format)
 
     def _decode_into(
-        self, images_BCHW: Tensor, places: list[int], arrays: dict[int, np.ndarray], errors: dict[int, str]
+        self,
+        images_BCHW: Tensor,
+        windows_B4: np.ndarray,
+        places: list[int],
+        arrays: dict[int, np.ndarray],
+        errors: dict[int, str],
     ) -> None:
         if not places:
             return
         try:
-            self._run(images_BCHW, places, [arrays[place] for place in places])
+            self._run(images_BCHW, windows_B4, places, [arrays[place] for place in places])
         except RuntimeError as error:
             self._pipeline = self._build()
             if len(places) == 1:
@@ -82,11 +96,13 @@ class BatchDecoder:
             step = math.isqrt(len(places) - 1) + 1
             step = 1 if step >= len(places) else step
             for first in range(0, len(places), step):
-                self._decode_into(images_BCHW, places[first : first + step], arrays, errors)
+                self._decode_into(images_BCHW, windows_B4, places[first : first + step], arrays, errors)
 
-    def _run(self, images_BCHW: Tensor, places: list[int], arrays: list[np.ndarray]) -> None:
+    def _run(self, images_BCHW: Tensor, windows_B4: np.ndarray, places: list[int], arrays: list[np.ndarray]) -> None:
         self._pipeline.feed_input("encoded", arrays)
-        (decoded,) = self._pipeline.run()
+        decoded, *windows = self._pipeline.run()
+        if windows:
+            windows_B4[places] = read_windows(windows[0])
         if len(places) == len(images_BCHW):
             images_BCHW.copy_(from_dlpack(decoded.as_tensor()))
         else:
@@ -96,7 +112,7 @@ class BatchDecoder:
 
     def _check_health(self, error: RuntimeError) -> None:
         try:
-            self._run(self._empty_images(1), [0], [_sound_image()])
+            self._run(self._empty_images(1), whole_windows(1), [0], [_sound_image()])
         except RuntimeError as second_error:
             raise RuntimeError(
                 f"DALI must decode a sound image, got {_last_words(second_error)}; the machine is at fault, not a scan"

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from model.config import ModelConfig, NetworkOutput
+from model.config import WHITE, ModelConfig, NetworkOutput
 from model.store import LoadedModel
 from shards.versions import installed_versions
 
@@ -27,6 +27,8 @@ TOLERANCE = 1e-4
 """How far, in logits, an export may be from the network in eager float32, level logits and heatmaps included."""
 FILE_NAMES = {"onnx": "model.onnx", "torch-export": "model.pt2"}
 """Format -> file."""
+
+_TRIM = f"cut off first the rows and columns at the edges in which every value is {WHITE} or more"
 
 Run = Callable[[Tensor], Sequence[np.ndarray]]
 
@@ -170,6 +172,7 @@ def _describe(model: LoadedModel, format_name: str, difference: float) -> dict[s
             "shape": ["batch", 3, config.image_size_px, config.image_size_px],
             "dtype": "float32",
             "colours": "RGB",
+            "trim": _TRIM if config.trim_margins else None,
             "resize": "squash the whole scan to the square, bilinear with antialiasing",
             "normalise": "(value / 255 - mean) / std",
             "mean": list(config.mean),

@@ -27,8 +27,10 @@ from torch import Tensor
 from torch.utils.dlpack import from_dlpack
 
 from model.ahead import map_ahead, run_ahead
+from model.ellipses import Boxes
 from model.graphs import scoring_graph, training_graph
 from model.samples import Samples
+from model.windows import areas_in, crop_windows, is_mirrored, read_windows, see_boxes, whole_windows
 
 _log = logging.getLogger(__name__)
 _READ_THREADS = 8
@@ -43,6 +45,10 @@ class Batch(NamedTuple):
     """float32: 1 present, 0 absent, NaN unknown (or padding, or an image that cannot be decoded)."""
     rows_B: Tensor
     """int64 into the feed's samples; `feed.samples.keys` has the keys."""
+    boxes: Boxes
+    """Of the scored classes, as the network sees them; none of padding, or of an image that cannot be decoded."""
+    levels_B: Tensor
+    """int64: the level that Meta Fusion is to prefer, from 1 (finest); 0 unknown."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +70,8 @@ class FeedConfig:
     seed: int = 0
     positive_repeats: int = 1
     """How often a scan with any positive label comes in an epoch of training; 1 is the paper's plain sampling."""
+    trim_margins: bool = False
+    """Cut white margins off before the squash."""
 
     def __post_init__(self) -> None:
         if self.batch_size < 1:
@@ -211,15 +219,35 @@ class _Decoder:
             for coded_B, entries_B, rows_B, encoded in zip(batches, entries, rows, images, strict=True):
                 augmentations_B3 = None if self._augmentations_E3 is None else self._augmentations_E3[entries_B]
                 try:
-                    images_BCHW = _run(pipeline, encoded, augmentations_B3)
+                    images_BCHW, windows_B4 = _run(pipeline, encoded, augmentations_B3)
                     is_bad_B = np.zeros(len(rows_B), dtype=bool)
                 except RuntimeError:
                     is_bad_B = self._find_bad(rows_B, encoded)
                     pipeline = self._build(self._config.batch_size)  # one bad image ends a pipeline for good
-                    images_BCHW = _run(pipeline, _substitute(encoded, is_bad_B), augmentations_B3)
+                    images_BCHW, windows_B4 = _run(pipeline, _substitute(encoded, is_bad_B), augmentations_B3)
+                is_void_B = (coded_B < 0) | is_bad_B
                 labels_BK = self._samples.labels_NK[rows_B].copy()
-                labels_BK[(coded_B < 0) | is_bad_B] = np.nan
-                yield Batch(images_BCHW, torch.from_numpy(labels_BK), torch.from_numpy(rows_B))
+                labels_BK[is_void_B] = np.nan
+                levels_B = np.where(is_void_B, 0, self._samples.levels_N[rows_B]).astype(np.int64)
+                yield Batch(
+                    images_BCHW,
+                    torch.from_numpy(labels_BK),
+                    torch.from_numpy(rows_B),
+                    self._see_boxes(rows_B, is_void_B, windows_B4, augmentations_B3),
+                    torch.from_numpy(levels_B),
+                )
+
+    def _see_boxes(
+        self, rows_B: np.ndarray, is_void_B: np.ndarray, windows_B4: np.ndarray, augmentations_B3: np.ndarray | None
+    ) -> Boxes:
+        edges_M4, scans_M = self._samples.boxes_of(rows_B)
+        kept_M = ~is_void_B[scans_M]
+        edges_M4, scans_M = edges_M4[kept_M], scans_M[kept_M]
+        areas_M = areas_in(edges_M4, windows_B4[scans_M])
+        if augmentations_B3 is not None:
+            windows_B4 = crop_windows(windows_B4, augmentations_B3, self._config.resize_px, self._config.crop_px)
+        seen_M4 = see_boxes(edges_M4, windows_B4[scans_M])
+        return Boxes(*(torch.from_numpy(array) for array in (seen_M4, areas_M, scans_M)))
 
     def _build(self, batch_size: int) -> Any:
         config = self._config
@@ -227,6 +255,7 @@ class _Decoder:
             "mean": config.mean,
             "std": config.std,
             "decode_device": config.decode_device,
+            "trim_margins": config.trim_margins,
             "batch_size": batch_size,
             "num_threads": config.num_threads,
             "device_id": config.device_id,
@@ -269,16 +298,20 @@ def read_ahead(samples: Samples, batches: Sequence[np.ndarray]) -> Generator[lis
             yield [np.frombuffer(image, dtype=np.uint8) for image in encoded]
 
 
-def _run(pipeline: Any, encoded: Sequence[np.ndarray], augmentations_B3: np.ndarray | None) -> Tensor:
+def _run(
+    pipeline: Any, encoded: Sequence[np.ndarray], augmentations_B3: np.ndarray | None
+) -> tuple[Tensor, np.ndarray]:
+    """Return images, and the windows within their margins (B, 4)."""
     pipeline.feed_input("encoded", list(encoded))
     if augmentations_B3 is not None:
-        crop_x_B, crop_y_B, mirror_B = augmentations_B3.T
+        crop_x_B, crop_y_B, _ = augmentations_B3.T
         pipeline.feed_input("crop_x", crop_x_B.astype(np.float32))
         pipeline.feed_input("crop_y", crop_y_B.astype(np.float32))
-        pipeline.feed_input("mirror", (mirror_B < 0.5).astype(np.int32))
-    (images,) = pipeline.run()
+        pipeline.feed_input("mirror", is_mirrored(augmentations_B3).astype(np.int32))
+    images, *windows = pipeline.run()
+    windows_B4 = read_windows(windows[0]) if windows else whole_windows(len(encoded))
     # A copy, since DALI takes its buffers back.
-    return from_dlpack(images.as_tensor()).clone(memory_format=torch.channels_last)
+    return from_dlpack(images.as_tensor()).clone(memory_format=torch.channels_last), windows_B4
 
 
 def _substitute(encoded: Sequence[np.ndarray], is_bad_B: np.ndarray) -> list[np.ndarray]:

@@ -23,7 +23,9 @@ class Peaks:
     """float32, in logits; NaN where a map has a NaN."""
 
 
-def find_peaks(heatmaps: Sequence[Tensor], widths_px_B: Tensor, heights_px_B: Tensor) -> Peaks:
+def find_peaks(
+    heatmaps: Sequence[Tensor], widths_px_B: Tensor, heights_px_B: Tensor, windows_B4: Tensor | None = None
+) -> Peaks:
     """Return where the maps are highest, Section 5.3 of the CHR paper: rescaled to the image, over all levels.
 
     A map rescaled bilinearly (`align_corners=False`) never exceeds its own cells: every value between centres is a
@@ -37,6 +39,7 @@ def find_peaks(heatmaps: Sequence[Tensor], widths_px_B: Tensor, heights_px_B: Te
         heatmaps: level 1 (finest) to L, each (B, K, h, w); sizes differ between levels.
         widths_px_B: of the scans as stored.
         heights_px_B: likewise.
+        windows_B4: what the network saw of each scan, where that was not the whole of it; see `model.windows`.
     """
     best = [_best_cell(heatmap) for heatmap in heatmaps]
     values_LBK = torch.stack([value_BK for value_BK, _, _ in best])
@@ -44,6 +47,10 @@ def find_peaks(heatmaps: Sequence[Tensor], widths_px_B: Tensor, heights_px_B: Te
     x_fraction_BK = torch.stack([x_BK for _, x_BK, _ in best]).gather(0, winner_1BK)[0]
     y_fraction_BK = torch.stack([y_BK for _, _, y_BK in best]).gather(0, winner_1BK)[0]
     device = values_LBK.device
+    if windows_B4 is not None:
+        left_B1, top_B1, right_B1, bottom_B1 = (edges_B[:, None] for edges_B in windows_B4.to(device).unbind(dim=1))
+        x_fraction_BK = left_B1 + x_fraction_BK * (right_B1 - left_B1)
+        y_fraction_BK = top_B1 + y_fraction_BK * (bottom_B1 - top_B1)
     return Peaks(
         x_px_BK=x_fraction_BK * widths_px_B.to(device, torch.float32)[:, None],
         y_px_BK=y_fraction_BK * heights_px_B.to(device, torch.float32)[:, None],

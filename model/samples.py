@@ -1,10 +1,10 @@
 """Which scans does a network learn from? Rows of a dataset, by place in their shards, and a part held out.
 
-Shapes: N samples  K classes
+Shapes: N samples  K classes  B rows asked for  X boxes of all samples  M boxes of some
 """
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
@@ -13,7 +13,8 @@ import pyarrow.compute as pc
 from shards import storage
 from shards.dataset import Dataset
 
-_COLUMNS = ["key", "shard", "offset_bytes", "size_bytes", "width_px", "height_px", "labels", "duplicate_of"]
+_EDGES = ("xmin_px", "ymin_px", "xmax_px", "ymax_px")
+_COLUMNS = ["key", "shard", "offset_bytes", "size_bytes", "width_px", "height_px", "labels", "boxes", "duplicate_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,24 +35,46 @@ class Samples:
     labels_NK: np.ndarray
     """float32: 1 present, 0 absent, NaN unknown."""
     classes: tuple[str, ...]
+    boxes_X4: np.ndarray
+    """float32: left, top, right and bottom of every box of a scored class, as fractions of its scan."""
+    first_boxes_N: np.ndarray
+    """int64, into `boxes_X4`."""
+    num_boxes_N: np.ndarray
+    """int64."""
+    levels_N: np.ndarray
+    """int8: the level that Meta Fusion is to prefer, from 1 (finest); 0: not known. See `model.level_labels`."""
 
     def __len__(self) -> int:
         return len(self.keys)
 
     def take(self, rows: np.ndarray) -> "Samples":
         """Return some rows, in the order asked for."""
-        return Samples(
-            self.keys.take(pa.array(rows)),
-            self.groups.take(pa.array(rows)),
-            self.shard_urls,
-            self.shards_N[rows],
-            self.offsets_bytes_N[rows],
-            self.sizes_bytes_N[rows],
-            self.widths_px_N[rows],
-            self.heights_px_N[rows],
-            self.labels_NK[rows],
-            self.classes,
+        return replace(
+            self,
+            keys=self.keys.take(pa.array(rows)),
+            groups=self.groups.take(pa.array(rows)),
+            shards_N=self.shards_N[rows],
+            offsets_bytes_N=self.offsets_bytes_N[rows],
+            sizes_bytes_N=self.sizes_bytes_N[rows],
+            widths_px_N=self.widths_px_N[rows],
+            heights_px_N=self.heights_px_N[rows],
+            labels_NK=self.labels_NK[rows],
+            first_boxes_N=self.first_boxes_N[rows],
+            num_boxes_N=self.num_boxes_N[rows],
+            levels_N=self.levels_N[rows],
         )
+
+    def with_levels(self, levels_N: np.ndarray) -> "Samples":
+        """Return the same rows with labels for Meta Fusion."""
+        assert len(levels_N) == len(self)
+        return replace(self, levels_N=levels_N.astype(np.int8))
+
+    def boxes_of(self, rows_B: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the boxes of some rows (M, 4), and of each the place of its row among them (M,), int64."""
+        num_B = self.num_boxes_N[rows_B]
+        places_M = np.repeat(np.arange(len(rows_B)), num_B)
+        number_M = np.arange(len(places_M)) - np.repeat(np.cumsum(num_B) - num_B, num_B)  # of its scan's boxes
+        return self.boxes_X4[self.first_boxes_N[rows_B][places_M] + number_M], places_M
 
     def read_image(self, row: int) -> bytes:
         """Return the encoded image of a row; ValueError where its shard is shorter than the row says."""
@@ -78,6 +101,7 @@ def load_samples(dataset: Dataset, split: str) -> Samples:
     names = table["shard"].dictionary_encode().combine_chunks()
     numbers = np.array([number_of[name] for name in names.dictionary.to_pylist()], dtype=np.int32)
     keys = table["key"].combine_chunks()
+    boxes_X4, num_boxes_N = _boxes(table, dataset.manifest.scored_classes)
     return Samples(
         keys=keys,
         groups=pc.coalesce(table["duplicate_of"].combine_chunks(), keys),
@@ -89,7 +113,21 @@ def load_samples(dataset: Dataset, split: str) -> Samples:
         heights_px_N=table["height_px"].to_numpy(),
         labels_NK=_labels(table["labels"].combine_chunks(), dataset.manifest.scored_classes),
         classes=dataset.manifest.scored_classes,
+        boxes_X4=boxes_X4,
+        first_boxes_N=np.cumsum(num_boxes_N) - num_boxes_N,
+        num_boxes_N=num_boxes_N,
+        levels_N=np.zeros(len(keys), np.int8),
     )
+
+
+def _boxes(table: pa.Table, classes: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray]:
+    boxes = table["boxes"].combine_chunks()
+    parents = pc.list_parent_indices(boxes).to_numpy(zero_copy_only=False)
+    scored = np.flatnonzero(pc.is_in(boxes.flatten().field("class"), pa.array(classes, pa.string())).to_numpy(False))
+    parents, struct = parents[scored], boxes.flatten().take(pa.array(scored))
+    sizes_X2 = np.stack([table[name].to_numpy()[parents] for name in ("width_px", "height_px")], axis=1)
+    edges_X4 = np.stack([struct.field(name).to_numpy(False) for name in _EDGES], axis=1)
+    return (edges_X4 / np.tile(sizes_X2, 2)).astype(np.float32), np.bincount(parents, minlength=len(boxes))
 
 
 def _labels(labels: pa.StructArray, classes: tuple[str, ...]) -> np.ndarray:

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from model.ahead import run_ahead
 from model.config import ModelConfig
-from model.decode import BatchDecoder
+from model.decode import BatchDecoder, Decoded
 from model.engine_choice import Way
 from model.engines import build_engine
 from model.hardware import Hardware
@@ -69,11 +69,16 @@ class ScoringNetwork:
         self.engine = engine
         self._compute = build_engine(Way(engine, hardware.dtype), model.network.eval(), model.config, hardware)
 
-    def score(self, images_BCHW: Tensor, widths_px_B: Tensor, heights_px_B: Tensor) -> BatchScores:
-        """Return the scores of normalised images (B, 3, H, W) of scans of the given sizes as stored."""
+    def score(
+        self, images_BCHW: Tensor, widths_px_B: Tensor, heights_px_B: Tensor, windows_B4: Tensor | None = None
+    ) -> BatchScores:
+        """Return the scores of normalised images (B, 3, H, W) of scans of the given sizes as stored.
+
+        Where margins were trimmed, the windows (B, 4) say what of the scans the images are.
+        """
         output = self._compute(images_BCHW)
         with torch.inference_mode():
-            peaks = find_peaks(output.heatmaps, widths_px_B, heights_px_B)
+            peaks = find_peaks(output.heatmaps, widths_px_B, heights_px_B, windows_B4)
             peaks_B4K = torch.stack([peaks.x_px_BK, peaks.y_px_BK, peaks.level_BK.float(), peaks.value_BK], dim=1)
             return BatchScores(
                 output.logits_BK.float().cpu().numpy(),
@@ -117,9 +122,10 @@ class Scorer:
         scored: list[tuple[list[ScanRow], BatchScores]] = []
         refused: list[tuple[ScanRow, Refusal]] = []
         num_read_bytes = 0
-        for scans, images_BCHW in run_ahead(self._decode(read_scans(tar_url, rows, self._batch_size))):
+        for scans, decoded in run_ahead(self._decode(read_scans(tar_url, rows, self._batch_size))):
             sizes_B2 = torch.tensor([(scan.row.width_px, scan.row.height_px) for scan in scans])
-            scores = self._network.score(images_BCHW, *sizes_B2.unbind(1))
+            widths_px_B, heights_px_B = sizes_B2.unbind(1)
+            scores = self._network.score(decoded.images_BCHW, widths_px_B, heights_px_B, decoded.windows_B4)
             kept = _refuse_non_finite(scans, scores)
             good_B = np.array([scan.refusal is None for scan in kept])
             refused += [(scan.row, scan.refusal) for scan in kept if scan.refusal is not None]
@@ -133,13 +139,13 @@ class Scorer:
         assert shard.predictions.num_rows + shard.quarantine.num_rows == len(rows)
         return shard
 
-    def _decode(self, batches: Iterator[list[ReadScan]]) -> Iterator[tuple[list[ReadScan], Tensor]]:
+    def _decode(self, batches: Iterator[list[ReadScan]]) -> Iterator[tuple[list[ReadScan], Decoded]]:
         for scans in batches:
-            images_BCHW, errors = self._decoder.decode([scan.image for scan in scans])
-            for place, words in errors.items():
+            decoded = self._decoder.decode([scan.image for scan in scans])
+            for place, words in decoded.errors.items():
                 row = scans[place].row
                 scans[place] = ReadScan(row, scans[place].image, Refusal("undecodable", words, row.sha256))
-            yield scans, images_BCHW
+            yield scans, decoded
 
     def _predictions_table(self, scored: Sequence[tuple[list[ScanRow], BatchScores]]) -> pa.Table:
         config = self._network.config

@@ -15,6 +15,7 @@ COMMANDS = {
     "alarms": "list the scans whose scores reach a threshold",
     "evaluate": "report how good predictions are",
     "reproduce": "train and score what a paper's table holds, and print ours beside the paper's",
+    "label-levels": "say which level of a network each scan is to prefer, to train Meta Fusion with",
     "export": "write a model as ONNX or as a torch.export program",
     "import-chr": "make a model of a checkpoint of the CHR authors' code",
     "demo": "all of it on generated scans",

@@ -54,7 +54,7 @@ def test_dali_sees_what_pillow_sees(dataset):
     hardware = dataclasses.replace(detect_hardware(), device="cpu", decode_device="cpu", num_cores=2)
     images = [scan.image for scan in scans_of(dataset) if (scan.row.width_px, scan.row.height_px) == (64, 64)]
     assert len(images) == len(MODES)
-    decoded, errors = BatchDecoder(config, hardware, batch_size=8).decode(images)
+    decoded, errors, _ = BatchDecoder(config, hardware, batch_size=8).decode(images)
     assert errors == {}
     for found, data in zip(decoded.numpy(), images, strict=True):
         assert data is not None

@@ -37,7 +37,7 @@ def decoder():
 
 @pytest.fixture(scope="module")
 def sound(decoder):
-    images, errors = decoder.decode(IMAGES)
+    images, errors, _ = decoder.decode(IMAGES)
     assert errors == {}
     return images
 
@@ -68,7 +68,7 @@ def test_an_image_of_the_networks_size_is_pillows_to_the_bit(decoder):
     for _ in range(3):
         out = io.BytesIO()
         Image.fromarray(rng.integers(0, 255, (64, 64, 3), dtype=np.uint8)).save(out, "JPEG", quality=75)
-        images, _ = decoder.decode([out.getvalue()])
+        images, *_ = decoder.decode([out.getvalue()])
         assert grey_levels_apart(images[0].numpy(), out.getvalue()).max() < 1e-4
 
 
@@ -81,7 +81,7 @@ def test_images_are_float32_and_channels_last(sound):
 @given(bad=st.dictionaries(st.integers(0, 10), st.sampled_from(sorted(BAD)), max_size=11))
 @settings(max_examples=20, deadline=None)
 def test_bad_images_are_named_and_their_neighbours_are_equal_to_the_bit(decoder, sound, bad):
-    images, errors = decoder.decode([BAD[bad[place]] if place in bad else IMAGES[place] for place in range(11)])
+    images, errors, _ = decoder.decode([BAD[bad[place]] if place in bad else IMAGES[place] for place in range(11)])
     assert set(errors) == set(bad)
     for place in range(11):
         assert torch.equal(images[place], torch.zeros(3, 64, 64) if place in bad else sound[place])
@@ -90,14 +90,14 @@ def test_bad_images_are_named_and_their_neighbours_are_equal_to_the_bit(decoder,
 @given(empty=st.sets(st.integers(0, 10)))
 @settings(max_examples=10, deadline=None)
 def test_an_empty_place_is_zeros_and_moves_no_neighbour(decoder, sound, empty):
-    images, errors = decoder.decode([None if place in empty else IMAGES[place] for place in range(11)])
+    images, errors, _ = decoder.decode([None if place in empty else IMAGES[place] for place in range(11)])
     assert errors == {}
     for place in range(11):
         assert torch.equal(images[place], torch.zeros(3, 64, 64) if place in empty else sound[place])
 
 
 def test_the_decoders_words_are_kept_without_its_traceback(decoder):
-    _, errors = decoder.decode([IMAGES[0], BAD["cut"], BAD["zeros"]])
+    _, errors, _ = decoder.decode([IMAGES[0], BAD["cut"], BAD["zeros"]])
     assert "Failed to decode" in errors[1]
     assert "nvImageCodec failure" in errors[2]
     assert all(".py" not in words for words in errors.values())
@@ -106,7 +106,7 @@ def test_the_decoders_words_are_kept_without_its_traceback(decoder):
 def test_a_batch_goes_on_after_any_number_of_lost_pipelines(decoder, sound):
     for _ in range(5):
         decoder.decode([BAD["zeros"], IMAGES[1]])
-    images, errors = decoder.decode(IMAGES)
+    images, errors, _ = decoder.decode(IMAGES)
     assert errors == {}
     assert torch.equal(images, sound)
 
@@ -118,7 +118,7 @@ def test_a_machine_that_decodes_nothing_blames_no_scan(decoder, monkeypatch):
 
 
 def test_an_empty_batch_is_no_image(decoder):
-    images, errors = decoder.decode([])
+    images, errors, _ = decoder.decode([])
     assert images.shape == (0, 3, 64, 64)
     assert errors == {}
 

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from model.config import NetworkOutput
+from model.ellipses import Boxes
 from model.feed import Batch
 from model.losses import LossConfig, SoftmaxConfig, hierarchical_loss, softmax_loss
 from model.objective import average_precisions, build_objective, top_accuracy
@@ -19,7 +20,10 @@ __all__ = ["one_thread"]  # a fixture for all tests here
 
 
 def batch_of(labels_BK):
-    return Batch(torch.zeros(len(labels_BK), 3, 8, 8), labels_BK, torch.arange(len(labels_BK)))
+    num_scans = len(labels_BK)
+    no_boxes = Boxes(torch.zeros(0, 4), torch.zeros(0), torch.zeros(0, dtype=torch.int64))
+    no_levels = torch.zeros(num_scans, dtype=torch.int64)
+    return Batch(torch.zeros(num_scans, 3, 8, 8), labels_BK, torch.arange(num_scans), no_boxes, no_levels)
 
 
 def output_of(level_logits_LBK):

@@ -85,7 +85,7 @@ def test_logits_are_those_of_the_same_pixels_one_at_a_time(scorer, network, mode
     plain = load_model(model_url).network
     found = logits_of(scorer.score_shard(tar_url, rows))
     for row, (key, jpeg) in zip(rows, IMAGES, strict=True):
-        (image,), _ = scorer._decoder.decode([jpeg])
+        (image,), *_ = scorer._decoder.decode([jpeg])
         with torch.no_grad():
             logits = plain(image[None].contiguous()).logits_BK[0].tolist()
         assert list(found[key].values()) == pytest.approx(logits, abs=1e-4), row.key

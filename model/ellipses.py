@@ -1,0 +1,53 @@
+"""Where should a network look? Ellipses in the boxes of a scan, drawn at the resolution of an attention mask.
+
+Paper: B. Hu et al., ACCV 2020, Section 3.2, "Ground-truth Generation": "we generate an inline ellipse of each annotated
+bounding box, where pixels inside the ellipse is set to 1 and others are 0" (its Figure 5). Where the paper draws them,
+on the scan or on the mask's grid, is open; here a cell of the mask is inside where its centre is.
+
+Shapes: B batch  M boxes of a batch  h w cells of a mask
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class Boxes(NamedTuple):
+    """The items of a batch, each scan as the network sees it: cropped, mirrored."""
+
+    edges_M4: Tensor
+    """float32: left, top, right and bottom as fractions of what the network sees; a box may lie outside 0..1 partly or
+    wholly, where the crop cut it off."""
+    areas_M: Tensor
+    """float32: the share of the scan before that crop that the box covers, in (0, 1]."""
+    scans_M: Tensor
+    """int64: the place of its scan in the batch."""
+
+
+def draw_ellipses(boxes: Boxes, num_scans: int, num_rows: int, num_columns: int) -> Tensor:
+    """Return 1 where a cell lies in the ellipse of a box of its scan, else 0; (B, 1, h, w), float32.
+
+    A box that the crop cuts keeps its ellipse, of which less is seen. The cell with the centre of a box is 1 always: an
+    item smaller than a cell must not vanish (ours).
+    """
+    left_M, top_M, right_M, bottom_M = (edges_M[:, None] for edges_M in boxes.edges_M4.unbind(dim=1))
+    x_Mw = _distance(left_M, right_M, num_columns)
+    y_Mh = _distance(top_M, bottom_M, num_rows)
+    holds_centre_Mhw = _holds(top_M, bottom_M, num_rows)[:, :, None] & _holds(left_M, right_M, num_columns)[:, None, :]
+    inside_Mhw = (y_Mh.square()[:, :, None] + x_Mw.square()[:, None, :] <= 1) | holds_centre_Mhw
+    counts_Bhw = torch.zeros(num_scans, num_rows, num_columns, device=boxes.edges_M4.device)
+    counts_Bhw.index_add_(0, boxes.scans_M, inside_Mhw.to(counts_Bhw.dtype))
+    return (counts_Bhw > 0).to(counts_Bhw.dtype)[:, None]
+
+
+def _distance(low_M1: Tensor, high_M1: Tensor, num_cells: int) -> Tensor:
+    """Return how far each cell's centre is from a box's, in half its sides; (M, cells)."""
+    centres_c = (torch.arange(num_cells, device=low_M1.device) + 0.5) / num_cells
+    return (centres_c - (low_M1 + high_M1) / 2) / ((high_M1 - low_M1) / 2)
+
+
+def _holds(low_M1: Tensor, high_M1: Tensor, num_cells: int) -> Tensor:
+    """Say in which cell a box's centre lies, in none where it was cropped off; bool (M, cells)."""
+    cell_M1 = torch.floor((low_M1 + high_M1) / 2 * num_cells)
+    return cell_M1 == torch.arange(num_cells, device=low_M1.device)
