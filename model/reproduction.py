@@ -14,7 +14,10 @@ from shards.dataset import Dataset
 
 FORMAT_VERSION = 1
 FIGURES_NAME = "figures.json"
-LEGEND = "Ours / the paper's (the difference), in per cent, on the test split."
+LEGEND = (
+    "Ours / the paper's (the difference), in per cent, on the test split. Settings that a paper does not give are "
+    "ours, as the recipes say."
+)
 _WIDEST = 6
 """Columns of a printed table; one with more is printed a dataset at a time."""
 

@@ -50,7 +50,8 @@ def rate_runs(runs: Sequence[ScoredScans], draw_seed: int) -> Learned:
 
     Args:
         runs: of one test split.
-        draw_seed: of which runs each round draws; another for every network, since their seeds share nothing.
+        draw_seed: of which runs each round draws; another for every network: what runs of one seed share, the order of
+            scans and for some the first weights, is not counted on.
     """
     by_seed, rounds_SR = [], []
     for scans in runs:

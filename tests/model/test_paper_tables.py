@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from model.paper_tables import MEAN, load_tables, parse_tables
+from model.recipes import RECIPES
 from shards.classes import load_class_set
 
 GOLDEN = Path(__file__).parent.parent / "golden/paper_tables.txt"
@@ -164,6 +165,13 @@ def test_classes_are_those_of_our_datasets():
     for table in TABLES.values():
         for dataset in table.datasets:
             assert set(dataset.classes.values()) == (opixray if dataset.name == "opixray" else sixray)
+
+
+@pytest.mark.parametrize("name", [name for name in TABLES if name.startswith("chr")])
+def test_every_row_has_a_recipe_of_that_name(name):
+    for row in TABLES[name].rows:
+        for dataset in TABLES[name].datasets:
+            assert RECIPES[row.recipe_for(dataset)]().recipe == row.recipe_for(dataset)
 
 
 def test_some_rows_and_columns_keep_their_figures():
