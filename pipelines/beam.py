@@ -1,6 +1,9 @@
 """Which runner, and which of its options? Beam's own words, taken as strictly as the project's flags."""
 
+import builtins
+import re
 import signal
+import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -8,6 +11,7 @@ from types import FrameType
 from typing import Any
 
 import apache_beam as beam
+import grpc
 from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from apache_beam.runners.runner import PipelineResult
@@ -41,8 +45,64 @@ def make_pipeline(options: PipelineOptions) -> beam.Pipeline:
     The embedded runner is named outright: Beam's default would first try to download another one.
     """
     if options.view_as(StandardOptions).runner:
-        return beam.Pipeline(options=options)
+        return _RemotePipeline(options=options)
     return _EmbeddedPipeline(runner=FnApiRunner(), options=options)
+
+
+def read_counters(pipeline: beam.Pipeline, namespace: str) -> dict[str, int]:
+    """Return what a finished pipeline has counted, by name: what its engine shows too."""
+    found: dict[str, int] = {}
+    for counter in pipeline.result.metrics().query()["counters"]:
+        if counter.key.metric.namespace == namespace:
+            name = counter.key.metric.name
+            found[name] = found.get(name, 0) + int(counter.result or 0)
+    return dict(sorted(found.items()))
+
+
+class _RemotePipeline(beam.Pipeline):
+    """A pipeline on another engine: it ends where its job does, with the error that a step of it raised."""
+
+    def run(self, test_runner_api: Any = "AUTO") -> PipelineResult:
+        try:
+            result = super().run(test_runner_api)
+            with _cancel_if_stopped(result):
+                result.wait_until_finish()
+        except (grpc.RpcError, grpc.FutureTimeoutError) as error:
+            raise OSError(f"job server must answer until the job is done, got {error!r}") from error
+        except RuntimeError as error:
+            raise find_cause(str(error)) from error
+        return result
+
+
+def find_cause(text: str) -> Exception:
+    """Return what failed, from what an engine says of a failed job: pages of Java, the step's own error within.
+
+    A step's ValueError and OSError are what they were. What no step raised (a lost machine, too few slots, too little
+    memory) is an OSError too: the same command may be run again. All else is a bug, and a RuntimeError.
+    """
+    found = re.findall(r"^(\w+): (.*?) \[while running '([^']+)'", text, re.DOTALL | re.MULTILINE)
+    if not found:
+        return OSError(f"job must run to its end on its engine, got: {text.strip().partition(chr(10))[0]}")
+    name, message, step = found[-1]
+    kind = getattr(builtins, name, None)
+    if isinstance(kind, type) and issubclass(kind, (ValueError, OSError)):
+        return kind(f"{message} (step {step})")
+    return RuntimeError(text)
+
+
+@contextmanager
+def _cancel_if_stopped(result: PipelineResult) -> Iterator[None]:
+    """Cancel a job whose command is interrupted or asked to end: nobody would wait for it any more."""
+    is_main = threading.current_thread() is threading.main_thread()
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM)) if is_main else None
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit):
+        result.cancel()
+        raise
+    finally:
+        if is_main:
+            signal.signal(signal.SIGTERM, before)
 
 
 class _EmbeddedPipeline(beam.Pipeline):

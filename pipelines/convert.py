@@ -207,8 +207,18 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _main(argv: Sequence[str]) -> int:
     words, beam_options = options.split_beam_options(argv)
-    flags = _make_parser().parse_args(words)
-    config = ConvertConfig(
+    flags = make_parser().parse_args(words)
+    config = make_config(flags)
+    manifest = convert(config, beam_options)
+    code = report_ledger(manifest, flags.max_quarantine_fraction)
+    for line in describe_findings(json.loads(manifest.to_json())):
+        print(line)
+    return code
+
+
+def make_config(flags: argparse.Namespace) -> ConvertConfig:
+    """Return what the flags of `make_parser` ask for."""
+    return ConvertConfig(
         input=flags.input,
         output=flags.output,
         layout=flags.layout,
@@ -228,14 +238,10 @@ def _main(argv: Sequence[str]) -> int:
             transcode=flags.transcode,
         ),
     )
-    manifest = convert(config, beam_options)
-    code = report_ledger(manifest, flags.max_quarantine_fraction)
-    for line in describe_findings(json.loads(manifest.to_json())):
-        print(line)
-    return code
 
 
-def _make_parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command's own flags."""
     parser = options.make_parser("convert", "Turn a corpus of scans into a dataset of WebDataset shards.")
     add = parser.add_argument
     add("--input", required=True, help="folder of the corpus: a path or an fsspec URL")

@@ -32,12 +32,27 @@ def say(text: str, *, stream: IO[str] | None = None, **facts: Any) -> None:
     print(line, file=stream or sys.stderr, flush=True)
 
 
+_steps = logging.getLogger("sixray")
+"""Of steps on workers, whose log an engine keeps. Below the level that a command's own process shows."""
+
+
+def is_noted() -> bool:
+    """Say whether `note` writes anything in this process."""
+    return _steps.isEnabledFor(logging.INFO)
+
+
+def note(text: str, **facts: Any) -> None:
+    """Write what a step did to its worker's log: the text, then the facts as `job=… shard=… key=…`."""
+    _steps.info("%s: %s", text, " ".join(f"{name}={value}" for name, value in facts.items()), extra={"facts": facts})
+
+
 TEXT_FORMAT = "%(levelname)s %(name)s: %(message)s"
 
 
 class _JsonFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         facts: dict[str, Any] = {"level": record.levelname.lower(), "logger": record.name}
+        facts |= getattr(record, "facts", {})
         if record.exc_info:
             facts["traceback"] = self.formatException(record.exc_info)
         return _to_json(record.getMessage(), facts)

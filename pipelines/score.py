@@ -26,7 +26,7 @@ from apache_beam.utils.shared import Shared
 from model.engine_choice import DTYPES, ENGINES, EngineWish
 from model.identity import read_model_files
 from pipelines import log, options, progress
-from pipelines.beam import make_beam_options, make_pipeline
+from pipelines.beam import make_beam_options, make_pipeline, read_counters
 from pipelines.progress import Progress
 from pipelines.score_run import (
     RunPlan,
@@ -105,11 +105,13 @@ def score(config: ScoreConfig, beam_options: Sequence[str] = ()) -> ScoreResult:
     plan = plan_run(config, found, model.model_id)
     say_plan(plan, found)
     started = time.monotonic()
+    counters: dict[str, int] = {}
     if plan.chosen:
         wish = EngineWish(engine=config.engine, dtype=config.dtype, earlier=plan.engines, num_scans=plan.num_scans)
         with Progress("score", plan.num_scans, "scans"), make_pipeline(pipeline_options) as pipeline:
             score_shards(pipeline, plan.chosen, ScoreShard(config.model, model.model_id, wish, config.batch_size))
-    timings = make_timings(plan.num_scans, time.monotonic() - started)
+        counters = read_counters(pipeline, "score")
+    timings = make_timings(plan.num_scans, time.monotonic() - started) | {"counters": counters}
     runs = []
     for target in found.targets:
         tasks = [task for task in plan.chosen if task.predictions_url == target.predictions_url]
@@ -166,6 +168,8 @@ class ScoreShard(beam.DoFn):
         self.scored_scans.inc(part.num_scored)
         self.quarantined_scans.inc(part.num_quarantined)
         self.read_bytes.inc(num_read_bytes)
+        counts = {"num_scored": part.num_scored, "num_quarantined": part.num_quarantined}
+        log.note("scored", job="score", shard=part.shard, **counts)
         yield part
 
 
@@ -207,6 +211,8 @@ def score_task(scorer: "Scorer", task: ShardTask, model_id: str) -> tuple[PartIn
         engine=scorer.engine,
     )
     write_part(task.predictions_url, scores.predictions, scores.quarantine, info)
+    for row in scores.quarantine.select(["key", "reason"]).to_pylist():
+        log.note("refused", job="score", shard=task.shard.name, key=row["key"], reason=row["reason"])
     return info, scores.num_read_bytes
 
 
@@ -217,7 +223,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _main(argv: Sequence[str]) -> int:
     words, beam_options = options.split_beam_options(argv)
-    flags = _make_parser().parse_args(words)
+    flags = make_parser().parse_args(words)
     log.use_format(flags.log_format)
     for name in (__name__, "model"):  # how the scores are computed, and what the trial found
         logging.getLogger(name).setLevel(logging.INFO)
@@ -238,7 +244,8 @@ def _main(argv: Sequence[str]) -> int:
     return _report(result, config.split, flags.max_quarantine_fraction)
 
 
-def _make_parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command's own flags."""
     parser = options.make_parser("score", "Score the scans of datasets with a model; what is scored already stays.")
     parser.add_argument("--model", required=True, help="folder of the model: a path or an fsspec URL")
     parser.add_argument(

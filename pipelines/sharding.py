@@ -9,7 +9,8 @@ import apache_beam as beam
 from apache_beam.metrics import Metrics
 from apache_beam.pvalue import AsIter, AsSingleton
 
-from pipelines import options, progress
+from pipelines import log, options, progress
+from shards import dataset as datasets
 from shards import finish, leakage, plan, storage
 from shards.dataset import DatasetManifest
 from shards.leakage import Member
@@ -101,8 +102,22 @@ class WriteShard(beam.DoFn):
         self.quarantined_scans.inc(shard.info.num_quarantined)
         self.reused_shards.inc(int(shard.was_reused))
         self.written_bytes.inc(0 if shard.was_reused else shard.info.tar_bytes)
+        note_shard(self.label, self.output, shard)
         progress.advance(self.label, shard.info.num_scans + shard.info.num_quarantined, shard.info.tar_bytes)
         yield shard
+
+
+def note_shard(job: str, output: str, shard: WrittenShard) -> None:
+    """Write to the worker's log what became of one shard, and of each record that it refused."""
+    if not log.is_noted():
+        return
+    info = shard.info
+    if info.num_quarantined:
+        refused = datasets.read_parquet(datasets.quarantine_url(output, info.name), ["key", "reason"])
+        for row in refused.to_pylist():
+            log.note("refused", job=job, shard=info.name, key=row["key"], reason=row["reason"])
+    counts = {"num_scans": info.num_scans, "num_quarantined": info.num_quarantined, "tar_bytes": info.tar_bytes}
+    log.note("reused" if shard.was_reused else "written", job=job, shard=info.name, **counts)
 
 
 def report_ledger(manifest: DatasetManifest, max_quarantine_fraction: float) -> int:
