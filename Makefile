@@ -9,10 +9,10 @@ export UV_PYTHON_DOWNLOADS = never
 export UV_LINK_MODE = copy
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-services check fix bench clean
+.PHONY: help setup demo test test-services test-cluster cluster-up cluster-down check fix bench clean
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 15
 
 .bootstrap/uv:
 	python3 deploy/install-uv.py $(UV_VERSION) .bootstrap
@@ -26,14 +26,19 @@ demo: setup ## generate scans, convert, train, score and report, in two to five 
 test: setup ## run all tests
 	$(RUN) pytest --numprocesses 2 --dist loadscope
 
-# The release that the tests are known to pass against.
-VERSITYGW := github.com/versity/versitygw/cmd/versitygw@v1.8.0
+test-services: setup ## the tests of object stores against a real S3 server (needs Go, two minutes)
+	$(RUN) python -m deploy.local.fetch versitygw
+	SIXRAY_S3_SERVER=$(CURDIR)/.bootstrap/cluster/bin/versitygw $(RUN) pytest tests/integration/test_object_stores.py
 
-.bootstrap/bin/versitygw:
-	GOBIN=$(CURDIR)/.bootstrap/bin go install $(VERSITYGW)
+cluster-up: setup ## start Flink, Beam's job server and workers, and an S3 store on loopback (needs Java, Maven, Go)
+	$(RUN) python -m deploy.local.cluster up $(CLUSTER_FLAGS)
 
-test-services: setup .bootstrap/bin/versitygw ## the tests of object stores against a real S3 server (needs Go, two minutes)
-	SIXRAY_S3_SERVER=$(CURDIR)/.bootstrap/bin/versitygw $(RUN) pytest tests/integration/test_object_stores.py
+cluster-down: setup ## end all of them and remove what they wrote
+	$(RUN) python -m deploy.local.cluster down
+
+test-cluster: setup ## the jobs on Flink, on Prism and under faults; manifests built and checked (the same, half an hour)
+	$(RUN) python -m deploy.local.fetch flink job-server versitygw prism kustomize operator
+	$(RUN) pytest -m cluster tests/cluster
 
 check: setup ## formatting, lint, types
 	$(RUN) ruff format --check .
@@ -44,7 +49,8 @@ fix: setup ## format and mend what can be mended
 	$(RUN) ruff format .
 	$(RUN) ruff check --fix .
 
-bench: setup ## measure speeds side by side; results go to tests/bench as CSV
+bench: $(filter .bootstrap/uv,$(UV)) ## measure speeds side by side; results go to tests/bench as CSV
+	$(UV) sync --quiet --locked --group bench
 	$(RUN) python -m tests.bench
 
 clean: ## remove what was installed and made here

@@ -1,0 +1,55 @@
+"""How does the Flex Template start a conversion? It builds the pipeline from its parameters and hands it to Dataflow.
+
+Dataflow gives every parameter as `--name=value`, its own options among them. Those that `metadata.json` names are the
+command's; the rest are Beam's, taken strictly. Nothing waits here: the job itself says how it ends, and
+`sixray verify` whether the dataset is whole.
+"""
+
+import sys
+from collections.abc import Sequence
+
+import apache_beam as beam
+
+from pipelines import convert
+from pipelines.beam import make_beam_options
+from shards import finish, storage
+from shards.layouts import find_corpus
+
+
+def main(argv: Sequence[str]) -> None:
+    build_pipeline(argv).run()
+
+
+def build_pipeline(argv: Sequence[str]) -> beam.Pipeline:
+    """Return the conversion that the parameters describe, on the runner that they name.
+
+    Raises:
+        ValueError: the corpus or an option is not what it must be.
+        SystemExit: a parameter of the command is missing or has a value that it does not take.
+    """
+    words, beam_options = split_parameters(argv)
+    config = convert.make_config(convert.make_parser().parse_args(words))
+    corpus = find_corpus(config.input, config.layout, config.subset, config.parts)
+    finish.check_output(config.output)
+    storage.sweep_temporaries(config.output)
+    pipeline = beam.Pipeline(options=make_beam_options(beam_options))
+    convert.convert_corpus(pipeline, corpus, convert.choose_classes(corpus, config), config)
+    return pipeline
+
+
+def split_parameters(argv: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return the command's flags and Beam's; a parameter `shard_bytes` is the flag `--shard-bytes`."""
+    known = {flag for action in convert.make_parser()._actions for flag in action.option_strings}
+    own, rest = [], []
+    for word in argv:
+        name, is_pair, value = word.partition("=")
+        flag = name.replace("_", "-")
+        if flag in known:
+            own.append(f"{flag}{is_pair}{value}")
+        else:
+            rest.append(word)
+    return own, rest
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

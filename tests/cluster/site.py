@@ -1,0 +1,88 @@
+"""A cluster for tests: its buckets are folders here, and between jobs and store stands a proxy that can fail."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from deploy.local.cluster import Cluster
+from tests.corpora import files_of
+from tests.services import Plan
+
+BUCKET = "bucket"
+LIMIT_SECONDS = 420
+"""Of one command: a job that waits for ever fails its test, and no more."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """How a command ended."""
+
+    code: int
+    out: str
+    log: str
+
+
+@dataclass(frozen=True)
+class Site:
+    """A cluster that serves, the proxy's plan, and the store's only bucket."""
+
+    cluster: Cluster
+    plan: Plan
+
+    @property
+    def bucket(self) -> Path:
+        """The bucket as a folder: what is written there is in the store."""
+        return self.cluster.folder / "buckets" / BUCKET
+
+    @property
+    def flink(self) -> list[str]:
+        """Beam's words for Flink."""
+        return self.cluster.config.beam_options()
+
+    @property
+    def prism(self) -> list[str]:
+        """Beam's words for Prism."""
+        program = f"{self.cluster.config.programs}/bin/prism"
+        return ["--runner=PrismRunner", f"--prism_location={program}", "--prism_log_level=warn"]
+
+    def url(self, name: str) -> str:
+        """Return the URL of a folder of the bucket."""
+        return f"s3://{BUCKET}/{name}"
+
+    def files(self, name: str) -> dict[str, bytes]:
+        """Return every file of a folder of the bucket."""
+        return files_of(self.bucket / name)
+
+    def start(self, *words: str, beam: Sequence[str] = ()) -> "subprocess.Popen[str]":
+        """Start a `sixray` command; Beam's words go behind the lone `--`."""
+        return subprocess.Popen(
+            [sys.executable, "-m", "pipelines.cli", *words, *(["--", *beam] if beam else [])],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=os.environ | self.cluster.config.s3_variables(),
+        )
+
+    def run(self, *words: str, beam: Sequence[str] = ()) -> Result:
+        """Run a `sixray` command to its end."""
+        return finish(self.start(*words, beam=beam))
+
+
+def finish(process: "subprocess.Popen[str]") -> Result:
+    """Wait for a command's end; one that takes too long is killed, which is an error."""
+    with process:
+        try:
+            out, log = process.communicate(timeout=LIMIT_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.terminate()
+            raise
+    return Result(process.returncode, out, log)
+
+
+def convert_words(site: Site, output: str) -> list[str]:
+    """Return the conversion of the tests' corpus into a folder of the bucket."""
+    own = ["--input", site.url("corpus"), "--output", site.url(output), "--shard-bytes=15000"]
+    return ["convert", *own, "--max-quarantine-fraction=1"]

@@ -1,0 +1,99 @@
+"""Do the commands give on Flink and on Prism, from and to an S3 store, the bytes that the embedded runner gives?"""
+
+import json
+import re
+
+import pytest
+
+from tests.cluster.site import convert_words
+from tests.corpora import CorpusWriter
+
+
+@pytest.fixture(params=["flink", "prism"])
+def engine(site, request):
+    """An engine's name and Beam's words for it."""
+    return request.param, getattr(site, request.param)
+
+
+def score_words(site, output, dataset="embedded"):
+    way = ["--engine=eager", "--dtype=float32", "--batch-size=4", "--max-quarantine-fraction=1"]
+    places = ["--model", site.url("model"), "--input", site.url(dataset), "--output", site.url(output)]
+    return ["score", *places, *way]
+
+
+@pytest.fixture(scope="module")
+def predictions(site, dataset):
+    """The files of the embedded runner's predictions."""
+    result = site.run(*score_words(site, "scored"))
+    assert result.code == 0, result.log
+    return site.files("scored")
+
+
+def test_convert_gives_the_same_bytes(site, dataset, engine):
+    name, beam = engine
+    result = site.run(*convert_words(site, f"{name}-ds"), beam=beam)
+    assert result.code == 0, result.log
+    assert site.files(f"{name}-ds") == dataset
+    assert re.search(r"train: \d+ listed = \d+ converted \+ \d+ quarantined", result.out)
+
+
+def test_reshard_gives_the_same_bytes(site, dataset, engine):
+    name, beam = engine
+    words = ["reshard", "--input", site.url("embedded"), "--shard-bytes=40000", "--where", "labels.Gun = 1"]
+    for output, runner in (("reshard-embedded", ()), (f"reshard-{name}", beam)):
+        result = site.run(*words, "--output", site.url(output), beam=runner)
+        assert result.code == 0, result.log
+    assert site.files(f"reshard-{name}") == site.files("reshard-embedded")
+
+
+def test_verify_finds_the_same_damage(site, dataset, engine):
+    name, beam = engine
+    words = ["verify", "--report", site.url(f"report-{name}.json"), site.url("damaged")]
+    for file, data in dataset.items():
+        path = site.bucket / "damaged" / file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+    whole = site.run(*words, beam=beam)
+    assert whole.code == 0 and whole.out.startswith("whole:"), whole.log
+    hit, gone = sorted(file for file in dataset if file.endswith(".tar"))[:2]
+    (site.bucket / "damaged" / hit).write_bytes(dataset[hit][:700] + b"x" + dataset[hit][701:])
+    (site.bucket / "damaged" / gone).unlink()
+    found = site.run(*words, beam=beam)
+    assert found.code == 1
+    assert found.out == site.run("verify", site.url("damaged")).out
+    assert len(json.loads((site.bucket / f"report-{name}.json").read_bytes())) == len(found.out.splitlines())
+
+
+def test_score_gives_the_same_predictions(site, predictions, engine):
+    name, beam = engine
+    result = site.run(*score_words(site, f"scored-{name}"), beam=beam)
+    assert result.code == 0, result.log
+    found = site.files(f"scored-{name}")
+    assert found.keys() == predictions.keys()
+    for file, data in predictions.items():
+        if file.endswith("run.json"):
+            ours, theirs = json.loads(data), json.loads(found[file])
+            assert ours | {"timings": None} == theirs | {"timings": None}
+            assert ours["timings"]["counters"] == theirs["timings"]["counters"]
+        else:
+            assert found[file] == data, file
+
+
+def test_a_second_run_finds_nothing_to_do(site, dataset, predictions, engine):
+    name, beam = engine
+    before = site.files(f"scored-{name}")
+    result = site.run(*score_words(site, f"scored-{name}"), beam=beam)
+    assert (result.code, site.files(f"scored-{name}")) == (0, before), result.log
+
+
+def test_an_input_that_a_step_refuses_is_wrong_usage_there_too(site, engine):
+    name, beam = engine
+    corpus = CorpusWriter(site.bucket / "other-release")
+    for number in range(40):
+        corpus.add_scan(f"P{number:05d}", ["Gun"])
+        corpus.add_annotation(f"P{number:05d}", [("Knife", 1, 2, 20, 25)])
+    words = ["convert", "--input", site.url("other-release"), "--output", site.url(f"refused-{name}")]
+    result = site.run(*words, beam=beam)
+    assert result.code == 2, result.log
+    assert "the lists belong to another release of the corpus" in result.log.splitlines()[-1]
+    assert not (site.bucket / f"refused-{name}").exists()

@@ -1,0 +1,83 @@
+"""Readers of what deploy/ holds: documents, containers, and the words of each command in them."""
+
+import ast
+import importlib.util
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+DEPLOY = Path(__file__).parents[2] / "deploy"
+BASE = DEPLOY / "kubernetes" / "base"
+VALUES = {
+    "PARALLELISM": "4",
+    "CORPUS": "s3://b/corpus",
+    "DATASETS": "s3://b/datasets",
+    "DATASET": "s3://b/datasets/incoming",
+    "MODEL": "s3://b/models/current",
+    "PREDICTIONS": "s3://b/predictions",
+}
+"""What Kubernetes puts in place of `$(NAME)`."""
+
+
+def documents(folder: Path = BASE) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield every resource of a folder with its file's name; kustomize's own files are none."""
+    for path in sorted(folder.glob("*.yaml")):
+        for document in yaml.safe_load_all(path.read_text()):
+            if path.name not in ("kustomization.yaml", "image-places.yaml"):
+                yield path.name, document
+
+
+def pod_specs(document: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield the pods' specifications within a resource."""
+    spec = document.get("spec", {})
+    if document["kind"] == "CronJob":
+        yield spec["jobTemplate"]["spec"]["template"]["spec"]
+    elif document["kind"] == "Deployment":
+        yield spec["template"]["spec"]
+    elif document["kind"] == "FlinkDeployment":
+        yield spec["jobManager"]["podTemplate"]["spec"]
+        yield spec["taskManager"]["podTemplate"]["spec"]
+
+
+def expand(words: list[str]) -> list[str]:
+    """Return words with every `$(NAME)` replaced, as the kubelet does; KeyError where nothing defines it."""
+    return [re.sub(r"\$\((\w+)\)", lambda found: VALUES[found.group(1)], word) for word in words]
+
+
+def constants_of(path: Path) -> dict[str, Any]:
+    """Return the module's names that are bound to literals, without running it; `{{ … }}` and f-strings stay text."""
+    found: dict[str, Any] = {}
+    for node in ast.parse(path.read_text()).body:
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+            found[node.targets[0].id] = _literal(node.value, found)
+    return found
+
+
+def _literal(node: ast.expr, known: dict[str, Any]) -> Any:
+    match node:
+        case ast.Constant(value):
+            return value
+        case ast.Name(name):
+            return known[name]
+        case ast.List(items) | ast.Tuple(items):
+            return [_literal(item, known) for item in items]
+        case ast.Dict(keys, values):
+            pairs = zip(keys, values, strict=True)
+            return {_literal(key, known): _literal(value, known) for key, value in pairs if key is not None}
+        case ast.JoinedStr(parts):
+            return "".join(str(_literal(part, known)) for part in parts)
+        case ast.FormattedValue(value):
+            return _literal(value, known)
+    raise ValueError(f"constant must be a literal, got {ast.unparse(node)}")
+
+
+def module_at(path: Path) -> Any:
+    """Return a module that lies beside no package, as its program would load it."""
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

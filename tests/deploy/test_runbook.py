@@ -1,0 +1,46 @@
+"""Does the runbook explain every alert, and are all commands in it commands that there are?"""
+
+import re
+import shlex
+
+import yaml
+
+from pipelines import convert, options, score
+from pipelines.beam import make_beam_options
+from pipelines.cli import COMMANDS
+from tests.deploy.manifests import DEPLOY
+
+TEXT = (DEPLOY / "README.md").read_text()
+
+
+def test_every_alert_is_explained_and_no_other():
+    (rules,) = yaml.safe_load_all((DEPLOY / "kubernetes" / "components" / "alerts" / "alerts.yaml").read_text())
+    alerts = {rule["alert"] for group in rules["spec"]["groups"] for rule in group["rules"]}
+    assert set(re.findall(r"^### (\w+)$", TEXT, re.MULTILINE)) == alerts
+
+
+def test_every_command_is_one_that_there_is():
+    commands = re.findall(r"(?<!namespace )\bsixray ([a-z]+) ", TEXT)
+    assert len(commands) > 4 and set(commands) <= COMMANDS.keys()
+
+
+def test_whole_command_lines_are_taken():
+    lines = re.findall(r"^sixray (?:[^\n]*\\\n)*[^\n]*", TEXT, re.MULTILINE)
+    assert len(lines) == 2
+    for line in lines:
+        _, command, *words = shlex.split(line.replace("\\\n", " ").replace("$BEAM_OPTIONS", "--runner=FlinkRunner"))
+        own, beam_words = options.split_beam_options(words)
+        {"convert": convert, "score": score}[command].make_parser().parse_args(own)
+        make_beam_options(beam_words)
+
+
+def test_make_has_the_targets_that_are_named():
+    makefile = (DEPLOY.parent / "Makefile").read_text()
+    for target in set(re.findall(r"`?make ([a-z-]+)`?", TEXT)):
+        assert f"\n{target}:" in makefile, target
+
+
+def test_files_that_are_named_are_there():
+    table = re.findall(r"^\| ((?:`[\w./-]+`(?:, )?)+) \|", TEXT, re.MULTILINE)
+    names = [name for cell in table for name in re.findall(r"`([\w./-]+)`", cell)]
+    assert len([name for name in names if (DEPLOY / name).exists()]) == 6
