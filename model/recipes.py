@@ -1,6 +1,7 @@
 """Which runs are known by name? A recipe is a function that returns a whole training config."""
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from functools import partial
 from itertools import product
 
@@ -13,6 +14,8 @@ SUBSETS = (10, 100, 1000)
 """SIXray10, SIXray100 and SIXray1000: negatives to a positive."""
 ABLATIONS = ("plain", "h", "ch", "hr", "chr")
 """Of Table 4, on ResNet-34."""
+BALANCED = ("ch", "chr")
+"""Those with the class-balanced loss."""
 
 
 def default() -> TrainConfig:
@@ -77,9 +80,26 @@ def sixray(network: str, backbone: str, subset: int) -> TrainConfig:
         learning_rate=0.01,
         optimizer=Sgd(momentum=0.9, weight_decay=1e-4),
         schedule=StepSchedule(drops=()),
-        loss=LossConfig(balanced=network in ("ch", "chr")),
+        loss=LossConfig(balanced=network in BALANCED),
         validation_fraction=0.05,
     )
+
+
+def ablate(config: TrainConfig, network: str | None, num_levels: int | None) -> TrainConfig:
+    """Return a multi-label config with another system of Table 4: its network, its number of levels, its loss.
+
+    Args:
+        config: what is kept of it: all else.
+        network: one of `ABLATIONS`, None for the config's; a c in it asks for the class-balanced loss.
+        num_levels: L; None: the config's, one of `plain`, three where the config has but one.
+    """
+    name = network or config.network
+    at_least = 1 if network is None else 3
+    levels = num_levels or (1 if name == "plain" else max(config.num_levels, at_least))
+    loss = config.loss
+    if network is not None and isinstance(loss, LossConfig):
+        loss = replace(loss, balanced=network in BALANCED)
+    return replace(config, network=name, num_levels=levels, loss=loss)
 
 
 def ilsvrc2012(network: str, backbone: str) -> TrainConfig:

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 from timm.layers import convert_sync_batchnorm
 
 from model.backbones import normalisation_of
@@ -60,6 +61,7 @@ def train(
 
     Raises:
         ValueError: the folder belongs to another run, the split is absent or empty, or weights cannot be had.
+        InterruptedError: the process was asked to end; the same call goes on.
     """
     hardware = hardware or detect_hardware()
     run_dir = claim_run_dir(output, config, dataset.manifest.digest, hardware)
@@ -118,7 +120,10 @@ def _fit(module: TrainingModule, run_dir: RunDir, hardware: Hardware, callbacks:
     )
     with warnings.catch_warnings():
         quiet_lightning()
-        trainer.fit(module, ckpt_path=run_dir.last_url if run_dir.is_started else None, weights_only=True)
+        try:
+            trainer.fit(module, ckpt_path=run_dir.last_url if run_dir.is_started else None, weights_only=True)
+        except SIGTERMException as error:  # a SystemExit with code 0, as if the run were finished
+            raise InterruptedError(f"training was stopped by SIGTERM ({run_dir.url})") from error
 
 
 def _model_config(config: TrainConfig, dataset: Dataset) -> ModelConfig:

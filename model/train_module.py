@@ -35,6 +35,12 @@ _LIGHTNING_WARNINGS = (
     r"`isinstance\(treespec, LeafSpec\)` is deprecated",
     # It is meant so: small datasets have fewer steps than the logging interval.
     r"The number of training batches \(\d+\) is smaller than the logging interval",
+    # Every rank rates the held-out scans of all ranks: there is nothing left to average.
+    r"It is recommended to use `self.log\('validation/",
+    # How Lightning gathers; nothing that a user could change.
+    r"torch.distributed.nn.functional.all_gather is deprecated",
+    # A 1x1 kernel lies in memory alike in both layouts.
+    r"Grad strides do not match bucket view strides",
 )
 
 
@@ -61,6 +67,8 @@ class TrainingModule(LightningModule):
         self._model_config = model_config
         self._hardware = hardware
         self._validation: list[tuple[Tensor, Tensor]] = []
+        self._feed: TrainingFeed | None = None
+        self._feed_state: dict[str, int] | None = None
 
     @property
     def rating(self) -> str:
@@ -104,11 +112,23 @@ class TrainingModule(LightningModule):
         quiet_lightning()
 
     def train_dataloader(self) -> TrainingFeed:
-        """Return the rank's feed; its place in the epoch travels with the checkpoints."""
+        """Return the rank's feed, at the place where the run goes on."""
         trainer = self.trainer
-        return TrainingFeed(
+        self._feed = TrainingFeed(
             self.training_samples, self._feed_config(), rank=trainer.global_rank, world_size=trainer.world_size
         )
+        if self._feed_state is not None:
+            self._feed.load_state_dict(self._feed_state)
+        return self._feed
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the feed's place: Lightning keeps it too, but takes it back only within an epoch, not between two."""
+        if self._feed is not None:
+            checkpoint["feed"] = self._feed.state_dict()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take the feed's place back, before the feed is made."""
+        self._feed_state = checkpoint.get("feed")  # checkpoints of earlier releases have none
 
     def val_dataloader(self) -> ValidationFeed:
         """Return the rank's feed of held-out scans."""

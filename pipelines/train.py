@@ -11,7 +11,7 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from model.hardware import Hardware, detect_hardware
-from model.recipes import RECIPES
+from model.recipes import ABLATIONS, RECIPES, ablate
 from model.train import TrainResult, train
 from model.train_config import TrainConfig
 from pipelines.options import OK, make_parser, run_command
@@ -49,7 +49,7 @@ def choose_hardware(num_devices: int | None) -> Hardware:
 
 def configure(flags: argparse.Namespace) -> TrainConfig:
     """Return the recipe's config with what the flags change; ValueError where they do not fit together."""
-    recipe = RECIPES[flags.recipe]()
+    recipe = ablate(RECIPES[flags.recipe](), flags.network, flags.num_levels)
     size_px = flags.image_size or recipe.image_size_px
     changes = {
         "max_epochs": flags.max_epochs,
@@ -136,6 +136,8 @@ def _parser() -> argparse.ArgumentParser:
 def add_overrides(parser: argparse.ArgumentParser) -> None:
     """Add the flags that change a recipe, other than the seed; `configure` reads them."""
     parser.add_argument("--max-epochs", type=int, help="passes over the training split")
+    parser.add_argument("--network", choices=ABLATIONS, help="of Table 4 of the CHR paper, with its levels and loss")
+    parser.add_argument("--num-levels", type=int, help="of features, the last of the backbone's: 2, 3, 4")
     parser.add_argument("--backbone", help="a timm network: resnet18, resnet34, ...")
     parser.add_argument("--batch-size", type=int, help="scans a step, of one process")
     parser.add_argument("--accumulate-batches", type=int, help="batches whose gradients make one step together")

@@ -1,5 +1,6 @@
 """Does a step see the scans it should, however they are cut into batches, and does a run end when it should?"""
 
+import copy
 import json
 from dataclasses import replace
 
@@ -7,17 +8,20 @@ import numpy as np
 import pytest
 import torch
 from lightning.pytorch import Callback
+from timm.layers import convert_sync_batchnorm
 
+from model.config import ModelConfig
 from model.feed import epoch_entries, num_entries_in_step, rank_batches, repeats_of_positives
 from model.hardware import detect_hardware
 from model.losses import SoftmaxConfig
+from model.network import build_network
 from model.run_dir import claim_run_dir
 from model.samples import load_samples
 from model.store import load_model
 from model.train import train
 from model.train_config import Sgd, StepSchedule
 from tests.model.scans import make_dataset
-from tests.model.test_train import FLOAT32, TINY, StopBefore, StoppedError
+from tests.model.test_train import FLOAT32, TINY, StopBefore, StoppedError, assert_same_end
 from tests.threads import one_thread
 
 __all__ = ["one_thread"]  # a fixture for all tests here
@@ -94,6 +98,7 @@ def test_a_run_that_accumulates_and_was_stopped_anywhere_ends_with_the_same_byte
     stopped = train(dataset, str(tmp_path / "a"), config, hardware=FLOAT32)
     whole = train(dataset, str(tmp_path / "b"), config, hardware=FLOAT32)
     assert stopped.model.model_id == whole.model.model_id
+    assert_same_end(stopped, whole)
 
 
 def rate_as(monkeypatch, ratings):
@@ -207,6 +212,19 @@ def test_a_step_has_the_entries_that_its_batches_have_together(num_entries, batc
         step = slice(number // accumulate * accumulate, (number // accumulate + 1) * accumulate)
         expected = sum((entries_B >= 0).sum() for batches in ranks for entries_B in batches[step])
         assert num_entries_in_step(num_entries, batch_size * world_size, accumulate, number) == expected
+
+
+@pytest.mark.parametrize("backbone", ["test_resnet", "densenet121"])
+def test_batch_norms_of_several_gpus_have_the_same_weights_and_say_the_same(backbone):
+    """The second has norms with an activation inside, which PyTorch's own conversion would lose."""
+    torch.manual_seed(0)
+    network = build_network(ModelConfig(backbone=backbone, classes=("Gun",), num_levels=2)).eval()
+    shared = convert_sync_batchnorm(copy.deepcopy(network))
+    assert any(isinstance(module, torch.nn.SyncBatchNorm) for module in shared.modules())
+    assert shared.state_dict().keys() == network.state_dict().keys()
+    images = torch.rand(2, 3, 64, 64)
+    with torch.inference_mode():
+        torch.testing.assert_close(shared(images).logits_BK, network(images).logits_BK)
 
 
 def test_hardware_without_a_device_is_refused():

@@ -3,13 +3,17 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from lightning.pytorch import Callback
 
+from model.losses import SoftmaxConfig
+from model.recipes import RECIPES
 from model.store import load_model
-from pipelines.options import OK, WRONG_USAGE
+from pipelines.options import OK, STOPPED, WRONG_USAGE
 from pipelines.train import _parser, configure, main
 from tests.model.scans import make_dataset
 
@@ -94,6 +98,20 @@ def test_a_run_killed_outright_goes_on_and_ends_with_the_same_bytes(dataset, tmp
     assert weights(killed) == weights(whole)
 
 
+def test_a_run_that_is_asked_to_end_does_not_pass_for_finished(dataset, tmp_path, capsys):
+    words = ["--data", dataset.url, "--output", str(tmp_path), *FAST, "--max-epochs", "1"]
+
+    class Ask(Callback):
+        def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("pipelines.train.ShowProgress", Ask)
+        assert main(words) == STOPPED
+    assert capsys.readouterr().err.startswith(f"error: training was stopped by SIGTERM ({tmp_path}); when that is")
+    assert main(words) == OK
+
+
 def weights(run: Path) -> bytes:
     return (run / "model" / "model.safetensors").read_bytes()
 
@@ -130,7 +148,7 @@ def test_flags_change_the_recipe_they_stand_beside():
         "chr_resnet34_sixray10",
         "resnet50",
         7,
-        30,
+        15,
     )
 
 
@@ -139,6 +157,27 @@ def test_flags_say_how_a_step_is_made_up_and_when_a_run_ends():
     config = configure(flags_of("--recipe", "demo", *words))
     assert (config.accumulate_batches, config.positive_fraction, config.patience) == (4, 0.5, 3)
     assert config.positive_repeats == 1  # the recipe's ten repeats give way to the share that was asked for
+
+
+@pytest.mark.parametrize(
+    ("words", "network", "num_levels", "balanced"),
+    [
+        (["--network", "plain"], "plain", 1, False),
+        (["--network", "h"], "h", 3, False),
+        (["--network", "ch", "--num-levels", "2"], "ch", 2, True),
+        (["--num-levels", "4"], "chr", 4, True),
+        (["--recipe", "plain_resnet34_sixray10", "--network", "hr"], "hr", 3, False),
+        (["--recipe", "plain_resnet34_sixray10"], "plain", 1, False),
+    ],
+)
+def test_a_system_of_the_papers_table_can_be_named(words, network, num_levels, balanced):
+    config = configure(flags_of(*words))
+    assert (config.network, config.num_levels) == (network, num_levels)
+    assert config.loss == replace(RECIPES["default"]().loss, balanced=balanced)
+
+
+def test_another_network_keeps_a_soft_max():
+    assert configure(flags_of("--recipe", "chr_resnet18_ilsvrc2012", "--network", "h")).loss == SoftmaxConfig()
 
 
 def test_the_margin_of_the_crop_follows_the_image_size():
