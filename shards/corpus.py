@@ -120,5 +120,7 @@ def place_in(key_hash: int, num_parts: int) -> int:
 
 def printable(text: str) -> str:
     """Return `text` fit for a table or a terminal: control characters and stray bytes are escaped."""
+    if text.isascii() and text.isprintable():
+        return text  # the case of nearly every scan
     escaped = text.encode("utf-8", errors="backslashreplace").decode()
     return re.sub(r"[\x00-\x1f\x7f-\x9f]", lambda match: f"\\x{ord(match.group()):02x}", escaped)

@@ -35,7 +35,10 @@ class ScanSource:
         """
         annotations = [_digest_annotation(ref) for ref in refs if ref.annotation_url]
         # Not the places within archives: where a stream's images wait is another folder in another run.
-        plain = [ref._replace(image_place=None, annotation_place=None) for ref in refs]
+        plain = [
+            ref._replace(image_place=None, annotation_place=None) if ref.image_place or ref.annotation_place else ref
+            for ref in refs
+        ]
         # Of the rules only those that a sample follows from; the others have been at work on the records.
         rules = [self.rules.on_contradiction, self.rules.transcode, self.rules.boxes_are_exhaustive]
         classes = [self.classes.scored, self.classes.unscored, sorted(self.classes.spellings.items())]

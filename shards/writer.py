@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, Protocol, TypeVar
 
 import pyarrow as pa
@@ -22,12 +23,12 @@ from shards.corpus import hash_key
 from shards.dataset import ShardInfo
 from shards.scans import RETRYABLE_REASONS, Scan
 from shards.schema import QUARANTINE_SCHEMA, samples_schema
-from shards.tar import TarShardWriter
+from shards.tar import TarPiece, TarShardWriter, pack_samples
 
 DRAFTS_FOLDER = "_drafts"
 
-_CHUNK_SCANS = 8
-_CHUNK_BYTES = 2 * 1024 * 1024
+_CHUNK_SCANS = 64
+_CHUNK_BYTES = 1024 * 1024
 
 
 class Ref(Protocol):
@@ -141,47 +142,52 @@ def _write_tar(
     index_url = storage.join_url(dataset_url, split, f"{name}.idx")
     rows: list[dict[str, Any]] = []
     refused: list[Refused] = []
-    scans = _take_samples(_read_ahead(refs, source, num_readers), refused)
-    first = next(scans, None)
+    pieces = _take_pieces(_read_ahead(refs, source, num_readers), refused)
+    first = next(pieces, None)
     if first is None:
         storage.remove(tar_url)
         storage.remove(index_url)
         return rows, refused, "", 0
     with storage.atomic_writer(tar_url) as out:
         writer = TarShardWriter(out)
-        scan: Scan | None = first
-        while scan is not None:
-            offset = writer.write(scan.row, scan.image)
-            place = {"shard": f"{name}.tar", "offset_bytes": offset, "size_bytes": len(scan.image)}
-            rows.append(scan.row | place)
-            scan = next(scans, None)
+        for piece in chain([first], pieces):
+            for sample, offset in zip(piece.samples, writer.write(piece), strict=True):
+                place = {"shard": f"{name}.tar", "offset_bytes": offset, "size_bytes": sample.image_bytes}
+                rows.append(sample.row | place)
         digest = writer.finish()
     storage.write_bytes(index_url, writer.index())
     return rows, refused, digest, writer.size_bytes
 
 
-def _take_samples(results: Iterable[Scan | Refused], refused: list[Refused]) -> Iterator[Scan]:
-    for result in results:
-        if isinstance(result, Scan):
-            yield result
-        else:
-            refused.append(result)
+def _take_pieces(results: Iterable[tuple[TarPiece, list[Refused]]], refused: list[Refused]) -> Iterator[TarPiece]:
+    for piece, rows in results:
+        refused += rows
+        if piece.samples:
+            yield piece
 
 
-def _read_ahead(refs: Sequence[AnyRef], source: Source[AnyRef], num_readers: int) -> Iterator[Scan | Refused]:
-    """Yield what `source` makes of each record in order, read by threads a few chunks ahead.
+def _read_ahead(
+    refs: Sequence[AnyRef], source: Source[AnyRef], num_readers: int
+) -> Iterator[tuple[TarPiece, list[Refused]]]:
+    """Yield the samples that `source` makes of records, in order and packed, with the rows of those it refuses.
 
-    File calls and hashing let other threads run, so two readers and the writer fill two cores. A chunk closes at 2 MB,
-    so memory is bounded whatever the sizes are.
+    Threads read and pack a few chunks ahead: file calls and hashing let other threads run, so that two readers and the
+    writer fill two cores. A chunk closes at 1 MB, so memory is bounded whatever the sizes are.
     """
-    pending: deque[Future[Sequence[Scan | Refused]]] = deque()
+    pending: deque[Future[tuple[TarPiece, list[Refused]]]] = deque()
     with ThreadPoolExecutor(num_readers, thread_name_prefix="read-scans") as pool:
         for chunk in _chunk(refs):
-            pending.append(pool.submit(source.read, chunk))
+            pending.append(pool.submit(_read_piece, source, chunk))
             if len(pending) > 2 * num_readers:
-                yield from pending.popleft().result()
+                yield pending.popleft().result()
         while pending:
-            yield from pending.popleft().result()
+            yield pending.popleft().result()
+
+
+def _read_piece(source: Source[AnyRef], refs: Sequence[AnyRef]) -> tuple[TarPiece, list[Refused]]:
+    results = source.read(refs)
+    piece = pack_samples((result.row, result.image) for result in results if isinstance(result, Scan))
+    return piece, [result for result in results if not isinstance(result, Scan)]
 
 
 def _chunk(refs: Sequence[AnyRef]) -> Iterator[list[AnyRef]]:

@@ -22,7 +22,7 @@ from shards.dataset import (
 )
 from shards.jpeg import ImageError, read_jpeg_size
 from shards.schema import samples_schema
-from shards.tar import TarShardWriter
+from shards.tar import TarShardWriter, pack_samples
 
 CLASSES = ("Gun", "Knife", "Wrench")
 
@@ -89,8 +89,9 @@ def _write_shard(root: Path, name: str, images: list[tuple[str, bytes]]) -> Shar
     rows = [_row(key, split, path.name, image) for key, image in images]
     with path.open("wb") as out:
         writer = TarShardWriter(out)
-        for row, (_, image) in zip(rows, images, strict=True):
-            row["offset_bytes"] = writer.write(row, image)
+        piece = pack_samples((row, image) for row, (_, image) in zip(rows, images, strict=True))
+        for row, offset in zip(rows, writer.write(piece), strict=True):
+            row["offset_bytes"] = offset
         digest = writer.finish()
     write_parquet(samples_url(str(root), name), pa.Table.from_pylist(rows, samples_schema(CLASSES)))
     return ShardInfo(

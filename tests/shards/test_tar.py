@@ -23,6 +23,7 @@ from shards.tar import (
     index_line,
     join_index,
     make_header,
+    pack_samples,
     padding,
     sample_json,
 )
@@ -50,13 +51,16 @@ def make_row(key, image, boxes):
     }
 
 
-def write(samples: Samples) -> tuple[bytes, TarShardWriter, list[dict[str, Any]], str]:
+def write(samples: Samples, samples_a_piece: int = 2) -> tuple[bytes, TarShardWriter, list[dict[str, Any]], str]:
     out = io.BytesIO()
     writer = TarShardWriter(out)
+    made = [(make_row(key, image, boxes), image) for key, (image, boxes) in samples.items()]
     rows = []
-    for key, (image, boxes) in samples.items():
-        row = make_row(key, image, boxes)
-        rows.append(row | {"offset_bytes": writer.write(row, image), "size_bytes": len(image)})
+    for at in range(0, len(made), samples_a_piece):
+        piece = made[at : at + samples_a_piece]
+        offsets = writer.write(pack_samples(piece))
+        for (row, image), offset in zip(piece, offsets, strict=True):
+            rows.append(row | {"offset_bytes": offset, "size_bytes": len(image)})
     digest = writer.finish()
     return out.getvalue(), writer, rows, digest
 
@@ -101,6 +105,14 @@ def test_tarfile_reads_back_what_was_written_and_nothing_else(samples):
     assert [row["offset_bytes"] for row in rows] == [member.offset_data for member in members[0::2]]
     assert writer.image_bytes == sum(len(image) for image, _ in samples.values())
     assert digest == digest_by_hand(data, rows)
+
+
+@settings(max_examples=20, deadline=None)
+@given(SAMPLES, st.integers(1, 9))
+def test_how_samples_are_parted_into_pieces_changes_nothing(samples, samples_a_piece):
+    data, writer, rows, digest = write(samples, samples_a_piece)
+    assert (data, rows, digest) == (write(samples, 1)[0], *write(samples, 1)[2:])
+    assert writer.index() == write(samples, 1)[1].index()
 
 
 def extension_of(image: bytes) -> Extension:

@@ -258,8 +258,8 @@ def test_an_image_that_could_not_be_read_is_tried_again(tmp_path, monkeypatch):
 def test_a_disk_that_is_full_ends_the_run_and_leaves_no_partial_file(dirty, tmp_path, monkeypatch):
     real = TarShardWriter.write
 
-    def fail(self, row, image):
-        real(self, row, image)
+    def fail(self, piece):
+        real(self, piece)
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(TarShardWriter, "write", fail)
