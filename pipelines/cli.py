@@ -16,6 +16,7 @@ COMMANDS = {
     "evaluate": "report how good predictions are",
     "reproduce": "train and score what a paper's table holds, and print ours beside the paper's",
     "label-levels": "say which level of a network each scan is to prefer, to train Meta Fusion with",
+    "overlays": "write scans with heatmap, peak and true boxes as pictures",
     "export": "write a model as ONNX or as a torch.export program",
     "import-chr": "make a model of a checkpoint of the CHR authors' code",
     "demo": "all of it on generated scans",

@@ -9,6 +9,7 @@ import pytest
 import torch
 from lightning.pytorch import Callback
 from timm.layers import convert_sync_batchnorm
+from torch.multiprocessing import ProcessRaisedException
 
 from model.config import ModelConfig
 from model.feed import epoch_entries, num_entries_in_step, rank_batches, repeats_of_positives
@@ -69,7 +70,10 @@ def test_accumulated_batches_end_with_the_weights_of_one_large_batch(
 def test_two_processes_end_with_the_weights_of_one_that_takes_their_batches_together(
     dataset, one_large_batch, tmp_path
 ):
+    """Stopped on the way, too: between two epochs, where the next one's order must not be the last one's again."""
     config, two = replace(NO_NORMS, batch_size=4), replace(FLOAT32, num_devices=2)
+    with pytest.raises(ProcessRaisedException, match="StoppedError"):
+        train(dataset, str(tmp_path), config, hardware=two, callbacks=[StopBefore(3)])
     result = train(dataset, str(tmp_path), config, hardware=two)
     assert_same(weights_of(result), one_large_batch)
     provenance = result.model.provenance

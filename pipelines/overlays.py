@@ -1,0 +1,184 @@
+"""Where does a model look? `sixray overlays` writes scans with heatmap, peak and true boxes as pictures."""
+
+import io
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from model.config import NetworkOutput
+from model.decode import BatchDecoder
+from model.engine_choice import Way
+from model.engines import build_engine
+from model.hardware import Hardware, detect_hardware
+from model.operating import sigmoid
+from model.overlay import Edges, Marks, draw_overlay, fuse_heatmaps
+from model.scored_scans import ScoredScans, join
+from model.store import LoadedModel, load_model
+from pipelines import log, options
+from pipelines.progress import Progress
+from shards import storage
+from shards.dataset import Dataset, open_dataset
+from shards.predictions import open_predictions
+from shards.scan_reader import ReadScan, read_rows, read_scans
+
+LIMIT = 20
+"""Scans a class where no keys are named."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OverlaysConfig:
+    """What to draw."""
+
+    predictions: str
+    data: str
+    model: str
+    output: str
+    split: str = "test"
+    classes: tuple[str, ...] = ()
+    """All of the model's where none is named."""
+    keys: tuple[str, ...] = ()
+    """Of scans; where none is named, those with the highest scores of each class."""
+    limit: int = LIMIT
+
+    def __post_init__(self) -> None:
+        if self.limit < 1:
+            raise ValueError(f"limit must be >= 1, got {self.limit}")
+
+
+def write_overlays(config: OverlaysConfig) -> tuple[int, dict[str, str]]:
+    """Write a picture for each scan and class, `<key>-<class>.png`; return their number and the scans that have none.
+
+    One scan at a time is read, checked against its row, decoded and looked at: memory does not grow with their number.
+
+    Raises:
+        ValueError: predictions, dataset and model do not belong together, or have no such split, class or key.
+    """
+    predictions, dataset = open_predictions(config.predictions), open_dataset(config.data)
+    model = load_model(config.model)
+    if predictions.model_id != model.model_id:
+        raise ValueError(
+            f"model must be the one that made the predictions, {predictions.model_id}, got {model.model_id} "
+            f"({config.model}); name its folder, or score with this one first"
+        )
+    scans = join(predictions, dataset, config.split)
+    wanted = choose_scans(scans, config)
+    artist = _Artist(model, scans, detect_hardware())
+    problems: dict[str, str] = {}
+    num_pictures = 0
+    with Progress("overlays", total=sum(map(len, wanted.values())), unit="pictures") as progress:
+        for scan in _read(dataset, config.split, wanted):
+            key = scan.row.key
+            try:
+                for name, picture in artist.draw(scan, wanted[key]):
+                    storage.write_bytes(storage.join_url(config.output, f"{key}-{name}.png"), picture)
+                    num_pictures += 1
+                    progress.advance(1, len(picture))
+            except UndrawableError as error:
+                problems[key] = str(error)
+    return num_pictures, problems
+
+
+def choose_scans(scans: ScoredScans, config: OverlaysConfig) -> dict[str, list[int]]:
+    """Return the numbers of the classes to draw of each scan, by key."""
+    if unknown := sorted(set(config.classes) - set(scans.classes)):
+        raise ValueError(f"classes must be among the model's {list(scans.classes)}, got {unknown}")
+    numbers = [k for k, name in enumerate(scans.classes) if not config.classes or name in config.classes]
+    keys = scans.keys_N.to_pylist()
+    if config.keys:
+        if absent := sorted(set(config.keys) - set(keys)):
+            raise ValueError(f"keys must be scans of split {scans.split!r} that have a prediction, got {absent[:5]}")
+        return dict.fromkeys(config.keys, numbers)
+    wanted: dict[str, list[int]] = {}
+    for k in numbers:
+        for n in np.argsort(-scans.logits_NK[:, k], kind="stable")[: config.limit]:
+            wanted.setdefault(keys[n], []).append(k)
+    return wanted
+
+
+class UndrawableError(Exception):
+    """A scan cannot be read or decoded; the others can."""
+
+
+class _Artist:
+    """A model on this machine, and what is known of the scans."""
+
+    def __init__(self, model: LoadedModel, scans: ScoredScans, hardware: Hardware) -> None:
+        self._scans = scans
+        self._places = {key: n for n, key in enumerate(scans.keys_N.to_pylist())}
+        self._compute = build_engine(Way("eager", "float32"), model.network, model.config, hardware)
+        self._decoder = BatchDecoder(model.config, hardware, batch_size=1)
+
+    def draw(self, scan: ReadScan, classes: Sequence[int]) -> Iterator[tuple[str, bytes]]:
+        """Yield class name and PNG."""
+        output, window = self._look(scan)
+        assert scan.image is not None
+        with Image.open(io.BytesIO(scan.image)) as opened:
+            picture = opened.convert("RGB")
+        seen = (picture.height, picture.width, window)
+        heatmaps_KHW = fuse_heatmaps(output.heatmaps, *seen)
+        attention_HW = None if output.attention_B1hw is None else fuse_heatmaps([output.attention_B1hw], *seen)[0]
+        for k in classes:
+            marks = self._marks(self._places[scan.row.key], k)
+            yield marks.class_name, draw_overlay(picture, heatmaps_KHW[k], marks, attention_HW)
+
+    def _look(self, scan: ReadScan) -> tuple[NetworkOutput, Edges]:
+        if scan.refusal is not None:
+            raise UndrawableError(f"{scan.refusal.reason}: {scan.refusal.detail}")
+        decoded = self._decoder.decode([scan.image])
+        if decoded.errors:
+            raise UndrawableError(f"undecodable: {decoded.errors[0]}")
+        return self._compute(decoded.images_BCHW), tuple(decoded.windows_B4[0].tolist())
+
+    def _marks(self, n: int, k: int) -> Marks:
+        scans = self._scans
+        first, last = np.searchsorted(scans.box_scan_B, [n, n + 1])
+        boxes = list(zip(scans.box_edges_B4[first:last].tolist(), scans.box_class_B[first:last] == k, strict=True))
+        label = {1: "present", 0: "absent", -1: "unknown"}[int(scans.labels_NK[n, k])]
+        name, score = scans.classes[k], sigmoid(scans.logits_NK[n, k])
+        return Marks(
+            title=f"{scans.keys_N[n].as_py()}   {name}: score {score:.3f}, labelled {label}",
+            class_name=name,
+            peak_px=tuple(scans.peaks_NK2[n, k].tolist()),
+            own_boxes=tuple(tuple(edges) for edges, is_own in boxes if is_own),
+            other_boxes=tuple(tuple(edges) for edges, is_own in boxes if not is_own),
+        )
+
+
+def _read(dataset: Dataset, split: str, wanted: dict[str, list[int]]) -> Iterator[ReadScan]:
+    """Yield the wanted scans, each read by itself: between two of them lie many that nobody asked for."""
+    for shard in dataset.shards(split):
+        rows = [row for row in read_rows(dataset.samples_url(shard), shard.num_scans) if row.key in wanted]
+        for (scan,) in read_scans(dataset.tar_url(shard), rows, batch_size=1):
+            yield scan
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; return its exit code."""
+    return options.run_command(_main, argv)
+
+
+def _main(argv: Sequence[str]) -> int:
+    parser = options.make_parser("overlays", "Write scans with heatmap, peak and true boxes as pictures.")
+    parser.add_argument("--predictions", required=True, help="PREDICTIONS/<model-id>")
+    parser.add_argument("--data", required=True, help="the dataset that was scored")
+    parser.add_argument("--model", required=True, help="folder of the model that scored it")
+    parser.add_argument("--output", required=True, help="folder for the pictures, <key>-<class>.png")
+    parser.add_argument("--split", default="test", help="of the dataset")
+    parser.add_argument("--class", dest="classes", action="append", metavar="NAME", help="repeatable; all if not given")
+    parser.add_argument("--keys", nargs="+", metavar="KEY", help="scans; those with the highest scores if not given")
+    parser.add_argument("--limit", type=int, default=LIMIT, metavar="N", help="scans a class where no keys are named")
+    flags = parser.parse_args(argv)
+    lists: dict[str, Any] = {"classes": tuple(flags.classes or ()), "keys": tuple(flags.keys or ())}
+    num_pictures, problems = write_overlays(OverlaysConfig(**(vars(flags) | lists)))
+    print(f"{num_pictures} pictures: {flags.output}")
+    for key, reason in problems.items():
+        log.say(f"no picture of {key}: {reason}", level="warning")
+    return options.FINDINGS if problems else options.OK
+
+
+if __name__ == "__main__":
+    sys.exit(main())
