@@ -8,6 +8,7 @@ from model import chr as chr_net
 from model import chr_authors, sxmnet
 from model.backbones import build_backbone
 from model.config import ModelConfig, NetworkOutput
+from model.fusion import SelectionNetwork
 
 __all__ = ["NETWORKS", "ModelConfig", "NetworkOutput", "build_network", "count_parameters"]
 
@@ -46,6 +47,15 @@ def build_network(config: ModelConfig, *, pretrained: bool = False, weights_file
         raise ValueError(f"network must be one of {sorted(NETWORKS)}, got {config.network!r}")
     backbone = build_backbone(config.backbone, config.num_levels, pretrained=pretrained, weights_file=weights_file)
     return NETWORKS[config.network](config, backbone)
+
+
+def fully_connected_parameters(network: nn.Module) -> list[nn.Parameter]:
+    """Return the parameters of the layers that the papers call fully connected: the levels' classifiers, and the last
+    layer of what weighs levels."""
+    layers = [
+        module.score for module in network.modules() if isinstance(module, chr_net.MapClassifier | SelectionNetwork)
+    ]
+    return [parameter for layer in layers for parameter in layer.parameters()]
 
 
 def count_parameters(network: nn.Module) -> int:

@@ -15,9 +15,21 @@ from torch import Tensor
 
 from model import metrics
 from model.config import NetworkOutput
+from model.ellipses import draw_ellipses
 from model.feed import Batch
 from model.losses import LossConfig, SoftmaxConfig, hierarchical_loss, softmax_loss
 from model.samples import Samples
+from model.sxmnet_losses import (
+    AttentionLossConfig,
+    FusedLossConfig,
+    IntuitiveLabels,
+    MetaLossConfig,
+    attention_loss,
+    classification_loss,
+    intuitive_levels,
+    selection_loss,
+)
+from model.train_config import Loss
 
 _log = logging.getLogger(__name__)
 
@@ -40,17 +52,24 @@ class Objective(Protocol):
         The loop relies on the mean: it weighs the batches of a step by their scans.
         """
 
-    def rate(self, logits_NK: np.ndarray, labels_NK: np.ndarray, classes: Sequence[str]) -> Figures:
-        """Return how good fused logits of held-out scans are; labels as in `Batch`, NaN for padding too."""
+    def evidence(self, output: NetworkOutput, batch: Batch) -> Tensor:
+        """Return what `rate` asks of each held-out scan, (B, any)."""
+
+    def rate(self, evidence: np.ndarray, labels_NK: np.ndarray, classes: Sequence[str]) -> Figures:
+        """Return how good the evidence of held-out scans is, (N, any); labels as in `Batch`, NaN for padding too."""
 
 
-def build_objective(config: LossConfig | SoftmaxConfig) -> Objective:
+def build_objective(config: Loss) -> Objective:
     """Return the objective that a loss' config stands for."""
     match config:
         case LossConfig():
             return MultiLabel(config)
         case SoftmaxConfig():
             return SingleLabel()
+        case AttentionLossConfig():
+            return Attention()
+        case FusedLossConfig() | MetaLossConfig():
+            return Fused(config)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,11 +86,13 @@ class MultiLabel:
         """Return Eq. 6, averaged over levels and scans."""
         return hierarchical_loss(output.level_logits_LBK, batch.labels_BK, self.config)
 
-    def rate(self, logits_NK: np.ndarray, labels_NK: np.ndarray, classes: Sequence[str]) -> Figures:
+    def evidence(self, output: NetworkOutput, batch: Batch) -> Tensor:
+        """Return the fused logits."""
+        return output.logits_BK
+
+    def rate(self, evidence: np.ndarray, labels_NK: np.ndarray, classes: Sequence[str]) -> Figures:
         """Return the non-interpolated average precision of each class that has known positives, and their mean."""
-        found = average_precisions(logits_NK, labels_NK)
-        of_classes = {f"average_precision/{name}": value for name, value in zip(classes, found, strict=True)}
-        return of_classes | {self.rating: metrics.mean_of_defined(found)}
+        return rate_average_precision(evidence, labels_NK, classes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,10 +116,84 @@ class SingleLabel:
         """Return the cross-entropy, averaged over levels and scans."""
         return softmax_loss(output.level_logits_LBK, batch.labels_BK)
 
-    def rate(self, logits_NK: np.ndarray, labels_NK: np.ndarray, classes: Sequence[str]) -> Figures:
+    def evidence(self, output: NetworkOutput, batch: Batch) -> Tensor:
+        """Return the fused logits."""
+        return output.logits_BK
+
+    def rate(self, evidence: np.ndarray, labels_NK: np.ndarray, classes: Sequence[str]) -> Figures:
         """Return how often the true class has the highest logit, and one of the five highest."""
-        found = [top_accuracy(logits_NK, labels_NK, num_guesses) for num_guesses in (1, 5)]
+        found = [top_accuracy(evidence, labels_NK, num_guesses) for num_guesses in (1, 5)]
         return {self.rating: found[0], "top5_accuracy": found[1]}
+
+
+@dataclass(frozen=True, slots=True)
+class Attention:
+    """Where the items are (SXMNet, stage I, Eq. 3): squared error of the mask, rated by 1 - its mean over cells."""
+
+    rating: ClassVar[str] = "attention_fit"
+
+    def check(self, samples: Samples) -> None:
+        """Raise ValueError where scans have no boxes: there is nothing to learn from them."""
+        if (samples.num_boxes_N == 0).any():
+            row = int(np.argmin(samples.num_boxes_N))
+            raise ValueError(f"scans must have boxes to learn attention, got none ({samples.describe(row)})")
+
+    def loss(self, output: NetworkOutput, batch: Batch) -> Tensor:
+        """Return L_att."""
+        return attention_loss(*_mask_and_ellipses(output, batch), ~batch.labels_BK.isnan().all(dim=1))
+
+    def evidence(self, output: NetworkOutput, batch: Batch) -> Tensor:
+        """Return the mean squared error of each scan (B, 1), the figure of Figure 6."""
+        mask_B1hw, targets_B1hw = _mask_and_ellipses(output, batch)
+        return (mask_B1hw - targets_B1hw).square().mean(dim=(2, 3))
+
+    def rate(self, evidence: np.ndarray, labels_NK: np.ndarray, classes: Sequence[str]) -> Figures:
+        """Return 1 - the mean squared error over all scans and cells; None without scans."""
+        errors = evidence[~np.isnan(labels_NK).all(axis=1)]
+        return {self.rating: 1 - float(errors.mean(dtype=np.float64)) if len(errors) else None}
+
+
+def _mask_and_ellipses(output: NetworkOutput, batch: Batch) -> tuple[Tensor, Tensor]:
+    mask_B1hw = output.attention_B1hw
+    assert mask_B1hw is not None
+    return mask_B1hw, draw_ellipses(batch.boxes, len(mask_B1hw), *mask_B1hw.shape[-2:])
+
+
+@dataclass(frozen=True, slots=True)
+class Fused:
+    """Any number of items, by the fused prediction alone, and by labels of levels (SXMNet, stage II, Eq. 4)."""
+
+    config: FusedLossConfig | MetaLossConfig
+    rating: ClassVar[str] = "mean_average_precision"
+
+    def check(self, samples: Samples) -> None:
+        """Take any labels; scans without boxes, or that a table does not name, have no label of their level."""
+
+    def loss(self, output: NetworkOutput, batch: Batch) -> Tensor:
+        """Return L_cls + λ L_meta, or L_cls where levels have no labels."""
+        loss = classification_loss(output.logits_BK, batch.labels_BK)
+        if isinstance(self.config, FusedLossConfig):
+            return loss
+        levels_B, labels = batch.levels_B, self.config.labels
+        if isinstance(labels, IntuitiveLabels):
+            levels_B = intuitive_levels(batch.boxes, len(batch.rows_B), labels)
+        assert output.log_weights_BL is not None
+        return loss + self.config.weight * selection_loss(output.log_weights_BL, levels_B)
+
+    def evidence(self, output: NetworkOutput, batch: Batch) -> Tensor:
+        """Return the fused logits."""
+        return output.logits_BK
+
+    def rate(self, evidence: np.ndarray, labels_NK: np.ndarray, classes: Sequence[str]) -> Figures:
+        """Return the non-interpolated average precision of each class that has known positives, and their mean."""
+        return rate_average_precision(evidence, labels_NK, classes)
+
+
+def rate_average_precision(logits_NK: np.ndarray, labels_NK: np.ndarray, classes: Sequence[str]) -> Figures:
+    """Return the non-interpolated average precision of each class that has known positives, and their mean."""
+    found = average_precisions(logits_NK, labels_NK)
+    of_classes = {f"average_precision/{name}": value for name, value in zip(classes, found, strict=True)}
+    return of_classes | {"mean_average_precision": metrics.mean_of_defined(found)}
 
 
 def top_accuracy(logits_NK: np.ndarray, labels_NK: np.ndarray, num_guesses: int) -> float | None:

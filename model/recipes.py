@@ -6,6 +6,7 @@ from functools import partial
 from itertools import product
 
 from model.losses import LossConfig, SoftmaxConfig
+from model.recipes_sxmnet import SXMNET_RECIPES
 from model.train_config import AdamW, Sgd, StepSchedule, TrainConfig
 
 BACKBONES = ("resnet34", "resnet50", "resnet101", "inception_v3", "densenet121")
@@ -138,5 +139,7 @@ RECIPES: dict[str, Callable[[], TrainConfig]] = (
     | _named(sixray, ("plain", "chr"), BACKBONES, SUBSETS)
     | _named(sixray, ABLATIONS, ("resnet34",), SUBSETS)
     | _named(ilsvrc2012, ("plain", "chr"), ("resnet18", "resnet50"))
+    | SXMNET_RECIPES
 )
-"""Name -> recipe. Tables 2 and 3: plain and chr on five backbones; Table 4: five networks on ResNet-34; Section 5.5."""
+"""Name -> recipe. Of the CHR paper Tables 2 and 3: plain and chr on five backbones; Table 4: five networks on
+ResNet-34; Section 5.5. Of the SXMNet paper all tables, see `model.recipes_sxmnet`."""

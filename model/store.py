@@ -75,6 +75,32 @@ def load_model(folder: str) -> LoadedModel:
     return LoadedModel(network.eval(), config, files.model_id, document["provenance"])
 
 
+def start_from(network: nn.Module, config: ModelConfig, folder: str) -> None:
+    """Give a network the weights of a model, all but those of the classifiers and of what weighs levels.
+
+    These are for the model's classes and levels, and in a model of stage I of SXMNet nothing was learnt by them.
+
+    Args:
+        network: built by `build_network(config)`.
+        config: may differ from the model's in classes, fusion and image size.
+        folder: any fsspec URL.
+
+    Raises:
+        ValueError: the model cannot be loaded, or is of another architecture.
+    """
+    model = load_model(folder)
+    for name in ("network", "backbone", "num_levels", "attention", "mean", "std"):
+        expected, found = getattr(config, name), getattr(model.config, name)
+        if found != expected:
+            raise ValueError(f"model to start from must have {name} {expected!r}, got {found!r} ({folder})")
+    state = model.network.state_dict()
+    kept = {name: value for name, value in state.items() if name.split(".")[0] not in _HEADS}
+    network.load_state_dict(kept, strict=False)
+
+
+_HEADS = ("classifiers", "selection")
+
+
 def describe_model(folder: str) -> dict[str, Any]:
     """Return what `sixray info` shows of a model; the weights are checked as `load_model` does."""
     model = load_model(folder)

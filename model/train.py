@@ -16,10 +16,14 @@ from model.backbones import normalisation_of
 from model.checkpoints import CheckpointKeeper, read_checkpoint
 from model.config import IMAGENET_MEAN, IMAGENET_STD, ModelConfig
 from model.hardware import Hardware, detect_hardware
+from model.identity import read_model_files
+from model.level_labels import read_level_labels
 from model.network import build_network
 from model.run_dir import RunDir, claim_run_dir
-from model.samples import hold_out, load_samples
-from model.store import LoadedModel, load_model, save_model
+from model.samples import Samples, hold_out, load_samples
+from model.store import LoadedModel, load_model, save_model, start_from
+from model.sxmnet import attention_only
+from model.sxmnet_losses import AttentionLossConfig, MetaLossConfig, NeuralLabels
 from model.train_config import TrainConfig
 from model.train_module import TrainingModule, quiet_lightning
 from shards import storage
@@ -69,7 +73,7 @@ def train(
         return TrainResult(load_model(run_dir.model_url), run_dir.model_url, was_finished=True)
     if run_dir.is_started:
         read_checkpoint(run_dir.last_url)  # Lightning would explain how to load a pickle all the same
-    training, held_out = hold_out(load_samples(dataset, TRAIN_SPLIT), config.validation_fraction, config.seed)
+    training, held_out = hold_out(_load_scans(dataset, config), config.validation_fraction, config.seed)
     if len(training) == 0:
         raise ValueError(
             f"samples must be at least 1 scan to train on, got 0 and {len(held_out)} held out "
@@ -77,12 +81,15 @@ def train(
         )
     model_config = _model_config(config, dataset)
     torch.manual_seed(config.seed)
-    # A run that goes on has its weights in the checkpoint.
+    # A run that goes on has its weights in the checkpoint, one that starts from a model has them there.
+    from_imagenet = config.pretrained and not run_dir.is_started and config.initial_model is None
     network = build_network(
-        model_config,
-        pretrained=config.pretrained and not run_dir.is_started,
-        weights_file=None if run_dir.is_started else config.backbone_weights,
+        model_config, pretrained=from_imagenet, weights_file=config.backbone_weights if from_imagenet else None
     )
+    if config.initial_model is not None and not run_dir.is_started:
+        start_from(network, model_config, config.initial_model)
+    if isinstance(config.loss, AttentionLossConfig):
+        attention_only(network)
     if hardware.device == "cuda" and hardware.num_devices > 1:
         network = convert_sync_batchnorm(network)  # of all ranks' scans, as one process would see them
     module = TrainingModule(network, config, model_config, training, held_out, hardware)
@@ -92,6 +99,21 @@ def train(
     module.load_state_dict(read_checkpoint(keeper.result_url)["state_dict"])
     save_model(run_dir.model_url, network, model_config, _provenance(module, dataset, keeper))
     return TrainResult(load_model(run_dir.model_url), run_dir.model_url, was_finished=False)
+
+
+def _load_scans(dataset: Dataset, config: TrainConfig) -> Samples:
+    samples = load_samples(dataset, TRAIN_SPLIT)
+    match config.loss:
+        case AttentionLossConfig():  # "instance-level annotated data, which provides bounding box" (SXMNet, stage I)
+            return samples.take(np.flatnonzero(samples.num_boxes_N))
+        case MetaLossConfig(labels=NeuralLabels(table=None)):
+            raise ValueError(
+                "level labels must be given to train Meta Fusion with, got none; write them with `sixray label-levels` "
+                "and name them with --level-labels"
+            )
+        case MetaLossConfig(labels=NeuralLabels(table=str(table))):
+            return read_level_labels(table, samples, config.num_levels)
+    return samples
 
 
 def _fit(module: TrainingModule, run_dir: RunDir, hardware: Hardware, callbacks: list[Callback]) -> None:
@@ -136,13 +158,18 @@ def _model_config(config: TrainConfig, dataset: Dataset) -> ModelConfig:
         image_size_px=config.image_size_px,
         mean=mean,
         std=std,
+        fusion=config.fusion,
+        attention=config.attention,
+        trim_margins=config.trim_margins,
     )
 
 
 def _provenance(module: TrainingModule, dataset: Dataset, keeper: CheckpointKeeper) -> dict[str, Any]:
     positives_S = np.concatenate([module.positives_of_steps(epoch) for epoch in range(keeper.num_epochs)])
+    initial = module.config.initial_model
     return {
         "config": module.config.to_json(),
+        **({} if initial is None else {"initial_model_id": read_model_files(initial).model_id}),
         "dataset_digest": dataset.manifest.digest,
         "epoch": keeper.result_epoch,
         "num_epochs": keeper.num_epochs,

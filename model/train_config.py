@@ -5,7 +5,23 @@ import math
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from model.config import AttentionConfig
 from model.losses import LossConfig, SoftmaxConfig
+from model.sxmnet_losses import (
+    NUM_INTUITIVE_LEVELS,
+    AttentionLossConfig,
+    FusedLossConfig,
+    IntuitiveLabels,
+    MetaLossConfig,
+)
+
+Loss = LossConfig | SoftmaxConfig | AttentionLossConfig | FusedLossConfig | MetaLossConfig
+"""What a network can be trained for; `model.objective` makes an objective of each."""
+_LOSSES_OF_FUSION: dict[str, tuple[type, ...]] = {
+    "average": (LossConfig, SoftmaxConfig, AttentionLossConfig, FusedLossConfig),
+    "gated": (FusedLossConfig,),
+    "meta": (MetaLossConfig,),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +76,14 @@ class TrainConfig:
     network: str = "chr"
     backbone: str = "resnet18"
     num_levels: int = 3
+    fusion: str = "average"
+    """How levels become one prediction, one of `model.config.FUSIONS`."""
+    attention: AttentionConfig | None = None
+    """For the network `sxmnet`."""
+    trim_margins: bool = False
+    """Cut white margins off first, in training and in scoring."""
+    initial_model: str | None = None
+    """Folder of a model to start from, all but its classifiers and its selection of levels: stage II of SXMNet."""
     pretrained: bool = False
     """Start the backbone from ImageNet weights."""
     backbone_weights: str | None = None
@@ -76,9 +100,11 @@ class TrainConfig:
     max_epochs: int
     learning_rate: float
     """The highest of the schedule."""
+    classifier_rate: float = 1.0
+    """The fully connected layers, which begin at random, learn at this many times the rate."""
     optimizer: Sgd | AdamW = field(default_factory=Sgd)
     schedule: CosineSchedule | StepSchedule = field(default_factory=CosineSchedule)
-    loss: LossConfig | SoftmaxConfig = field(default_factory=LossConfig)
+    loss: Loss = field(default_factory=LossConfig)
     positive_repeats: int = 1
     """How often a scan with any positive label comes in an epoch; 1 is the paper's plain sampling."""
     positive_fraction: float = 0.0
@@ -106,6 +132,8 @@ class TrainConfig:
             )
         if not self.learning_rate > 0:
             raise ValueError(f"learning_rate must be > 0, got {self.learning_rate}")
+        if not self.classifier_rate > 0:
+            raise ValueError(f"classifier_rate must be > 0, got {self.classifier_rate}")
         if not 0 <= self.validation_fraction < 1:
             raise ValueError(f"validation_fraction must be in [0, 1), got {self.validation_fraction}")
         if self.patience is not None and (self.patience < 1 or not self.validation_fraction):
@@ -119,6 +147,18 @@ class TrainConfig:
             )
         if self.backbone_weights is not None and not self.pretrained:
             raise ValueError("backbone_weights must go with pretrained, got them without; drop --no-pretrained")
+        self._check_loss()
+
+    def _check_loss(self) -> None:
+        fit = _LOSSES_OF_FUSION.get(self.fusion, ())
+        if not isinstance(self.loss, fit):
+            names = " or ".join(loss.__name__ for loss in fit)
+            raise ValueError(f"loss must be {names} with fusion {self.fusion!r}, got {type(self.loss).__name__}")
+        if isinstance(self.loss, AttentionLossConfig) and self.attention is None:
+            raise ValueError("attention must be given to learn it, got none with AttentionLossConfig")
+        intuitive = isinstance(self.loss, MetaLossConfig) and isinstance(self.loss.labels, IntuitiveLabels)
+        if intuitive and self.num_levels != NUM_INTUITIVE_LEVELS:
+            raise ValueError(f"num_levels must be {NUM_INTUITIVE_LEVELS} with IntuitiveLabels, got {self.num_levels}")
 
     def to_json(self) -> dict[str, Any]:
         """Return the JSON form that runs and models record; equal configs give equal documents."""
@@ -137,4 +177,16 @@ def complete_document(document: dict[str, Any]) -> dict[str, Any]:
     So a run that an earlier release began goes on: each value here is what that release did.
     """
     loss = {"name": LossConfig.__name__} | dict(document.get("loss") or {})
-    return {"accumulate_batches": 1, "positive_fraction": 0.0, "patience": None} | document | {"loss": loss}
+    return _BEFORE | document | {"loss": loss}
+
+
+_BEFORE: dict[str, Any] = {
+    "accumulate_batches": 1,
+    "positive_fraction": 0.0,
+    "patience": None,
+    "fusion": "average",
+    "attention": None,
+    "trim_margins": False,
+    "initial_model": None,
+    "classifier_rate": 1.0,
+}

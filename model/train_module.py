@@ -26,6 +26,7 @@ from model.feed import (
     repeats_of_positives,
 )
 from model.hardware import Hardware
+from model.network import fully_connected_parameters
 from model.objective import build_objective
 from model.samples import Samples
 from model.train_config import AdamW, Sgd, TrainConfig
@@ -159,8 +160,8 @@ class TrainingModule(LightningModule):
         return loss * self._weight(len(batch.rows_B), batch_idx)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Keep the fused logits of one batch of held-out scans."""
-        self._validation.append((self.network(batch.images_BCHW).logits_BK, batch.labels_BK))
+        """Keep what rates one batch of held-out scans."""
+        self._validation.append((self.objective.evidence(self.network(batch.images_BCHW), batch), batch.labels_BK))
 
     def on_validation_epoch_end(self) -> None:
         """Rate the held-out scans of all ranks together."""
@@ -199,6 +200,7 @@ class TrainingModule(LightningModule):
             device_id=self.local_rank if self._hardware.device == "cuda" else None,
             seed=config.seed,
             positive_repeats=self.positive_repeats,
+            trim_margins=config.trim_margins,
         )
 
 
@@ -210,10 +212,18 @@ def quiet_lightning() -> None:
 
 def build_optimizer(config: TrainConfig, network: nn.Module) -> torch.optim.Optimizer:
     """Return the optimizer that a config names over a network's parameters."""
+    rate, parameters = config.learning_rate, group_parameters(config, network)
     match config.optimizer:
         case Sgd(momentum=momentum, weight_decay=weight_decay):
-            return torch.optim.SGD(
-                network.parameters(), lr=config.learning_rate, momentum=momentum, weight_decay=weight_decay
-            )
+            return torch.optim.SGD(parameters, lr=rate, momentum=momentum, weight_decay=weight_decay)
         case AdamW(weight_decay=weight_decay):
-            return torch.optim.AdamW(network.parameters(), lr=config.learning_rate, weight_decay=weight_decay)
+            return torch.optim.AdamW(parameters, lr=rate, weight_decay=weight_decay)
+
+
+def group_parameters(config: TrainConfig, network: nn.Module) -> list[dict[str, Any]]:
+    """Return the parameters that one rate is for: all of them, or without and with the fully connected layers' own."""
+    if config.classifier_rate == 1:
+        return [{"params": list(network.parameters())}]
+    connected = fully_connected_parameters(network)
+    others = [parameter for parameter in network.parameters() if all(parameter is not one for one in connected)]
+    return [{"params": others}, {"params": connected, "lr": config.learning_rate * config.classifier_rate}]

@@ -12,6 +12,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from model.hardware import Hardware, detect_hardware
 from model.recipes import ABLATIONS, RECIPES, ablate
+from model.recipes_sxmnet import prepare
 from model.train import TrainResult, train
 from model.train_config import TrainConfig
 from pipelines.options import OK, make_parser, run_command
@@ -26,7 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(argv: Sequence[str]) -> int:
     flags = _parser().parse_args(argv)
-    config = configure(flags)
+    config = prepare(configure(flags), initial_model=flags.initial_model, level_labels=flags.level_labels)
     # Lightning says on `info` which accelerators it looked for, and advertises; what matters is in run.json.
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     result = train(
@@ -128,6 +129,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--output", required=True, help="folder of the run; the result is its folder `model`")
     parser.add_argument("--recipe", choices=sorted(RECIPES), default="default", help="what the other flags change")
     parser.add_argument("--seed", type=int, help="of weights, order, augmentation and of what is held out")
+    parser.add_argument("--initial-model", help="folder of a model to start from: stage II of SXMNet, from stage I's")
+    parser.add_argument("--level-labels", help="table of `sixray label-levels`, to train Meta Fusion with (MF-N)")
     parser.add_argument("--checkpoint-seconds", type=float, default=300.0, help="between checkpoints inside an epoch")
     add_overrides(parser)
     return parser

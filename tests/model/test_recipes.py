@@ -19,13 +19,14 @@ def test_every_recipe_carries_its_name(name):
     assert json.loads(json.dumps(config.to_json())) == config.to_json()
 
 
-NETWORKS_OF_RECIPES = sorted({(c.network, c.backbone, c.num_levels) for c in (make() for make in RECIPES.values())})
+PARTS = ("network", "backbone", "num_levels", "fusion", "attention")
+NETWORKS_OF_RECIPES = {tuple(getattr(make(), part) for part in PARTS) for make in RECIPES.values()}
 
 
-@pytest.mark.parametrize(("network", "backbone", "num_levels"), NETWORKS_OF_RECIPES)
-def test_every_network_that_a_recipe_names_can_be_built(network, backbone, num_levels):
+@pytest.mark.parametrize("parts", sorted(NETWORKS_OF_RECIPES, key=str), ids=str)
+def test_every_network_that_a_recipe_names_can_be_built(parts):
     with torch.device("meta"):
-        build_network(ModelConfig(network=network, backbone=backbone, num_levels=num_levels, classes=("Gun",)))
+        build_network(ModelConfig(**dict(zip(PARTS, parts, strict=True)), classes=("Gun",)))
 
 
 def test_every_row_of_tables_2_3_and_4_has_a_recipe():
