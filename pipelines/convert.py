@@ -27,10 +27,12 @@ from shards.corpus import Corpus, ListFile, Source, printable
 from shards.dataset import DatasetManifest
 from shards.layouts import Parts, find_corpus
 from shards.leakage import Member
-from shards.records import Fact
+from shards.records import Fact, ImageFact
 from shards.rules import OnContradiction, OnMissing, OnUnlisted, Rules
 from shards.scan_source import ScanSource
 from shards.writer import DRAFTS_FOLDER
+
+_IMAGES_A_REPORT = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -197,7 +199,21 @@ def list_facts(
         facts = records.list_rows(source, classes)
     else:
         facts = records.list_source(source, corpus, drafts_url)
-    return plan.batch_facts(facts)
+    return plan.batch_facts(_report_images(facts))
+
+
+def _report_images(facts: Iterable[Fact]) -> Iterator[Fact]:
+    progress.begin("convert", "listing")
+    num_images = num_bytes = 0
+    for fact in facts:
+        if isinstance(fact, ImageFact):
+            num_images += 1
+            num_bytes += fact.size_bytes
+        if num_images == _IMAGES_A_REPORT:
+            progress.advance("convert", num_images, num_bytes)
+            num_images = num_bytes = 0
+        yield fact
+    progress.advance("convert", num_images, num_bytes)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import IO, Any
 
 from rich.console import Console
+from rich.filesize import decimal
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
@@ -27,6 +28,12 @@ def advance(label: str, num: int, num_bytes: int = 0) -> None:
     """Report `num` more units of the job called `label`; nothing happens where no such progress is open."""
     if (progress := _open.get(label)) is not None:
         progress.advance(num, num_bytes)
+
+
+def begin(label: str, phase: str, total: int | None = None) -> None:
+    """Say which part of the job called `label` it is at; nothing happens where it is there already."""
+    if (progress := _open.get(label)) is not None:
+        progress.begin(phase, total)
 
 
 class Progress:
@@ -55,21 +62,22 @@ class Progress:
         self.unit = unit
         self.num_done = 0
         self.num_bytes = 0
+        self.phase = ""
         self._stream = stream
         self._heartbeat_seconds = heartbeat_seconds
         self._lock = threading.Lock()
         self._stopped = threading.Event()
         self._thread: threading.Thread | None = None
         self._bar: Bar | None = None
-        self._started = time.monotonic()
+        self._started = self._phase_started = time.monotonic()
 
     def __enter__(self) -> "Progress":
         stream = self._stream or sys.stderr
-        self._started = time.monotonic()
+        self._started = self._phase_started = time.monotonic()
         _open[self.label] = self
         if stream.isatty() and not log.is_json():
             self._bar = _make_bar(stream)
-            self._task = self._bar.add_task(self.label, total=self.total, rate="")
+            self._task = self._bar.add_task(self._title(), total=self.total, rate="")
             self._bar.start()
         else:
             self._thread = threading.Thread(target=self._beat, args=(stream,), daemon=True)
@@ -88,6 +96,17 @@ class Progress:
             outcome = "done" if kind is None else f"stopped by {kind.__name__}"
             log.say(f"{self.line()}; {outcome}", stream=self._stream, **self._facts(), outcome=outcome)
 
+    def begin(self, phase: str, total: int | None = None) -> None:
+        """Begin a phase: counts, rate and time left are of it alone; nothing happens within the same phase."""
+        with self._lock:
+            if phase == self.phase:
+                return
+            self.phase, self.total = phase, total
+            self.num_done = self.num_bytes = 0
+            self._phase_started = time.monotonic()
+            if self._bar is not None:
+                self._bar.reset(self._task, total=total, description=self._title(), rate="")
+
     def advance(self, num: int, num_bytes: int = 0) -> None:
         """Report `num` more units, and `num_bytes` that were read or written for them."""
         with self._lock:
@@ -98,28 +117,37 @@ class Progress:
 
     @property
     def elapsed_seconds(self) -> float:
-        """Since the `with` began."""
+        """Since the `with` began, all phases together."""
         return time.monotonic() - self._started
 
     def line(self) -> str:
         """Return the plain line: units, rate, time spent and left."""
         if not self.num_done:  # it has just begun, or its workers are in other processes and report to none
-            return f"{self.label}: no {self.unit} reported, {_clock(self.elapsed_seconds)}"
+            return f"{self._title()}: no {self.unit} reported, {_clock(self.elapsed_seconds)}"
         of_total = f" of {self.total}" if self.total is not None else ""
-        line = f"{self.label}: {self.num_done}{of_total} {self.unit}, {self._rate()}, {_clock(self.elapsed_seconds)}"
+        line = f"{self._title()}: {self.num_done}{of_total} {self.unit}, {self._rate()}, {_clock(self.elapsed_seconds)}"
         if self.total is None or not 0 < self.num_done < self.total:
             return line
-        left_seconds = self.elapsed_seconds * (self.total - self.num_done) / self.num_done
+        left_seconds = self._phase_seconds() * (self.total - self.num_done) / self.num_done
         return f"{line}, {_clock(left_seconds)} left"
 
+    def _title(self) -> str:
+        return f"{self.label}, {self.phase}" if self.phase else self.label
+
+    def _phase_seconds(self) -> float:
+        return max(time.monotonic() - self._phase_started, 1e-9)
+
     def _rate(self) -> str:
-        seconds = max(self.elapsed_seconds, 1e-9)
+        seconds = self._phase_seconds()
         rate = f"{self.num_done / seconds:.1f} {self.unit}/s"
-        return f"{rate}, {self.num_bytes / seconds / 1e6:.1f} MB/s" if self.num_bytes else rate
+        if not self.num_bytes:
+            return rate
+        return f"{decimal(self.num_bytes)}, {rate}, {decimal(int(self.num_bytes / seconds))}/s"
 
     def _facts(self) -> dict[str, Any]:
         return {
             "job": self.label,
+            "phase": self.phase,
             f"num_{self.unit}": self.num_done,
             "total": self.total,
             "num_bytes": self.num_bytes,

@@ -75,8 +75,7 @@ def reshard(config: ReshardConfig, beam_options: Sequence[str] = ()) -> DatasetM
     selection = make_selection(config, inputs)
     check_places(config, inputs)
     storage.sweep_temporaries(config.output)
-    total = sum(info.num_scans for dataset in inputs for info in dataset.shards()) if selection.takes_all else None
-    with progress.Progress("reshard", total, unit="scans"), make_pipeline(pipeline_options) as pipeline:
+    with progress.Progress("reshard"), make_pipeline(pipeline_options) as pipeline:
         reshard_datasets(pipeline, inputs, selection, config)
     return datasets.open_dataset(config.output).manifest
 
@@ -126,6 +125,8 @@ def list_batches(
 ) -> Iterator[tuple[int, bytes]]:
     """Yield the records of one shard, (index of its dataset, shard), in batches by the range of their key's hash."""
     input_index, info = shard
+    progress.begin("reshard", "listing")
+    progress.advance("reshard", info.num_scans, info.image_bytes)
     return plan.batch_by_key(list_samples(inputs[input_index], input_index, info, selection))
 
 

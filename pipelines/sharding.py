@@ -14,6 +14,7 @@ from shards import dataset as datasets
 from shards import finish, leakage, plan, storage
 from shards.dataset import DatasetManifest
 from shards.leakage import Member
+from shards.plan import Tallies
 from shards.writer import Source, WrittenShard, write_shard
 
 DEFAULT_SHARD_BYTES = 256 * 1024 * 1024
@@ -51,7 +52,7 @@ def write_dataset(
     )
     written = (
         refs
-        | "AssignShards" >> beam.FlatMap(plan.assign_shards, AsSingleton(tallies), shard_bytes, kept_num_shards)
+        | "AssignShards" >> beam.FlatMap(deal, AsSingleton(tallies), shard_bytes, kept_num_shards, label)
         # ((split, shard name), batch of records)
         | "GroupByShard" >> beam.GroupByKey()
         | "WriteShard" >> beam.ParDo(WriteShard(output, source, label))
@@ -79,6 +80,14 @@ def write_dataset(
         | "WriteManifest"
         >> beam.Map(finish.write_manifest, AsSingleton(tallies), output, source.classes, options_record, *beside)
     )
+
+
+def deal(
+    batch: bytes, tallies: Tallies, shard_bytes: int, kept_num_shards: Mapping[str, int] | None, label: str
+) -> Iterator[tuple[tuple[str, str], bytes]]:
+    """Yield the records of one batch by shard; from here on it is known how many there are."""
+    progress.begin(label, "writing", sum(tally.num_records for tally in tallies.values()))
+    return plan.assign_shards(batch, tallies, shard_bytes, kept_num_shards)
 
 
 class WriteShard(beam.DoFn):

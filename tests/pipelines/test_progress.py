@@ -23,7 +23,7 @@ def test_the_last_plain_line_says_how_many_and_how_fast():
         shown.advance(1)
     last = stream.getvalue().splitlines()[-1]
     assert last.startswith("score: 3 of 3 scans, ")
-    assert "scans/s" in last and "MB/s" in last and last.endswith("; done")
+    assert "10 bytes" in last and "scans/s" in last and "/s, 0:00:00; done" in last
 
 
 def test_a_heartbeat_says_how_long_is_left():
@@ -85,3 +85,27 @@ def test_a_report_where_nothing_is_open_changes_nothing_and_its_function_travels
         progress.advance("score", 1)
     progress.advance("convert", 1)
     assert shown.num_done == 0
+
+
+def test_each_phase_counts_for_itself_and_is_begun_once():
+    stream = io.StringIO()
+    with Progress("convert", stream=stream) as shown:
+        progress.begin("convert", "listing")
+        progress.advance("convert", 7, 700)
+        assert shown.line().startswith("convert, listing: 7 scans, 700 bytes, ")
+        progress.begin("convert", "writing", 4)
+        progress.advance("convert", 2)
+        progress.begin("convert", "writing", 4)
+    assert (shown.num_done, shown.num_bytes, shown.total) == (2, 0, 4)
+    assert "convert, writing: 2 of 4 scans, " in stream.getvalue()
+
+
+def test_a_bar_begins_anew_with_each_phase():
+    stream = Terminal()
+    with Progress("convert", stream=stream) as shown:
+        shown.begin("listing")
+        shown.advance(5, 10)
+        shown.begin("writing", 3)
+        shown.advance(3, 10)
+    assert "convert, writing" in stream.getvalue()
+    assert "3/3" in stream.getvalue()
