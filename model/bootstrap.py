@@ -1,7 +1,7 @@
 """How much of a figure is luck? Intervals from resampling scans, those with the same bytes together."""
 
 # N scans  K classes  G groups of scans with the same bytes  R rounds  T distinct scores of positives, highest first
-# P positives  M negatives  F figures
+# P positives  M negatives  F figures  S scans that can be judged  J classes that are judged
 
 import os
 from collections.abc import Sequence
@@ -49,6 +49,14 @@ class RankedGroups:
 
 
 @dataclass(frozen=True, slots=True)
+class JudgedGroups:
+    """Scans on which one class either did or did not do well."""
+
+    group_S: IntArray
+    is_hit_S: npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
 class Resampled:
     """What every round gave; NaN where a figure is undefined, as in a round without positives."""
 
@@ -56,10 +64,16 @@ class Resampled:
     roc_auc_RK: npt.NDArray[np.float64]
     recall_RKF: npt.NDArray[np.float64]
     """At each of the false-alarm rates."""
+    hit_rate_RJ: npt.NDArray[np.float64]
+    """Of each of the classes that were judged."""
 
     def mean_average_precision_R(self, classes: slice = slice(None)) -> npt.NDArray[np.float64]:
         """Return the mean over those of `classes` that have positives in a round."""
         return _mean_of_defined(self.average_precision_RK[:, classes])
+
+    def mean_hit_rate_R(self) -> npt.NDArray[np.float64]:
+        """Return the mean over the classes that could be judged in a round."""
+        return _mean_of_defined(self.hit_rate_RJ)
 
 
 def rank_groups(scores_N: npt.NDArray[Any], labels_N: IntArray, groups_N: IntArray) -> RankedGroups:
@@ -92,6 +106,7 @@ def resample(
     false_alarm_rates: Sequence[float],
     num_rounds: int = NUM_ROUNDS,
     seed: int = 0,
+    judged: Sequence[JudgedGroups] = (),
 ) -> Resampled:
     """Return every figure in `num_rounds` rounds; each draws G of the G groups with replacement.
 
@@ -103,7 +118,12 @@ def resample(
         copies of one image are one observation (Davison and Hinkley, "Bootstrap Methods", Section 3.8).
     """
     shape = (num_rounds, len(classes))
-    out = Resampled(np.empty(shape), np.empty(shape), np.empty((*shape, len(false_alarm_rates))))
+    out = Resampled(
+        np.empty(shape),
+        np.empty(shape),
+        np.empty((*shape, len(false_alarm_rates))),
+        np.empty((num_rounds, len(judged))),
+    )
     rates_F = np.asarray(false_alarm_rates, np.float64)
 
     def run_round(r: int) -> None:
@@ -115,6 +135,8 @@ def resample(
                 auc,
                 recall_F,
             )
+        for j, scans in enumerate(judged):
+            out.hit_rate_RJ[r, j] = hit_rate(scans, weights_G)
 
     # NumPy lets go of the interpreter's lock while it draws, gathers and sums: threads fill the cores.
     with ThreadPoolExecutor(_num_cores()) as pool:
@@ -160,6 +182,13 @@ def weigh(
     auc = float(gained_T @ beaten_twice_T) / (2 * num_positive * int(num_negative))
     within_F = np.searchsorted(false_T.astype(np.int64) * 1000, rates_F * int(num_negative), side="right")
     return average_precision, auc, np.concatenate([[0], true_T])[within_F] / num_positive
+
+
+def hit_rate(judged: JudgedGroups, weights_G: npt.NDArray[np.uint8]) -> float:
+    """Return the share of hits where groups count `weights_G`; NaN where no scan was drawn."""
+    weights_S = weights_G[judged.group_S]
+    num_drawn = int(weights_S.sum())
+    return int(weights_S[judged.is_hit_S].sum()) / num_drawn if num_drawn else np.nan
 
 
 def interval(values_R: npt.NDArray[np.float64]) -> Interval | None:

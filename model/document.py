@@ -16,29 +16,34 @@ from model.pointing_figures import TOLERANCES_PX
 from model.subsets import SubsetFigures
 
 FORMAT_VERSION = 1
+METRICS_NAME = "metrics.json"
 
 
 def metrics_json(
     evaluation: Evaluation,
     comparison: Comparison | None = None,
     subsets: Mapping[str, SubsetFigures] = MappingProxyType({}),
+    files: Iterable[str] = (),
 ) -> bytes:
     """Return the text of metrics.json: equal arguments give equal bytes."""
-    return (json.dumps(metrics_document(evaluation, comparison, subsets), indent=1, allow_nan=False) + "\n").encode()
+    document = metrics_document(evaluation, comparison, subsets, files)
+    return (json.dumps(document, indent=1, allow_nan=False) + "\n").encode()
 
 
 def metrics_document(
     evaluation: Evaluation,
     comparison: Comparison | None = None,
     subsets: Mapping[str, SubsetFigures] = MappingProxyType({}),
+    files: Iterable[str] = (),
 ) -> dict[str, Any]:
-    """Return what metrics.json holds."""
+    """Return what metrics.json holds; `files` are the names of what else the report consists of."""
     coverage = evaluation.coverage
     return {
         "format": FORMAT_VERSION,
         "model_id": evaluation.model_id,
         "dataset_digest": evaluation.dataset_digest,
         "split": evaluation.split,
+        "scored_at": scored_at(evaluation),
         "num_samples": coverage.num_samples,
         "num_scans": coverage.num_scans,
         "num_missing": coverage.num_missing,
@@ -70,7 +75,27 @@ def metrics_document(
         "subsets": {name: _subset_document(subset) for name, subset in subsets.items()},
         "comparison": _comparison(comparison) if comparison else None,
         "operating_points": operating_points_document(evaluation),
+        "files": sorted(files),
     }
+
+
+def list_files_of_report(text: bytes) -> list[str]:
+    """Return the names of the files that a metrics.json says belong to it; none where it is damaged or names none."""
+    try:
+        document: Any = json.loads(text)
+    except (json.JSONDecodeError, UnicodeDecodeError):
+        return []
+    names = document.get("files") if isinstance(document, dict) else None
+    if not isinstance(names, list):
+        return []
+    # A report's files lie beside its metrics.json: whatever names another place is not of our making.
+    return [name for name in names if isinstance(name, str) and name and "/" not in name and name != METRICS_NAME]
+
+
+def scored_at(evaluation: Evaluation) -> str | None:
+    """Return when the scores were finished, as `run.json` has it: ISO 8601, UTC; None where it does not say."""
+    at: str | None = (evaluation.run.get("timings") or {}).get("finished_at")
+    return at
 
 
 def operating_points_document(evaluation: Evaluation) -> dict[str, Any]:
@@ -95,7 +120,12 @@ def _mean_document(evaluation: Evaluation) -> dict[str, Any]:
         "pointing_accuracy": mean.pointing_accuracy,
         "prevalence": mean.prevalence,
         "average_precision": mean.average_precision,
-        "intervals": {"average_precision": _interval(resampled.mean_average_precision)} if resampled else None,
+        "intervals": {
+            "average_precision": _interval(resampled.mean_average_precision),
+            "pointing_accuracy": _interval(resampled.mean_pointing_accuracy),
+        }
+        if resampled
+        else None,
     }
 
 
@@ -175,6 +205,7 @@ def _intervals(intervals: RankIntervals) -> dict[str, Any]:
         "recall_at_false_alarms_per_1000": {
             str(rate): _interval(found) for rate, found in intervals.recall_at_false_alarms.items()
         },
+        "pointing_accuracy": _interval(intervals.pointing_accuracy),
     }
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy.typing as npt
 
 from model import bootstrap, metrics
-from model.bootstrap import Interval
+from model.bootstrap import Interval, JudgedGroups
 from model.calibration import CalibrationFigures, rate_calibration
 from model.coverage import Coverage
 from model.metrics import PRESENT, UNKNOWN, Curve, Ranking
@@ -22,7 +22,7 @@ from model.operating import (
     sigmoid,
     sweep,
 )
-from model.pointing_figures import PointingFigures, rate_pointing
+from model.pointing_figures import PointingFigures, judge_pointing, rate_pointing
 from model.scored_scans import ScoredScans, join
 from model.strata import ClassStrata, Mistakes, count_mistakes, rate_strata
 from shards.dataset import Dataset
@@ -52,6 +52,7 @@ class RankIntervals:
     average_precision: Interval | None
     roc_auc: Interval | None
     recall_at_false_alarms: dict[int, Interval | None]
+    pointing_accuracy: Interval | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,6 +88,7 @@ class BootstrapFigures:
     num_groups: int
     """Scans that differ: those with the same bytes are drawn together."""
     mean_average_precision: Interval | None
+    mean_pointing_accuracy: Interval | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -176,16 +178,20 @@ def _resample(
     scans: ScoredScans, columns: list[tuple[npt.NDArray[Any], npt.NDArray[Any]]], num_rounds: int
 ) -> bootstrap.Resampled:
     classes = [bootstrap.rank_groups(scores_N, labels_N, scans.groups_N) for scores_N, labels_N in columns]
-    return bootstrap.resample(classes, scans.num_groups, FALSE_ALARM_RATES, num_rounds)
+    judgements = [judge_pointing(scans, k) for k in range(len(scans.classes))]
+    judged = [JudgedGroups(scans.groups_N[of.row_S], of.is_hit_S) for of in judgements]
+    return bootstrap.resample(classes, scans.num_groups, FALSE_ALARM_RATES, num_rounds, judged=judged)
 
 
 def _find_intervals(resampled: bootstrap.Resampled, k: int) -> RankIntervals:
+    num_judged = resampled.hit_rate_RJ.shape[1]  # any item comes after them: no heatmap is of no class
     return RankIntervals(
         average_precision=bootstrap.interval(resampled.average_precision_RK[:, k]),
         roc_auc=bootstrap.interval(resampled.roc_auc_RK[:, k]),
         recall_at_false_alarms={
             rate: bootstrap.interval(resampled.recall_RKF[:, k, f]) for f, rate in enumerate(FALSE_ALARM_RATES)
         },
+        pointing_accuracy=bootstrap.interval(resampled.hit_rate_RJ[:, k]) if k < num_judged else None,
     )
 
 
@@ -195,6 +201,7 @@ def _sum_up(resampled: bootstrap.Resampled, scans: ScoredScans) -> BootstrapFigu
         num_rounds=len(resampled.average_precision_RK),
         num_groups=scans.num_groups,
         mean_average_precision=bootstrap.interval(resampled.mean_average_precision_R(without_any_item)),
+        mean_pointing_accuracy=bootstrap.interval(resampled.mean_hit_rate_R()),
     )
 
 

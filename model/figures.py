@@ -150,6 +150,9 @@ def draw_average_precisions(evaluation: Evaluation) -> str:
     return _svg(figure)
 
 
+_MAX_DATES = 7
+
+
 def draw_history(history: Sequence[Entry]) -> str:
     """Return the mean average precision of one report after the other, with its interval, over faint classes."""
     numbers = range(1, len(history) + 1)
@@ -167,9 +170,10 @@ def draw_history(history: Sequence[Entry]) -> str:
         means = [_nan_if_none(entry.mean) for entry in history]
         axes.plot(numbers, means, "o-", color=SERIES, linewidth=1.8, markersize=6.5, clip_on=False, zorder=3)
         axes.set_xlim(0.7, len(history) + 0.3)
-        axes.set_xticks(list(numbers))
+        shown = numbers[:: -(-len(numbers) // _MAX_DATES)]
+        axes.set_xticks(list(shown), [(history[number - 1].scored_at or str(number))[:10] for number in shown])
         _unit_axis(axes, "y")
-        axes.set_xlabel("Report, oldest first")
+        axes.set_xlabel("Scored on" if all(entry.scored_at for entry in history) else "Report, in the order named")
         axes.set_ylabel("Average precision")
         axes.set_title("Mean, with 95 % interval", loc="left", color=SERIES, fontsize=10, pad=9)
     return _svg(figure)

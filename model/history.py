@@ -1,4 +1,4 @@
-"""Are models getting better? Earlier reports of the same split beside this one, in the order they are named."""
+"""Are models getting better? Earlier reports of the same split beside this one, by the time of their scores."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from model.bootstrap import Interval
-from model.document import FORMAT_VERSION, metrics_document
+from model.document import FORMAT_VERSION, METRICS_NAME, metrics_document
 from model.evaluation import Evaluation
 from shards import storage
 
@@ -19,6 +19,8 @@ class Entry:
     """One report."""
 
     model_id: str
+    scored_at: str | None
+    """ISO 8601, UTC; None where the scores' `run.json` does not say."""
     average_precision: dict[str, float | None]
     """By class."""
     mean: float | None
@@ -29,11 +31,13 @@ class Entry:
 
 
 def read_history(report_urls: Sequence[str], evaluation: Evaluation) -> tuple[Entry, ...]:
-    """Return an entry for each report, then one for `evaluation`; nothing where no report is named.
+    """Return an entry for each report and one for `evaluation`, oldest scores first; none where no report is named.
+
+    Where any of them does not say when it was scored, they stand in the order they are named, `evaluation` last.
 
     Args:
-        report_urls: folders with a metrics.json, oldest first.
-        evaluation: the newest.
+        report_urls: folders with a metrics.json.
+        evaluation: of the report that is being made.
 
     Raises:
         ValueError: a report is absent, damaged, or of another dataset or split: its figures cannot stand beside
@@ -42,11 +46,13 @@ def read_history(report_urls: Sequence[str], evaluation: Evaluation) -> tuple[En
     if not report_urls:
         return ()
     documents = [_read(url, evaluation) for url in report_urls]
-    return tuple(_make_entry(document) for document in [*documents, metrics_document(evaluation)])
+    entries = tuple(_make_entry(document) for document in [*documents, metrics_document(evaluation)])
+    times = [entry.scored_at for entry in entries]
+    return entries if None in times else tuple(sorted(entries, key=lambda entry: entry.scored_at or ""))
 
 
 def _read(report_url: str, evaluation: Evaluation) -> Mapping[str, Any]:
-    url = storage.join_url(report_url, "metrics.json")
+    url = storage.join_url(report_url, METRICS_NAME)
     try:
         document: Any = json.loads(storage.read_bytes(url))
     except (FileNotFoundError, NotADirectoryError) as error:
@@ -69,6 +75,7 @@ def _make_entry(document: Mapping[str, Any]) -> Entry:
     caught = document.get("any_item", {}).get("at_false_alarms_per_1000", {}).get(CAUGHT_RATE)
     return Entry(
         model_id=str(document["model_id"]),
+        scored_at=document.get("scored_at"),
         average_precision={
             name: figures["average_precision"]["non_interpolated"] for name, figures in document["classes"].items()
         },

@@ -5,6 +5,7 @@
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from model.metrics import PRESENT
 from model.pointing import covered_shares, largest_box_centres, points_hit
@@ -47,6 +48,28 @@ NOT_EVALUABLE = PointingFigures(
 )
 
 
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """Where the heatmap of a class pointed, on the scans that hold the class and have a box of it."""
+
+    row_S: npt.NDArray[np.int64]
+    """Which of the N scans each is."""
+    own_scan_B: npt.NDArray[np.int64]
+    """The scan, in 0..S-1, of each box of the class."""
+    own_edges_B4: npt.NDArray[np.float32]
+    is_hit_S: npt.NDArray[np.bool_]
+    """Whether its peak lies in one of its boxes."""
+
+
+def judge_pointing(scans: ScoredScans, k: int) -> Judgement:
+    """Return where class `k` can be judged, and how it did; S is 0 where no scan can."""
+    present_N = scans.labels_NK[:, k] == PRESENT
+    own_B = (scans.box_class_B == k) & present_N[scans.box_scan_B]
+    row_S, own_scan_B = np.unique(scans.box_scan_B[own_B], return_inverse=True)
+    own_edges_B4 = scans.box_edges_B4[own_B]
+    return Judgement(row_S, own_scan_B, own_edges_B4, points_hit(scans.peaks_NK2[row_S, k], own_scan_B, own_edges_B4))
+
+
 def rate_pointing(scans: ScoredScans, k: int) -> PointingFigures:
     """Return the pointing figures of class `k`, over the scans where it is present and has a box.
 
@@ -55,21 +78,19 @@ def rate_pointing(scans: ScoredScans, k: int) -> PointingFigures:
     """
     if k >= len(scans.classes):
         return NOT_EVALUABLE  # any item: no heatmap is of no class
-    present_N = scans.labels_NK[:, k] == PRESENT
-    own_B = (scans.box_class_B == k) & present_N[scans.box_scan_B]
-    evaluable_S, own_scan_B = np.unique(scans.box_scan_B[own_B], return_inverse=True)
-    if not len(evaluable_S):
+    judged = judge_pointing(scans, k)
+    row_S, own_scan_B, own_edges_B4 = judged.row_S, judged.own_scan_B, judged.own_edges_B4
+    if not len(row_S):
         return NOT_EVALUABLE
-    own_edges_B4 = scans.box_edges_B4[own_B]
     hits = {
-        tolerance: int(points_hit(scans.peaks_NK2[evaluable_S, k], own_scan_B, own_edges_B4, tolerance).sum())
+        tolerance: int(points_hit(scans.peaks_NK2[row_S, k], own_scan_B, own_edges_B4, tolerance).sum())
         for tolerance in TOLERANCES_PX
     }
     centres_N2 = largest_box_centres(scans.box_scan_B, scans.box_edges_B4, len(scans.labels_NK))
     return PointingFigures(
-        num_evaluable=len(evaluable_S),
+        num_evaluable=len(row_S),
         num_hits=hits[0],
         num_hits_within=hits,
-        random_point=float(covered_shares(own_scan_B, own_edges_B4, scans.sizes_N2[evaluable_S]).mean()),
-        largest_box=float(points_hit(centres_N2[evaluable_S], own_scan_B, own_edges_B4).mean()),
+        random_point=float(covered_shares(own_scan_B, own_edges_B4, scans.sizes_N2[row_S]).mean()),
+        largest_box=float(points_hit(centres_N2[row_S], own_scan_B, own_edges_B4).mean()),
     )

@@ -24,7 +24,7 @@ def make_tables(evaluation: Evaluation) -> dict[str, str]:
 
 def _class_rows(document: Mapping[str, Any]) -> Iterable[dict[str, Any]]:
     for name, of in _ranked(document):
-        low_high = ((of["intervals"] or {}).get("average_precision")) or (None, None)
+        low_high, pointed = _bounds(of, "average_precision"), _bounds(of, "pointing_accuracy")
         pointing = of.get("pointing", {})
         yield {
             "class": name,
@@ -37,12 +37,14 @@ def _class_rows(document: Mapping[str, Any]) -> Iterable[dict[str, Any]]:
             "average_precision_high": low_high[1],
             "roc_auc": of["roc_auc"],
             "pointing_accuracy": of.get("pointing_accuracy"),
+            "pointing_accuracy_low": pointed[0],
+            "pointing_accuracy_high": pointed[1],
             "pointing_num_evaluable": pointing.get("num_evaluable"),
             "expected_calibration_error": of["calibration"]["expected_calibration_error"],
             "brier": of["calibration"]["brier"],
         }
     mean = document["mean"]
-    low_high = ((mean["intervals"] or {}).get("average_precision")) or (None, None)
+    low_high, pointed = _bounds(mean, "average_precision"), _bounds(mean, "pointing_accuracy")
     yield {
         "class": MEAN,
         "prevalence": mean["prevalence"],
@@ -51,7 +53,14 @@ def _class_rows(document: Mapping[str, Any]) -> Iterable[dict[str, Any]]:
         "average_precision_high": low_high[1],
         "roc_auc": mean["roc_auc"],
         "pointing_accuracy": mean["pointing_accuracy"],
+        "pointing_accuracy_low": pointed[0],
+        "pointing_accuracy_high": pointed[1],
     }
+
+
+def _bounds(figures: Mapping[str, Any], name: str) -> tuple[float | None, float | None]:
+    low, high = (figures["intervals"] or {}).get(name) or (None, None)
+    return low, high
 
 
 def _alarm_rows(document: Mapping[str, Any]) -> Iterable[dict[str, Any]]:

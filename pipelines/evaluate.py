@@ -3,12 +3,12 @@
 import argparse
 import logging
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from model.bootstrap import NUM_ROUNDS
 from model.comparison import Comparison, compare
-from model.document import metrics_json
+from model.document import METRICS_NAME, list_files_of_report, metrics_json
 from model.evaluation import Evaluation, rate
 from model.figures import draw_figures, draw_history
 from model.gallery import collect_gallery
@@ -80,12 +80,26 @@ def write_report(config: EvaluateConfig) -> Evaluation:
     else:
         gallery = collect_gallery(scans, dataset)
         files["report.html"] = render_html(evaluation, figures, gallery, comparison, subsets, history).encode()
-    files["metrics.json"] = metrics_json(evaluation, comparison, subsets)
-    # An earlier report's metrics.json must not stand beside half of this one.
-    storage.remove(storage.join_url(config.output, "metrics.json"))
+    document = metrics_json(evaluation, comparison, subsets, files)
+    _remove_report(config.output, kept=files)
     for name, content in files.items():
         storage.write_bytes(storage.join_url(config.output, name), content)
+    storage.write_bytes(storage.join_url(config.output, METRICS_NAME), document)
     return evaluation
+
+
+def _remove_report(output: str, kept: Collection[str]) -> None:
+    """Remove what an earlier report left that this one does not write anew, by the list in its metrics.json.
+
+    metrics.json goes last: it must not stand beside half of another report, and a killed run must find the list.
+    """
+    url = storage.join_url(output, METRICS_NAME)
+    if not storage.exists(url):
+        return
+    for name in list_files_of_report(storage.read_bytes(url)):
+        if name not in kept:
+            storage.remove(storage.join_url(output, name))
+    storage.remove(url)
 
 
 def _compare(config: EvaluateConfig, scans: ScoredScans, predictions: Predictions, dataset: Dataset) -> Comparison:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 from model.identity import ModelFiles
@@ -162,9 +163,15 @@ def finish_run(
 
 
 def make_timings(num_scans: int, seconds: float) -> dict[str, Any]:
-    """Return the `timings` of a run, loading the model included; no rate where nothing was scored."""
+    """Return the `timings` of a run that ends now, loading the model included; no rate where nothing was scored."""
     rate = num_scans / seconds if num_scans else None
-    return {"seconds": round(seconds, 3), "num_scans": num_scans, "scans_per_second": rate}
+    finished_at = datetime.now(UTC).isoformat(timespec="seconds")
+    return {
+        "finished_at": finished_at,
+        "seconds": round(seconds, 3),
+        "num_scans": num_scans,
+        "scans_per_second": rate,
+    }
 
 
 def sum_counts(runs: Sequence[dict[str, Any]], split: str | None) -> dict[str, Any]:

@@ -116,10 +116,32 @@ def test_four_copies_of_every_scan_are_no_more_evidence_than_one():
 
 def test_the_mean_of_a_round_leaves_out_classes_without_positives_there():
     values = np.array([[0.5, np.nan], [0.5, 1.0], [np.nan, np.nan]])
-    resampled = bootstrap.Resampled(values, values, np.zeros((3, 2, 1)))
+    resampled = bootstrap.Resampled(values, values, np.zeros((3, 2, 1)), values)
     assert resampled.mean_average_precision_R().tolist() == pytest.approx([0.5, 0.75, np.nan], nan_ok=True)
 
 
 def test_a_class_without_positives_has_no_interval():
     ranked = bootstrap.rank_groups(np.zeros(5), np.zeros(5, np.int8), np.arange(5))
     assert bootstrap.interval(bootstrap.resample([ranked], 5, (5,), num_rounds=5).average_precision_RK[:, 0]) is None
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 5), st.booleans()), max_size=30),
+    st.lists(st.integers(0, 4), min_size=6, max_size=6),
+)
+def test_a_weighed_hit_rate_is_that_of_scans_repeated_as_often_as_their_group_was_drawn(scans, weights):
+    judged = bootstrap.JudgedGroups(
+        np.array([group for group, _ in scans], np.int64), np.array([hit for _, hit in scans], bool)
+    )
+    repeated = [hit for group, hit in scans for _ in range(weights[group])]
+    found = bootstrap.hit_rate(judged, np.array(weights, np.uint8))
+    assert np.isnan(found) if not repeated else found == sum(repeated) / len(repeated)
+
+
+def test_the_interval_of_a_hit_rate_is_that_of_its_binomial():
+    judged = bootstrap.JudgedGroups(np.arange(400), np.arange(400) < 300)
+    rates_R = bootstrap.resample([], 400, (), num_rounds=2000, judged=[judged]).hit_rate_RJ[:, 0]
+    found = bootstrap.interval(rates_R)
+    half = 1.96 * np.sqrt(0.75 * 0.25 / 400)
+    assert found.low == pytest.approx(0.75 - half, abs=0.01)
+    assert found.high == pytest.approx(0.75 + half, abs=0.01)

@@ -1,6 +1,7 @@
 """Do earlier reports stand beside this one, and only those that may?"""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -91,3 +92,25 @@ def test_equal_histories_are_drawn_alike(written):
     root, _, evaluation = written
     history = read_history([str(root / "report-old")], evaluation)
     assert draw_history(history) == draw_history(history)
+
+
+def stamp(root, name, at):
+    path = root / f"report-{name}" / "metrics.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"scored_at": at}))
+
+
+def test_reports_stand_by_the_time_of_their_scores_where_all_say_it(written):
+    root, _, evaluation = written
+    stamped = replace(evaluation, run=evaluation.run | {"timings": {"finished_at": "2026-03-02T01:00:00+00:00"}})
+    stamp(root, "old", "2026-03-03T01:00:00+00:00")
+    assert [entry.model_id for entry in read_history([str(root / "report-old")], stamped)] == ["new-model", "old-model"]
+    stamp(root, "old", None)
+    assert [entry.model_id for entry in read_history([str(root / "report-old")], stamped)] == ["old-model", "new-model"]
+
+
+def test_dates_stand_under_the_trend(written):
+    root, _, evaluation = written
+    stamped = replace(evaluation, run=evaluation.run | {"timings": {"finished_at": "2026-03-02T01:00:00+00:00"}})
+    stamp(root, "old", "2026-03-01T01:00:00+00:00")
+    drawn = draw_history(read_history([str(root / "report-old")], stamped))
+    assert "2026-03-01" in drawn and "2026-03-02" in drawn and "Scored on" in drawn

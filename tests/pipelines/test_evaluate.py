@@ -54,6 +54,25 @@ def test_a_second_run_writes_the_same_bytes(flags, tmp_path):
     assert reports[0] == reports[1]
 
 
+def test_what_an_earlier_report_left_goes_and_what_others_left_stays(flags, tmp_path):
+    assert main([*flags, "--format", "markdown"]) == 0
+    (tmp_path / "report" / "notes.svg").write_text("mine")
+    assert main(flags) == 0
+    files = {path.name for path in (tmp_path / "report").iterdir()}
+    assert "report.md" not in files
+    assert {"report.html", "notes.svg"} < files
+    listed = json.loads((tmp_path / "report" / "metrics.json").read_text())["files"]
+    assert files - {"notes.svg", "metrics.json"} == set(listed)
+
+
+@pytest.mark.parametrize("names", [["../../ds/dataset.json"], ["metrics.json", 3, ""], "report.md"])
+def test_a_list_of_files_that_no_report_writes_removes_nothing(flags, tmp_path, names):
+    (tmp_path / "report").mkdir()
+    (tmp_path / "report" / "metrics.json").write_text(json.dumps({"files": names}))
+    assert main(flags) == 0
+    assert (tmp_path / "ds" / "dataset.json").exists()
+
+
 def test_a_report_that_is_cut_short_has_no_metrics_of_an_earlier_one(flags, tmp_path, monkeypatch):
     assert main(flags) == 0
 
