@@ -7,6 +7,8 @@ RUN := $(UV) run --no-sync
 
 export UV_PYTHON_DOWNLOADS = never
 export UV_LINK_MODE = copy
+# Once here, so that no command compiles a thousand modules when it starts, where bytecode is not written or kept.
+export UV_COMPILE_BYTECODE = 1
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-services test-cluster cluster-up cluster-down check fix bench clean
