@@ -105,13 +105,13 @@ def score(config: ScoreConfig, beam_options: Sequence[str] = ()) -> ScoreResult:
     plan = plan_run(config, found, model.model_id)
     say_plan(plan, found)
     started = time.monotonic()
-    counters: dict[str, int] = {}
+    counted: dict[str, dict[str, int]] = {}
     if plan.chosen:
         wish = EngineWish(engine=config.engine, dtype=config.dtype, earlier=plan.engines, num_scans=plan.num_scans)
         with Progress("score", plan.num_scans, "scans"), make_pipeline(pipeline_options) as pipeline:
             score_shards(pipeline, plan.chosen, ScoreShard(config.model, model.model_id, wish, config.batch_size))
-        counters = read_counters(pipeline, "score")
-    timings = make_timings(plan.num_scans, time.monotonic() - started) | {"counters": counters}
+        counted["counters"] = read_counters(pipeline, "score")
+    timings = make_timings(plan.num_scans, time.monotonic() - started) | counted
     runs = []
     for target in found.targets:
         tasks = [task for task in plan.chosen if task.predictions_url == target.predictions_url]

@@ -28,13 +28,22 @@ def verify_dataset(dataset: Dataset, report_url: str, beam_options: Sequence[str
         dataset: what to verify.
         report_url: where the job leaves its findings, as JSON; this machine and all workers must reach it.
         beam_options: Beam's own flags.
+
+    Raises:
+        ValueError: the findings are not there: a worker elsewhere wrote them to its own disk.
     """
     with (
         progress.Progress("verify", dataset.manifest.num_scans),
         make_pipeline(make_beam_options(beam_options)) as pipeline,
     ):
         audit_dataset(pipeline, dataset, report_url)
-    return [Damage(**found) for found in json.loads(storage.read_bytes(report_url))]
+    try:
+        report = storage.read_bytes(report_url)
+    except FileNotFoundError as error:
+        raise ValueError(
+            f"report must be a file that this machine and all workers reach, got {report_url}; name one by --report"
+        ) from error
+    return [Damage(**found) for found in json.loads(report)]
 
 
 def audit_dataset(pipeline: beam.Pipeline, dataset: Dataset, report_url: str) -> beam.PCollection[None]:

@@ -23,7 +23,7 @@ BEAM = [
     "--job_server_timeout=60",
     "--environment_type=EXTERNAL",
     "--environment_config=localhost:50000",
-    "--environment_cache_millis=30000",
+    "--environment_cache_millis=5000",
     "--experiments=disable_logging_submission_environment",
     "--parallelism=4",
 ]
@@ -58,7 +58,6 @@ def make_step(name: str, image: str, words: list[str]) -> KubernetesPodOperator:
             requests={"cpu": "500m", "memory": "3Gi"}, limits={"cpu": "1", "memory": "3Gi"}
         ),
         security_context={"runAsNonRoot": True, "runAsUser": 10001, "runAsGroup": 10001, "fsGroup": 10001},
-        automount_service_account_token=False,
         on_finish_action="delete_succeeded_pod",
         get_logs=True,
     )

@@ -16,6 +16,9 @@ from deploy.local.versions import read_versions
 
 LOG_CONFIG = Path(__file__).with_name("log4j2.properties")
 POOL = Path(__file__).with_name("pool.py")
+WORKERS_STAY_MS = 5000
+"""Without work. Less than a job waits before it begins again: it would meet its dead workers again otherwise."""
+RESTART_DELAY_SECONDS = 8
 POOL_HOST = "beam-workers"
 """By this name each TaskManager reaches the worker pool that is its own."""
 REGION = "us-east-1"
@@ -61,7 +64,7 @@ class ClusterConfig:
     secret_key: str
     store_url: str = ""
     """Instead of the cluster's own store: a proxy before it, in tests."""
-    restart_attempts: int = 12
+    restart_attempts: int = 6
     """A job begins again so often before it has failed; a TaskManager that is gone for half a minute costs several."""
     programs: str = str(FOLDER)
     """What `deploy.local.fetch` has brought."""
@@ -104,7 +107,7 @@ class ClusterConfig:
             f"--environment_config={POOL_HOST}:{self.ports.workers}",
             f"--parallelism={parallelism or self.num_task_managers}",
             # Workers stay between the stages of a job; otherwise each stage starts its own, seconds each.
-            "--environment_cache_millis=30000",
+            f"--environment_cache_millis={WORKERS_STAY_MS}",
             "--experiments=disable_logging_submission_environment",  # it asks pip, which uv's environments do not have
         ]
 
@@ -149,7 +152,7 @@ def write_flink_config(config: ClusterConfig) -> None:
         "classloader.resolve-order": "parent-first",
         "restart-strategy.type": "fixed-delay",
         "restart-strategy.fixed-delay.attempts": config.restart_attempts,
-        "restart-strategy.fixed-delay.delay": "3 s",
+        "restart-strategy.fixed-delay.delay": f"{RESTART_DELAY_SECONDS} s",
         "heartbeat.interval": 2000,
         "heartbeat.timeout": 20000,
         # A job that waits for a slot longer than this fails its attempt: a lost TaskManager is brought back sooner.

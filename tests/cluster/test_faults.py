@@ -93,6 +93,7 @@ def test_a_command_that_is_stopped_cancels_its_job(site, dataset, lame, flink_jo
     await_tars(site, "stopped", 1, process)
     process.terminate()
     assert finish(process).code == 128 + signal.SIGTERM
+    lame.delay_seconds = 0  # a worker ends its bundle before it is let go
     until = time.monotonic() + 60
     while any(job["state"] not in ("CANCELED", "FINISHED", "FAILED") for job in flink_jobs()):
         assert time.monotonic() < until

@@ -4,6 +4,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
+from deploy.local import services
 from deploy.local.versions import read_versions
 from pipelines import convert, options, score
 from pipelines.beam import make_beam_options
@@ -104,3 +105,13 @@ def test_flink_is_the_version_that_the_job_server_is_for():
     major, minor, _ = VERSIONS["FLINK_VERSION"].split(".")
     assert flink["spec"]["flinkVersion"] == f"v{major}_{minor}"
     assert VERSIONS["BEAM_JOB_SERVER_ARTIFACT"].endswith(f"-{major}.{minor}")
+
+
+def test_dead_workers_are_forgotten_before_a_job_begins_again():
+    (flink,) = [document for _, document in documents() if document["kind"] == "FlinkDeployment"]
+    delay, unit = flink["spec"]["flinkConfiguration"]["restart-strategy.fixed-delay.delay"].split()
+    assert unit == "s"
+    for _, words in commands():
+        (cached_ms,) = [int(word.partition("=")[2]) for word in words if word.startswith("--environment_cache_millis=")]
+        assert cached_ms < 1000 * int(delay)
+    assert services.WORKERS_STAY_MS < 1000 * services.RESTART_DELAY_SECONDS

@@ -4,8 +4,10 @@ import json
 import shutil
 from pathlib import Path
 
+import apache_beam as beam
 import pytest
 
+from pipelines import verify
 from pipelines.verify import main
 from shards import audit_quick, storage
 from shards.dataset import read_parquet
@@ -207,3 +209,12 @@ def test_a_quick_look_compares_the_ledger(root, capsys):
 def test_a_long_footer_is_read_whole(root, monkeypatch):
     monkeypatch.setattr(audit_quick, "_TAIL_BYTES", 100)
     assert main([str(root), "--quick"]) == 0
+
+
+def test_findings_on_another_machine_s_disk_are_not_taken_for_none(root, capsys, monkeypatch):
+    def audit_elsewhere(pipeline, dataset, report_url):
+        return pipeline | beam.Create([report_url])
+
+    monkeypatch.setattr(verify, "audit_dataset", audit_elsewhere)
+    assert main([str(root)]) == 2
+    assert "report must be a file that this machine and all workers reach, got " in capsys.readouterr().err
