@@ -82,11 +82,23 @@ def convert(config: ConvertConfig, beam_options: Sequence[str] = ()) -> DatasetM
     if config.near_duplicates:
         groups.check_library()
     print(f"convert: {printable(corpus.why)}", file=sys.stderr, flush=True)
-    finish.check_output(config.output)
+    check_places(corpus, config.output)
     storage.sweep_temporaries(config.output)
     with progress.Progress("convert", unit="scans"), make_pipeline(pipeline_options) as pipeline:
         convert_corpus(pipeline, corpus, classes, config)
     return datasets.open_dataset(config.output).manifest
+
+
+def check_places(corpus: Corpus, output: str) -> None:
+    """Raise ValueError where the output is somebody else's folder, or lies where the corpus is listed from.
+
+    The next run would list its own shards as scans.
+    """
+    root = f"{storage.normalise_url(output)}/"
+    for source in corpus.sources:
+        if source.form == "folder" and root.startswith(f"{storage.normalise_url(source.url)}/"):
+            raise ValueError(f"output must be a folder apart from the scans, got {output} within {source.url}")
+    finish.check_output(output)
 
 
 def choose_classes(corpus: Corpus, config: ConvertConfig) -> ClassSet:

@@ -226,6 +226,15 @@ def test_a_corpus_that_is_not_there_is_wrong_usage(tmp_path, capsys):
     assert capsys.readouterr().err == f"error: corpus must be a folder, got none there ({tmp_path}/absent)\n"
 
 
+def test_an_output_among_the_scans_is_refused(tmp_path, capsys):
+    corpus = make_corpus(tmp_path / "c")
+    output = corpus.images / "inner" / "ds"
+    words = ["--input", str(corpus.images), "--layout", "images", "--output", str(output)]
+    assert main(words) == 2
+    assert f"output must be a folder apart from the scans, got {output} within" in capsys.readouterr().err
+    assert not output.exists()
+
+
 def test_a_folder_with_foreign_files_is_refused_before_anything_is_written(corpus, tmp_path, capsys):
     (tmp_path / "thesis.docx").write_bytes(b"years of work")
     assert run("--input", corpus.root, "--output", tmp_path) == 2
