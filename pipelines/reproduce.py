@@ -3,38 +3,30 @@
 import argparse
 import logging
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from rich.console import Console
 from rich.table import Table
 
-from model.evaluation import evaluate
 from model.hardware import Hardware
-from model.paper_tables import PaperTable, load_tables
-from model.recipes import RECIPES
+from model.paper_tables import load_tables
 from model.reproduction import (
-    FIGURES_NAME,
     LEGEND,
     Reproduction,
     RunFigures,
     compare_with_paper,
-    measure,
     read_figures,
     reproduction_csv,
     reproduction_json,
     reproduction_markdown,
 )
-from model.run_dir import list_differences
-from model.train import train
-from model.train_config import TrainConfig
 from pipelines import log
 from pipelines.options import OK, make_parser, run_command
-from pipelines.score import ScoreConfig, score
-from pipelines.train import ShowProgress, add_overrides, choose_hardware, configure
+from pipelines.reproduce_runs import Adjust, check_datasets, finish_run, plan_runs
+from pipelines.train import add_overrides, choose_hardware, configure
 from shards import storage
-from shards.dataset import Dataset, open_dataset
-from shards.predictions import open_predictions
+from shards.dataset import open_dataset
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,20 +55,7 @@ class ReproduceConfig:
             raise ValueError(f"seeds must be different numbers, at least one, got {list(self.seeds)}")
 
 
-@dataclass(frozen=True, slots=True)
-class PlannedRun:
-    """One network to train and to score; all cells of its row and dataset follow from it."""
-
-    url: str
-    dataset: Dataset
-    config: TrainConfig
-    changes: tuple[str, ...]
-    """Settings other than the recipe's, in words."""
-
-
-def reproduce(
-    config: ReproduceConfig, adjust: Callable[[str, int], TrainConfig], hardware: Hardware | None = None
-) -> Reproduction:
+def reproduce(config: ReproduceConfig, adjust: Adjust, hardware: Hardware) -> Reproduction:
     """Train, score and rate what is missing of the chosen cells; return them beside the paper's.
 
     A run that is finished is not done again, one that was stopped goes on. The files of the table, all its rows and
@@ -84,81 +63,29 @@ def reproduce(
 
     Args:
         config: what to reproduce.
-        adjust: gives the config of a recipe, by name, and a seed: with what the user changed.
-        hardware: to train on; what this machine has by default.
+        adjust: gives each run's config.
+        hardware: to train on.
 
     Raises:
-        ValueError: a row has no recipe, a dataset lacks a split or a class, or a run's folder holds another run;
-            before anything is trained.
+        ValueError: a row has no recipe, a dataset lacks a split or a class or is needed and not given, before anything
+            is trained; or a run's folder holds another run.
     """
     table = load_tables()[config.table]
     chosen = table.choose(config.rows, config.columns)
-    runs = plan_runs(config, chosen, adjust)
+    datasets = {name: open_dataset(url) for name, url in config.data.items()}
+    check_datasets(table, datasets)
+    runs = plan_runs(chosen, datasets, config.output, config.seeds, adjust)
+    for paper in chosen.datasets:
+        if paper.name not in datasets:
+            log.say(f"reproduce: no --data {paper.name}=DATASET is given, its cells are not run")
     folder = storage.join_url(config.output, config.table)
     for number, run in enumerate(runs, start=1):
-        log.say(f"reproduce: run {number} of {len(runs)}, {run.config.recipe}, seed {run.config.seed}")
+        log.say(f"reproduce: run {number} of {len(runs)}")
         finish_run(run, hardware)
         write_reproduction(folder, compare_with_paper(table, read_all_figures(config.output)))
     found = read_all_figures(config.output)
     write_reproduction(folder, compare_with_paper(table, found))
     return compare_with_paper(chosen, found)
-
-
-def plan_runs(
-    config: ReproduceConfig, chosen: PaperTable, adjust: Callable[[str, int], TrainConfig]
-) -> list[PlannedRun]:
-    """Return the runs that the chosen cells need, row by row; nothing is written for it."""
-    datasets = {name: open_dataset(url) for name, url in config.data.items()}
-    for paper in chosen.datasets:
-        if paper.name not in datasets:
-            log.say(f"reproduce: no --data {paper.name}=DATASET is given, its cells are not run")
-            continue
-        dataset = datasets[paper.name]
-        for split in ("train", "test"):
-            dataset.shards(split)
-        if absent := sorted(set(paper.classes.values()) - set(dataset.manifest.scored_classes)):
-            raise ValueError(f"dataset {paper.name} must score {', '.join(absent)}, got none of them ({dataset.url})")
-    keys = {
-        (row.recipe_for(paper), paper.name, seed): None
-        for row in chosen.rows
-        for paper in chosen.datasets
-        for seed in config.seeds
-        if paper.name in datasets
-    }
-    if missing := sorted({recipe for recipe, _, _ in keys} - RECIPES.keys()):
-        raise ValueError(f"recipes must be known, got {', '.join(missing)} (table {chosen.name})")
-    return [_plan_run(config.output, datasets[name], adjust(recipe, seed), recipe, seed) for recipe, name, seed in keys]
-
-
-def _plan_run(output: str, dataset: Dataset, config: TrainConfig, recipe: str, seed: int) -> PlannedRun:
-    # A seed is no change: the papers name none.
-    changes = list_differences(config.to_json(), replace(RECIPES[recipe](), seed=seed).to_json())
-    return PlannedRun(storage.join_url(output, "runs", f"{recipe}-seed-{seed}"), dataset, config, tuple(changes))
-
-
-def finish_run(run: PlannedRun, hardware: Hardware | None = None) -> RunFigures:
-    """Train, score and rate one network, as far as that is not done; `figures.json` is written last."""
-    model = train(run.dataset, run.url, run.config, hardware=hardware, callbacks=[ShowProgress()])
-    found = read_figures(run.url)
-    if found is not None and found.model_id == model.model.model_id:
-        return found
-    predictions = storage.join_url(run.url, "predictions")
-    score(
-        # Not what a trial found faster on this machine: a figure is to be had again elsewhere.
-        ScoreConfig(
-            model=model.model_url,
-            inputs=(run.dataset.url,),
-            output=predictions,
-            split="test",
-            engine="eager",
-            dtype="float32",
-        )
-    )
-    scored = open_predictions(storage.join_url(predictions, model.model.model_id))
-    evaluation = evaluate(scored, run.dataset, "test", num_rounds=0)
-    figures = measure(evaluation, run.dataset, run.config.recipe, run.config.seed, run.changes)
-    storage.write_bytes(storage.join_url(run.url, FIGURES_NAME), figures.to_json())
-    return figures
 
 
 def read_all_figures(output: str) -> list[RunFigures]:

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from model.recipes import RECIPES
-from pipelines import convert, reproduce
+from pipelines import convert, reproduce, reproduce_runs
 from pipelines import score as score_command
 from pipelines.options import OK, STOPPED, WRONG_USAGE
 from tests.corpora import make_corpus, stamps_of
@@ -40,7 +40,7 @@ def test_a_table_is_run_stopped_gone_on_with_and_shared_with_other_tables(datase
             raise OSError("no space left")
         return score_command.score(*arguments)
 
-    monkeypatch.setattr(reproduce, "score", score_once)
+    monkeypatch.setattr(reproduce_runs, "score", score_once)
     assert reproduce.main(words) == STOPPED
     cells, _ = cells_of(tmp_path, "chr-4")
     assert cells["ResNet34", "sixray10", "average_precision"]["state"] == "run"
@@ -117,10 +117,40 @@ def test_data_without_a_class_of_the_table_is_refused_before_anything_is_run(tmp
 
 
 def test_a_row_without_a_recipe_is_refused_before_anything_is_run(dataset, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(reproduce, "RECIPES", {name: RECIPES[name] for name in ("default", "demo")})
+    monkeypatch.setattr(reproduce_runs, "RECIPES", {name: RECIPES[name] for name in ("default", "demo")})
     words = ["chr-4", "--data", f"sixray10={dataset}", "--output", str(tmp_path / "out"), "--row", "ResNet34+H"]
     assert reproduce.main(words) == WRONG_USAGE
-    assert "recipes must be known, got h_resnet34_sixray10 (table chr-4)" in capsys.readouterr().err
+    assert "recipe must be one that `sixray train --help` names, got 'h_resnet34_sixray10'" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_stages_and_labels_of_levels_are_made_first_and_shared(dataset, tmp_path, capsys):
+    words = ["sxmnet-4", "--data", f"sixray={dataset}", "--output", str(tmp_path), *SMALL]
+    assert reproduce.main([*words, "--row", "Our MF-I"]) == OK
+    first = stamps_of(tmp_path / "runs/sxmnet_attention_sixray-seed-0")
+    assert reproduce.main(words) == OK
+    assert stamps_of(tmp_path / "runs/sxmnet_attention_sixray-seed-0") == first, "one stage I for all three fusions"
+    cells, notes = cells_of(tmp_path, "sxmnet-4")
+    states = {(row, dataset): cell["state"] for (row, dataset, _), cell in cells.items()}
+    rows = ("Gated Fusion", "Our MF-I", "Our MF-N")
+    assert states == {
+        (row, data): "run" if data == "sixray" else "not run" for row in rows for data in ("sixray", "opixray")
+    }
+    labels = tmp_path / "runs/chr_resnet101_sixray-seed-0/levels/sixray.parquet"
+    config = json.loads((tmp_path / "runs/sxmnet_sixray-seed-0/run.json").read_text())["config"]
+    assert config["loss"]["labels"]["table"] == str(labels) and labels.exists()
+    assert config["initial_model"] == str(tmp_path / "runs/sxmnet_attention_sixray-seed-0/model")
+    stage_one = RECIPES["sxmnet_attention_sixray"]().max_epochs
+    changed = [note for note in notes if f"max_epochs 1 rather than {stage_one} (sxmnet_attention_sixray)" in note]
+    assert len(changed) == 1 and not any("initial_model" in note or "table" in note for note in notes)
+
+
+def test_data_that_labels_levels_must_be_given_too(dataset, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(reproduce, "check_datasets", lambda table, datasets: None)  # no scan of OPIXray is needed
+    words = ["sxmnet-4", "--data", f"opixray={dataset}", "--output", str(tmp_path / "out"), *SMALL]
+    assert reproduce.main([*words, "--row", "Our MF-N"]) == WRONG_USAGE
+    message = "--data must name sixray too, got opixray; 'chr_resnet101_sixray' is trained on it first"
+    assert message in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 

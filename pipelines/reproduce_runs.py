@@ -1,0 +1,159 @@
+"""Which runs does a paper's table need, in which order, and what of them is done? A run a system, dataset and seed."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from model.evaluation import evaluate
+from model.hardware import Hardware
+from model.paper_tables import PaperTable
+from model.recipes import RECIPES
+from model.recipes_sxmnet import NEEDS, Needs, prepare
+from model.reproduction import FIGURES_NAME, RunFigures, measure, read_figures
+from model.run_dir import list_differences
+from model.store import LoadedModel
+from model.train import train
+from model.train_config import TrainConfig
+from pipelines import log
+from pipelines.label_levels import label
+from pipelines.score import ScoreConfig, score
+from pipelines.train import ShowProgress
+from shards import storage
+from shards.dataset import Dataset
+from shards.predictions import Predictions, open_predictions
+
+Adjust = Callable[[str, int], TrainConfig]
+"""Gives the config of a recipe, by name, and a seed: with what the user changed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlannedRun:
+    """One network to train; all cells of its row and dataset follow from it."""
+
+    url: str
+    data: str
+    """The paper's name of the dataset."""
+    dataset: Dataset
+    config: TrainConfig
+    changes: tuple[str, ...]
+    """Settings other than the recipe's, in words; those of the runs before it too."""
+    initial: "PlannedRun | None" = None
+    """Trained before: its weights are begun with."""
+    labeller: "PlannedRun | None" = None
+    """Trained before: it labels the levels of this one's scans."""
+
+    @property
+    def model_url(self) -> str:
+        """Where its model will be."""
+        return storage.join_url(self.url, "model")
+
+    def labels_url(self, data: str) -> str:
+        """Where its labels of a dataset's levels will be."""
+        return storage.join_url(self.url, "levels", f"{data}.parquet")
+
+
+def check_datasets(table: PaperTable, datasets: Mapping[str, Dataset]) -> None:
+    """Raise ValueError where a dataset lacks a split or a class of the table."""
+    for paper in table.datasets:
+        if paper.name not in datasets:
+            continue
+        dataset = datasets[paper.name]
+        for split in ("train", "test"):
+            dataset.shards(split)
+        if absent := sorted(set(paper.classes.values()) - set(dataset.manifest.scored_classes)):
+            raise ValueError(f"dataset {paper.name} must score {', '.join(absent)}, got none of them ({dataset.url})")
+
+
+def plan_runs(
+    table: PaperTable, datasets: Mapping[str, Dataset], output: str, seeds: Sequence[int], adjust: Adjust
+) -> list[PlannedRun]:
+    """Return the runs that the cells of a table need, row by row; nothing is written for it.
+
+    Args:
+        table: the chosen rows and columns.
+        datasets: by the papers' names; columns of others are not run.
+        output: folder of all runs.
+        seeds: a run each.
+        adjust: see `Adjust`.
+
+    Raises:
+        ValueError: a recipe is unknown, or a dataset that another run needs is absent.
+    """
+    keys = {
+        (row.recipe_for(paper), paper.name, seed): None
+        for row in table.rows
+        for paper in table.datasets
+        for seed in seeds
+        if paper.name in datasets
+    }
+    return [_plan_run(datasets, output, adjust, *key) for key in keys]
+
+
+def _plan_run(
+    datasets: Mapping[str, Dataset], output: str, adjust: Adjust, recipe: str, data: str, seed: int
+) -> PlannedRun:
+    if recipe not in RECIPES:
+        raise ValueError(f"recipe must be one that `sixray train --help` names, got {recipe!r}")
+    if data not in datasets:
+        raise ValueError(f"--data must name {data} too, got {', '.join(datasets)}; {recipe!r} is trained on it first")
+    needs = NEEDS.get(recipe, Needs())
+    initial = _plan_run(datasets, output, adjust, needs.initial, data, seed) if needs.initial else None
+    labeller = None
+    if needs.labeller:
+        own_data = needs.labeller.rpartition("_")[2]
+        labeller = _plan_run(datasets, output, adjust, needs.labeller, own_data, seed)
+    made = {
+        "initial_model": initial.model_url if initial else None,
+        "level_labels": labeller.labels_url(data) if labeller else None,
+    }
+    config = prepare(adjust(recipe, seed), **made)
+    # A seed is no change: the papers name none.
+    asked_for = prepare(replace(RECIPES[recipe](), seed=seed), **made)
+    changes = list_differences(config.to_json(), asked_for.to_json())
+    before = [run for run in (initial, labeller) if run is not None]
+    return PlannedRun(
+        url=storage.join_url(output, "runs", f"{recipe}-seed-{seed}"),
+        data=data,
+        dataset=datasets[data],
+        config=config,
+        changes=(*changes, *(f"{change} ({run.config.recipe})" for run in before for change in run.changes)),
+        initial=initial,
+        labeller=labeller,
+    )
+
+
+def finish_run(run: PlannedRun, hardware: Hardware) -> RunFigures:
+    """Train, score and rate one network, as far as that is not done; `figures.json` is written last."""
+    model = train_run(run, hardware)
+    found = read_figures(run.url)
+    if found is not None and found.model_id == model.model_id:
+        return found
+    evaluation = evaluate(score_split(run, model, run.dataset, "test", "predictions"), run.dataset, "test", 0)
+    figures = measure(evaluation, run.dataset, run.config.recipe, run.config.seed, run.changes)
+    storage.write_bytes(storage.join_url(run.url, FIGURES_NAME), figures.to_json())
+    return figures
+
+
+def train_run(run: PlannedRun, hardware: Hardware) -> LoadedModel:
+    """Return the network of a run, trained unless it is; what it needs of other runs is made first."""
+    if run.initial is not None:
+        train_run(run.initial, hardware)
+    if run.labeller is not None:
+        labels_url = run.labeller.labels_url(run.data)
+        if not storage.exists(labels_url):
+            labeller = train_run(run.labeller, hardware)
+            scored = score_split(run.labeller, labeller, run.dataset, "train", f"levels/{run.data}")
+            label(scored.url, run.dataset.url, labels_url, "train")
+    log.say(f"reproduce: {run.config.recipe}, seed {run.config.seed}, on {run.data}")
+    return train(run.dataset, run.url, run.config, hardware=hardware, callbacks=[ShowProgress()]).model
+
+
+def score_split(run: PlannedRun, model: LoadedModel, dataset: Dataset, split: str, folder: str) -> Predictions:
+    """Return what a run's network says of a split, scored unless it is, in a folder of the run."""
+    output = storage.join_url(run.url, folder)
+    score(
+        # Not what a trial found faster on this machine: a figure is to be had again elsewhere.
+        ScoreConfig(
+            model=run.model_url, inputs=(dataset.url,), output=output, split=split, engine="eager", dtype="float32"
+        )
+    )
+    return open_predictions(storage.join_url(output, model.model_id))
