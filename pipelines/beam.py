@@ -92,7 +92,7 @@ def find_cause(text: str) -> Exception:
 
 @contextmanager
 def _cancel_if_stopped(result: PipelineResult) -> Iterator[None]:
-    """Cancel a job whose command is interrupted or asked to end: nobody would wait for it any more."""
+    """Ask the engine to cancel a job whose command is interrupted or asked to end: nobody waits for it any more."""
     is_main = threading.current_thread() is threading.main_thread()
     before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM)) if is_main else None
     try:
