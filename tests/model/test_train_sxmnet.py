@@ -163,6 +163,21 @@ def test_a_stopped_stage_ends_with_the_same_bytes(dataset, stage_one, stage_two,
         assert train(dataset, run, config, hardware=FLOAT32).model.model_id == whole.model.model_id
 
 
+@pytest.mark.parametrize("stage", [STAGE_ONE, STAGE_TWO])
+def test_two_processes_end_a_stage_with_the_weights_of_one(dataset, tmp_path, stage):
+    # Without batch norms, which see each batch alone.
+    config = replace(stage, backbone="test_convnext", max_epochs=1, validation_fraction=0.1)
+    one = train(dataset, str(tmp_path / "one"), replace(config, batch_size=8), hardware=FLOAT32).model.network
+    two = train(dataset, str(tmp_path / "two"), config, hardware=replace(FLOAT32, num_devices=2)).model.network
+    torch.manual_seed(config.seed)
+    fresh = build_network(load_model(str(tmp_path / "one" / "model")).config).state_dict()
+    expected = one.state_dict()
+    furthest = max(float((value - fresh[name]).abs().max()) for name, value in expected.items())
+    for name, value in two.state_dict().items():
+        # Sums in another order: the sum over a mask's cells is large.
+        torch.testing.assert_close(value, expected[name], rtol=0, atol=1e-3 * furthest)
+
+
 def test_labels_of_a_table_reach_the_loss(dataset, tmp_path):
     samples = load_samples(dataset, "train")
     table = str(tmp_path / "levels.parquet")
