@@ -125,7 +125,7 @@ class PlacedSample:
 def pack_samples(samples: Iterable[tuple[dict[str, Any], bytes]]) -> TarPiece:
     """Return the members of neighbouring samples: rows (with their sha256) and images."""
     piece = TarPiece()
-    digested = []
+    digested: list[bytes] = []
     for row, image in samples:
         extension = component_extension(image)
         header = make_header(f"{row['key']}.{extension}", len(image))

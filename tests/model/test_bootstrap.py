@@ -143,5 +143,6 @@ def test_the_interval_of_a_hit_rate_is_that_of_its_binomial():
     rates_R = bootstrap.resample([], 400, (), num_rounds=2000, judged=[judged]).hit_rate_RJ[:, 0]
     found = bootstrap.interval(rates_R)
     half = 1.96 * np.sqrt(0.75 * 0.25 / 400)
+    assert found is not None
     assert found.low == pytest.approx(0.75 - half, abs=0.01)
     assert found.high == pytest.approx(0.75 + half, abs=0.01)
