@@ -9,7 +9,7 @@ import pytest
 import torch
 from lightning.pytorch import Callback
 from timm.layers import convert_sync_batchnorm
-from torch.multiprocessing import ProcessRaisedException
+from torch.multiprocessing.spawn import ProcessRaisedException
 
 from model.config import ModelConfig
 from model.feed import epoch_entries, num_entries_in_step, rank_batches, repeats_of_positives

@@ -2,6 +2,7 @@ import io
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from model.decode import BatchDecoder, Decoded
@@ -74,7 +75,7 @@ def test_a_scan_that_cannot_be_read_is_named_and_the_others_are_drawn(tmp_path, 
 
 def test_a_scan_that_cannot_be_decoded_is_named(bench, tmp_path, capsys, monkeypatch):
     def decode(self, encoded):
-        return Decoded(None, {0: "bad Huffman table"}, None)
+        return Decoded(torch.zeros(1, 3, 64, 64), {0: "bad Huffman table"}, torch.tensor([[0.0, 0, 1, 1]]))
 
     monkeypatch.setattr(BatchDecoder, "decode", decode)
     key = bench.rows(TEST)[0].key
