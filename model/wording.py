@@ -142,6 +142,7 @@ def list_run_facts(run: dict[str, Any]) -> list[tuple[str, str]]:
         "counts",
         "split",
         "splits",
+        "sha256",  # of every part: hundreds of rows that nobody reads here
     }
     if len(run.get("engines", ())) == 1:
         shown_elsewhere.add("engines")  # the only one stands in the run's own fields
