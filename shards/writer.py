@@ -171,8 +171,8 @@ def _read_ahead(
 ) -> Iterator[tuple[TarPiece, list[Refused]]]:
     """Yield the samples that `source` makes of records, in order and packed, with the rows of those it refuses.
 
-    Threads read and pack a few chunks ahead: file calls and hashing let other threads run, so that two readers and the
-    writer fill two cores. A chunk closes at 1 MB, so memory is bounded whatever the sizes are.
+    Threads read and pack a few chunks ahead: file calls and hashing let other threads run, so that readers and the
+    writer share the cores. A chunk closes at 1 MB, so memory is bounded whatever the sizes are.
     """
     pending: deque[Future[tuple[TarPiece, list[Refused]]]] = deque()
     with ThreadPoolExecutor(num_readers, thread_name_prefix="read-scans") as pool:
