@@ -82,9 +82,10 @@ def rate_pointing(scans: ScoredScans, k: int) -> PointingFigures:
     row_S, own_scan_B, own_edges_B4 = judged.row_S, judged.own_scan_B, judged.own_edges_B4
     if not len(row_S):
         return NOT_EVALUABLE
-    hits = {
-        tolerance: int(points_hit(scans.peaks_NK2[row_S, k], own_scan_B, own_edges_B4, tolerance).sum())
-        for tolerance in TOLERANCES_PX
+    points_S2 = scans.peaks_NK2[row_S, k]
+    hits = {0: int(judged.is_hit_S.sum())} | {
+        tolerance: int(points_hit(points_S2, own_scan_B, own_edges_B4, tolerance).sum())
+        for tolerance in TOLERANCES_PX[1:]
     }
     centres_N2 = largest_box_centres(scans.box_scan_B, scans.box_edges_B4, len(scans.labels_NK))
     return PointingFigures(

@@ -5,7 +5,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import nn
 from torch.nn import functional
 
 from model.attention import AttentionHead, UpsampleModule, refine_pyramid
@@ -13,6 +12,7 @@ from model.config import AttentionConfig, ModelConfig, NetworkOutput
 from model.fusion import SelectionNetwork
 from model.network import build_network, count_parameters
 from model.sxmnet import PyramidNetwork, attention_only
+from tests.model.test_network import GivenFeatures
 from tests.threads import one_thread
 
 __all__ = ["one_thread"]  # a fixture for all tests here
@@ -202,15 +202,6 @@ def test_the_mask_lies_between_0_and_1_and_its_modules_follow_one_another():
     expected = second(first(features, images), images).sigmoid()
     torch.testing.assert_close(head(features, images), expected)
     assert AttentionHead(4, AttentionConfig(num_upsamples=0))(features, images).shape == (1, 1, 4, 4)
-
-
-class GivenFeatures(nn.Module):
-    def __init__(self, features):
-        super().__init__()
-        self.features = features
-
-    def forward(self, images):
-        return self.features
 
 
 def test_the_pyramid_is_lateral_convolutions_added_from_the_top_down_and_the_heatmaps_are_of_masked_levels():

@@ -24,6 +24,7 @@ from model.train_config import Sgd, TrainConfig, complete_document
 from model.train_module import build_optimizer
 from shards.dataset import samples_url, write_parquet
 from tests.model.scans import make_dataset
+from tests.model.test_train import StopBefore, StoppedError
 from tests.threads import one_thread
 
 __all__ = ["one_thread"]  # a fixture for all tests here
@@ -49,19 +50,6 @@ STAGE_TWO = replace(
     classifier_rate=5.0,
     loss=MetaLossConfig(labels=IntuitiveLabels()),
 )
-
-
-class StoppedError(Exception):
-    pass
-
-
-class StopBefore(Callback):
-    def __init__(self, step):
-        self.step = step
-
-    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
-        if trainer.global_step == self.step:
-            raise StoppedError
 
 
 @pytest.fixture(scope="module")
