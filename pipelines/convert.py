@@ -18,6 +18,7 @@ from apache_beam.pvalue import AsSingleton
 from pipelines import options, progress
 from pipelines.beam import make_beam_options, make_pipeline
 from pipelines.info import describe_findings
+from pipelines.processes import run_in_processes
 from pipelines.sharding import DEFAULT_SHARD_BYTES, report_ledger, write_dataset
 from shards import agreement, finish, groups, leakage, plan, records, storage, subsets
 from shards import corpus as corpora
@@ -84,7 +85,7 @@ def convert(config: ConvertConfig, beam_options: Sequence[str] = ()) -> DatasetM
     print(f"convert: {printable(corpus.why)}", file=sys.stderr, flush=True)
     check_places(corpus, config.output)
     storage.sweep_temporaries(config.output)
-    with progress.Progress("convert", unit="scans"), make_pipeline(pipeline_options) as pipeline:
+    with progress.Progress("convert", unit="scans"), run_in_processes(), make_pipeline(pipeline_options) as pipeline:
         convert_corpus(pipeline, corpus, classes, config)
     return datasets.open_dataset(config.output).manifest
 

@@ -14,6 +14,7 @@ from apache_beam.pvalue import AsSingleton
 
 from pipelines import options, progress
 from pipelines.beam import make_beam_options, make_pipeline
+from pipelines.processes import run_in_processes
 from pipelines.sharding import DEFAULT_SHARD_BYTES, report_ledger, write_dataset
 from shards import dataset as datasets
 from shards import finish, plan, storage, subsets
@@ -75,7 +76,7 @@ def reshard(config: ReshardConfig, beam_options: Sequence[str] = ()) -> DatasetM
     selection = make_selection(config, inputs)
     check_places(config, inputs)
     storage.sweep_temporaries(config.output)
-    with progress.Progress("reshard"), make_pipeline(pipeline_options) as pipeline:
+    with progress.Progress("reshard"), run_in_processes(), make_pipeline(pipeline_options) as pipeline:
         reshard_datasets(pipeline, inputs, selection, config)
     return datasets.open_dataset(config.output).manifest
 

@@ -1,6 +1,5 @@
 """How do references become a dataset? The steps that `convert` and `reshard` share: deal, write, compare, finish."""
 
-import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -8,14 +7,17 @@ from typing import Any
 import apache_beam as beam
 from apache_beam.metrics import Metrics
 from apache_beam.pvalue import AsIter, AsSingleton
+from apache_beam.transforms.window import GlobalWindows
+from apache_beam.utils.windowed_value import WindowedValue
 
 from pipelines import log, options, progress
+from pipelines.processes import Tasks
 from shards import dataset as datasets
-from shards import finish, leakage, plan, storage
+from shards import finish, leakage, plan
 from shards.dataset import DatasetManifest
 from shards.leakage import Member
 from shards.plan import Tallies
-from shards.writer import Source, WrittenShard, write_shard
+from shards.writer import Source, WrittenShard, write_batches
 
 DEFAULT_SHARD_BYTES = 256 * 1024 * 1024
 
@@ -58,15 +60,17 @@ def write_dataset(
         | "WriteShard" >> beam.ParDo(WriteShard(output, source, label))
         # WrittenShard
     )
-    checksums = (
+    equal = (
         written
         | "SpreadChecksums" >> beam.FlatMap(finish.spread_checksums, AsSingleton(tallies))
         # (range of checksums, batch of Checksum)
         | "GroupByChecksum" >> beam.GroupByKey()
+        | "FindEqual" >> beam.FlatMapTuple(lambda _, batches: finish.find_equal(batches))
+        # [(key, shard name)] of equal scans
     )
-    duplicates = checksums | "FindDuplicates" >> beam.FlatMapTuple(lambda _, batches: finish.find_duplicates(batches))
-    # (shard name, {key: first key with the same bytes})
-    leaks = checksums | "FindLeaks" >> beam.FlatMapTuple(lambda _, batches: leakage.find_byte_equal(batches))
+    duplicates = equal | "FindDuplicates" >> beam.FlatMap(finish.find_duplicates)
+    # (shard name, (key, first key with the same bytes))
+    leaks = equal | "FindLeaks" >> beam.FlatMap(leakage.find_byte_equal)
     leaks = (leaks, *more_leaks) | "FlattenLeaks" >> beam.Flatten()
     # Member
     beside = (AsSingleton(findings) if findings is not None else None, AsIter(leaks))
@@ -74,7 +78,7 @@ def write_dataset(
     return (
         {"info": infos, "duplicates": duplicates}
         | "GroupByShardName" >> beam.CoGroupByKey()
-        | "FinishShard" >> beam.MapTuple(lambda _, found: finish.finish_shard(output, **found))
+        | "FinishShard" >> beam.ParDo(FinishShard(output))
         # FinishedShard
         | "GatherShards" >> beam.combiners.ToList()
         | "WriteManifest"
@@ -90,8 +94,33 @@ def deal(
     return plan.assign_shards(batch, tallies, shard_bytes, kept_num_shards)
 
 
-class WriteShard(beam.DoFn):
-    """Writes one shard an element: a DoFn for its counters' sake."""
+class _ShardFn(beam.DoFn):
+    """Takes one shard an element; the work is done by other processes where there are any, and comes out in order."""
+
+    def start_bundle(self) -> None:
+        """Begin with no shard under way."""
+        self._tasks: Tasks[Any] = Tasks()
+
+    def process(self, element: Any) -> Iterator[Any]:
+        """Start on a shard; yield those that were started earlier and are done."""
+        for shard in self._tasks.call(*self._task_of(element)):
+            yield self._report(shard)
+
+    def finish_bundle(self) -> Iterator[WindowedValue]:
+        """Yield the shards that are still under way."""
+        for shard in self._tasks.finish():
+            yield GlobalWindows.windowed_value(self._report(shard))
+
+    def _task_of(self, element: Any) -> tuple[Any, ...]:
+        """Return the function to call for an element, and its arguments."""
+        raise NotImplementedError
+
+    def _report(self, shard: Any) -> Any:
+        return shard
+
+
+class WriteShard(_ShardFn):
+    """Writes a shard, or finds that it is there and right: a DoFn for its counters' sake."""
 
     def __init__(self, output: str, source: Source[Any], label: str) -> None:
         self.output = output
@@ -102,18 +131,29 @@ class WriteShard(beam.DoFn):
         self.written_bytes = Metrics.counter(label, "written-bytes")
         self.reused_shards = Metrics.counter(label, "reused-shards")
 
-    def process(self, element: tuple[tuple[str, str], Iterable[bytes]]) -> Iterator[WrittenShard]:
-        """Write the shard of these records, or find that it is there and right."""
+    def _task_of(self, element: tuple[tuple[str, str], Iterable[bytes]]) -> tuple[Any, ...]:
         (split, name), batches = element
-        refs = plan.unpack_records(batches)
-        shard = write_shard(self.output, split, name, refs, self.source, num_readers_for(refs))
+        return write_batches, self.output, split, name, list(batches), self.source
+
+    def _report(self, shard: WrittenShard) -> WrittenShard:
         self.converted_scans.inc(shard.info.num_scans)
         self.quarantined_scans.inc(shard.info.num_quarantined)
         self.reused_shards.inc(int(shard.was_reused))
         self.written_bytes.inc(0 if shard.was_reused else shard.info.tar_bytes)
         note_shard(self.label, self.output, shard)
         progress.advance(self.label, shard.info.num_scans + shard.info.num_quarantined, shard.info.tar_bytes)
-        yield shard
+        return shard
+
+
+class FinishShard(_ShardFn):
+    """Writes the rows of a shard under their final name, duplicates known."""
+
+    def __init__(self, output: str) -> None:
+        self.output = output
+
+    def _task_of(self, element: tuple[str, dict[str, Iterable[Any]]]) -> tuple[Any, ...]:
+        _, found = element
+        return finish.finish_shard, self.output, list(found["info"]), list(found["duplicates"])
 
 
 def note_shard(job: str, output: str, shard: WrittenShard) -> None:
@@ -142,9 +182,3 @@ def report_ledger(manifest: DatasetManifest, max_quarantine_fraction: float) -> 
     share = f"{quarantined} of {listed} records"
     print(f"findings: {share} are in quarantine, more than {max_quarantine_fraction:.2%}", file=sys.stderr)
     return options.FINDINGS
-
-
-def num_readers_for(refs: Sequence[Any]) -> int:
-    """Return how many threads read scans: a store answers after milliseconds, a disk as fast as the cores hash."""
-    is_remote = bool(refs) and storage.local_path(refs[0].source_url) is None
-    return 16 if is_remote else min(4, os.cpu_count() or 1)

@@ -7,6 +7,7 @@ each, and a conversion grows by 0.55 kB a scan instead of 1.8.
 
 import pickle
 from collections.abc import Iterable
+from itertools import groupby
 from typing import Any
 
 import pyarrow as pa
@@ -18,7 +19,12 @@ _SIZE_BYTES = 8
 
 def pack(items: Iterable[Any]) -> bytes:
     """Return a list of items as bytes."""
-    plain = pickle.dumps(list(items))
+    # Named tuples of one kind travel as plain ones: pickled by name each would take three times as long.
+    runs = [
+        (kind, [tuple(item) for item in run]) if hasattr(kind, "_make") else (None, list(run))
+        for kind, run in groupby(items, type)
+    ]
+    plain = pickle.dumps(runs)
     squeezed: bytes = pa.Codec(_CODEC, compression_level=_LEVEL).compress(plain, asbytes=True)
     return len(plain).to_bytes(_SIZE_BYTES, "little") + squeezed
 
@@ -27,5 +33,7 @@ def unpack(batch: bytes) -> list[Any]:
     """Return the items of what `pack` made."""
     size = int.from_bytes(batch[:_SIZE_BYTES], "little")
     plain = pa.Codec(_CODEC).decompress(memoryview(batch)[_SIZE_BYTES:], size)
-    items: list[Any] = pickle.loads(plain)
+    items: list[Any] = []
+    for kind, run in pickle.loads(plain):
+        items += run if kind is None else map(kind._make, run)
     return items

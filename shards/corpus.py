@@ -19,6 +19,7 @@ Layout = Literal["sixray", "opixray", "voc", "images"]
 Presence = Literal["", "positive", "negative"]
 
 _SAFE_IN_KEYS = "()+,=@"
+_PLAIN_STEM = re.compile(r"[A-Za-z0-9_~()+,=@/-]+")
 # Keyed so that nobody's choice of file names decides where scans lie; fixed for format 1.
 _HASH_KEY = b"sixray dataset format 1"
 
@@ -97,6 +98,8 @@ def make_key(layout: Layout, path: str) -> str:
 
 def encode_key(stem: str) -> str:
     """Return `stem` with all but letters, digits and `_-~()+,=@` percent-encoded."""
+    if _PLAIN_STEM.fullmatch(stem):
+        return stem.replace("/", "%2F")  # the case of nearly every scan
     raw = stem.encode("utf-8", errors="surrogateescape")
     return urllib.parse.quote(raw, safe=_SAFE_IN_KEYS).replace(".", "%2E")
 

@@ -43,18 +43,23 @@ def spread_checksums(shard: WrittenShard, tallies: Tallies) -> Iterator[tuple[in
     return batch_by(checksums, lambda checksum: place_in(int(checksum[0][:16], 16), num_buckets))
 
 
-def find_duplicates(batches: Iterable[bytes]) -> Iterator[tuple[str, dict[str, str]]]:
-    """Yield, a shard, the keys whose bytes another key has too, with the first of those keys in order."""
-    keys_of: defaultdict[str, list[tuple[str, str]]] = defaultdict(list)
+Group = list[tuple[str, str]]
+"""(key, shard name) of scans with equal bytes, in the order of their keys."""
+
+
+def find_equal(batches: Iterable[bytes]) -> Iterator[Group]:
+    """Yield the groups of two and more scans with equal bytes; all checksums of a range are in `batches`."""
+    members_of: defaultdict[str, Group] = defaultdict(list)
     for batch in batches:
         for sha256, key, name in unpack(batch):
-            keys_of[sha256].append((key, name))
-    found: defaultdict[str, dict[str, str]] = defaultdict(dict)
-    for members in keys_of.values():
-        (first, _), *others = sorted(members)
-        for key, name in others:
-            found[name][key] = first
-    yield from found.items()
+            members_of[sha256].append((key, name))
+    yield from (sorted(members) for members in members_of.values() if len(members) > 1)
+
+
+def find_duplicates(group: Group) -> Iterator[tuple[str, tuple[str, str]]]:
+    """Yield, for each key of a group but the first, its shard's name and (key, first key)."""
+    (first, _), *others = group
+    yield from ((name, (key, first)) for key, name in others)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,10 +70,10 @@ class FinishedShard:
     quarantined_by_reason: dict[str, int] = field(default_factory=dict)
 
 
-def finish_shard(output: str, info: Iterable[ShardInfo], duplicates: Iterable[dict[str, str]]) -> FinishedShard:
-    """Write the rows of one shard, duplicates known; `info` holds just the one."""
+def finish_shard(output: str, info: Iterable[ShardInfo], duplicates: Iterable[tuple[str, str]]) -> FinishedShard:
+    """Write the rows of one shard, duplicates (key, first key) known; `info` holds just the one."""
     (shard,) = info
-    finish_rows(output, shard.name, {key: first for found in duplicates for key, first in found.items()})
+    finish_rows(output, shard.name, dict(duplicates))
     shard = replace(shard, samples_sha256=storage.sha256_of(datasets.samples_url(output, shard.name)))
     if not shard.num_quarantined:
         return FinishedShard(shard)

@@ -38,6 +38,8 @@ def merge_labels(
     Raises:
         AnnotationError: label_contradiction, where the two name different scored classes and the rules refuse that.
     """
+    if annotation is None and listed is None:
+        return dict.fromkeys(classes.all), ()
     boxes = annotation.boxes if annotation else ()
     boxed = frozenset(box.class_name for box in boxes)
     is_told = annotation is not None and rules.boxes_are_exhaustive

@@ -38,14 +38,9 @@ class Member(NamedTuple):
     split: str
 
 
-def find_byte_equal(batches: Iterable[bytes]) -> Iterator[Member]:
-    """Yield the members of groups with equal bytes across splits; all checksums of a range are in `batches`."""
-    groups: defaultdict[str, list[tuple[str, str]]] = defaultdict(list)
-    for batch in batches:
-        for sha256, key, name in unpack(batch):
-            groups[sha256].append((key, name.partition("-")[0]))
-    for members in groups.values():
-        yield from make_group(BYTE_EQUAL, members)
+def find_byte_equal(group: Iterable[tuple[str, str]]) -> Iterator[Member]:
+    """Yield the members of a group of scans with equal bytes, (key, shard name), if it lies in several splits."""
+    return make_group(BYTE_EQUAL, ((key, name.partition("-")[0]) for key, name in group))
 
 
 def make_group(kind: str, members: Iterable[tuple[str, str]]) -> Iterator[Member]:

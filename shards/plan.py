@@ -86,11 +86,15 @@ def _flush(parts: dict[Any, list[Any]]) -> Iterator[tuple[Any, bytes]]:
 
 def tally_splits(batch: bytes) -> Tallies:
     """Return how much each split has in one batch of records."""
-    tallies: Tallies = {}
+    sizes: defaultdict[str, list[int | None]] = defaultdict(list)
     for ref in unpack(batch):
-        one = Tally(1, 0, 0) if ref.reason else Tally(1, 1, ref.size_bytes)
-        tallies[ref.split] = tallies.get(ref.split, Tally()) + one
-    return tallies
+        sizes[ref.split].append(None if ref.reason else ref.size_bytes)
+    return {split: _tally(of) for split, of in sizes.items()}
+
+
+def _tally(sizes: list[int | None]) -> Tally:
+    taken = [size for size in sizes if size is not None]
+    return Tally(len(sizes), len(taken), sum(taken))
 
 
 def sum_tallies(parts: Iterable[Tallies]) -> Tallies:

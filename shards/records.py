@@ -7,7 +7,7 @@ record ends as a sample or as a quarantine row, so `listed = converted + quarant
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from shards import corpus as corpora
 from shards import packed, storage
@@ -181,17 +181,19 @@ class _KeyFacts:
 
 
 def _sort_facts(key: str, facts: list[Fact]) -> _KeyFacts:
-    images = [fact for fact in facts if isinstance(fact, ImageFact)]
-    annotations = sorted((fact for fact in facts if isinstance(fact, AnnotationFact)), key=lambda fact: fact.url)
-    rows = [fact for fact in facts if isinstance(fact, RowFact)]
+    kinds: defaultdict[type[Fact], list[Any]] = defaultdict(list)
+    for fact in facts:
+        kinds[type(fact)].append(fact)
+    images = sorted(kinds[ImageFact], key=_image_order)
+    rows = sorted(kinds[RowFact], key=_row_order)
     return _KeyFacts(
         key,
-        sorted((fact for fact in images if fact.size_bytes >= 0), key=_image_order),
-        sorted((fact for fact in images if fact.size_bytes < 0), key=_image_order),
-        _drop_copies(annotations),
-        sorted((row for row in rows if not row.problem), key=_row_order),
-        sorted((row for row in rows if row.problem), key=_row_order),
-        sorted(fact for fact in facts if isinstance(fact, ProblemFact)),
+        [image for image in images if image.size_bytes >= 0],
+        [image for image in images if image.size_bytes < 0],
+        _drop_copies(sorted(kinds[AnnotationFact], key=lambda fact: fact.url)),
+        [row for row in rows if not row.problem],
+        [row for row in rows if row.problem],
+        sorted(kinds[ProblemFact]),
     )
 
 
@@ -206,6 +208,8 @@ def _row_order(row: RowFact) -> tuple[int, str, str, str, str]:
 
 def _drop_copies(annotations: list[AnnotationFact]) -> list[AnnotationFact]:
     """Leave one of several annotations that are equal by the checksums of the zips that they lie in."""
+    if len(annotations) < 2:
+        return annotations
     contents = {(fact.place.crc, fact.place.size_bytes) if fact.place else fact.url for fact in annotations}
     is_packed = all(fact.place is not None for fact in annotations)
     return annotations[:1] if len(contents) == 1 and is_packed else annotations

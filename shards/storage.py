@@ -13,13 +13,13 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 
 import fsspec
 from fsspec.spec import AbstractBufferedFile
 
 from shards import stores
-from shards.synced_writer import SyncedWriter
+from shards.direct_writer import DirectWriter
 
 TEMPORARY_SUFFIX = ".tmp"
 _ABANDONED_AFTER_SECONDS = 24 * 3600
@@ -176,8 +176,8 @@ def atomic_writer(url: str | Path) -> Iterator[IO[bytes]]:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(_temporary_name(path.name))
     try:
-        with SyncedWriter(temporary) as out:
-            yield out
+        with DirectWriter(temporary) as out:
+            yield cast(IO[bytes], out)
             out.sync()
         temporary.replace(path)
     except BaseException:

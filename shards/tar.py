@@ -12,7 +12,7 @@ import tarfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 
@@ -103,7 +103,7 @@ class TarPiece:
     """Neighbouring samples as members of a tar, wherever in it they will stand."""
 
     chunks: list[bytes] = field(default_factory=list)
-    """The bytes: of each sample its image's header, the image, and all that follows it. No image is copied."""
+    """The bytes: images, and in turn with them all that stands before, between and behind. No image is copied."""
     size_bytes: int = 0
     image_bytes: int = 0
     digested: bytes = b""
@@ -111,8 +111,7 @@ class TarPiece:
     samples: list["PlacedSample"] = field(default_factory=list)
 
 
-@dataclass(frozen=True, slots=True)
-class PlacedSample:
+class PlacedSample(NamedTuple):
     """Where a sample's image stands in a piece, and how long its components are."""
 
     row: dict[str, Any]
@@ -126,16 +125,18 @@ def pack_samples(samples: Iterable[tuple[dict[str, Any], bytes]]) -> TarPiece:
     """Return the members of neighbouring samples: rows (with their sha256) and images."""
     piece = TarPiece()
     digested: list[bytes] = []
+    rest = b""
     for row, image in samples:
         extension = component_extension(image)
         header = make_header(f"{row['key']}.{extension}", len(image))
         text = sample_json(row)
+        piece.chunks += (rest + header, image)
         rest = padding(len(image)) + _make_member(f"{row['key']}.json", text)
         piece.samples.append(PlacedSample(row, extension, piece.size_bytes + BLOCK_BYTES, len(image), len(text)))
-        piece.chunks += (header, image, rest)
         piece.size_bytes += len(header) + len(image) + len(rest)
         piece.image_bytes += len(image)
         digested += (header, bytes.fromhex(row["sha256"]), rest)
+    piece.chunks.append(rest)
     piece.digested = b"".join(digested)
     return piece
 

@@ -21,12 +21,14 @@ from shards.check import METADATA_KEY, check_shard, shard_metadata
 from shards.classes import ClassSet
 from shards.corpus import hash_key
 from shards.dataset import ShardInfo
+from shards.plan import unpack_records
 from shards.scans import RETRYABLE_REASONS, Scan
 from shards.schema import QUARANTINE_SCHEMA, samples_schema
 from shards.tar import TarPiece, TarShardWriter, pack_samples
 
 DRAFTS_FOLDER = "_drafts"
 
+_REMOTE_READERS = 16
 _CHUNK_SCANS = 64
 _CHUNK_BYTES = 1024 * 1024
 
@@ -42,6 +44,11 @@ class Ref(Protocol):
     @property
     def size_bytes(self) -> int:
         """Of the image."""
+        ...
+
+    @property
+    def source_url(self) -> str:
+        """The file that holds the image."""
         ...
 
     def __lt__(self, other: Any, /) -> bool:
@@ -87,8 +94,15 @@ class WrittenShard:
     """An earlier run had written it, and every byte was found to be right."""
 
 
+def write_batches(
+    dataset_url: str, split: str, name: str, batches: Iterable[bytes], source: Source[Any]
+) -> WrittenShard:
+    """Write the shard of the records in some batches: see `write_shard`."""
+    return write_shard(dataset_url, split, name, unpack_records(batches), source)
+
+
 def write_shard(
-    dataset_url: str, split: str, name: str, refs: Iterable[AnyRef], source: Source[AnyRef], num_readers: int
+    dataset_url: str, split: str, name: str, refs: Iterable[AnyRef], source: Source[AnyRef]
 ) -> WrittenShard:
     """Write the tar, index, quarantine part and draft rows of one shard, unless they are there and right.
 
@@ -101,7 +115,7 @@ def write_shard(
         return _as_written(split, name, draft, was_reused=True)
     # From here on the dataset differs from what its manifest says, until a new manifest is written.
     storage.remove(storage.join_url(dataset_url, datasets.MANIFEST_NAME))
-    rows, refused, digest, tar_bytes = _write_tar(dataset_url, split, name, ordered, source, num_readers)
+    rows, refused, digest, tar_bytes = _write_tar(dataset_url, split, name, ordered, source)
     _write_quarantine(dataset_url, name, refused)
     metadata = {
         "plan": plan,
@@ -135,14 +149,14 @@ def finish_rows(dataset_url: str, name: str, duplicate_of: Mapping[str, str]) ->
 
 
 def _write_tar(
-    dataset_url: str, split: str, name: str, refs: Sequence[AnyRef], source: Source[AnyRef], num_readers: int
+    dataset_url: str, split: str, name: str, refs: Sequence[AnyRef], source: Source[AnyRef]
 ) -> tuple[list[dict[str, Any]], list[Refused], str, int]:
     """Write the tar and its index; return rows, quarantine rows, digest and size. No samples: no tar."""
     tar_url = storage.join_url(dataset_url, split, f"{name}.tar")
     index_url = storage.join_url(dataset_url, split, f"{name}.idx")
     rows: list[dict[str, Any]] = []
     refused: list[Refused] = []
-    pieces = _take_pieces(_read_ahead(refs, source, num_readers), refused)
+    pieces = _take_pieces(_read_pieces(refs, source), refused)
     first = next(pieces, None)
     if first is None:
         storage.remove(tar_url)
@@ -166,19 +180,20 @@ def _take_pieces(results: Iterable[tuple[TarPiece, list[Refused]]], refused: lis
             yield piece
 
 
-def _read_ahead(
-    refs: Sequence[AnyRef], source: Source[AnyRef], num_readers: int
-) -> Iterator[tuple[TarPiece, list[Refused]]]:
+def _read_pieces(refs: Sequence[AnyRef], source: Source[AnyRef]) -> Iterator[tuple[TarPiece, list[Refused]]]:
     """Yield the samples that `source` makes of records, in order and packed, with the rows of those it refuses.
 
-    Threads read and pack a few chunks ahead: file calls and hashing let other threads run, so that readers and the
-    writer share the cores. A chunk closes at 1 MB, so memory is bounded whatever the sizes are.
+    A disk has the next bytes ready: they are read when they are needed. A store answers after milliseconds: threads ask
+    it for a few chunks ahead. A chunk closes at 1 MB, so memory is bounded whatever the sizes are.
     """
+    if not refs or storage.local_path(refs[0].source_url) is not None:
+        yield from (_read_piece(source, chunk) for chunk in _chunk(refs))
+        return
     pending: deque[Future[tuple[TarPiece, list[Refused]]]] = deque()
-    with ThreadPoolExecutor(num_readers, thread_name_prefix="read-scans") as pool:
+    with ThreadPoolExecutor(_REMOTE_READERS, thread_name_prefix="read-scans") as pool:
         for chunk in _chunk(refs):
             pending.append(pool.submit(_read_piece, source, chunk))
-            if len(pending) > 2 * num_readers:
+            if len(pending) > 2 * _REMOTE_READERS:
                 yield pending.popleft().result()
         while pending:
             yield pending.popleft().result()

@@ -8,8 +8,11 @@ from collections.abc import Sequence
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
+from pipelines import processes
+
 NOBODY = 65534
 COMMANDS = ("pipelines.convert", "pipelines.reshard", "pipelines.verify")
+PRELOADED = [*COMMANDS, "tests.processes"]
 
 
 def start_command(module: str, words: Sequence[object], log: Path, user: int | None = None) -> BaseProcess:
@@ -22,7 +25,7 @@ def start_command(module: str, words: Sequence[object], log: Path, user: int | N
         user: id to run as, which needs root.
     """
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([*COMMANDS, "tests.processes"])
+    context.set_forkserver_preload(PRELOADED)
     process = context.Process(target=_run, args=(module, [str(word) for word in words], str(log), user))
     process.start()
     return process
@@ -41,6 +44,7 @@ def _run(module: str, words: list[str], log: str, user: int | None) -> None:
     for stream in (1, 2):
         os.dup2(out, stream)
     if user is not None:
+        processes.MAX_PROCESSES = 1  # others would be forked from a server that is still who we were
         os.setgroups([])
         os.setgid(user)
         os.setuid(user)

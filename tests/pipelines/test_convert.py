@@ -13,11 +13,9 @@ import fsspec
 import pyarrow.parquet as pq
 import pytest
 
-from pipelines import sharding as job
-from pipelines import verify
+from pipelines import processes, verify
 from pipelines.convert import ConvertConfig, convert, main
 from shards import storage
-from shards.records import ScanRef
 from shards.rules import Rules
 from shards.transcode import to_jpeg
 from tests.corpora import (
@@ -284,10 +282,12 @@ def test_a_config_is_checked_when_it_is_made(field, value, message):
         ConvertConfig(**({"input": "a", "output": "b"} | {field: value}))
 
 
-def test_a_store_is_read_by_more_threads_than_a_disk():
-    assert job.num_readers_for([ScanRef("k", "train", "s3://b/k.jpg", 1)]) == 16
-    assert 1 <= job.num_readers_for([ScanRef("k", "train", "/b/k.jpg", 1)]) <= 4
-    assert job.num_readers_for([]) >= 1
+def test_several_processes_write_the_same_bytes_as_one(corpus, calm, tmp_path, monkeypatch):
+    monkeypatch.setattr(processes, "MAX_PROCESSES", 2)
+    words = ("--input", corpus.root, "--output", tmp_path / "ds", f"--shard-bytes={SHARD_BYTES}")
+    assert run(*words, "--max-quarantine-fraction=1") == 0
+    assert files_of(tmp_path / "ds") == files_of(calm)
+    assert len(list((tmp_path / "ds").glob("*/*.tar"))) > 2
 
 
 def test_auto_says_what_it_found_in_one_line_and_in_the_manifest(corpus, tmp_path, capsys):

@@ -26,7 +26,6 @@ def convert_plainly(
     subset: str = "all",
     shard_bytes: int = 20_000,
     seed: int | None = None,
-    num_readers: int = 2,
     rules: Rules | None = None,
     classes: ClassSet = CLASSES,
     choice_seed: int = 0,
@@ -55,12 +54,13 @@ def convert_plainly(
     tallies = plan.sum_tallies(plan.tally_splits(batch) for batch in refs)
     shards = _group(_mix(plan.assign_shards(batch, tallies, shard_bytes), order, seed) for batch in refs)
     written = [
-        write_shard(url, split, name, plan.unpack_records(batches), ScanSource(classes, rules), num_readers)
+        write_shard(url, split, name, plan.unpack_records(batches), ScanSource(classes, rules))
         for (split, name), batches in _mix(shards.items(), order, seed)
     ]
     checksums = _group(finish.spread_checksums(shard, tallies) for shard in written)
-    duplicates = _group(finish.find_duplicates(batches) for batches in checksums.values())
-    leaks = [leak for batches in checksums.values() for leak in leakage.find_byte_equal(batches)]
+    equal = [group for batches in checksums.values() for group in finish.find_equal(batches)]
+    duplicates = _group(finish.find_duplicates(group) for group in equal)
+    leaks = [leak for group in equal for leak in leakage.find_byte_equal(group)]
     finished = [finish.finish_shard(url, [shard.info], duplicates.get(shard.info.name, [])) for shard in written]
     return finish.write_manifest(finished, tallies, url, classes, {"shard_bytes": shard_bytes}, findings, leaks)
 

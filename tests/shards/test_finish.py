@@ -4,7 +4,7 @@ import pytest
 import webdataset
 
 from shards import finish
-from shards.finish import check_output, find_duplicates
+from shards.finish import check_output, find_equal
 from shards.plan import Tally
 from tests.corpora import CorpusWriter, files_of, images_of, jpeg_bytes, make_corpus, rows_of
 from tests.shards.plain_calls import CLASSES, convert_plainly
@@ -52,7 +52,7 @@ def test_the_first_key_in_order_is_the_original_whatever_order_checksums_come_in
         "b": "P1",
         "c": "P1",
     }
-    assert list(find_duplicates([])) == []
+    assert list(find_equal([])) == []
 
 
 def test_a_ledger_that_misses_a_record_stops_the_run(tmp_path, monkeypatch):

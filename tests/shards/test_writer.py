@@ -94,7 +94,7 @@ def test_samples_stand_in_the_order_of_their_keyed_hashes(calm):
 
 @pytest.mark.parametrize("seed", range(5))
 def test_bytes_do_not_depend_on_the_order_of_anything(dirty, calm, tmp_path, seed):
-    convert_plainly(dirty.root, tmp_path / "ds", seed=seed, num_readers=1 + seed)
+    convert_plainly(dirty.root, tmp_path / "ds", seed=seed)
     assert files_of(tmp_path / "ds") == files_of(calm)
 
 
