@@ -21,7 +21,8 @@ Compute = Callable[[Tensor], NetworkOutput]
 
 MARGIN = 1.1
 """Another way must be this many times faster than the plainest to be taken: noise must not choose."""
-_TRIAL_IMAGES = 8
+PART_IMAGES = 8
+"""A processor computes a batch in parts of this many: the activations of more do not fit into its caches."""
 _TRIAL_ROUNDS = 3
 _TRIAL_SECONDS = 3.0
 """After this long no further round begins: a large network on a slow processor is not tried for minutes."""
@@ -60,7 +61,7 @@ def measure_ways(network: nn.Module, config: ModelConfig, hardware: Hardware, wa
     dtype.
     """
     size = config.image_size_px
-    images_BCHW = torch.randn(_TRIAL_IMAGES, 3, size, size, device=hardware.device)
+    images_BCHW = torch.randn(PART_IMAGES, 3, size, size, device=hardware.device)
     eager = {way: build_engine(way, network, config, hardware) for way in ways if way.engine == "eager"}
     rates = _time_in_turn(eager, images_BCHW)
     plain = next(iter(rates.values()), None)
@@ -94,6 +95,11 @@ def build_engine(way: Way, network: nn.Module, config: ModelConfig, hardware: Ha
     Raises:
         ValueError: the way cannot run here.
     """
+    compute = _build_whole(way, network, config, hardware)
+    return _in_parts(compute) if hardware.device == "cpu" else compute
+
+
+def _build_whole(way: Way, network: nn.Module, config: ModelConfig, hardware: Hardware) -> Compute:
     if way.engine == "onnxruntime":
         return _build_onnxruntime(network, config, hardware)
     folded = fold_batch_norms(network, config.image_size_px).to(hardware.device)
@@ -101,6 +107,14 @@ def build_engine(way: Way, network: nn.Module, config: ModelConfig, hardware: Ha
     if way.engine == "compiled":
         return _Compiled(folded, way, hardware)
     return _Eager(folded, way, hardware)
+
+
+def _in_parts(compute: Compute) -> Compute:
+    def compute_parts(images_BCHW: Tensor) -> NetworkOutput:
+        parts = [dict(compute(part_bCHW).named_tensors()) for part_bCHW in torch.split(images_BCHW, PART_IMAGES)]
+        return NetworkOutput.from_named({name: torch.cat([part[name] for part in parts]) for name in parts[0]})
+
+    return compute_parts
 
 
 def _time_in_turn(engines: Mapping[Way, Compute], images_BCHW: Tensor) -> dict[Way, float]:

@@ -6,11 +6,13 @@ Shapes: B batch  K classes  N held-out scans
 """
 
 import logging
-from collections.abc import Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import ClassVar
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from model import metrics
@@ -37,26 +39,40 @@ Figures = dict[str, float | None]
 """By name, in [0, 1], higher is better; None where it is undefined."""
 
 
-class Objective(Protocol):
+class Objective(ABC):
     """What the training loop asks of an objective; instances travel to other processes, so they can be pickled."""
 
     rating: ClassVar[str]
     """The figure of `rate` whose highest value chooses the epoch."""
 
+    @abstractmethod
     def check(self, samples: Samples) -> None:
         """Raise ValueError where these scans cannot be trained on so."""
 
     def loss(self, output: NetworkOutput, batch: Batch) -> Tensor:
-        """Return the loss, a scalar: the mean over the batch's scans; one whose labels are all unknown adds nothing.
+        """Return the sum of the terms, a scalar."""
+        return add_up(self.terms(output, batch))
 
-        The loop relies on the mean: it weighs the batches of a step by their scans.
+    @abstractmethod
+    def terms(self, output: NetworkOutput, batch: Batch) -> dict[str, Tensor]:
+        """Return what the loss is the sum of, by name.
+
+        Each is a mean over the batch's scans; one whose labels are all unknown adds nothing. The loop relies on the
+        mean: it weighs the batches of a step by their scans.
         """
 
+    @abstractmethod
     def evidence(self, output: NetworkOutput, batch: Batch) -> Tensor:
         """Return what `rate` asks of each held-out scan, (B, any)."""
 
+    @abstractmethod
     def rate(self, evidence: np.ndarray, labels_NK: np.ndarray, classes: Sequence[str]) -> Figures:
         """Return how good the evidence of held-out scans is, (N, any); labels as in `Batch`, NaN for padding too."""
+
+
+def add_up(terms: Mapping[str, Tensor]) -> Tensor:
+    """Return the sum of a loss' terms."""
+    return torch.stack(list(terms.values())).sum()
 
 
 def build_objective(config: Loss) -> Objective:
@@ -73,7 +89,7 @@ def build_objective(config: Loss) -> Objective:
 
 
 @dataclass(frozen=True, slots=True)
-class MultiLabel:
+class MultiLabel(Objective):
     """Any number of items in a scan: binary cross-entropy of every level (CHR, Section 4.3); average precision."""
 
     config: LossConfig
@@ -82,9 +98,9 @@ class MultiLabel:
     def check(self, samples: Samples) -> None:
         """Take any labels."""
 
-    def loss(self, output: NetworkOutput, batch: Batch) -> Tensor:
+    def terms(self, output: NetworkOutput, batch: Batch) -> dict[str, Tensor]:
         """Return Eq. 6, averaged over levels and scans."""
-        return hierarchical_loss(output.level_logits_LBK, batch.labels_BK, self.config)
+        return {"classification": hierarchical_loss(output.level_logits_LBK, batch.labels_BK, self.config)}
 
     def evidence(self, output: NetworkOutput, batch: Batch) -> Tensor:
         """Return the fused logits."""
@@ -96,7 +112,7 @@ class MultiLabel:
 
 
 @dataclass(frozen=True, slots=True)
-class SingleLabel:
+class SingleLabel(Objective):
     """One item in every scan (CHR, Section 5.5): soft-max cross-entropy of every level, rated by top-1 accuracy."""
 
     rating: ClassVar[str] = "top1_accuracy"
@@ -112,9 +128,9 @@ class SingleLabel:
                 f"({samples.describe(row)}, one of {int(is_bad_N.sum())}); train with LossConfig"
             )
 
-    def loss(self, output: NetworkOutput, batch: Batch) -> Tensor:
+    def terms(self, output: NetworkOutput, batch: Batch) -> dict[str, Tensor]:
         """Return the cross-entropy, averaged over levels and scans."""
-        return softmax_loss(output.level_logits_LBK, batch.labels_BK)
+        return {"classification": softmax_loss(output.level_logits_LBK, batch.labels_BK)}
 
     def evidence(self, output: NetworkOutput, batch: Batch) -> Tensor:
         """Return the fused logits."""
@@ -127,7 +143,7 @@ class SingleLabel:
 
 
 @dataclass(frozen=True, slots=True)
-class Attention:
+class Attention(Objective):
     """Where the items are (SXMNet, stage I, Eq. 3): squared error of the mask, rated by 1 - its mean over cells."""
 
     rating: ClassVar[str] = "attention_fit"
@@ -138,9 +154,10 @@ class Attention:
             row = int(np.argmin(samples.num_boxes_N))
             raise ValueError(f"scans must have boxes to learn attention, got none ({samples.describe(row)})")
 
-    def loss(self, output: NetworkOutput, batch: Batch) -> Tensor:
+    def terms(self, output: NetworkOutput, batch: Batch) -> dict[str, Tensor]:
         """Return L_att."""
-        return attention_loss(*_mask_and_ellipses(output, batch), ~batch.labels_BK.isnan().all(dim=1))
+        is_known_B = ~batch.labels_BK.isnan().all(dim=1)
+        return {"attention": attention_loss(*_mask_and_ellipses(output, batch), is_known_B)}
 
     def evidence(self, output: NetworkOutput, batch: Batch) -> Tensor:
         """Return the mean squared error of each scan (B, 1), the figure of Figure 6."""
@@ -160,7 +177,7 @@ def _mask_and_ellipses(output: NetworkOutput, batch: Batch) -> tuple[Tensor, Ten
 
 
 @dataclass(frozen=True, slots=True)
-class Fused:
+class Fused(Objective):
     """Any number of items, by the fused prediction alone, and by labels of levels (SXMNet, stage II, Eq. 4)."""
 
     config: FusedLossConfig | MetaLossConfig
@@ -169,16 +186,16 @@ class Fused:
     def check(self, samples: Samples) -> None:
         """Take any labels; scans without boxes, or that a table does not name, have no label of their level."""
 
-    def loss(self, output: NetworkOutput, batch: Batch) -> Tensor:
-        """Return L_cls + λ L_meta, or L_cls where levels have no labels."""
-        loss = classification_loss(output.logits_BK, batch.labels_BK)
+    def terms(self, output: NetworkOutput, batch: Batch) -> dict[str, Tensor]:
+        """Return L_cls and λ L_meta, or L_cls alone where levels have no labels."""
+        terms = {"classification": classification_loss(output.logits_BK, batch.labels_BK)}
         if isinstance(self.config, FusedLossConfig):
-            return loss
+            return terms
         levels_B, labels = batch.levels_B, self.config.labels
         if isinstance(labels, IntuitiveLabels):
             levels_B = intuitive_levels(batch.boxes, len(batch.rows_B), labels)
         assert output.log_weights_BL is not None
-        return loss + self.config.weight * selection_loss(output.log_weights_BL, levels_B)
+        return terms | {"selection": self.config.weight * selection_loss(output.log_weights_BL, levels_B)}
 
     def evidence(self, output: NetworkOutput, batch: Batch) -> Tensor:
         """Return the fused logits."""

@@ -27,7 +27,7 @@ from model.feed import (
 )
 from model.hardware import Hardware
 from model.network import fully_connected_parameters
-from model.objective import build_objective
+from model.objective import add_up, build_objective
 from model.samples import Samples
 from model.train_config import AdamW, Sgd, TrainConfig
 
@@ -152,8 +152,11 @@ class TrainingModule(LightningModule):
         """Return the loss of one batch, weighted by its share of the scans of its step."""
         # Dropout, where a backbone has it, must not depend on where a run was resumed.
         torch.manual_seed(hash((self.config.seed, self.global_step, batch_idx, self.global_rank)))
-        loss = self.objective.loss(self.network(batch.images_BCHW), batch)
+        terms = self.objective.terms(self.network(batch.images_BCHW), batch)
+        loss = add_up(terms)
         self.log("train/loss", loss, prog_bar=True, sync_dist=True)
+        if len(terms) > 1:
+            self.log_dict({f"train/loss/{name}": term for name, term in terms.items()}, sync_dist=True)
         num_positive = (batch.labels_BK == 1).any(dim=1).sum().float()
         self.log("train/num_positive", num_positive, sync_dist=True, reduce_fx=torch.sum)
         self.log("train/learning_rate", self.optimizers().param_groups[0]["lr"])  # type: ignore[union-attr]

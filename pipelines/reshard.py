@@ -18,6 +18,7 @@ from pipelines.processes import run_in_processes
 from pipelines.sharding import DEFAULT_SHARD_BYTES, report_ledger, write_dataset
 from shards import dataset as datasets
 from shards import finish, plan, storage, subsets
+from shards.agreement import add_contradictions
 from shards.classes import ClassSet
 from shards.dataset import SHARD_NAME, Dataset, DatasetManifest, ShardInfo, open_dataset
 from shards.row_filter import check_condition
@@ -98,6 +99,9 @@ def reshard_datasets(
     )
     if selection.subset in BUILT_SUBSETS:
         refs = select_subset(refs, selection, config.seed)
+    # What was found when the inputs were converted still holds where every record of theirs comes along.
+    is_whole = selection.takes_all and not selection.splits
+    contradictions = add_contradictions(item.manifest.contradictions for item in inputs) if is_whole else {}
     return write_dataset(
         refs,
         SampleSource(inputs, selection.classes),
@@ -105,6 +109,7 @@ def reshard_datasets(
         shard_bytes,
         _describe(config, inputs, selection, shard_bytes),
         label="reshard",
+        findings=pipeline | "CreateFindings" >> beam.Create([{"contradictions": contradictions}]),
         kept_num_shards=keep_num_shards(inputs, selection, shard_bytes),
     )
 

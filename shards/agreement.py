@@ -5,7 +5,7 @@ numbers the same scans otherwise, and contradicts the boxes of half of them.
 """
 
 import heapq
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
@@ -110,6 +110,24 @@ def check_agreement(agreement: Agreement, rules: Rules) -> dict[str, Any]:
             "examples": [{"key": key, "detail": words} for key, words in agreement.examples[kind]],
         }
         for kind in sorted(agreement.counts)
+    }
+
+
+def add_contradictions(parts: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the sum of what several manifests say of contradictions, by kind."""
+    found: dict[str, list[Mapping[str, Any]]] = {}
+    for part in parts:
+        for kind, said in part.items():
+            found.setdefault(kind, []).append(said)
+    return {
+        kind: {
+            "count": sum(said["count"] for said in found[kind]),
+            "examples": sorted(
+                (example for said in found[kind] for example in said["examples"]),
+                key=lambda example: (example["key"], example["detail"]),
+            )[:MAX_EXAMPLES],
+        }
+        for kind in sorted(found)
     }
 
 

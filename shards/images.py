@@ -7,6 +7,8 @@ from typing import Literal
 from shards.jpeg import MAX_PIXELS, ImageError, read_jpeg_size
 
 Extension = Literal["jpg", "png"]
+ImageBytes = bytes | memoryview
+"""A file's bytes, by themselves or within a larger piece."""
 EXTENSIONS: tuple[Extension, ...] = ("jpg", "png")
 """What the image of a sample is called in its tar: `<key>.jpg` or `<key>.png`."""
 
@@ -18,12 +20,12 @@ _CHUNK_EDGE_BYTES = 12
 _PNG_DEPTHS = {0: {1, 2, 4, 8, 16}, 2: {8, 16}, 3: {1, 2, 4, 8}, 4: {8, 16}, 6: {8, 16}}
 
 
-def component_extension(data: bytes) -> Extension:
+def component_extension(data: ImageBytes) -> Extension:
     """Return the extension under which these bytes stand in a tar.
 
     It follows from the bytes alone, so that a tar can be compared with its rows, which do not name it.
     """
-    return "png" if data.startswith(_PNG_START) else "jpg"
+    return "png" if data[: len(_PNG_START)] == _PNG_START else "jpg"
 
 
 def is_jpeg(data: bytes) -> bool:

@@ -7,6 +7,7 @@ bytes are not as its row says costs that row alone. What the inputs refused alre
 import hashlib
 import io
 import json
+import marshal
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from shards.check import shard_metadata
 from shards.classes import ClassSet
 from shards.corpus import printable
 from shards.dataset import Dataset, ShardInfo
+from shards.images import ImageBytes
 from shards.records import UNLISTED
 from shards.row_filter import choose_rows
 from shards.scans import Scan
@@ -48,8 +50,14 @@ class SampleRef(NamedTuple):
     offset_bytes: int
     source_url: str
     """The tar."""
-    row: dict[str, Any]
-    """Its row of `samples` without the place in the tar, or its row of `quarantine`."""
+    packed_row: bytes
+    """Its row of `samples` without the place in the tar, or its row of `quarantine`: between the steps nobody looks."""
+
+    @property
+    def row(self) -> dict[str, Any]:
+        """The row, unpacked anew each time."""
+        row: dict[str, Any] = marshal.loads(self.packed_row)
+        return row
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,11 +97,13 @@ def list_samples(dataset: Dataset, input_index: int, info: ShardInfo, selection:
         place = (row["size_bytes"], row["offset_bytes"])
         row = {name: value for name, value in row.items() if name not in _PLACE_COLUMNS}
         row |= {"labels": labels, "boxes": boxes, "duplicate_of": None}
-        yield SampleRef(row["key"], input_index, info.name, number, "", info.split, *place, tar_url, row)
+        yield SampleRef(row["key"], input_index, info.name, number, "", info.split, *place, tar_url, marshal.dumps(row))
     if info.num_quarantined and selection.takes_all:
         refused = _read_table(datasets.quarantine_url(dataset.url, info.name), info.quarantine_sha256)
         for number, row in enumerate(refused.to_pylist()):
-            yield SampleRef(row["key"], input_index, info.name, number, row["reason"], info.split, 0, 0, tar_url, row)
+            place = (0, 0)
+            reason, packed = row["reason"], marshal.dumps(row)
+            yield SampleRef(row["key"], input_index, info.name, number, reason, info.split, *place, tar_url, packed)
 
 
 def join_samples(batches: Iterable[bytes]) -> bytes:
@@ -117,7 +127,7 @@ def _refuse_all_but_first(refs: Sequence[SampleRef]) -> Iterator[SampleRef]:
             continue
         detail = f"{storage.as_uri(first.source_url)} has a sample with this key already"
         row = _quarantine_row(ref, "list", "duplicate_key", detail, ref.row["sha256"])
-        yield ref._replace(reason="duplicate_key", row=row)
+        yield ref._replace(reason="duplicate_key", packed_row=marshal.dumps(row))
 
 
 def census_of_samples(batch: bytes, scored_classes: Sequence[str], seed: int) -> Census:
@@ -138,7 +148,8 @@ def select_samples(batch: bytes, chosen: SubsetSelection, scored_classes: Sequen
         split = None if kind is None else chosen.split_of(ref.key, kind)
         if split is not None:
             split = split if ref.split == UNLISTED else ref.split
-            selected.append(ref._replace(split=split, row=ref.row | {"split": split}))
+            packed = marshal.dumps(ref.row | {"split": split})
+            selected.append(ref._replace(split=split, packed_row=packed))
     return pack(selected)
 
 
@@ -194,7 +205,7 @@ class SampleSource:
         return str(shard_metadata(datasets.read_parquet(dataset.samples_url(info), ["key"]))["plan"])
 
 
-def _read_images(tar_url: str, refs: Sequence[SampleRef]) -> Iterator[tuple[str, bytes]]:
+def _read_images(tar_url: str, refs: Sequence[SampleRef]) -> Iterator[tuple[str, ImageBytes]]:
     """Yield the bytes in each sample's place, neighbours read in one piece."""
     for run in _runs(sorted(refs, key=lambda ref: ref.offset_bytes)):
         start = run[0].offset_bytes
@@ -202,7 +213,7 @@ def _read_images(tar_url: str, refs: Sequence[SampleRef]) -> Iterator[tuple[str,
         piece = memoryview(storage.read_range(tar_url, start, end - start))
         for ref in run:
             at = ref.offset_bytes - start
-            yield ref.key, bytes(piece[at : at + ref.size_bytes])
+            yield ref.key, piece[at : at + ref.size_bytes]
 
 
 def _runs(refs: Sequence[SampleRef]) -> Iterator[list[SampleRef]]:
@@ -216,14 +227,14 @@ def _runs(refs: Sequence[SampleRef]) -> Iterator[list[SampleRef]]:
         yield run
 
 
-def _check_image(ref: SampleRef, image: bytes) -> Scan | dict[str, Any]:
-    checksum = hashlib.sha256(image).hexdigest()
-    if checksum == ref.row["sha256"]:
-        return Scan(ref.row, image)
+def _check_image(ref: SampleRef, image: ImageBytes) -> Scan | dict[str, Any]:
+    checksum, row = hashlib.sha256(image).hexdigest(), ref.row
+    if checksum == row["sha256"]:
+        return Scan(row, image)
     where = f"{ref.size_bytes} bytes from {ref.offset_bytes} of {storage.as_uri(ref.source_url)}"
     if len(image) < ref.size_bytes:
         return _quarantine_row(ref, "read", "truncated_shard", f"the tar ends within {where}", None)
-    detail = f"the row says sha256 {ref.row['sha256']}, {where} have {checksum}"
+    detail = f"the row says sha256 {row['sha256']}, {where} have {checksum}"
     return _quarantine_row(ref, "read", "checksum_mismatch", detail, checksum)
 
 

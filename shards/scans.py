@@ -7,7 +7,7 @@ from typing import Any
 from shards import storage
 from shards.classes import ClassSet
 from shards.corpus import printable
-from shards.images import is_jpeg, read_image_size
+from shards.images import ImageBytes, is_jpeg, read_image_size
 from shards.jpeg import ImageError
 from shards.labels import merge_labels
 from shards.opixray import parse_opixray
@@ -29,7 +29,7 @@ class Scan:
     """A record that became a sample: its row, still without a place in a tar, and its image's bytes."""
 
     row: dict[str, Any]
-    image: bytes
+    image: ImageBytes
 
 
 def read_scan(ref: ScanRef, classes: ClassSet, rules: Rules = _NO_RULES) -> Scan | dict[str, Any]:

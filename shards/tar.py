@@ -16,7 +16,7 @@ from typing import IO, Any, NamedTuple
 
 import numpy as np
 
-from shards.images import Extension, component_extension
+from shards.images import Extension, ImageBytes, component_extension
 
 BLOCK_BYTES = 512
 END_OF_ARCHIVE = bytes(2 * BLOCK_BYTES)
@@ -102,7 +102,7 @@ def padding(size_bytes: int) -> bytes:
 class TarPiece:
     """Neighbouring samples as members of a tar, wherever in it they will stand."""
 
-    chunks: list[bytes] = field(default_factory=list)
+    chunks: list[ImageBytes] = field(default_factory=list)
     """The bytes: images, and in turn with them all that stands before, between and behind. No image is copied."""
     size_bytes: int = 0
     image_bytes: int = 0
@@ -121,7 +121,7 @@ class PlacedSample(NamedTuple):
     text_bytes: int
 
 
-def pack_samples(samples: Iterable[tuple[dict[str, Any], bytes]]) -> TarPiece:
+def pack_samples(samples: Iterable[tuple[dict[str, Any], ImageBytes]]) -> TarPiece:
     """Return the members of neighbouring samples: rows (with their sha256) and images."""
     piece = TarPiece()
     digested: list[bytes] = []

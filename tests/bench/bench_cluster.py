@@ -9,16 +9,15 @@ import os
 import shutil
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from deploy.local.cluster import Cluster, make_config
 from deploy.local.fetch import CLUSTER, FOLDER, fetch
-from deploy.local.processes import members_of, pid_of
+from deploy.local.processes import pid_of
 from deploy.local.services import Ports
-from tests.bench.measure import Measurement
+from tests.bench.measure import Measurement, Peak
 from tests.corpora import CorpusWriter, jpeg_bytes
 
 NUM_FEW, NUM_MANY = 40, 4000
@@ -91,34 +90,3 @@ def convert(cluster: Cluster, num_scans: int, beam: Sequence[str], name: str) ->
         if process.wait() != 0:
             raise RuntimeError(f"conversion must end well, got exit code {process.returncode} ({name})")
         return time.perf_counter() - started, peak.megabytes
-
-
-class Peak:
-    """The most memory that the processes of some sessions have at once; shared pages count in parts."""
-
-    def __init__(self, sessions: Sequence[int]) -> None:
-        self.sessions = sessions
-        self.megabytes = 0.0
-        self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._watch)
-
-    def __enter__(self) -> "Peak":
-        self._thread.start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._stopped.set()
-        self._thread.join()
-
-    def _watch(self) -> None:
-        while not self._stopped.wait(0.5):
-            pids = [pid for session in self.sessions for pid in members_of(session)]
-            self.megabytes = max(self.megabytes, sum(map(_memory_mb, pids)))
-
-
-def _memory_mb(pid: int) -> float:
-    try:
-        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
-    except (FileNotFoundError, ProcessLookupError):
-        return 0.0
-    return sum(int(line.split()[1]) for line in lines if line.startswith("Pss:")) / 1000

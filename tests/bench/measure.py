@@ -1,11 +1,14 @@
-"""What is a measurement, on what hardware was it taken, and how are contenders timed side by side?"""
+"""What is a measurement, on what hardware was it taken, and how are contenders timed, and watched, side by side?"""
 
 import os
 import statistics
+import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from deploy.local.processes import members_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,3 +48,34 @@ def time_in_turn(
             run()
             seconds[name].append(time.perf_counter() - started)
     return {name: pick(values) for name, values in seconds.items()}
+
+
+class Peak:
+    """The most memory that the processes of some sessions have at once; shared pages count in parts."""
+
+    def __init__(self, sessions: Sequence[int]) -> None:
+        self.sessions = sessions
+        self.megabytes = 0.0
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._watch)
+
+    def __enter__(self) -> "Peak":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._stopped.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        while not self._stopped.wait(0.5):
+            pids = [pid for session in self.sessions for pid in members_of(session)]
+            self.megabytes = max(self.megabytes, sum(map(_memory_mb, pids)))
+
+
+def _memory_mb(pid: int) -> float:
+    try:
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    except (FileNotFoundError, ProcessLookupError):
+        return 0.0
+    return sum(int(line.split()[1]) for line in lines if line.startswith("Pss:")) / 1000

@@ -1,6 +1,7 @@
 """One cluster for all tests here, and what the embedded runner makes of their corpus: `make test-cluster`."""
 
 import json
+import signal
 import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -27,6 +28,7 @@ def pytest_collection_modifyitems(items):
 @pytest.fixture(scope="session")
 def site(tmp_path_factory) -> Iterator[Site]:
     """A cluster of two TaskManagers on free ports, a corpus and a model in its store."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # or a session that is asked to end leaves its cluster
     fetch([*CLUSTER, "prism"])
     ports, plan = Ports.free(), Plan()
     folder = tmp_path_factory.mktemp("cluster")

@@ -10,8 +10,8 @@ from torch import nn
 
 from model import engine_choice, engines
 from model.config import ModelConfig, NetworkOutput
-from model.engine_choice import COMPILED_FROM_SCANS, EngineWish, Way, earlier_way, list_ways
-from model.engines import build_engine, choose_way, measure_ways, pick
+from model.engine_choice import COMPILED_FROM_SCANS, EXPORTED_FROM_SCANS, EngineWish, Way, earlier_way, list_ways
+from model.engines import PART_IMAGES, build_engine, choose_way, measure_ways, pick
 from model.hardware import Hardware
 from model.network import build_network
 from shards.predictions import Engine
@@ -89,11 +89,12 @@ def test_compiled_code_takes_smaller_batches_and_is_compiled_once():
 @pytest.mark.parametrize(
     ("wish", "hardware", "expected"),
     [
-        (EngineWish(), PLAIN, [FLOAT32, ONNX]),
-        (EngineWish(), UNITS, [FLOAT32, BFLOAT16, ONNX]),
+        (EngineWish(num_scans=EXPORTED_FROM_SCANS), PLAIN, [FLOAT32, ONNX]),
+        (EngineWish(num_scans=EXPORTED_FROM_SCANS), UNITS, [FLOAT32, BFLOAT16, ONNX]),
+        (EngineWish(num_scans=EXPORTED_FROM_SCANS - 1), UNITS, [FLOAT32, BFLOAT16]),
         (EngineWish(), GPU, [BFLOAT16]),
         (EngineWish(dtype="float32"), GPU, [FLOAT32]),
-        (EngineWish(dtype="float32"), UNITS, [FLOAT32, ONNX]),
+        (EngineWish(dtype="float32", num_scans=EXPORTED_FROM_SCANS), UNITS, [FLOAT32, ONNX]),
         (EngineWish(dtype="bfloat16"), PLAIN, [BFLOAT16]),
         (EngineWish(engine="eager"), UNITS, [FLOAT32, BFLOAT16]),
         (EngineWish(engine="onnxruntime"), UNITS, [ONNX]),
@@ -178,6 +179,24 @@ def test_a_trial_is_run_once_and_not_at_all_where_nothing_is_to_choose(network, 
     assert choose_way(network, CONFIG, UNITS, EngineWish(engine="eager", dtype="float32")) == FLOAT32
     assert choose_way(network, CONFIG, UNITS, EngineWish(earlier=(part_engine(FLOAT32),))) == FLOAT32
     assert len(calls) == 1
+
+
+def test_a_processor_computes_a_batch_in_parts_and_says_the_same(network):
+    sizes = []
+
+    class Recording(nn.Module):
+        def forward(self, images_BCHW):
+            sizes.append(len(images_BCHW))
+            return network(images_BCHW)
+
+    images_BCHW = torch.randn(2 * PART_IMAGES + 3, 3, 64, 64)
+    with pytest.MonkeyPatch.context() as patch, torch.inference_mode():
+        patch.setattr(engines, "fold_batch_norms", lambda network, size_px: network)
+        found = build_engine(FLOAT32, Recording(), CONFIG, PLAIN)(images_BCHW)
+        expected = network(images_BCHW)
+    assert sizes == [PART_IMAGES, PART_IMAGES, 3]
+    for (name, one), (_, other) in zip(found.named_tensors(), expected.named_tensors(), strict=True):
+        torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-5, msg=name)
 
 
 def test_a_trial_measures_each_way_and_passes_over_what_cannot_win(network, monkeypatch):

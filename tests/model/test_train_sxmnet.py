@@ -1,7 +1,9 @@
 """Do both stages of SXMNet learn what they should, and go on exactly where they were stopped?"""
 
+import csv
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -130,6 +132,17 @@ def test_stage_two_starts_from_stage_one_and_says_so(dataset, stage_one, stage_t
     for name, value in begun.items():
         is_head = name.startswith(("classifiers", "selection"))
         assert torch.equal(value, fresh[name] if is_head else state[name]), name
+
+
+def test_the_terms_of_a_loss_are_logged_apart_and_add_up_to_it(stage_one, stage_two):
+    for stage, names in ((stage_one, []), (stage_two, ["classification", "selection"])):
+        (path,) = Path(stage.model_url).parent.glob("logs/**/metrics.csv")
+        with path.open() as lines:
+            rows = [row for row in csv.DictReader(lines) if row["train/loss"]]
+        assert [name for name in rows[0] if name.startswith("train/loss/")] == [f"train/loss/{name}" for name in names]
+        for row in rows if names else ():
+            terms = [float(row[f"train/loss/{name}"]) for name in names]
+            assert sum(terms) == pytest.approx(float(row["train/loss"]), rel=1e-4) and min(terms) > 0
 
 
 @pytest.mark.parametrize(("step", "checkpoint_seconds"), [(2, 0.0), (6, 3600.0)])

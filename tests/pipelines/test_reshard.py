@@ -76,6 +76,7 @@ def test_with_its_own_settings_a_dataset_is_the_same_to_the_last_byte(source, tm
     assert payload_of(tmp_path / "ds") == payload_of(source)
     assert manifest.ledger == open_dataset(str(source)).manifest.ledger
     assert manifest.options["inputs"] == [{"url": f"file://{source}", "digest": manifest.digest}]
+    assert manifest.contradictions == open_dataset(str(source)).manifest.contradictions != {}
     kept = stamps_of(tmp_path / "ds")
     reshard(config_for(source, tmp_path / "ds", shard_bytes=SHARD_BYTES))
     assert stamps_of(tmp_path / "ds") == kept
@@ -102,6 +103,19 @@ def test_other_sizes_change_places_and_nothing_else(source, tmp_path, shard_byte
     # And back again: where a sample lies follows from its key alone.
     reshard(config_for(tmp_path / "ds", tmp_path / "back", shard_bytes=SHARD_BYTES))
     assert images_of(tmp_path / "back") == images_of(source)
+
+
+def test_what_sources_disagreed_on_is_told_of_all_inputs_while_every_record_comes_along(source, tmp_path):
+    other = make_corpus(tmp_path / "c", num_train=20, num_test=0)
+    other.add_row("N00000x")
+    convert_plainly(other.root, tmp_path / "other", shard_bytes=SHARD_BYTES)
+    inputs = (str(source), str(tmp_path / "other"))
+    one, two = (open_dataset(url).manifest.contradictions["missing_image"] for url in inputs)
+    found = reshard(config_for(source, tmp_path / "ds", inputs=inputs)).contradictions["missing_image"]
+    assert found["count"] == one["count"] + two["count"] == 2
+    assert found["examples"] == two["examples"] + one["examples"]
+    some = reshard(config_for(source, tmp_path / "some", inputs=inputs, splits=("train",)))
+    assert some.contradictions == {}
 
 
 def test_rows_are_chosen_by_a_condition(source, tmp_path):
