@@ -85,7 +85,7 @@ def convert(config: ConvertConfig, beam_options: Sequence[str] = ()) -> DatasetM
     print(f"convert: {printable(corpus.why)}", file=sys.stderr, flush=True)
     check_places(corpus, config.output)
     storage.sweep_temporaries(config.output)
-    with progress.Progress("convert", unit="scans"), run_in_processes(), make_pipeline(pipeline_options) as pipeline:
+    with progress.Progress("convert", unit="scans"), make_pipeline(pipeline_options) as pipeline:
         convert_corpus(pipeline, corpus, classes, config)
     return datasets.open_dataset(config.output).manifest
 
@@ -238,7 +238,8 @@ def _main(argv: Sequence[str]) -> int:
     words, beam_options = options.split_beam_options(argv)
     flags = make_parser().parse_args(words)
     config = make_config(flags)
-    manifest = convert(config, beam_options)
+    with run_in_processes():
+        manifest = convert(config, beam_options)
     code = report_ledger(manifest, flags.max_quarantine_fraction)
     for line in describe_findings(json.loads(manifest.to_json())):
         print(line)

@@ -34,7 +34,8 @@ T = TypeVar("T")
 def run_in_processes(num_processes: int | None = None) -> Iterator[None]:
     """Have the tasks of this process done by others while the block runs: one a core, unless said otherwise.
 
-    They start with the first task. Where the block raises, or this process dies, they end at once.
+    They start with the first task. Where the block raises, or this process dies, they end at once. They import the
+    program's main module, so it belongs to commands: a script must have it behind `if __name__ == "__main__"`.
     """
     global _pool, _num_processes
     _num_processes = num_processes or min(MAX_PROCESSES, len(os.sched_getaffinity(0)))

@@ -77,7 +77,7 @@ def reshard(config: ReshardConfig, beam_options: Sequence[str] = ()) -> DatasetM
     selection = make_selection(config, inputs)
     check_places(config, inputs)
     storage.sweep_temporaries(config.output)
-    with progress.Progress("reshard"), run_in_processes(), make_pipeline(pipeline_options) as pipeline:
+    with progress.Progress("reshard"), make_pipeline(pipeline_options) as pipeline:
         reshard_datasets(pipeline, inputs, selection, config)
     return datasets.open_dataset(config.output).manifest
 
@@ -247,7 +247,8 @@ def _main(argv: Sequence[str]) -> int:
         classes=tuple(flags.classes),
         where=flags.where,
     )
-    manifest = reshard(config, beam_options)
+    with run_in_processes():
+        manifest = reshard(config, beam_options)
     return report_ledger(manifest, flags.max_quarantine_fraction)
 
 

@@ -145,7 +145,7 @@ def test_compiling_without_a_compiler_is_refused(monkeypatch):
     [
         ({FLOAT32: 10, BFLOAT16: 19, ONNX: 12}, BFLOAT16),
         ({FLOAT32: 10, BFLOAT16: 2, ONNX: 15}, ONNX),
-        ({FLOAT32: 10, BFLOAT16: 10.9}, FLOAT32),
+        ({FLOAT32: 10, BFLOAT16: 10.4}, FLOAT32),
         ({BFLOAT16: 10}, BFLOAT16),
     ],
 )
