@@ -10,22 +10,31 @@ import gc
 import multiprocessing
 import os
 import signal
+import sys
 import threading
+import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from types import FrameType
 from typing import Any, Generic, TypeVar
 
 import fsspec
 
 MAX_PROCESSES = 8
 """Each takes about 150 MB of memory; fewer than these keep a disk busy."""
+_STOP_SECONDS = 10
+_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 _PRELOADED = ["shards.finish", "shards.sample_source", "shards.scan_source"]
 
 _pool: ProcessPoolExecutor | None = None
 _num_processes = 1
+_is_stopped = False
+"""Of a worker: it was asked to end."""
 
 T = TypeVar("T")
 
@@ -38,7 +47,7 @@ def run_in_processes(num_processes: int | None = None) -> Iterator[None]:
     program's main module, so it belongs to commands: a script must have it behind `if __name__ == "__main__"`.
     """
     global _pool, _num_processes
-    _num_processes = num_processes or min(MAX_PROCESSES, len(os.sched_getaffinity(0)))
+    _num_processes = num_processes or min(MAX_PROCESSES, count_cores())
     if _num_processes == 1:
         yield
         return
@@ -50,40 +59,63 @@ def run_in_processes(num_processes: int | None = None) -> Iterator[None]:
     others = set(multiprocessing.active_children())
     try:
         yield
+        _pool.shutdown()
     except BaseException:
-        for process in set(multiprocessing.active_children()) - others:
-            process.kill()
+        _pool.shutdown(wait=False, cancel_futures=True)
+        _stop(set(multiprocessing.active_children()) - others)
         raise
     finally:
-        _pool.shutdown(cancel_futures=True)
         _pool = None
+
+
+def count_cores() -> int:
+    """Return how many cores this process may use: those it is bound to, or fewer where a container has a quota."""
+    cores = len(os.sched_getaffinity(0))
+    limit, _, period = _QUOTA.read_text().partition(" ") if _QUOTA.exists() else ("max", "", "")
+    return cores if limit == "max" else max(1, min(cores, int(limit) // int(period)))
+
+
+def _stop(processes: Iterable[BaseProcess]) -> None:
+    """End processes in the middle of a task: each may remove what is unfinished, if it does not take long."""
+    for process in processes:
+        process.terminate()
+    deadline = time.monotonic() + _STOP_SECONDS
+    for process in processes:
+        process.join(max(0.0, deadline - time.monotonic()))
+        process.kill()
 
 
 class Tasks(Generic[T]):
     """Calls of a function, done by other processes where there are any; results come in the order of the calls."""
 
     def __init__(self) -> None:
+        self._pool = _pool
         self._pending: deque[Future[T]] = deque()
 
-    def call(self, function: Callable[..., T], *args: Any) -> Iterator[T]:
-        """Start a call; yield the results that must be taken before the next one may start."""
-        if _pool is None:
-            yield function(*args)
-            return
-        self._pending.append(_pool.submit(function, *args))
-        if len(self._pending) > 2 * _num_processes:
-            yield self._take()
+    def call(self, function: Callable[..., T], *args: Any) -> list[T]:
+        """Start a call; return the results that must be taken before the next one may start."""
+        if self._pool is None:
+            return [function(*args)]
+        with _as_os_error():
+            self._pending.append(self._pool.submit(_run, function, *args))
+            return [self._pending.popleft().result()] if len(self._pending) > 2 * _num_processes else []
 
     def finish(self) -> Iterator[T]:
         """Yield all results that are left."""
         while self._pending:
-            yield self._take()
+            with _as_os_error():
+                result = self._pending.popleft().result()
+            yield result
 
-    def _take(self) -> T:
-        try:
-            return self._pending.popleft().result()
-        except BrokenProcessPool as error:
-            raise OSError(f"worker process must live until its task is done, got: {error}") from error
+
+@contextmanager
+def _as_os_error() -> Iterator[None]:
+    try:
+        yield
+    except BrokenProcessPool as error:
+        raise OSError(
+            f"worker process must live until its task is done, got: {error}; it was killed, or memory ran out"
+        ) from error
 
 
 def _begin(environment: dict[str, str], store_options: dict[str, Any]) -> None:
@@ -94,7 +126,21 @@ def _begin(environment: dict[str, str], store_options: dict[str, Any]) -> None:
     fsspec.config.conf.update(store_options)
     gc.freeze()  # what was imported stays: no need to look through it again and again
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to all: who started this one handles it
+    signal.signal(signal.SIGTERM, _leave_task)
     threading.Thread(target=_wait_for_parent, daemon=True).start()
+
+
+def _leave_task(number: int, frame: FrameType | None) -> None:
+    global _is_stopped
+    if not _is_stopped:  # asked once: what is being removed then is not left half-way
+        _is_stopped = True
+        sys.exit(128 + number)
+
+
+def _run(function: Callable[..., T], *args: Any) -> T:
+    if _is_stopped:  # a task that was handed over already, and waited
+        raise SystemExit
+    return function(*args)
 
 
 def _wait_for_parent() -> None:

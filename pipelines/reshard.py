@@ -100,7 +100,7 @@ def reshard_datasets(
     if selection.subset in BUILT_SUBSETS:
         refs = select_subset(refs, selection, config.seed)
     # What was found when the inputs were converted still holds where every record of theirs comes along.
-    is_whole = selection.takes_all and not selection.splits
+    is_whole = selection.takes_all and not selection.splits and not config.classes
     contradictions = add_contradictions(item.manifest.contradictions for item in inputs) if is_whole else {}
     return write_dataset(
         refs,

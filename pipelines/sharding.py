@@ -65,11 +65,11 @@ def write_dataset(
         | "SpreadChecksums" >> beam.FlatMap(finish.spread_checksums, AsSingleton(tallies))
         # (range of checksums, batch of Checksum)
         | "GroupByChecksum" >> beam.GroupByKey()
-        | "FindEqual" >> beam.FlatMapTuple(lambda _, batches: finish.find_equal(batches))
-        # [(key, shard name)] of equal scans
+        | "FindEqual" >> beam.MapTuple(lambda _, batches: finish.find_equal(batches))
+        # groups of equal scans: [[(key, shard name)]]
     )
     duplicates = equal | "FindDuplicates" >> beam.FlatMap(finish.find_duplicates)
-    # (shard name, (key, first key with the same bytes))
+    # (shard name, {key: first key with the same bytes})
     leaks = equal | "FindLeaks" >> beam.FlatMap(leakage.find_byte_equal)
     leaks = (leaks, *more_leaks) | "FlattenLeaks" >> beam.Flatten()
     # Member
@@ -120,7 +120,7 @@ class _ShardFn(beam.DoFn):
 
 
 class WriteShard(_ShardFn):
-    """Writes a shard, or finds that it is there and right: a DoFn for its counters' sake."""
+    """Writes a shard, or finds that it is there and right; counts what became of its records."""
 
     def __init__(self, output: str, source: Source[Any], label: str) -> None:
         self.output = output

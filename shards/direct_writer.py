@@ -20,6 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 _BLOCK_BYTES = 8 * 1024 * 1024
+_NOT_SO = (errno.EINVAL, errno.EOPNOTSUPP)
+"""What a file system says that cannot write directly."""
 _MAX_BLOCKS = 3
 """Of a file: one is filled, one is being written, one waits."""
 
@@ -31,7 +33,6 @@ class DirectWriter(io.BufferedIOBase):
     """A new file whose bytes go to the disk while more are written: nobody waits for all of them at its end."""
 
     def __init__(self, path: Path) -> None:
-        self._file = io.FileIO(path, "xb")
         self._is_direct = False
         self._offset_bytes = 0
         """Of the block that is being filled."""
@@ -39,6 +40,7 @@ class DirectWriter(io.BufferedIOBase):
         self._filled_bytes = 0
         self._pending: deque[Future[Block]] = deque()
         self._pool: ThreadPoolExecutor | None = None
+        self._file = io.FileIO(path, "xb")
 
     def writable(self) -> bool:
         """Say that it is."""
@@ -49,7 +51,8 @@ class DirectWriter(io.BufferedIOBase):
         return self._offset_bytes + self._filled_bytes
 
     def write(self, data: Any, /) -> int:
-        """Take all the bytes; OSError where earlier ones could not be written."""
+        """Take all the bytes; OSError where earlier ones could not be written, ValueError once it is closed."""
+        self._checkClosed()  # type: ignore[attr-defined]
         left = np.frombuffer(data, np.uint8)
         num_bytes = left.size
         while left.size:
@@ -80,7 +83,8 @@ class DirectWriter(io.BufferedIOBase):
         """Close, once nothing uses the file any more; what was not synced is lost."""
         if self._pool is not None:
             self._pool.shutdown()
-        self._file.close()
+        if hasattr(self, "_file"):  # or it could not be opened
+            self._file.close()
         super().close()
 
     def _hand_over(self) -> None:
@@ -97,7 +101,7 @@ class DirectWriter(io.BufferedIOBase):
         try:
             _write_all(self._file.fileno(), block.data, offset_bytes)
         except OSError as error:
-            if error.errno != errno.EINVAL or not self._is_direct:
+            if error.errno not in _NOT_SO or not self._is_direct:
                 raise
             self._set_direct(False)  # it took the flag, and does not write so
             _write_all(self._file.fileno(), block.data, offset_bytes)
@@ -110,7 +114,7 @@ class DirectWriter(io.BufferedIOBase):
         try:
             fcntl.fcntl(self._file, fcntl.F_SETFL, flags | (os.O_DIRECT if is_direct else 0))
         except OSError as error:
-            if error.errno != errno.EINVAL:
+            if error.errno not in _NOT_SO:
                 raise
             is_direct = False  # a file system in memory, say
         self._is_direct = is_direct

@@ -47,19 +47,22 @@ Group = list[tuple[str, str]]
 """(key, shard name) of scans with equal bytes, in the order of their keys."""
 
 
-def find_equal(batches: Iterable[bytes]) -> Iterator[Group]:
-    """Yield the groups of two and more scans with equal bytes; all checksums of a range are in `batches`."""
+def find_equal(batches: Iterable[bytes]) -> list[Group]:
+    """Return the groups of two and more scans with equal bytes; all checksums of a range are in `batches`."""
     members_of: defaultdict[str, Group] = defaultdict(list)
     for batch in batches:
         for sha256, key, name in unpack(batch):
             members_of[sha256].append((key, name))
-    yield from (sorted(members) for members in members_of.values() if len(members) > 1)
+    return [sorted(members) for members in members_of.values() if len(members) > 1]
 
 
-def find_duplicates(group: Group) -> Iterator[tuple[str, tuple[str, str]]]:
-    """Yield, for each key of a group but the first, its shard's name and (key, first key)."""
-    (first, _), *others = group
-    yield from ((name, (key, first)) for key, name in others)
+def find_duplicates(groups: Iterable[Group]) -> Iterator[tuple[str, dict[str, str]]]:
+    """Yield, a shard, the keys whose bytes another key has too, with the first of those keys in order."""
+    found: defaultdict[str, dict[str, str]] = defaultdict(dict)
+    for (first, _), *others in groups:
+        for key, name in others:
+            found[name][key] = first
+    yield from found.items()
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,10 +73,10 @@ class FinishedShard:
     quarantined_by_reason: dict[str, int] = field(default_factory=dict)
 
 
-def finish_shard(output: str, info: Iterable[ShardInfo], duplicates: Iterable[tuple[str, str]]) -> FinishedShard:
-    """Write the rows of one shard, duplicates (key, first key) known; `info` holds just the one."""
+def finish_shard(output: str, info: Iterable[ShardInfo], duplicates: Iterable[dict[str, str]]) -> FinishedShard:
+    """Write the rows of one shard, duplicates known; `info` holds just the one."""
     (shard,) = info
-    finish_rows(output, shard.name, dict(duplicates))
+    finish_rows(output, shard.name, {key: first for found in duplicates for key, first in found.items()})
     shard = replace(shard, samples_sha256=storage.sha256_of(datasets.samples_url(output, shard.name)))
     if not shard.num_quarantined:
         return FinishedShard(shard)

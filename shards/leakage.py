@@ -38,9 +38,10 @@ class Member(NamedTuple):
     split: str
 
 
-def find_byte_equal(group: Iterable[tuple[str, str]]) -> Iterator[Member]:
-    """Yield the members of a group of scans with equal bytes, (key, shard name), if it lies in several splits."""
-    return make_group(BYTE_EQUAL, ((key, name.partition("-")[0]) for key, name in group))
+def find_byte_equal(groups: Iterable[Iterable[tuple[str, str]]]) -> Iterator[Member]:
+    """Yield the members of groups of scans with equal bytes, (key, shard name), that lie in several splits."""
+    for group in groups:
+        yield from make_group(BYTE_EQUAL, ((key, name.partition("-")[0]) for key, name in group))
 
 
 def make_group(kind: str, members: Iterable[tuple[str, str]]) -> Iterator[Member]:

@@ -94,6 +94,11 @@ class ScanRef(NamedTuple):
     image_place: Place | None = None
     annotation_place: Place | None = None
 
+    @property
+    def bytes_url(self) -> str:
+        """The file in which the image's bytes lie: itself, or an archive."""
+        return self.image_place.url if self.image_place else self.source_url
+
 
 def list_source(source: Source, corpus: Corpus, drafts_url: str) -> Iterator[Fact]:
     """Yield a fact for each file of a source; the images of a stream are laid out below `drafts_url` meanwhile."""

@@ -54,6 +54,11 @@ class SampleRef(NamedTuple):
     """Its row of `samples` without the place in the tar, or its row of `quarantine`: between the steps nobody looks."""
 
     @property
+    def bytes_url(self) -> str:
+        """The tar."""
+        return self.source_url
+
+    @property
     def row(self) -> dict[str, Any]:
         """The row, unpacked anew each time."""
         row: dict[str, Any] = marshal.loads(self.packed_row)
@@ -154,7 +159,8 @@ def select_samples(batch: bytes, chosen: SubsetSelection, scored_classes: Sequen
 
 
 def _holds_item(ref: SampleRef, scored_classes: Sequence[str]) -> bool | None:
-    labels = [ref.row["labels"][name] for name in scored_classes]
+    said = ref.row["labels"]
+    labels = [said[name] for name in scored_classes]
     return True if 1 in labels else None if None in labels else False
 
 

@@ -47,8 +47,13 @@ class Ref(Protocol):
         ...
 
     @property
-    def source_url(self) -> str:
-        """The file that holds the image."""
+    def reason(self) -> str:
+        """Why it is refused already; empty where its image is to be read."""
+        ...
+
+    @property
+    def bytes_url(self) -> str:
+        """The file in which the image's bytes lie, an archive perhaps."""
         ...
 
     def __lt__(self, other: Any, /) -> bool:
@@ -186,7 +191,8 @@ def _read_pieces(refs: Sequence[AnyRef], source: Source[AnyRef]) -> Iterator[tup
     A disk has the next bytes ready: they are read when they are needed. A store answers after milliseconds: threads ask
     it for a few chunks ahead. A chunk closes at 1 MB, so memory is bounded whatever the sizes are.
     """
-    if not refs or storage.local_path(refs[0].source_url) is not None:
+    first = next((ref for ref in refs if not ref.reason), None)
+    if first is None or storage.local_path(first.bytes_url) is not None:
         yield from (_read_piece(source, chunk) for chunk in _chunk(refs))
         return
     pending: deque[Future[tuple[TarPiece, list[Refused]]]] = deque()

@@ -45,11 +45,11 @@ from tests.bench.scoring import (
 )
 
 BACKBONE = "resnet34"
-NUM_SCANS = 768
+NUM_SCANS = 384
 BATCH_SIZE = 64
 NUM_FLAT_SCANS = 100_000
 NUM_ROWS = 1_000_000
-NUM_LABELLED = 800
+NUM_LABELLED = 400
 NUM_EPOCHS = 2
 _ANY_WAY = EngineWish(num_scans=EXPORTED_FROM_SCANS)
 """But for compiled code, which takes half a minute more."""
@@ -69,9 +69,7 @@ def run(scratch: Path) -> Iterator[Measurement]:
 
 
 def _try_ways(model: LoadedModel, hardware: Hardware) -> tuple[Way, list[Measurement]]:
-    rates = measure_ways(
-        model.network, model.config, hardware, list_ways(_ANY_WAY, hardware)
-    )
+    rates = measure_ways(model.network, model.config, hardware, list_ways(_ANY_WAY, hardware))
     found = [Measurement(f"trial: {way}", rate, "scans/s") for way, rate in rates.items()]
     return pick(rates), found
 

@@ -11,7 +11,9 @@ from typing import Any
 import fsspec
 import pytest
 
+from pipelines import processes
 from pipelines.processes import Tasks, run_in_processes
+from shards import storage
 
 
 def double(number):
@@ -34,6 +36,12 @@ def read_settings(name):
     return os.environ.get(name), fsspec.config.conf.get(name)
 
 
+def write_slowly(path):
+    with storage.atomic_writer(path) as out:
+        out.write(b"half")
+        time.sleep(60)
+
+
 def call(function, values):
     tasks: Tasks[Any] = Tasks()
     results = [result for value in values for result in tasks.call(function, value)]
@@ -50,7 +58,7 @@ def test_results_come_in_the_order_of_the_calls_from_other_processes():
 def test_no_more_calls_are_under_way_than_are_needed_to_keep_all_busy():
     with run_in_processes(2):
         tasks: Tasks[Any] = Tasks()
-        early = [list(tasks.call(double, number)) for number in range(6)]
+        early = [tasks.call(double, number) for number in range(6)]
         assert [len(results) for results in early] == [0, 0, 0, 0, 1, 1]
         assert len(list(tasks.finish())) == 4
 
@@ -86,10 +94,43 @@ def test_a_process_that_dies_is_an_error_of_the_machine():
         call(die, range(3))
 
 
+def test_a_call_after_a_process_has_died_is_that_error_too():
+    with pytest.raises(OSError, match="worker process must live"), run_in_processes(2):
+        tasks: Tasks[Any] = Tasks()
+        tasks.call(die, 0)
+        while True:
+            tasks.call(wait, 0.01)
+            time.sleep(0.1)
+            tasks._pending.clear()  # nobody asks for what the dead one was to do
+
+
+@pytest.mark.parametrize("error", [KeyError, KeyboardInterrupt])
+def test_where_the_block_raises_what_is_half_written_is_removed(tmp_path, error):
+    with pytest.raises(error), run_in_processes(2):
+        tasks: Tasks[Any] = Tasks()
+        for number in range(4):
+            tasks.call(write_slowly, tmp_path / f"{number}")
+        while len(list(tmp_path.iterdir())) < 2:
+            time.sleep(0.01)
+        raise error
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"), [("max 100000", 4), ("200000 100000", 2), ("50000 100000", 1), (None, 4)]
+)
+def test_a_quota_of_a_container_counts_as_fewer_cores(tmp_path, monkeypatch, text, expected):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1, 2, 3})
+    monkeypatch.setattr(processes, "_QUOTA", tmp_path / "cpu.max")
+    if text is not None:
+        (tmp_path / "cpu.max").write_text(f"{text}\n")
+    assert processes.count_cores() == expected
+
+
 def test_where_the_block_raises_nobody_waits_for_what_is_under_way():
     began = time.monotonic()
     with pytest.raises(KeyError), run_in_processes(2):
-        list(Tasks().call(wait, 60))
+        Tasks().call(wait, 60)
         raise KeyError
     assert time.monotonic() - began < 30
 

@@ -58,9 +58,9 @@ def convert_plainly(
         for (split, name), batches in _mix(shards.items(), order, seed)
     ]
     checksums = _group(finish.spread_checksums(shard, tallies) for shard in written)
-    equal = [group for batches in checksums.values() for group in finish.find_equal(batches)]
-    duplicates = _group(finish.find_duplicates(group) for group in equal)
-    leaks = [leak for group in equal for leak in leakage.find_byte_equal(group)]
+    equal = [finish.find_equal(batches) for batches in checksums.values()]
+    duplicates = _group(finish.find_duplicates(groups) for groups in equal)
+    leaks = [leak for groups in equal for leak in leakage.find_byte_equal(groups)]
     finished = [finish.finish_shard(url, [shard.info], duplicates.get(shard.info.name, [])) for shard in written]
     return finish.write_manifest(finished, tallies, url, classes, {"shard_bytes": shard_bytes}, findings, leaks)
 

@@ -95,6 +95,15 @@ def test_blocks_that_could_not_be_synced_leave_no_file(tmp_path, small_blocks, m
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_closed_file_and_one_that_could_not_be_made_take_no_bytes(tmp_path):
+    out = DirectWriter(tmp_path / "f")
+    out.close()
+    with pytest.raises(ValueError, match="closed file"):
+        out.write(b"x")
+    with pytest.raises(FileExistsError):
+        DirectWriter(tmp_path / "f")
+
+
 def test_another_error_of_the_flag_is_told(tmp_path, small_blocks, monkeypatch):
     def fail(*args):
         raise OSError(errno.EBADF, "Bad file descriptor")

@@ -52,7 +52,7 @@ def test_the_first_key_in_order_is_the_original_whatever_order_checksums_come_in
         "b": "P1",
         "c": "P1",
     }
-    assert list(find_equal([])) == []
+    assert find_equal([]) == []
 
 
 def test_a_ledger_that_misses_a_record_stops_the_run(tmp_path, monkeypatch):
