@@ -138,13 +138,16 @@ def _leave_task(number: int, frame: FrameType | None) -> None:
 
 
 def _run(function: Callable[..., T], *args: Any) -> T:
-    if _is_stopped:  # a task that was handed over already, and waited
-        raise SystemExit
-    return function(*args)
+    try:
+        return function(*args)
+    except SystemExit:  # the task has removed what it left unfinished; there is nobody to tell
+        os._exit(1)
 
 
 def _wait_for_parent() -> None:
     parent = multiprocessing.parent_process()
     assert parent is not None
     parent.join()
+    os.kill(os.getpid(), signal.SIGTERM)  # who runs the job again at once finds nothing half-written
+    time.sleep(_STOP_SECONDS)
     os._exit(1)
