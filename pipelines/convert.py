@@ -73,6 +73,9 @@ class ConvertConfig:
 def convert(config: ConvertConfig, beam_options: Sequence[str] = ()) -> DatasetManifest:
     """Convert a corpus; return the manifest, which is written last.
 
+    On the embedded runner shards are written one after the other; within `processes.run_in_processes` by a process a
+    core, as the command does.
+
     Raises:
         ValueError: the corpus is not what the layout says, or the output folder holds something else.
     """

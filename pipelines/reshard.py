@@ -68,6 +68,8 @@ class ReshardConfig:
 def reshard(config: ReshardConfig, beam_options: Sequence[str] = ()) -> DatasetManifest:
     """Make a dataset of the samples of others; return the manifest, which is written last.
 
+    As `convert` it writes one shard after the other, unless within `processes.run_in_processes`.
+
     Raises:
         ValueError: an input is no finished dataset or lacks what is asked for, or the output is one of the inputs or
             holds something else.
