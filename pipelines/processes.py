@@ -33,8 +33,6 @@ _PRELOADED = ["shards.finish", "shards.sample_source", "shards.scan_source"]
 
 _pool: ProcessPoolExecutor | None = None
 _num_processes = 1
-_is_stopped = False
-"""Of a worker: it was asked to end."""
 
 T = TypeVar("T")
 
@@ -131,10 +129,8 @@ def _begin(environment: dict[str, str], store_options: dict[str, Any]) -> None:
 
 
 def _leave_task(number: int, frame: FrameType | None) -> None:
-    global _is_stopped
-    if not _is_stopped:  # asked once: what is being removed then is not left half-way
-        _is_stopped = True
-        sys.exit(128 + number)
+    signal.signal(number, signal.SIG_IGN)  # asked once: what is being removed then is not left half-way
+    sys.exit(128 + number)
 
 
 def _run(function: Callable[..., T], *args: Any) -> T:
