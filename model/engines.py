@@ -3,11 +3,14 @@
 Shapes: B batch  K classes  L levels  C colour  H W pixels
 """
 
+import functools
 import logging
 import time
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -23,7 +26,7 @@ MARGIN = 1.05
 """Another way must be this many times faster than the plainest to be taken: noise must not choose."""
 PART_IMAGES = 8
 """A processor computes a batch in parts of this many: the activations of more do not fit into its caches."""
-_TRIAL_ROUNDS = 3
+_TRIAL_ROUNDS = 4
 _TRIAL_SECONDS = 3.0
 """After this long no further round begins: a large network on a slow processor is not tried for minutes."""
 _ONNX_AT_MOST = 1.5
@@ -33,49 +36,74 @@ _logger = logging.getLogger(__name__)
 _tried: dict[tuple[ModelConfig, Hardware, tuple[Way, ...]], Way] = {}
 
 
-def choose_way(network: nn.Module, config: ModelConfig, hardware: Hardware, wish: EngineWish) -> Way:
-    """Return how to compute a network here: what was asked for, else what made the earlier parts, else the fastest.
+class BuiltEngine(NamedTuple):
+    """A network ready to be computed one way."""
+
+    way: Way
+    compute: Compute
+
+
+def choose_engine(network: nn.Module, config: ModelConfig, hardware: Hardware, wish: EngineWish) -> BuiltEngine:
+    """Return what computes a network here: what was asked for, else what made the earlier parts, else the fastest.
 
     The trial runs a few images of noise through each way, some seconds in all, once a process and kind of network.
+
+    Args:
+        network: float32, on the CPU, in eval mode; it is left as it is.
+        config: of the network.
+        hardware: device and cores.
+        wish: what was asked for, and what is known.
 
     Raises:
         ValueError: what was asked for cannot run here.
     """
+    build = functools.cache(partial(build_engine, network=network, config=config, hardware=hardware))
     ways = list_ways(wish, hardware)
-    before = earlier_way(wish, hardware, f"dali-{hardware.decode_device}")
-    if len(ways) == 1 or before is not None:
-        return before or ways[0]
-    place = (config, hardware, tuple(ways))
-    if place not in _tried:
-        rates = measure_ways(network, config, hardware, ways)
-        _tried[place] = pick(rates)
-        told = ", ".join(f"{way} {rate:.1f}" for way, rate in rates.items())
-        _logger.info("engine %s: scans a second in a trial: %s", _tried[place], told)
-    return _tried[place]
+    way = earlier_way(wish, hardware, f"dali-{hardware.decode_device}")
+    if way is None and len(ways) == 1:
+        way = ways[0]
+    if way is None:
+        place = (config, hardware, tuple(ways))
+        if place not in _tried:
+            rates = measure_ways(build, config, hardware, ways)
+            _tried[place] = pick(rates) if rates else ways[0]
+            told = ", ".join(f"{tried} {rate:.1f}" for tried, rate in rates.items())
+            _logger.info("engine %s: scans a second in a trial: %s", _tried[place], told)
+        way = _tried[place]
+    return BuiltEngine(way, build(way))
 
 
-def measure_ways(network: nn.Module, config: ModelConfig, hardware: Hardware, ways: list[Way]) -> dict[Way, float]:
+def measure_ways(
+    build: Callable[[Way], Compute], config: ModelConfig, hardware: Hardware, ways: Sequence[Way]
+) -> dict[Way, float]:
     """Return images a second of each way, the best of a few rounds, each beside the fastest before it in turn.
 
     A way that cannot win any more is left out: ONNX Runtime beside much faster bf16, compiled code for the slower
-    dtype.
+    dtype. So is one that cannot be built. Where nothing is left to compare, there are no rates.
+
+    Args:
+        build: what computes a network one way, as `build_engine` does it; asked for the same way more than once.
+        config: of the network.
+        hardware: device and cores.
+        ways: the plainest first.
     """
     size = config.image_size_px
-    images_BCHW = torch.randn(PART_IMAGES, 3, size, size, device=hardware.device)
-    built = {way: build_engine(way, network, config, hardware) for way in ways if way.engine == "eager"}
-    rates = _time_in_turn(built, images_BCHW)
-    plain = next(iter(rates.values()), None)
-    for way in ways:
-        fastest = max(rates.values(), default=0.0)
-        if way.engine == "onnxruntime" and plain is not None and fastest > _ONNX_AT_MOST * plain:
+    # Half a part ranks the ways as a whole one does; code is compiled for the whole ones that will come.
+    num_images = PART_IMAGES if any(way.engine == "compiled" for way in ways) else PART_IMAGES // 2
+    images_BCHW = torch.randn(num_images, 3, size, size, device=hardware.device)
+    plainest, *others = ways
+    rates: dict[Way, float] = {}
+    for way in others:
+        if _cannot_win(way, rates):
             continue
-        if way.engine == "compiled" and rates.get(Way("eager", way.dtype), fastest) < fastest:
+        rival = max(rates, key=lambda known: rates[known], default=plainest)
+        try:
+            engines = {rival: build(rival), way: build(way)}
+        except ValueError as error:
+            _logger.warning("engine %s is left out of the trial: %s", way, error)
             continue
-        if way not in rates:
-            built[way] = build_engine(way, network, config, hardware)
-            rivals = [way, *sorted(rates, key=lambda known: -rates[known])[:1]]
-            found = _time_in_turn({rival: built[rival] for rival in rivals}, images_BCHW)
-            rates |= {rival: max(rate, rates.get(rival, 0.0)) for rival, rate in found.items()}
+        found = _time_in_turn(engines, images_BCHW)
+        rates |= {each: max(rate, rates.get(each, 0.0)) for each, rate in found.items()}
     return rates
 
 
@@ -84,6 +112,16 @@ def pick(rates: Mapping[Way, float]) -> Way:
     plainest = next(iter(rates))
     fastest = max(rates, key=lambda way: rates[way])
     return fastest if rates[fastest] >= MARGIN * rates[plainest] else plainest
+
+
+def _cannot_win(way: Way, rates: Mapping[Way, float]) -> bool:
+    if not rates:
+        return False
+    fastest = max(rates.values())
+    if way.engine == "onnxruntime":
+        plain = next(iter(rates.values()))
+        return fastest > _ONNX_AT_MOST * plain
+    return way.engine == "compiled" and rates.get(Way("eager", way.dtype), fastest) < fastest
 
 
 def build_engine(way: Way, network: nn.Module, config: ModelConfig, hardware: Hardware) -> Compute:
@@ -170,16 +208,25 @@ class _Compiled(_Eager):
 
 
 def _build_onnxruntime(network: nn.Module, config: ModelConfig, hardware: Hardware) -> Compute:
-    from model.export import INPUT_NAME, export_onnx, open_session, output_names
+    from model.export import INPUT_NAME, check_export, export_onnx, open_session, output_names, trace_onnx
 
-    folded = fold_batch_norms(network, config.image_size_px)  # fewer nodes: exported in two thirds of the time
-    session: Any = open_session(export_onnx(folded, config), hardware.num_cores)
+    folded = fold_batch_norms(network, config.image_size_px)
+    try:
+        file = trace_onnx(folded, config)
+    except ValueError as error:
+        _logger.info("%s: exported in full, which takes longer", error)
+        file = export_onnx(folded, config)
+    session: Any = open_session(file, hardware.num_cores)
     names = output_names(config)
 
+    def run(images_BCHW: Tensor) -> list[np.ndarray]:
+        return list(session.run(names, {INPUT_NAME: images_BCHW.contiguous().numpy()}))
+
+    check_export(folded, config, run, batch_sizes=(1,))  # another than the trace was made of
+
     def compute(images_BCHW: Tensor) -> NetworkOutput:
-        arrays = session.run(names, {INPUT_NAME: images_BCHW.contiguous().numpy()})
         return NetworkOutput.from_named(
-            {name: torch.from_numpy(array) for name, array in zip(names, arrays, strict=True)}
+            {name: torch.from_numpy(array) for name, array in zip(names, run(images_BCHW), strict=True)}
         )
 
     return compute

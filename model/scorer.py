@@ -18,8 +18,8 @@ from torch import Tensor
 from model.ahead import run_ahead
 from model.config import ModelConfig
 from model.decode import BatchDecoder, Decoded
-from model.engine_choice import Way
-from model.engines import build_engine
+from model.engine_choice import EngineWish
+from model.engines import choose_engine
 from model.hardware import Hardware
 from model.localize import find_peaks
 from model.store import LoadedModel
@@ -55,19 +55,22 @@ class ShardScores:
 class ScoringNetwork:
     """A model on its device, ready for inference; may be shared between scorers."""
 
-    def __init__(self, model: LoadedModel, hardware: Hardware, engine: str = "eager") -> None:
+    def __init__(self, model: LoadedModel, hardware: Hardware, wish: EngineWish | None = None) -> None:
         """Prepare a model.
 
         Args:
             model: as loaded.
-            hardware: the device, and in its `dtype` the number format to compute in.
-            engine: one of `model.engine_choice.ENGINES`.
+            hardware: the device.
+            wish: how to compute; None as an empty one.
+
+        Raises:
+            ValueError: what was wished for cannot run here.
         """
         self.config: ModelConfig = model.config
         self.model_id = model.model_id
         self.hardware = hardware
-        self.engine = engine
-        self._compute = build_engine(Way(engine, hardware.dtype), model.network.eval(), model.config, hardware)
+        network = model.network.eval()
+        self.way, self._compute = choose_engine(network, model.config, hardware, wish or EngineWish())
 
     def score(
         self, images_BCHW: Tensor, widths_px_B: Tensor, heights_px_B: Tensor, windows_B4: Tensor | None = None
@@ -94,15 +97,15 @@ class Scorer:
         self._network = network
         self._batch_size = batch_size
         # ONNX Runtime takes its images channel by channel, PyTorch's fastest kernels pixel by pixel.
-        channels_last = network.engine != "onnxruntime"
+        channels_last = network.way.engine != "onnxruntime"
         self._decoder = BatchDecoder(network.config, network.hardware, batch_size, channels_last=channels_last)
 
     @property
     def engine(self) -> Engine:
         """What computes the scores, as parts record it."""
-        hardware = self._network.hardware
+        hardware, way = self._network.hardware, self._network.way
         decoder = f"dali-{hardware.decode_device}"
-        return Engine(decoder, hardware.device, hardware.dtype, self._batch_size, self._network.engine)
+        return Engine(decoder, hardware.device, way.dtype, self._batch_size, way.engine)
 
     def score_shard(self, tar_url: str, rows: Sequence[ScanRow], report: Report | None = None) -> ShardScores:
         """Return the scores of all scans of a shard that can be scored, and why the others cannot.

@@ -14,7 +14,7 @@ import logging
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -179,7 +179,6 @@ def load_network(model_url: str, model_id: str, wish: EngineWish) -> "ScoringNet
     Raises:
         ValueError: the model is another than was planned for, or what was wished for cannot run here.
     """
-    from model.engines import choose_way
     from model.hardware import detect_hardware
     from model.scorer import ScoringNetwork
     from model.store import load_model
@@ -191,9 +190,9 @@ def load_network(model_url: str, model_id: str, wish: EngineWish) -> "ScoringNet
             f"it was exchanged during the run: run the same command again"
         )
     hardware = detect_hardware()
-    way = choose_way(model.network, model.config, hardware, wish)
-    _logger.info("scoring by %s on %s (%s cores)", way, hardware.name, hardware.num_cores)
-    return ScoringNetwork(model, replace(hardware, dtype=way.dtype), way.engine)
+    network = ScoringNetwork(model, hardware, wish)
+    _logger.info("scoring by %s on %s (%s cores)", network.way, hardware.name, hardware.num_cores)
+    return network
 
 
 def score_task(scorer: "Scorer", task: ShardTask, model_id: str) -> tuple[PartInfo, int]:

@@ -5,6 +5,7 @@ The rival is PyTorch's DataLoader with a worker a core, Pillow and eager float32
 measured alone has all cores to itself. The way to compute is the one that the trial of `sixray score` picks here.
 """
 
+import functools
 import math
 import shutil
 import subprocess
@@ -12,6 +13,7 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import duckdb
@@ -21,7 +23,7 @@ from sklearn.metrics import average_precision_score
 
 from model.decode import BatchDecoder
 from model.engine_choice import EXPORTED_FROM_SCANS, EngineWish, Way, list_ways
-from model.engines import measure_ways, pick
+from model.engines import build_engine, measure_ways, pick
 from model.hardware import Hardware, detect_hardware
 from model.scorer import Scorer, ScoringNetwork
 from model.store import LoadedModel, load_model
@@ -69,7 +71,8 @@ def run(scratch: Path) -> Iterator[Measurement]:
 
 
 def _try_ways(model: LoadedModel, hardware: Hardware) -> tuple[Way, list[Measurement]]:
-    rates = measure_ways(model.network, model.config, hardware, list_ways(_ANY_WAY, hardware))
+    build = functools.cache(partial(build_engine, network=model.network, config=model.config, hardware=hardware))
+    rates = measure_ways(build, model.config, hardware, list_ways(_ANY_WAY, hardware))
     found = [Measurement(f"trial: {way}", rate, "scans/s") for way, rate in rates.items()]
     return pick(rates), found
 
@@ -79,7 +82,7 @@ def measure_speed(scratch: Path, model: LoadedModel, hardware: Hardware, way: Wa
     images = make_scans(128)
     sound = make_shards(scratch / "sound", images, NUM_SCANS, 3)
     damaged = make_shards(scratch / "damaged", images, NUM_SCANS, 3, one_bad_in=100)
-    network = ScoringNetwork(model, replace(hardware, dtype=way.dtype), way.engine)
+    network = ScoringNetwork(model, hardware, EngineWish(engine=way.engine, dtype=way.dtype))
     scorer = Scorer(network, BATCH_SIZE)
     decoder = BatchDecoder(model.config, hardware, BATCH_SIZE, channels_last=way.engine != "onnxruntime")
     forward: list[float] = []
@@ -114,7 +117,7 @@ def measure_memory(scratch: Path, hardware: Hardware) -> Iterator[Measurement]:
     images = [image[:] for image in _small_images()]
     shards = make_shards(scratch / "flat", images, 1000, 1)
     model = make_model(scratch / "flat-model", "resnet10t", 32)
-    scorer = Scorer(ScoringNetwork(model, replace(hardware, dtype="float32")), BATCH_SIZE)
+    scorer = Scorer(ScoringNetwork(model, hardware, EngineWish(engine="eager", dtype="float32")), BATCH_SIZE)
     after = []
     for number in range(NUM_FLAT_SCANS // 1000):
         score_all(scorer, shards)
@@ -194,7 +197,7 @@ def _labels(dataset: Dataset, classes: tuple[str, ...]) -> np.ndarray:
 
 
 def _logits(dataset: Dataset, model: LoadedModel, hardware: Hardware, way: Way) -> np.ndarray:
-    scorer = Scorer(ScoringNetwork(model, replace(hardware, dtype=way.dtype), way.engine), BATCH_SIZE)
+    scorer = Scorer(ScoringNetwork(model, hardware, EngineWish(engine=way.engine, dtype=way.dtype)), BATCH_SIZE)
     tables = []
     for shard in dataset.shards():
         rows = read_rows(dataset.samples_url(shard), shard.num_scans)

@@ -9,9 +9,10 @@ import torch
 from torch import nn
 
 from model import engine_choice, engines
-from model.config import ModelConfig, NetworkOutput
+from model.config import AttentionConfig, ModelConfig, NetworkOutput
 from model.engine_choice import COMPILED_FROM_SCANS, EXPORTED_FROM_SCANS, EngineWish, Way, earlier_way, list_ways
-from model.engines import PART_IMAGES, build_engine, choose_way, measure_ways, pick
+from model.engines import PART_IMAGES, build_engine, choose_engine, measure_ways, pick
+from model.export import trace_onnx
 from model.hardware import Hardware
 from model.network import build_network
 from shards.predictions import Engine
@@ -57,6 +58,17 @@ def test_an_engine_says_what_the_network_says_in_batches_of_any_size(network, wa
         torch.testing.assert_close(found.level_logits_LBK, expected.level_logits_LBK, atol=tolerance, rtol=0)
         for one, other in zip(found.heatmaps, expected.heatmaps, strict=True):
             torch.testing.assert_close(one, other, atol=4 * tolerance, rtol=0)
+
+
+def test_a_network_that_cannot_be_traced_is_exported_in_full():
+    config = dataclasses.replace(CONFIG, network="sxmnet", attention=AttentionConfig())
+    network, images_BCHW = build_network(config).eval(), torch.randn(3, 3, 64, 64)
+    with pytest.raises(ValueError, match="network must be one that can be traced"):
+        trace_onnx(network, config)
+    with torch.inference_mode():
+        expected = network(images_BCHW)
+    found = build_engine(ONNX, network, config, PLAIN)(images_BCHW)
+    torch.testing.assert_close(found.logits_BK, expected.logits_BK, atol=1e-4, rtol=0)
 
 
 class OneLayer(nn.Module):
@@ -114,9 +126,11 @@ def test_bf16_without_units_is_never_tried_unless_it_is_forced():
 
 
 def test_without_onnx_installed_its_engine_is_left_out_or_refused_with_the_remedy(monkeypatch):
-    monkeypatch.setattr(engine_choice, "_absent_packages", lambda: ["onnxscript"])
+    monkeypatch.setattr(engine_choice, "_absent_packages", lambda: ["onnxruntime"])
     assert list_ways(EngineWish(), PLAIN) == [FLOAT32]
-    with pytest.raises(ValueError, match=r"got no onnxscript; install them with: pip install 'sixray-pipeline\[export"):
+    with pytest.raises(
+        ValueError, match=r"got no onnxruntime; install them with: pip install 'sixray-pipeline\[export"
+    ):
         list_ways(EngineWish(engine="onnxruntime"), PLAIN)
 
 
@@ -167,18 +181,47 @@ def test_what_made_the_earlier_parts_goes_on_where_the_machine_has_it():
 def test_a_trial_is_run_once_and_not_at_all_where_nothing_is_to_choose(network, monkeypatch):
     calls = []
 
-    def measure(network, config, hardware, ways):
+    def measure(build, config, hardware, ways):
         calls.append(ways)
         return dict(zip(ways, (10.0, 30.0), strict=True))
 
     monkeypatch.setattr(engines, "measure_ways", measure)
     monkeypatch.setattr(engines, "_tried", {})
     wish = EngineWish(engine="eager")
-    assert [choose_way(network, CONFIG, UNITS, wish) for _ in range(3)] == [BFLOAT16] * 3
+    assert [choose_engine(network, CONFIG, UNITS, wish).way for _ in range(3)] == [BFLOAT16] * 3
     assert calls == [[FLOAT32, BFLOAT16]]
-    assert choose_way(network, CONFIG, UNITS, EngineWish(engine="eager", dtype="float32")) == FLOAT32
-    assert choose_way(network, CONFIG, UNITS, EngineWish(earlier=(part_engine(FLOAT32),))) == FLOAT32
+    assert choose_engine(network, CONFIG, UNITS, EngineWish(engine="eager", dtype="float32")).way == FLOAT32
+    assert choose_engine(network, CONFIG, UNITS, EngineWish(earlier=(part_engine(FLOAT32),))).way == FLOAT32
     assert len(calls) == 1
+
+
+def test_what_a_trial_built_is_what_computes_afterwards(network, monkeypatch):
+    built = []
+
+    def build(way, network, config, hardware):
+        built.append(way)
+        return build_engine(way, network, config, hardware)
+
+    monkeypatch.setattr(engines, "build_engine", build)
+    monkeypatch.setattr(engines, "_tried", {})
+    engine = choose_engine(network, CONFIG, PLAIN, EngineWish(num_scans=EXPORTED_FROM_SCANS))
+    assert built == [FLOAT32, ONNX] and engine.way in built
+    images_BCHW = torch.randn(2, 3, 64, 64)
+    with torch.inference_mode():
+        torch.testing.assert_close(
+            engine.compute(images_BCHW).logits_BK, network(images_BCHW).logits_BK, atol=1e-4, rtol=0
+        )
+
+
+def test_a_way_that_cannot_be_built_is_left_out_with_a_word(caplog):
+    def build(way):
+        if way == ONNX:
+            raise ValueError("network must be one that ONNX can say")
+        return OneLayer()
+
+    with caplog.at_level("WARNING"):
+        assert measure_ways(build, CONFIG, PLAIN, [FLOAT32, ONNX]) == {}
+    assert "onnxruntime float32 is left out of the trial: network must be one that ONNX can say" in caplog.text
 
 
 def test_a_processor_computes_a_batch_in_parts_and_says_the_same(network):
@@ -199,10 +242,12 @@ def test_a_processor_computes_a_batch_in_parts_and_says_the_same(network):
         torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-5, msg=name)
 
 
-def test_a_trial_measures_each_way_and_passes_over_what_cannot_win(network, monkeypatch):
+def test_a_trial_measures_each_way_and_passes_over_what_cannot_win():
     seconds = {"float32": 0.4, "bfloat16": 0.001}
 
-    def build(way, network, config, hardware):
+    network = OneLayer()
+
+    def build(way):
         assert way != ONNX, "an export beside bf16 of far more than its speed"
 
         def compute(images_BCHW):
@@ -211,8 +256,7 @@ def test_a_trial_measures_each_way_and_passes_over_what_cannot_win(network, monk
 
         return compute
 
-    monkeypatch.setattr(engines, "build_engine", build)
     with torch.inference_mode():
-        rates = measure_ways(OneLayer(), CONFIG, UNITS, [FLOAT32, BFLOAT16, ONNX])
+        rates = measure_ways(build, CONFIG, UNITS, [FLOAT32, BFLOAT16, ONNX])
     assert list(rates) == [FLOAT32, BFLOAT16]
     assert rates[FLOAT32] < 8 / 0.04 < rates[BFLOAT16]

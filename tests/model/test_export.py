@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from model import export
-from model.config import ModelConfig
-from model.export import TOLERANCE, export_model, largest_difference
+from model.config import AttentionConfig, ModelConfig
+from model.export import TOLERANCE, check_export, export_model, export_onnx, open_session, trace_onnx
 from model.network import build_network
 from model.store import load_model, save_model
 from pipelines import export as command
@@ -100,7 +100,39 @@ def test_an_export_that_says_something_else_is_not_written(model, wrong, monkeyp
 
 
 def test_the_difference_to_itself_is_nothing(model):
-    assert largest_difference(model, lambda images: [tensor.numpy() for tensor in expected(model, images)]) == 0
+    def run(images_BCHW):
+        return [tensor.numpy() for tensor in expected(model, images_BCHW)]
+
+    assert check_export(model.network, CONFIG, run) == 0
+
+
+SXMNET = ModelConfig(
+    network="sxmnet",
+    backbone="resnet10t",
+    classes=("Gun", "Knife"),
+    image_size_px=64,
+    fusion="meta",
+    attention=AttentionConfig(),
+)
+
+
+@pytest.mark.parametrize("config", [CONFIG, SXMNET], ids=lambda config: config.network)
+def test_onnx_holds_for_every_network_and_batches_of_other_sizes(config):
+    network = build_network(config).eval()
+    session = open_session(export_onnx(network, config), 1)
+    check_export(network, config, lambda images: session.run(None, {"images": images.numpy()}), (1, 2, 5))
+
+
+def test_a_trace_is_valid_and_holds_for_batches_of_other_sizes(model):
+    file = trace_onnx(model.network, CONFIG)
+    onnx.checker.check_model(file, full_check=True)
+    session = open_session(file, 1)
+    check_export(model.network, CONFIG, lambda images: session.run(None, {"images": images.numpy()}), (1, 2, 5))
+
+
+def test_what_cannot_be_traced_is_refused_in_a_line():
+    with pytest.raises(ValueError, match=r"^network must be one that can be traced, got .*adaptive.* \(sxmnet\)$"):
+        trace_onnx(build_network(SXMNET).eval(), SXMNET)
 
 
 def test_an_unknown_format_is_refused(model):

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from model.config import ModelConfig
+from model.engine_choice import EngineWish
 from model.hardware import detect_hardware
 from model.network import build_network
 from model.scorer import Scorer, ScoringNetwork
@@ -162,8 +163,7 @@ def test_every_batch_is_reported(scorer, shard):
 
 def test_logits_under_bf16_are_float32_and_near(model_url, scorer, shard):
     tar_url, rows = shard
-    half = dataclasses.replace(CPU, dtype="bfloat16")
-    low = Scorer(ScoringNetwork(load_model(model_url), half), batch_size=5)
+    low = Scorer(ScoringNetwork(load_model(model_url), CPU, EngineWish(dtype="bfloat16")), batch_size=5)
     assert low.engine == Engine("dali-cpu", "cpu", "bfloat16", 5)
     near = logits_of(low.score_shard(tar_url, rows))
     for key, logits in logits_of(scorer.score_shard(tar_url, rows)).items():

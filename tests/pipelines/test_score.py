@@ -408,7 +408,7 @@ class TestEngines:
     def test_at_first_a_trial_decides(self, bench, monkeypatch):
         rates = {}
 
-        def measure(network, config, hardware, ways):
+        def measure(build, config, hardware, ways):
             rates.update({way: 10.0 + 5 * place for place, way in enumerate(ways)})
             return rates
 
