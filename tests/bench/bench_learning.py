@@ -30,7 +30,7 @@ from pipelines.score import ScoreConfig, score
 from pipelines.synth import generate_corpus
 from shards.dataset import Dataset, open_dataset
 from shards.predictions import open_predictions
-from tests.bench.learning import NETWORKS, Learned, draw_learned, rate_runs, say_order, write_note
+from tests.bench.learning import NETWORKS, Learned, draw_learned, paper_gain, rate_runs, say_order, write_note
 from tests.bench.measure import Measurement, describe_hardware
 
 SEEDS = (0, 1, 2)
@@ -69,9 +69,10 @@ def run(scratch: Path) -> Iterator[Measurement]:
     found = learn(root, [GENERATED[ratio] for ratio in ratios], _deadline())
     if found is None:
         return
+    paper_datasets = {GENERATED[ratio].name: f"sixray{ratio}" for ratio in ratios}
     folder = Path(__file__).parent
     (folder / "learning.svg").write_text(draw_learned(found))
-    (folder / "learning.md").write_text(write_note(found, _say_how(ratios)))
+    (folder / "learning.md").write_text(write_note(found, _say_how(ratios), paper_datasets))
     for corpus, of in found.items():
         for name, learned in of.items():
             for seed, value in zip(SEEDS, learned.by_seed, strict=True):
@@ -82,6 +83,8 @@ def run(scratch: Path) -> Iterator[Measurement]:
                 gain = learned.gain_over(of["plain"])
                 value = learned.mean - of["plain"].mean
                 beside = f"95 % {gain.low:+.4f} to {gain.high:+.4f}"
+                if corpus in paper_datasets:
+                    beside += f"; the paper's {paper_gain(paper_datasets[corpus], name):+.4f}"
                 yield Measurement(f"{corpus}, {name} over plain", value, "mean AP", beside)
         print(f"{corpus}: {say_order(of)}")
 

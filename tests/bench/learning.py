@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from model import bootstrap
 from model.bootstrap import Interval
 from model.metrics import average_precision, mean_of_defined, rank, trace_curve
+from model.paper_tables import MEAN, load_tables
 from model.scored_scans import ScoredScans
 
 NETWORKS = ("plain", "h", "hr", "ch", "chr")
@@ -98,17 +99,37 @@ def draw_learned(found: Mapping[str, Mapping[str, Learned]]) -> str:
     return out.getvalue()
 
 
-def write_note(found: Mapping[str, Mapping[str, Learned]], how: Sequence[str]) -> str:
-    """Return a page in Markdown: how it was measured, a table a corpus, and whether the paper's order shows."""
+def paper_gain(dataset: str, network: str) -> float:
+    """Return what a network gains over `plain` in the CHR paper's Table 4, in mean AP from 0 to 1."""
+    table = load_tables()["chr-4"].choose(columns=[f"{dataset}/average_precision/{MEAN}"])
+    percent = {row.recipe.partition("_")[0]: row.values[0] for row in table.rows}
+    return (percent[network] - percent["plain"]) / 100
+
+
+def write_note(
+    found: Mapping[str, Mapping[str, Learned]], how: Sequence[str], paper_datasets: Mapping[str, str]
+) -> str:
+    """Return a page in Markdown: how it was measured, a table a corpus, and whether the paper's order shows.
+
+    Args:
+        found: corpus -> network -> what it learned.
+        how: a line each.
+        paper_datasets: corpus -> the paper's dataset of the same ratio, where there is one.
+    """
     lines = ["# Does CHR learn more than its backbone?", "", *(f"- {line}" for line in how)]
     for corpus, of in found.items():
         lines += ["", f"## {corpus}", "", f"{say_order(of)[0].upper()}{say_order(of)[1:]}.", ""]
-        lines += ["| network | mean AP | 95 % | each seed | over plain, 95 % |", "| --- | --- | --- | --- | --- |"]
+        columns = ["network", "mean AP", "95 %", "each seed", "over plain, 95 %"]
+        columns += [f"paper's over plain ({paper_datasets[corpus]})"] if corpus in paper_datasets else []
+        lines += [f"| {' | '.join(columns)} |", f"|{' --- |' * len(columns)}"]
         for name in NETWORKS:
             learned = of[name]
             seeds = ", ".join(f"{value:.3f}" for value in learned.by_seed)
             gain = "" if name == "plain" else _format(learned.gain_over(of["plain"]), "+.3f")
-            lines.append(f"| {name} | {learned.mean:.3f} | {_format(learned.interval, '.3f')} | {seeds} | {gain} |")
+            cells = [name, f"{learned.mean:.3f}", _format(learned.interval, ".3f"), seeds, gain]
+            if corpus in paper_datasets:
+                cells.append("" if name == "plain" else f"{paper_gain(paper_datasets[corpus], name):+.3f}")
+            lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 

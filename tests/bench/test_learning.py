@@ -58,8 +58,9 @@ def test_the_words_follow_from_the_intervals(means, words):
 
 def test_the_note_and_the_chart_have_every_network_of_every_corpus():
     found = {name: of_means(**dict.fromkeys(NETWORKS, 0.5)) for name in ("generated 1:10", "real scans")}
-    note, chart = write_note(found, ["how"]), draw_learned(found)
+    note, chart = write_note(found, ["how"], {"generated 1:10": "sixray10"}), draw_learned(found)
     for name in found:
         assert f"## {name}" in note and name in chart
     assert note.count("| 0.500 |") == 2 * len(NETWORKS)
+    assert note.count("paper's over plain (sixray10)") == 1 and note.count(" | +0.024 |") == 1  # 77.20 - 74.83
     assert chart.startswith("<?xml")
