@@ -61,7 +61,11 @@ def export_model(model: LoadedModel, format_name: str) -> tuple[bytes, dict[str,
 
 
 def export_onnx(network: nn.Module, config: ModelConfig, metadata: dict[str, str] | None = None) -> bytes:
-    """Return a network as an ONNX model with any batch size, weights inside; ValueError where packages are missing."""
+    """Return a network as an ONNX model with any batch size, weights inside.
+
+    Raises:
+        ValueError: packages are missing, or the network has what ONNX cannot say.
+    """
     try:
         import onnxscript  # noqa: F401 (what torch.onnx exports with)
     except ImportError as error:
@@ -70,9 +74,14 @@ def export_onnx(network: nn.Module, config: ModelConfig, metadata: dict[str, str
             f"install them with: pip install 'sixray-pipeline[export]'"
         ) from error
     names = output_names(config)
-    exported = torch.onnx.export(
-        _trace(network, config), dynamo=True, input_names=[INPUT_NAME], output_names=names, verbose=False
-    )
+    try:
+        exported = torch.onnx.export(
+            _trace(network, config), dynamo=True, input_names=[INPUT_NAME], output_names=names, verbose=False
+        )
+    except (OnnxExporterError, RuntimeError) as error:
+        raise ValueError(
+            f"network must be one that ONNX can say, got {_first_line(error)} ({config.network})"
+        ) from error
     assert exported is not None
     proto: Any = exported.model_proto
     _name_batch(proto)
@@ -100,9 +109,10 @@ def trace_onnx(network: nn.Module, config: ModelConfig) -> bytes:
                 output_names=names,
                 dynamic_axes={name: {0: "batch"} for name in (INPUT_NAME, *names)},
             )
-    except OnnxExporterError as error:
-        told = str(error).splitlines()[0]  # the whole graph follows
-        raise ValueError(f"network must be one that can be traced, got {told} ({config.network})") from error
+    except (OnnxExporterError, RuntimeError) as error:
+        raise ValueError(
+            f"network must be one that can be traced, got {_first_line(error)} ({config.network})"
+        ) from error
     return out.getvalue()
 
 
@@ -184,6 +194,10 @@ def _trace(network: nn.Module, config: ModelConfig) -> torch.export.ExportedProg
         return torch.export.export(
             _ExportedNetwork(network).eval(), (torch.zeros(2, 3, size, size),), dynamic_shapes=({0: batch},)
         )
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).strip().splitlines()), repr(error))  # the whole graph may follow
 
 
 def _name_batch(proto: Any) -> None:

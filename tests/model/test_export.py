@@ -135,6 +135,15 @@ def test_what_cannot_be_traced_is_refused_in_a_line():
         trace_onnx(build_network(SXMNET).eval(), SXMNET)
 
 
+def test_what_onnx_cannot_say_is_refused_in_a_line():
+    class Chooses(torch.nn.Module):
+        def forward(self, images_BCHW):
+            return images_BCHW if images_BCHW.sum() > 0 else -images_BCHW
+
+    with pytest.raises(ValueError, match=r"^network must be one that ONNX can say, got .+ \(chr\)$"):
+        export_onnx(Chooses(), CONFIG)
+
+
 def test_an_unknown_format_is_refused(model):
     with pytest.raises(ValueError, match="format must be one of onnx, torch-export, got 'torchscript'"):
         export_model(model, "torchscript")
