@@ -31,7 +31,7 @@ def scoring_graph(
         trim_margins: cut white margins off first.
     """
     encoded = fn.external_source(name="encoded", dtype=types.UINT8, ndim=1)
-    images = fn.decoders.image(encoded, device=decode_device, output_type=types.RGB)
+    images = _decode(encoded, decode_device)
     images, *windows = _trim(images) if trim_margins else (images,)
     # Antialiased bilinear, as Pillow's `resize`: scans are several times larger than the network's input.
     images = fn.resize(images, resize_x=image_size_px, resize_y=image_size_px, interp_type=types.INTERP_LINEAR)
@@ -67,7 +67,7 @@ def training_graph(
     crop_x = fn.external_source(name="crop_x", dtype=types.FLOAT, ndim=0)
     crop_y = fn.external_source(name="crop_y", dtype=types.FLOAT, ndim=0)
     mirror = fn.external_source(name="mirror", dtype=types.INT32, ndim=0)
-    images = fn.decoders.image(encoded, device=decode_device, output_type=types.RGB)
+    images = _decode(encoded, decode_device)
     images, *windows = _trim(images) if trim_margins else (images,)
     images = fn.resize(images, resize_x=resize_px, resize_y=resize_px, interp_type=types.INTERP_LINEAR)
     images = fn.crop_mirror_normalize(
@@ -82,6 +82,11 @@ def training_graph(
         std=_in_255(std),
     )
     return images, *windows
+
+
+def _decode(encoded: Any, decode_device: str) -> Any:
+    # Orientation tags are not applied: sizes and boxes are those of the scan as it is stored.
+    return fn.decoders.image(encoded, device=decode_device, output_type=types.RGB, adjust_orientation=False)
 
 
 def _trim(images: Any) -> tuple[Any, Any]:

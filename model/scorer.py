@@ -171,7 +171,8 @@ class Scorer:
 
 
 def _refuse_non_finite(scans: Sequence[ReadScan], scores: BatchScores) -> list[ReadScan]:
-    finite_B = np.isfinite(scores.level_logits_LBK).all((0, 2)) & np.isfinite(scores.peaks_B4K).all((1, 2))
+    finite_B = np.isfinite(scores.logits_BK).all(1) & np.isfinite(scores.level_logits_LBK).all((0, 2))
+    finite_B &= np.isfinite(scores.peaks_B4K).all((1, 2))
     reason = Refusal("not_finite", "the network gave a logit that is not a finite number", None)
     return [
         scan if finite or scan.refusal else ReadScan(scan.row, None, reason._replace(sha256=scan.row.sha256))

@@ -269,7 +269,11 @@ def _list_local(folder: str) -> Iterator[FileInfo]:
             if entry.is_dir(follow_symlinks=False):
                 folders.append(entry.path)
             elif _is_file(entry):
-                yield FileInfo(entry.path, entry.stat().st_size)
+                try:
+                    size = entry.stat().st_size
+                except FileNotFoundError:
+                    continue  # another job has renamed or removed it since
+                yield FileInfo(entry.path, size)
             elif entry.is_symlink():
                 yield FileInfo(entry.path, -1)
     for inner in sorted(folders):

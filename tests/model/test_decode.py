@@ -72,6 +72,16 @@ def test_an_image_of_the_networks_size_is_pillows_to_the_bit(decoder):
         assert grey_levels_apart(images[0].numpy(), out.getvalue()).max() < 1e-4
 
 
+def test_an_orientation_tag_turns_no_scan_for_sizes_and_boxes_are_those_of_the_stored_one(decoder):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # lies on its side
+    out = io.BytesIO()
+    with Image.open(io.BytesIO(make_jpeg(3, 120, 70))) as image:
+        image.save(out, "JPEG", quality=95, exif=exif)
+    (image,) = decoder.decode([out.getvalue()]).images_BCHW.numpy()
+    assert grey_levels_apart(image, out.getvalue()).max() <= 2.5
+
+
 def test_images_are_float32_and_channels_last(sound):
     assert sound.shape == (11, 3, 64, 64)
     assert sound.dtype == torch.float32
