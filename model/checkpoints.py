@@ -63,6 +63,8 @@ class CheckpointKeeper(Callback):
         """Save the last state where that is due; all ranks follow the first one's clock."""
         if (batch_idx + 1) % trainer.accumulate_grad_batches:
             return  # gradients that wait for their step are in no checkpoint
+        if batch_idx + 1 >= trainer.num_training_batches:
+            return  # gone on with from here, Lightning would take the epoch for done and never rate it
         is_due = time.monotonic() - self._saved_at >= self._every_seconds
         if trainer.strategy.broadcast(is_due):
             self._save(trainer, self._run_dir.last_url)

@@ -83,6 +83,38 @@ def test_a_run_stopped_at_any_step_ends_with_the_same_bytes(dataset, uninterrupt
     assert_same_end(resumed, uninterrupted)
 
 
+class StopInValidation(Callback):
+    """Stops a run as a killed machine would, after the last step of an epoch and before the epoch is rated."""
+
+    def __init__(self, epoch):
+        self.epoch = epoch
+
+    def on_validation_start(self, trainer, pl_module):
+        if trainer.current_epoch == self.epoch:
+            raise StoppedError
+
+
+@pytest.mark.parametrize(("epoch", "max_epochs"), [(0, 1), (0, 2), (1, 2)])
+def test_a_run_stopped_in_validation_rates_that_epoch_when_it_goes_on(dataset, tmp_path, epoch, max_epochs):
+    config = replace(TINY, max_epochs=max_epochs)
+    stopped, whole = str(tmp_path / "stopped"), str(tmp_path / "whole")
+    with pytest.raises(StoppedError):
+        train(
+            dataset,
+            stopped,
+            config,
+            hardware=FLOAT32,
+            callbacks=[StopInValidation(epoch)],
+            checkpoint_seconds=0.0,
+        )
+    found = train(dataset, stopped, config, hardware=FLOAT32).model
+    expected = train(dataset, whole, config, hardware=FLOAT32).model
+    assert found.provenance == expected.provenance  # the best epoch and its rating among it
+    assert found.model_id == expected.model_id
+    last = [read_checkpoint(f"{run}/checkpoints/last.ckpt")["state_dict"] for run in (stopped, whole)]
+    assert all(torch.equal(value, last[1][name]) for name, value in last[0].items())
+
+
 def assert_same_end(one, other):
     """The model is that of the best epoch, which may lie before the stop: the last state says more."""
     states = [
