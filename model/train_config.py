@@ -2,7 +2,7 @@
 
 import json
 import math
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from model.config import AttentionConfig
@@ -93,7 +93,7 @@ class TrainConfig:
     resize_px: int = 256
     """What a scan is squashed to before the crop."""
     batch_size: int = 32
-    """Of one process."""
+    """Of one process; a recipe's is of all devices together, see `share_out`."""
     accumulate_batches: int = 1
     """Batches whose gradients are added up before a step: the weights are those of one batch that many times larger,
     but for batch norms, which see each batch alone."""
@@ -169,6 +169,26 @@ class TrainConfig:
         # By way of JSON text, so that what was read back equals what is compared with it: tuples are lists there.
         document: dict[str, Any] = json.loads(json.dumps(asdict(self) | named))
         return document
+
+
+def share_out(config: TrainConfig, num_devices: int) -> TrainConfig:
+    """Return what each of several devices is told, so that a step has the config's scans on any number of them.
+
+    On GPUs a batch norm, which is of all devices' scans, sees as many as on one, too.
+
+    Args:
+        config: a recipe; its `batch_size` is of all devices together.
+        num_devices: that train together.
+
+    Raises:
+        ValueError: they cannot have equal parts of a batch.
+    """
+    if config.batch_size % num_devices:
+        raise ValueError(
+            f"batch_size must be a multiple of the number of devices, got {config.batch_size} for {num_devices} "
+            f"(recipe {config.recipe!r}); name --devices or --batch-size"
+        )
+    return replace(config, batch_size=config.batch_size // num_devices)
 
 
 def complete_document(document: dict[str, Any]) -> dict[str, Any]:

@@ -50,7 +50,8 @@ def run_demo(output: str, num_scans: int = NUM_SCANS, seed: int = 0) -> list[Sta
     step("synth", "--output", corpus, "--num-scans", str(num_scans), "--seed", str(seed), "--clutter", str(CLUTTER))
     step("convert", "--input", corpus, "--output", dataset, "--shard-bytes", str(SHARD_BYTES))
     step("verify", dataset)
-    step("train", "--data", dataset, "--output", run, "--recipe", "demo")
+    # One device, since its small batches are not worth sharing out, and not every number of GPUs divides them.
+    step("train", "--data", dataset, "--output", run, "--recipe", "demo", "--devices", "1")
     step("score", "--model", model, "--input", dataset, "--output", predictions)
     scored = storage.join_url(predictions, read_model_files(model).model_id)
     step("verify", scored)

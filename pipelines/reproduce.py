@@ -21,6 +21,7 @@ from model.reproduction import (
     reproduction_json,
     reproduction_markdown,
 )
+from model.train_config import share_out
 from pipelines import log
 from pipelines.options import OK, make_parser, run_command
 from pipelines.reproduce_runs import Adjust, check_datasets, finish_run, plan_runs
@@ -67,14 +68,16 @@ def reproduce(config: ReproduceConfig, adjust: Adjust, hardware: Hardware) -> Re
         hardware: to train on.
 
     Raises:
-        ValueError: a row has no recipe, a dataset lacks a split or a class or is needed and not given, before anything
-            is trained; or a run's folder holds another run.
+        ValueError: a row has no recipe, a dataset lacks a split or a class or is needed and not given, or a batch
+            cannot be shared out, before anything is trained; or a run's folder holds another run.
     """
     table = load_tables()[config.table]
     chosen = table.choose(config.rows, config.columns)
     datasets = {name: open_dataset(url) for name, url in config.data.items()}
     check_datasets(table, datasets)
     runs = plan_runs(chosen, datasets, config.output, config.seeds, adjust)
+    for run in runs:
+        share_out(run.config, hardware.num_devices)  # refused now, not days later
     for paper in chosen.datasets:
         if paper.name not in datasets:
             log.say(f"reproduce: no --data {paper.name}=DATASET is given, its cells are not run")

@@ -12,7 +12,7 @@ from model.reproduction import FIGURES_NAME, RunFigures, measure, read_figures
 from model.run_dir import list_differences
 from model.store import LoadedModel
 from model.train import train
-from model.train_config import TrainConfig
+from model.train_config import TrainConfig, share_out
 from pipelines import log
 from pipelines.label_levels import label
 from pipelines.score import ScoreConfig, score
@@ -34,6 +34,7 @@ class PlannedRun:
     """The paper's name of the dataset."""
     dataset: Dataset
     config: TrainConfig
+    """Its batches are of all devices together."""
     changes: tuple[str, ...]
     """Settings other than the recipe's, in words; those of the runs before it too."""
     initial: "PlannedRun | None" = None
@@ -144,7 +145,8 @@ def train_run(run: PlannedRun, hardware: Hardware) -> LoadedModel:
             scored = score_split(run.labeller, labeller, run.dataset, "train", f"levels/{run.data}")
             label(scored.url, run.dataset.url, labels_url, "train")
     log.say(f"reproduce: {run.config.recipe}, seed {run.config.seed}, on {run.data}")
-    return train(run.dataset, run.url, run.config, hardware=hardware, callbacks=[ShowProgress()]).model
+    config = share_out(run.config, hardware.num_devices)
+    return train(run.dataset, run.url, config, hardware=hardware, callbacks=[ShowProgress()]).model
 
 
 def score_split(run: PlannedRun, model: LoadedModel, dataset: Dataset, split: str, folder: str) -> Predictions:

@@ -14,7 +14,7 @@ from model.hardware import Hardware, detect_hardware
 from model.recipes import ABLATIONS, RECIPES, ablate
 from model.recipes_sxmnet import prepare
 from model.train import TrainResult, train
-from model.train_config import TrainConfig
+from model.train_config import TrainConfig, share_out
 from pipelines.options import OK, make_parser, run_command
 from pipelines.progress import Progress
 from shards.dataset import open_dataset
@@ -30,11 +30,12 @@ def _run(argv: Sequence[str]) -> int:
     config = prepare(configure(flags), initial_model=flags.initial_model, level_labels=flags.level_labels)
     # Lightning says on `info` which accelerators it looked for, and advertises; what matters is in run.json.
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    hardware = choose_hardware(flags.devices)
     result = train(
         open_dataset(flags.data),
         flags.output,
-        config,
-        hardware=choose_hardware(flags.devices),
+        share_out(config, hardware.num_devices),
+        hardware=hardware,
         callbacks=[ShowProgress()],
         checkpoint_seconds=flags.checkpoint_seconds,
     )
@@ -142,7 +143,7 @@ def add_overrides(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--network", choices=ABLATIONS, help="of Table 4 of the CHR paper, with its levels and loss")
     parser.add_argument("--num-levels", type=int, help="of features, the last of the backbone's: 2, 3, 4")
     parser.add_argument("--backbone", help="a timm network: resnet18, resnet34, ...")
-    parser.add_argument("--batch-size", type=int, help="scans a step, of one process")
+    parser.add_argument("--batch-size", type=int, help="scans of a batch, all devices together")
     parser.add_argument("--accumulate-batches", type=int, help="batches whose gradients make one step together")
     parser.add_argument(
         "--devices", type=int, help="GPUs (or on a CPU processes) that train together; all GPUs if not given"

@@ -124,6 +124,13 @@ def test_a_row_without_a_recipe_is_refused_before_anything_is_run(dataset, tmp_p
     assert not (tmp_path / "out").exists()
 
 
+def test_a_batch_that_devices_cannot_share_is_refused_before_anything_is_run(dataset, tmp_path, capsys):
+    words = ["chr-4", "--data", f"sixray10={dataset}", "--output", str(tmp_path / "out"), "--devices", "3", *SMALL]
+    assert reproduce.main(words) == WRONG_USAGE
+    assert "got 160 for 3 (recipe 'plain_resnet34_sixray10'); name --devices" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
 def test_stages_and_labels_of_levels_are_made_first_and_shared(dataset, tmp_path, capsys):
     words = ["sxmnet-4", "--data", f"sixray={dataset}", "--output", str(tmp_path), *SMALL]
     assert reproduce.main([*words, "--row", "Our MF-I"]) == OK

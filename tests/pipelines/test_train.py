@@ -1,3 +1,4 @@
+import json
 import os
 import signal
 import subprocess
@@ -13,6 +14,7 @@ from lightning.pytorch import Callback
 from model.losses import SoftmaxConfig
 from model.recipes import RECIPES
 from model.store import load_model
+from model.train_config import share_out
 from pipelines.options import OK, STOPPED, WRONG_USAGE
 from pipelines.train import _parser, configure, main
 from tests.model.scans import make_dataset
@@ -157,6 +159,26 @@ def test_flags_say_how_a_step_is_made_up_and_when_a_run_ends():
     config = configure(flags_of("--recipe", "demo", *words))
     assert (config.accumulate_batches, config.positive_fraction, config.patience) == (4, 0.5, 3)
     assert config.positive_repeats == 1  # the recipe's ten repeats give way to the share that was asked for
+
+
+def test_devices_share_the_batch_so_that_a_step_has_the_recipes_scans(dataset, tmp_path, capsys):
+    words = ["--data", dataset.url, "--output", str(tmp_path), *FAST, "--max-epochs", "1", "--devices"]
+    assert main([*words, "3"]) == WRONG_USAGE
+    message = "batch_size must be a multiple of the number of devices, got 4 for 3 (recipe 'demo'); name --devices or"
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "run.json").exists()
+    assert main([*words, "2"]) == OK
+    assert " positives in a step of 4 scans (none in " in capsys.readouterr().out
+    run = json.loads((tmp_path / "run.json").read_text())
+    assert (run["config"]["batch_size"], run["num_devices"]) == (2, 2)
+
+
+@pytest.mark.parametrize("num_devices", [1, 2, 4, 8])
+def test_every_recipe_can_be_shared_by_the_gpus_of_one_machine(num_devices):
+    for recipe in RECIPES.values():
+        whole, part = recipe(), share_out(recipe(), num_devices)
+        assert part == replace(whole, batch_size=part.batch_size)
+        assert part.batch_size * num_devices == whole.batch_size
 
 
 @pytest.mark.parametrize(
