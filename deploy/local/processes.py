@@ -36,10 +36,12 @@ class Service:
 def start(service: Service, folder: Path) -> None:
     """Start a server in a session of its own; nothing happens where it runs already.
 
-    Its pid stands in `<name>.pid`, what it says in `<name>.log`.
+    Its pid stands in `<name>.pid`, what it says in `<name>.log`. What is left of one that died is ended first: once
+    its record is overwritten nobody finds it.
     """
     if pid_of(service.name, folder) is not None:
         return
+    stop(service.name, folder)
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / f"{service.name}.log").open("ab") as log:
         process = subprocess.Popen(
@@ -99,7 +101,8 @@ def stop(name: str, folder: Path) -> bool:
     pid = pid_of(name, folder)
     if pid is not None:
         _end_session(pid, signal.SIGTERM)
-    if (record := _read_record(name, folder)) is not None:
+    record = _read_record(name, folder)
+    if record is not None and not _is_taken(record):
         _end_session(record["pid"], signal.SIGKILL)  # children outlive a server that was killed
     (folder / f"{name}.pid").unlink(missing_ok=True)
     return pid is not None
@@ -152,6 +155,12 @@ def _read_record(name: str, folder: Path) -> dict[str, Any] | None:
     return record
 
 
+def _is_taken(record: dict[str, Any]) -> bool:
+    """Say whether a server's number is another process's by now; Linux gives none away that a session still has."""
+    fields = _read_stat(record["pid"])
+    return bool(fields) and fields[_STARTED] != record["started"]
+
+
 def _start_of(pid: int) -> str:
     """Return when a process began, in clock ticks since boot; empty where it runs no more."""
     fields = _stat_of(pid)
@@ -160,12 +169,16 @@ def _start_of(pid: int) -> str:
 
 def _stat_of(pid: int) -> list[str]:
     """Return what /proc says of a living process behind its name, nothing of a dead one."""
+    fields = _read_stat(pid)
+    return [] if fields and fields[0] in "ZX" else fields
+
+
+def _read_stat(pid: int) -> list[str]:
     try:
         stat = Path(f"/proc/{pid}/stat").read_text(errors="replace")
     except (FileNotFoundError, ProcessLookupError):
         return []
-    fields = stat.rpartition(")")[2].split()
-    return [] if fields[0] in "ZX" else fields
+    return stat.rpartition(")")[2].split()
 
 
 def _tail(log: Path) -> str:

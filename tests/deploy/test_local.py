@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import socket
+import subprocess
 import sys
 import time
 
@@ -75,6 +76,28 @@ def test_a_killed_server_is_down_and_its_children_are_found(tmp_path, monkeypatc
 def test_another_process_with_the_same_number_is_not_taken_for_the_server(tmp_path):
     (tmp_path / "one.pid").write_text(json.dumps({"pid": os.getpid(), "started": "1"}))
     assert pid_of("one", tmp_path) is None
+
+
+def test_a_session_that_has_the_number_of_a_server_by_now_is_left_alone(tmp_path):
+    with subprocess.Popen([sys.executable, "-c", SLEEPER], start_new_session=True) as stranger:
+        (tmp_path / "one.pid").write_text(json.dumps({"pid": stranger.pid, "started": "1"}))
+        assert not stop("one", tmp_path)
+        processes.kill("one", tmp_path)
+        assert members_of(stranger.pid) == [stranger.pid]
+        assert not (tmp_path / "one.pid").exists()
+        stranger.kill()
+
+
+def test_what_a_dead_server_left_ends_before_it_starts_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(processes, "STOP_SECONDS", 0.5)
+    before = started(PARENT, tmp_path)
+    wait_for(lambda: len(members_of(before)) == 2)
+    os.kill(before, signal.SIGKILL)
+    wait_for(lambda: pid_of("one", tmp_path) is None)
+    assert len(members_of(before)) == 1
+    after = started(SLEEPER, tmp_path)
+    assert members_of(before) == [] and members_of(after) == [after]
+    stop("one", tmp_path)
 
 
 def test_a_server_that_ends_is_named_with_its_last_words(tmp_path):
