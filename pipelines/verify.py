@@ -1,5 +1,6 @@
 """Is what lies on disk what its manifest says? `sixray verify` reads every byte and trusts nothing."""
 
+import argparse
 import json
 import sys
 import tempfile
@@ -103,13 +104,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _main(argv: Sequence[str]) -> int:
     words, beam_options = options.split_beam_options(argv)
-    parser = options.make_parser("verify", "Read every byte of a dataset or of predictions and name what is wrong.")
-    parser.add_argument("folder", help="a dataset, or PREDICTIONS/<model-id>")
-    parser.add_argument("--report", help="file for the findings as JSON; on a cluster a URL that all workers reach")
-    parser.add_argument(
-        "--quick", action="store_true", help="a dataset's listing, sizes and footers alone; no byte of a tar is read"
-    )
-    flags = parser.parse_args(words)
+    flags = make_parser().parse_args(words)
     if storage.exists(storage.join_url(flags.folder, RUN_NAME)):
         return _verify_predictions(flags.folder)
     try:
@@ -123,6 +118,17 @@ def _main(argv: Sequence[str]) -> int:
         report_url = flags.report or storage.join_url(scratch, "damages.json")
         damages = verify_dataset(dataset, report_url, beam_options)
     return report_findings(damages, _contents_of(dataset), _remedy_for(dataset))
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command's own flags."""
+    parser = options.make_parser("verify", "Read every byte of a dataset or of predictions and name what is wrong.")
+    parser.add_argument("folder", help="a dataset, or PREDICTIONS/<model-id>")
+    parser.add_argument("--report", help="file for the findings as JSON; on a cluster a URL that all workers reach")
+    parser.add_argument(
+        "--quick", action="store_true", help="a dataset's listing, sizes and footers alone; no byte of a tar is read"
+    )
+    return parser
 
 
 def _verify_quickly(dataset: Dataset, report_url: str | None) -> int:

@@ -6,14 +6,14 @@ import yaml
 
 from deploy.local import services
 from deploy.local.versions import read_versions
-from pipelines import convert, options, score
+from pipelines import convert, options, score, verify
 from pipelines.beam import make_beam_options
 from tests.deploy.manifests import BASE, DEPLOY, VALUES, constants_of, documents, expand, pod_specs
 
 VERSIONS = read_versions()
 OWN_KINDS = [(name, document) for name, document in documents() if "flink.apache.org" not in document["apiVersion"]]
 POD_SPECS = [(document, spec) for _, document in documents() for spec in pod_specs(document)]
-PARSERS = {"convert": convert.make_parser, "score": score.make_parser}
+PARSERS = {"convert": convert.make_parser, "score": score.make_parser, "verify": verify.make_parser}
 
 
 def named(document):
@@ -71,13 +71,10 @@ def commands():
 
 
 @pytest.mark.parametrize("words", [pytest.param(words, id=name) for name, words in commands()])
-def test_flags_are_those_of_the_commands(words, capsys):
+def test_flags_are_those_of_the_commands(words):
     command, *rest = words
     own, beam_words = options.split_beam_options(rest)
-    if command in PARSERS:
-        PARSERS[command]().parse_args(own)
-    else:
-        assert command == "verify" and own[1].startswith("--report=")
+    PARSERS[command]().parse_args(own)
     assert "--runner=FlinkRunner" in beam_words
     make_beam_options(beam_words)
 
