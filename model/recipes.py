@@ -58,6 +58,11 @@ def sixray(network: str, backbone: str, subset: int) -> TrainConfig:
     scans is held out to choose the epoch (the code looks at the test list), bf16, and that Inception-v3 sees 299 px, as
     is its convention.
 
+    The rate is the code's and the loss' reduction the paper's, which do not come together anywhere: the code adds up,
+    over levels, the mean over classes and scans; here a level's loss is the sum over classes and levels are averaged
+    (Eq. 6, Section 4.3). So a gradient is K / L times what the code's would be at this rate: 5 classes / 3 levels, 1.67
+    times, and 5 times for `plain`, which has one level.
+
     `sixray train --data SIXRAY10 --output RUN_DIR --recipe chr_resnet34_sixray10`, on one GPU with 40 GB. Not run yet
     on SIXray: no figure of ours is known; the paper's are what `paper_tables.json` has.
 

@@ -10,8 +10,11 @@ Ours, since it does not say: momentum 0.9 and weight decay 1e-4; squash to 256 p
 28 to 112 cells are those of 224 px); one in twenty training scans held out to choose the epoch, the same in both
 stages; stage II goes on training the attention head, through the classification alone; the baselines have the settings
 of stage II, so that rows of a table differ in their network alone, and start from ImageNet. CHR is on ResNet-101, since
-it was "re-train[ed] with the source codes provided by the authors", which have no other backbone; with Meta Fusion it
-learns from its fused prediction (Eq. 4) in place of its own loss.
+it was "re-train[ed] with the source codes provided by the authors", which have no other backbone; it is the network of
+its paper (`chr`), not of that code (`chr_authors`), which Meta Fusion has no place in. With Meta Fusion it learns from
+its fused prediction (Eq. 4) in place of its own loss. So the rows of CHR in Table 8 differ in more than the fusion: its
+own loss is class-balanced, taken of every level, and a sum over classes; L_cls is of the fused prediction and a mean
+over classes, at the same rate a gradient of a fifth where there are five.
 
 Where the paper contradicts itself: CHR on OPIXray has 87.73 in Table 2 (the mean of its classes) and 87.33 in Table 8;
 the pyramid with Meta Fusion 94.26 in Table 3 and 94.24 (MF-N) or 94.65 (MF-I) in Table 8, of which Table 3's is taken
