@@ -49,6 +49,8 @@ class EngineWish:
     earlier: tuple[Engine, ...] = ()
     """What made the parts that are there already, most of them first: it goes on where this machine has it, so that
     the parts of a folder agree and one that went missing comes back as it was."""
+    num_earlier_scans: int = 0
+    """In the earlier parts: few of them were made without a trial of what pays for many."""
     num_scans: int = 0
     """To be scored: whether a costly preparation pays."""
 
@@ -78,7 +80,12 @@ def list_ways(wish: EngineWish, hardware: "Hardware") -> list[Way]:
 
 
 def earlier_way(wish: EngineWish, hardware: "Hardware", decoder: str) -> Way | None:
-    """Return the way of the earlier parts, if this machine has it and it is what was asked for."""
+    """Return the way of the earlier parts, if this machine has it and it is what was asked for.
+
+    None where they are few and many scans are to come: the first thousand do not bind a million.
+    """
+    if wish.num_earlier_scans < EXPORTED_FROM_SCANS <= wish.num_scans:
+        return None
     for engine in wish.earlier:
         way = Way(engine.engine, engine.dtype)
         same_machine = (engine.device, engine.decoder) == (hardware.device, decoder)

@@ -79,7 +79,7 @@ def measure_ways(
     """Return images a second of each way, the best of a few rounds, each beside the fastest before it in turn.
 
     A way that cannot win any more is left out: ONNX Runtime beside much faster bf16, compiled code for the slower
-    dtype. So is one that cannot be built. Where nothing is left to compare, there are no rates.
+    dtype. So is one that cannot be built or run. Where nothing is left to compare, there are no rates.
 
     Args:
         build: what computes a network one way, as `build_engine` does it; asked for the same way more than once.
@@ -97,12 +97,11 @@ def measure_ways(
         if _cannot_win(way, rates):
             continue
         rival = max(rates, key=lambda known: rates[known], default=plainest)
-        try:
-            engines = {rival: build(rival), way: build(way)}
-        except ValueError as error:
-            _logger.warning("engine %s is left out of the trial: %s", way, error)
+        try:  # a compiler or a runtime that is broken here may raise anything, and keeps no one from the plainest
+            found = _time_in_turn({rival: build(rival), way: build(way)}, images_BCHW)
+        except Exception as error:
+            _logger.warning("engine %s is left out of the trial: %s", way, error or repr(error))
             continue
-        found = _time_in_turn(engines, images_BCHW)
         rates |= {each: max(rate, rates.get(each, 0.0)) for each, rate in found.items()}
     return rates
 

@@ -1,6 +1,5 @@
 """What can this machine do? Device, number format and cores, asked in one place."""
 
-import os
 import platform
 from dataclasses import asdict, dataclass
 from functools import cache
@@ -8,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+
+from shards.cores import count_cores
 
 _BF16_FLAGS = ("amx_bf16", "avx512_bf16")
 
@@ -23,7 +24,7 @@ class Hardware:
     decode_device: str
     """DALI's `mixed` (nvJPEG) beside a GPU, else `cpu`."""
     num_cores: int
-    """Cores that this process may use."""
+    """Cores that this process may use, a container's quota counted."""
     name: str
     """Of the GPU or the processor."""
     num_devices: int = 1
@@ -45,7 +46,7 @@ class Hardware:
 
 def detect_hardware() -> Hardware:
     """Return the best that this machine has."""
-    num_cores = len(os.sched_getaffinity(0))
+    num_cores = count_cores()
     if torch.cuda.is_available():
         return Hardware(
             device="cuda",

@@ -11,9 +11,10 @@ from datetime import datetime
 from pipelines import log
 from shards.stores import mask_secrets
 
-OK, FINDINGS, WRONG_USAGE, STOPPED = 0, 1, 2, 3
+OK, FINDINGS, WRONG_USAGE, STOPPED, CRASHED = 0, 1, 2, 3, 4
 """Exit codes: all fine; damage or too many refused records (the output is whole all the same); wrong usage or input;
-stopped by the machine (disk full, permission lost, store out of reach), nothing unfinished under a final name."""
+stopped by the machine (disk full, permission lost, store out of reach), nothing unfinished under a final name; ended by
+a bug or a machine at fault, with a traceback."""
 
 
 class _HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
@@ -71,14 +72,23 @@ def run_command(main: Callable[[Sequence[str]], int], argv: Sequence[str] | None
         return WRONG_USAGE
     except (OSError, RuntimeError) as error:
         if not isinstance(error, OSError) and not _is_os_error_of_step(error):
-            raise
+            return _crash()
         text = mask_secrets(str(error))
         log.say(f"error: {text}; when that is mended run the same command again, it resumes", level="error")
         return STOPPED
+    except Exception:
+        return _crash()
+
+
+def _crash() -> int:
+    # Not left to Python, which would end with 1, the code of a whole output with findings.
+    logging.getLogger(__name__).critical("ended by an error that is not foreseen", exc_info=True)
+    return CRASHED
 
 
 def _is_os_error_of_step(error: RuntimeError) -> bool:
     # The embedded runner raises an OSError of a step as RuntimeError("OSError: [Errno 28] … [while running 'Step']").
-    found = re.match(r"(\w+): .*\[while running '", str(error), re.DOTALL)
+    # Of its worker processes it has a traceback before that.
+    found = re.search(r"^(\w+): .*\[while running '", str(error), re.DOTALL | re.MULTILINE)
     kind = getattr(builtins, found.group(1), None) if found else None
     return isinstance(kind, type) and issubclass(kind, OSError)

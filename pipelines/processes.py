@@ -19,16 +19,16 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from multiprocessing.process import BaseProcess
-from pathlib import Path
 from types import FrameType
 from typing import Any, Generic, TypeVar
 
 import fsspec
 
+from shards.cores import count_cores
+
 MAX_PROCESSES = 8
 """Each takes about 150 MB of memory; fewer than these keep a disk busy."""
 _STOP_SECONDS = 10
-_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 _PRELOADED = ["shards.finish", "shards.sample_source", "shards.scan_source"]
 
 _pool: ProcessPoolExecutor | None = None
@@ -64,13 +64,6 @@ def run_in_processes(num_processes: int | None = None) -> Iterator[None]:
         raise
     finally:
         _pool = None
-
-
-def count_cores() -> int:
-    """Return how many cores this process may use: those it is bound to, or fewer where a container has a quota."""
-    cores = len(os.sched_getaffinity(0))
-    limit, _, period = _QUOTA.read_text().partition(" ") if _QUOTA.exists() else ("max", "", "")
-    return cores if limit == "max" else max(1, min(cores, int(limit) // int(period)))
 
 
 def _stop(processes: Iterable[BaseProcess]) -> None:

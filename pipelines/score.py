@@ -41,12 +41,16 @@ from pipelines.score_run import (
 from shards import storage
 from shards.archive import Found, find_targets
 from shards.finish import count_reasons
-from shards.predictions import PartInfo, write_part
+from shards.predictions import Engine, PartInfo, forget_checksums, quarantine_part_url, read_part_info, write_part
 from shards.resume import ShardTask, choose_tasks
 from shards.scan_reader import read_rows
+from shards.stores import mask_secrets
 
 if TYPE_CHECKING:  # PyTorch and DALI are imported by a worker that scores, not by a run that finds nothing to do
-    from model.scorer import Scorer, ScoringNetwork
+    from model.scorer import Scorer, ScoringNetwork, ShardScores
+
+UNREAD = "unread-shards"
+"""The counter of shards that could not be read."""
 
 _logger = logging.getLogger(__name__)
 
@@ -89,10 +93,14 @@ class ScoreResult:
     """`run.json` of every folder of predictions."""
     refused: tuple[str, ...]
     """Why datasets of archives could not be read, one sentence each."""
+    num_unread: int
+    """Shards that are there and could not be read: their scans are among the `unscored`."""
 
 
 def score(config: ScoreConfig, beam_options: Sequence[str] = ()) -> ScoreResult:
     """Score what has no predictions of this model yet; `run.json` of each folder is written last.
+
+    A shard that cannot be read (now, or for good) keeps no other from being scored.
 
     Raises:
         ValueError: the model or a dataset cannot be read, or two datasets have shards of the same name.
@@ -107,7 +115,16 @@ def score(config: ScoreConfig, beam_options: Sequence[str] = ()) -> ScoreResult:
     started = time.monotonic()
     counted: dict[str, dict[str, int]] = {}
     if plan.chosen:
-        wish = EngineWish(engine=config.engine, dtype=config.dtype, earlier=plan.engines, num_scans=plan.num_scans)
+        for target in found.targets:
+            chosen = {task.shard.name for task in plan.chosen if task.predictions_url == target.predictions_url}
+            forget_checksums(target.predictions_url, chosen)
+        wish = EngineWish(
+            engine=config.engine,
+            dtype=config.dtype,
+            earlier=plan.engines,
+            num_earlier_scans=plan.num_held_scans,
+            num_scans=plan.num_scans,
+        )
         with Progress("score", plan.num_scans, "scans"), make_pipeline(pipeline_options) as pipeline:
             score_shards(pipeline, plan.chosen, ScoreShard(config.model, model.model_id, wish, config.batch_size))
         counted["counters"] = read_counters(pipeline, "score")
@@ -116,7 +133,8 @@ def score(config: ScoreConfig, beam_options: Sequence[str] = ()) -> ScoreResult:
     for target in found.targets:
         tasks = [task for task in plan.chosen if task.predictions_url == target.predictions_url]
         runs.append(finish_run(target, model, config.split, tasks, timings))
-    return ScoreResult(tuple(runs), found.refused)
+    num_unread = counted.get("counters", {}).get(UNREAD, 0)
+    return ScoreResult(tuple(runs), found.refused, num_unread)
 
 
 def plan_run(config: ScoreConfig, found: Found, model_id: str) -> RunPlan:
@@ -153,6 +171,7 @@ class ScoreShard(beam.DoFn):
         self.scored_scans = Metrics.counter("score", "scored-scans")
         self.quarantined_scans = Metrics.counter("score", "quarantined-scans")
         self.read_bytes = Metrics.counter("score", "read-bytes")
+        self.unread_shards = Metrics.counter("score", UNREAD)
 
     def setup(self) -> None:
         """Load the model, once a process whatever the number of its threads; each thread has its own decoder."""
@@ -163,11 +182,22 @@ class ScoreShard(beam.DoFn):
         self.scorer = Scorer(network, self.batch_size)
 
     def process(self, task: ShardTask) -> Iterator[PartInfo]:
-        """Score one shard, write its part, and tell what is in it."""
-        part, num_read_bytes = score_task(self.scorer, task, self.model_id)
+        """Score one shard, write its part, and tell what is in it; nothing where the shard cannot be read."""
+        if (held := find_part(task, self.model_id)) is not None:
+            yield held
+            return
+        try:
+            scores = read_and_score(self.scorer, task)
+        except (OSError, ValueError) as error:
+            text = mask_secrets(str(error))
+            log.say(f"findings: {task.shard.name} cannot be read and stays unscored: {text}", level="warning")
+            log.note("unread", job="score", shard=task.shard.name, reason=text)
+            self.unread_shards.inc()
+            return
+        part = write_scores(task, scores, self.scorer.engine, self.model_id)
         self.scored_scans.inc(part.num_scored)
         self.quarantined_scans.inc(part.num_quarantined)
-        self.read_bytes.inc(num_read_bytes)
+        self.read_bytes.inc(scores.num_read_bytes)
         counts = {"num_scored": part.num_scored, "num_quarantined": part.num_quarantined}
         log.note("scored", job="score", shard=part.shard, **counts)
         yield part
@@ -179,6 +209,8 @@ def load_network(model_url: str, model_id: str, wish: EngineWish) -> "ScoringNet
     Raises:
         ValueError: the model is another than was planned for, or what was wished for cannot run here.
     """
+    import torch
+
     from model.hardware import detect_hardware
     from model.scorer import ScoringNetwork
     from model.store import load_model
@@ -190,15 +222,37 @@ def load_network(model_url: str, model_id: str, wish: EngineWish) -> "ScoringNet
             f"it was exchanged during the run: run the same command again"
         )
     hardware = detect_hardware()
+    torch.set_num_threads(min(torch.get_num_threads(), hardware.num_cores))  # PyTorch sees no container's quota
     network = ScoringNetwork(model, hardware, wish)
     _logger.info("scoring by %s on %s (%s cores)", network.way, hardware.name, hardware.num_cores)
     return network
 
 
-def score_task(scorer: "Scorer", task: ShardTask, model_id: str) -> tuple[PartInfo, int]:
-    """Score one shard and write its part; return what is in it, and how many bytes of images were read."""
+def find_part(task: ShardTask, model_id: str) -> PartInfo | None:
+    """Return the part of a shard that had none when the run was planned: the job began anew, or another run made it."""
+    if task.why != "unscored":
+        return None
+    info = read_part_info(task.predictions_url, task.shard.name)
+    if info is None or not task.is_held_by(info, model_id):
+        return None
+    quarantine_url = quarantine_part_url(task.predictions_url, task.shard.name)
+    return info if info.num_quarantined == 0 or storage.exists(quarantine_url) else None
+
+
+def read_and_score(scorer: "Scorer", task: ShardTask) -> "ShardScores":
+    """Return the scores of one shard.
+
+    Raises:
+        OSError: the shard is there but cannot be read now.
+        ValueError: its table of samples is not what the manifest says.
+        RuntimeError: the decoder or the device fails on sound images.
+    """
     rows = read_rows(task.samples_url, task.shard.num_scans)
-    scores = scorer.score_shard(task.tar_url, rows, report=partial(progress.advance, "score"))
+    return scorer.score_shard(task.tar_url, rows, report=partial(progress.advance, "score"))
+
+
+def write_scores(task: ShardTask, scores: "ShardScores", engine: Engine, model_id: str) -> PartInfo:
+    """Write the part of one shard; return what is in it."""
     info = PartInfo(
         model_id=model_id,
         shard=task.shard.name,
@@ -207,12 +261,12 @@ def score_task(scorer: "Scorer", task: ShardTask, model_id: str) -> tuple[PartIn
         num_scored=scores.predictions.num_rows,
         num_quarantined=scores.quarantine.num_rows,
         quarantined_by_reason=count_reasons(scores.quarantine),
-        engine=scorer.engine,
+        engine=engine,
     )
     write_part(task.predictions_url, scores.predictions, scores.quarantine, info)
     for row in scores.quarantine.select(["key", "reason"]).to_pylist():
         log.note("refused", job="score", shard=task.shard.name, key=row["key"], reason=row["reason"])
-    return info, scores.num_read_bytes
+    return info
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -224,7 +278,8 @@ def _main(argv: Sequence[str]) -> int:
     words, beam_options = options.split_beam_options(argv)
     flags = make_parser().parse_args(words)
     log.use_format(flags.log_format)
-    for name in (__name__, "model"):  # how the scores are computed, and what the trial found
+    # How the scores are computed, and what the trial found; for machines every shard and refused scan too.
+    for name in (__name__, "model", *(["sixray"] if log.is_json() else [])):
         logging.getLogger(name).setLevel(logging.INFO)
     config = ScoreConfig(
         model=flags.model,
@@ -281,12 +336,16 @@ def _print_dry_run(config: ScoreConfig) -> int:
     model = read_model_files(config.model)
     found = find_targets(config.inputs, config.output, model.model_id)
     plan = plan_run(config, found, model.model_id)
-    for line in describe_dry_run(plan, measured_rate(plan, config.output, model.model_id)):
+    for line in describe_dry_run(plan, found, measured_rate(plan, model.model_id)):
         print(line)
-    return options.OK
+    return options.FINDINGS if found.refused else options.OK
 
 
 def _report(result: ScoreResult, split: str | None, max_quarantine_fraction: float) -> int:
+    if result.refused:
+        log.say(f"findings: {len(result.refused)} datasets could not be read, see above", level="warning")
+    if not result.runs:
+        return options.FINDINGS
     counts = sum_counts(result.runs, split)
     reasons = ", ".join(f"{count} {reason}" for reason, count in counts["quarantined_by_reason"].items())
     line = f"{counts['num_scans']} scans = {counts['num_scored']} scored + {counts['num_quarantined']} quarantined"
@@ -295,8 +354,9 @@ def _report(result: ScoreResult, split: str | None, max_quarantine_fraction: flo
     if too_many:
         share = f"{counts['num_quarantined']} of {counts['num_scans']} scans"
         log.say(f"findings: {share} are in quarantine, more than {max_quarantine_fraction:.2%}", level="warning")
-    if result.refused:
-        log.say(f"findings: {len(result.refused)} datasets could not be read, see above", level="warning")
+    if result.num_unread:
+        log.say(f"error: {result.num_unread} shards could not be read; run the same command again", level="error")
+        return options.STOPPED
     return options.FINDINGS if too_many or result.refused else options.OK
 
 

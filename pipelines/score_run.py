@@ -1,6 +1,6 @@
 """What does a scoring run plan, and what does it leave on record? Its plan in words, and `run.json`."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -14,7 +14,13 @@ from shards.resume import ScorePlan, ShardTask, held_parts, plan_scoring, unlist
 from shards.versions import installed_versions
 
 _VERSIONED = ("apache-beam", "nvidia-dali-cuda130", "onnxruntime", "timm", "torch")
-_SAID_AGAIN = ("changed", "repaired", "incomplete")
+_SAID_AGAIN = {
+    "changed": "changed since it was scored",
+    "repaired": "repaired since it was scored",
+    "incomplete": "incomplete since it was scored",
+    "unreadable": "whether refused scans of it were repaired cannot be read",
+}
+_UNFINISHED = "has no dataset.json and is left for a later run"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +48,11 @@ class RunPlan:
         return sum(len(plan.tasks) for _, plan in self.plans) - len(self.chosen)
 
     @property
+    def num_held_scans(self) -> int:
+        """Scans in the parts that are there."""
+        return sum(plan.num_held_scans for _, plan in self.plans)
+
+    @property
     def engines(self) -> tuple[Engine, ...]:
         """What made the parts that are there, most of them first."""
         found = [
@@ -62,7 +73,7 @@ class RunRate:
 def plan_targets(found: Found, model_id: str, split: str | None) -> list[tuple[Target, ScorePlan]]:
     """Return what is to do in each folder; ValueError where no dataset of all has the split."""
     datasets = [dataset for target in found.targets for dataset in target.datasets]
-    if split is not None and not any(split in dataset.manifest.splits for dataset in datasets):
+    if split is not None and datasets and not any(split in dataset.manifest.splits for dataset in datasets):
         datasets[0].shards(split)  # says which splits there are
     plans = []
     for target in found.targets:
@@ -72,22 +83,28 @@ def plan_targets(found: Found, model_id: str, split: str | None) -> list[tuple[T
     return plans
 
 
-def measured_rate(plan: RunPlan, output: str, model_id: str) -> RunRate | None:
+def measured_rate(plan: RunPlan, model_id: str) -> RunRate | None:
     """Return how fast the longest earlier run was: of this model, else of another of the same network and backbone.
 
     Another model's folder is looked for beside this one's, where last night's model left it.
     """
     own = [target.predictions_url for target, _ in plan.plans]
     kind = model_id.rpartition("-")[0]
-    siblings = storage.list_folders(output) if storage.exists(output) else []
+    parents = {url.rpartition("/")[0] for url in own}
+    siblings = [url for parent in sorted(parents) if storage.exists(parent) for url in storage.list_folders(parent)]
     others = [url for url in siblings if storage.base_name(url).rpartition("-")[0] == kind and url not in own]
     for urls in (own, others):
-        runs = [(predictions.read_run(url) or {}, url) for url in urls]
-        timed = [(run["timings"], url) for run, url in runs if (run.get("timings") or {}).get("scans_per_second")]
-        if timed:
-            timings, url = max(timed, key=lambda pair: pair[0]["num_scans"])
+        longest = [(longest, url) for url in urls if (longest := _longest_run(predictions.read_run(url) or {}))]
+        if longest:
+            timings, url = max(longest, key=lambda pair: pair[0]["num_scans"])
             return RunRate(float(timings["scans_per_second"]), storage.join_url(url, predictions.RUN_NAME))
     return None
+
+
+def _longest_run(run: Mapping[str, Any]) -> dict[str, Any] | None:
+    # A run of a few scans is all start-up: the longest run of a folder tells how fast the next one will be.
+    found = [timings for name in ("longest_run", "timings") if (timings := run.get(name) or {}).get("scans_per_second")]
+    return max(found, key=lambda timings: timings["num_scans"], default=None)
 
 
 def say_plan(plan: RunPlan, found: Found) -> None:
@@ -95,18 +112,34 @@ def say_plan(plan: RunPlan, found: Found) -> None:
     log.say(f"score: {_summary(plan)}", event="plan", num_shards=len(plan.chosen), num_scans=plan.num_scans)
     for task in plan.chosen:
         if task.why in _SAID_AGAIN:
-            log.say(f"score: {task.shard.name} is scored again: {task.why} since it was scored", shard=task.shard.name)
+            log.say(f"score: {task.shard.name} is scored again: {_SAID_AGAIN[task.why]}", shard=task.shard.name)
     for target, _ in plan.plans:
         if unlisted := unlisted_parts(target.predictions_url, target.datasets):
             log.say(f"score: parts of shards that are not in the input stay, unlisted: {', '.join(unlisted)}")
+        if others := _replaced_datasets(target, plan):
+            log.say(
+                f"findings: {target.predictions_url} held scores of {', '.join(others)}; those of shards with the same "
+                f"names are replaced; to keep both, name the folder that holds the datasets as --input, or give each "
+                f"an --output of its own",
+                level="warning",
+            )
     for folder in found.unfinished:
-        log.say(f"score: {folder} has no dataset.json and is left for a later run", folder=folder)
+        log.say(f"score: {folder} {_UNFINISHED}", folder=folder)
     for words in found.refused:
         log.say(f"findings: {words}", level="warning")
 
 
-def describe_dry_run(plan: RunPlan, rate: RunRate | None) -> Iterator[str]:
-    """Yield the lines that `--dry-run` prints: every shard, the sum, and how long it would take."""
+def _replaced_datasets(target: Target, plan: RunPlan) -> list[str]:
+    """Return the datasets, all of them others, whose parts this run writes over."""
+    url = target.predictions_url
+    if not any(task.predictions_url == url and task.why == "changed" for task in plan.chosen):
+        return []
+    before = [dataset["url"] for dataset in (predictions.read_run(url) or {}).get("datasets", [])]
+    return before if set(before).isdisjoint(dataset.url for dataset in target.datasets) else []
+
+
+def describe_dry_run(plan: RunPlan, found: Found, rate: RunRate | None) -> Iterator[str]:
+    """Yield the lines that `--dry-run` prints: every shard, the sum, how long it would take, and what is left out."""
     for task in plan.chosen:
         yield f"{task.predictions_url}  {task.shard.name}  {task.shard.num_scans} scans  {task.why}"
     yield _summary(plan)
@@ -117,6 +150,8 @@ def describe_dry_run(plan: RunPlan, rate: RunRate | None) -> Iterator[str]:
         hours, minutes = divmod(minutes, 60)
         took = f"about {hours}:{minutes:02}:{seconds:02} at {rate.scans_per_second:.1f} scans/s"
         yield f"{plan.num_scans} scans, {took}, the rate of {rate.source}"
+    yield from (f"{folder} {_UNFINISHED}" for folder in found.unfinished)
+    yield from (f"findings: {words}" for words in found.refused)
 
 
 def _summary(plan: RunPlan) -> str:
@@ -148,17 +183,20 @@ def finish_run(
     before = predictions.read_run(url)
     written = {task.shard.name for task in tasks}
     kept = (before or {}).get("sha256", {}).items()
-    known = {file: checksum for file, checksum in kept if _shard_of(file) not in written}
+    known = {file: checksum for file, checksum in kept if predictions.shard_of(file) not in written}
     state["sha256"] = predictions.checksum_parts(url, parts, known)
     if before is not None and not tasks:
         if state.items() <= before.items():
             return before
         # What is no longer, or newly, among the inputs: the parts are as they were, and so is how they were made.
-        last = {name: before.get(name) for name in ("timings", "versions")}
+        last = {name: before.get(name) for name in ("timings", "longest_run", "versions")}
     else:
-        last = {"timings": timings, "versions": installed_versions(*_VERSIONED)}
+        longest = _longest_run({"longest_run": _longest_run(before or {}), "timings": timings})
+        last = {"timings": timings, "longest_run": longest, "versions": installed_versions(*_VERSIONED)}
     document = state | last
     predictions.write_run(url, document)
+    if tasks and held_parts(url, model.model_id, datasets) != parts:
+        return finish_run(target, model, split, tasks, timings)  # another run has written parts in the meantime
     return document
 
 
@@ -185,7 +223,3 @@ def sum_counts(runs: Sequence[dict[str, Any]], split: str | None) -> dict[str, A
     return {name: sum(counts[name] for counts in every) for name in names} | {
         "quarantined_by_reason": dict(sorted(reasons.items()))
     }
-
-
-def _shard_of(file: str) -> str:
-    return storage.base_name(file).removesuffix(".parquet")

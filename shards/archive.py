@@ -55,7 +55,7 @@ def find_targets(inputs: Sequence[str], output: str, model_id: str) -> Found:
                 continue
             try:
                 dataset = open_dataset(folder)
-            except ValueError as error:
+            except (ValueError, OSError) as error:
                 refused.append(str(error))
                 continue
             _add(below, dataset)

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -184,8 +184,9 @@ def run_document(
     asked = [shard for dataset in datasets for shard in dataset.manifest.shards if split in (None, shard.split)]
     held = {part.shard for part in ordered}
     left = [shard for shard in asked if shard.num_scans and shard.name not in held]
-    # A single engine is the rule; after a move to another machine the parts may have several, and no one value is true.
-    engine = asdict(engines[0]) if len(engines) == 1 else dict.fromkeys(Engine.__dataclass_fields__)
+    # A single engine is the rule; after a move to another machine the parts may differ, and what differs has no value.
+    values = {name: {getattr(engine, name) for engine in engines} for name in Engine.__dataclass_fields__}
+    engine = {name: found.pop() if len(found) == 1 else None for name, found in values.items()}
     return {
         "format": FORMAT_VERSION,
         "model_id": model["model_id"],
@@ -244,6 +245,24 @@ def read_run(predictions_url: str) -> dict[str, Any] | None:
         return open_predictions(predictions_url).run
     except ValueError:
         return None
+
+
+def forget_checksums(predictions_url: str, shard_names: Container[str]) -> None:
+    """Take the checksums of some shards' files out of `run.json`, before the files are written anew.
+
+    A run that is killed between the two would else leave a checksum that no file has.
+    """
+    run = read_run(predictions_url)
+    if run is None:
+        return
+    kept = {file: checksum for file, checksum in run["sha256"].items() if shard_of(file) not in shard_names}
+    if len(kept) < len(run["sha256"]):
+        write_run(predictions_url, run | {"sha256": kept})
+
+
+def shard_of(file: str) -> str:
+    """Return the shard whose scans a file of parts or of their quarantine holds."""
+    return storage.base_name(file).removesuffix(".parquet")
 
 
 def write_run(predictions_url: str, document: Mapping[str, Any]) -> None:

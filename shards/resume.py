@@ -22,7 +22,14 @@ class ShardTask:
     predictions_url: str
     """PREDICTIONS/<model-id>, where its part goes."""
     why: str
-    """A short fixed word: unscored, changed (its digest), incomplete (no quarantine beside the part), repaired."""
+    """A short fixed word: unscored, changed (its digest), incomplete (no quarantine beside the part), repaired, or
+    unreadable (whether it was repaired cannot be seen)."""
+
+    def is_held_by(self, info: PartInfo | None, model_id: str) -> bool:
+        """Say whether a part is of this shard, as it is now, by this model."""
+        shard = self.shard
+        expected = (model_id, shard.digest, shard.num_scans)
+        return info is not None and (info.model_id, info.shard_digest, info.num_scans) == expected
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +42,8 @@ class ScorePlan:
     """Shards that were asked for and need nothing."""
     engines: tuple[Engine, ...] = ()
     """What made the parts of this model that are there, most of them first."""
+    num_held_scans: int = 0
+    """Scans in them."""
 
     @property
     def num_scans(self) -> int:
@@ -75,8 +84,14 @@ def plan_scoring(predictions_url: str, model_id: str, datasets: Sequence[Dataset
         if why is not None
     ]
     tasks.sort(key=lambda task: (-task.shard.num_scans, task.shard.name))
-    engines = Counter(info.engine for info in infos.values() if info is not None and info.model_id == model_id)
-    return ScorePlan(tuple(tasks), len(shards) - len(tasks), tuple(engine for engine, _ in engines.most_common()))
+    held = [info for info in infos.values() if info is not None and info.model_id == model_id]
+    engines = Counter(info.engine for info in held)
+    return ScorePlan(
+        tuple(tasks),
+        len(shards) - len(tasks),
+        tuple(engine for engine, _ in engines.most_common()),
+        sum(info.num_scans for info in held),
+    )
 
 
 def choose_tasks(tasks: Sequence[ShardTask], since: datetime | None, limit: int | None) -> list[ShardTask]:
@@ -150,7 +165,10 @@ def _why(predictions_url: str, model_id: str, dataset: Dataset, shard: ShardInfo
         return "incomplete"
     if quarantine.num_rows != info.num_quarantined:
         return "incomplete"
-    return "repaired" if _was_repaired(dataset, shard, quarantine.to_pydict()) else None
+    try:
+        return "repaired" if _was_repaired(dataset, shard, quarantine.to_pydict()) else None
+    except (OSError, ValueError):
+        return "unreadable"  # who scores it finds out why, and says so
 
 
 def _was_repaired(dataset: Dataset, shard: ShardInfo, quarantine: dict[str, list[str | None]]) -> bool:

@@ -128,10 +128,14 @@ def read_range(url: str | Path, offset_bytes: int, size_bytes: int) -> bytes:
     """Return `size_bytes` of a file from `offset_bytes` on, fewer only where the file ends."""
     if (name := _local_name(url)) is not None:
         descriptor = os.open(name, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            return os.pread(descriptor, size_bytes, offset_bytes)
+        pieces = []
+        try:  # a call gives 2 GiB at most
+            while size_bytes > 0 and (piece := os.pread(descriptor, size_bytes, offset_bytes)):
+                pieces.append(piece)
+                offset_bytes, size_bytes = offset_bytes + len(piece), size_bytes - len(piece)
         finally:
             os.close(descriptor)
+        return b"".join(pieces)
     fs, inner = filesystem(url)
     with stores.plain_errors(str(url)):
         try:

@@ -178,6 +178,14 @@ def test_what_made_the_earlier_parts_goes_on_where_the_machine_has_it():
     assert earlier_way(EngineWish(), PLAIN, "dali-cpu") is None
 
 
+@pytest.mark.parametrize(
+    ("num_earlier", "num_scans", "binds"), [(16, 10**6, False), (1000, 10**6, True), (16, 999, True)]
+)
+def test_a_few_earlier_parts_do_not_bind_many_scans(num_earlier, num_scans, binds):
+    wish = EngineWish(earlier=(part_engine(FLOAT32),), num_earlier_scans=num_earlier, num_scans=num_scans)
+    assert (earlier_way(wish, PLAIN, "dali-cpu") == FLOAT32) is binds
+
+
 def test_a_trial_is_run_once_and_not_at_all_where_nothing_is_to_choose(network, monkeypatch):
     calls = []
 
@@ -222,6 +230,17 @@ def test_a_way_that_cannot_be_built_is_left_out_with_a_word(caplog):
     with caplog.at_level("WARNING"):
         assert measure_ways(build, CONFIG, PLAIN, [FLOAT32, ONNX]) == {}
     assert "onnxruntime float32 is left out of the trial: network must be one that ONNX can say" in caplog.text
+
+
+def test_a_way_that_does_not_run_is_left_out_too_whatever_it_raises(caplog):
+    def fail(images_BCHW):
+        raise AttributeError("the compiler has no headers")
+
+    with caplog.at_level("WARNING"), torch.inference_mode():
+        assert (
+            measure_ways(lambda way: fail if way == COMPILED else OneLayer(), CONFIG, PLAIN, [FLOAT32, COMPILED]) == {}
+        )
+    assert "compiled float32 is left out of the trial: the compiler has no headers" in caplog.text
 
 
 def test_a_processor_computes_a_batch_in_parts_and_says_the_same(network):

@@ -173,3 +173,18 @@ def test_logits_under_bf16_are_float32_and_near(model_url, scorer, shard):
 def test_an_error_of_the_reader_stops_the_shard(scorer, shard, tmp_path):
     with pytest.raises(IsADirectoryError):
         scorer.score_shard(str(tmp_path), shard[1])
+
+
+@pytest.mark.parametrize("field", ["logits_BK", "level_logits_LBK", "peaks_B4K"])
+def test_a_number_that_is_none_refuses_its_scan_wherever_it_stands(scorer, shard, field, monkeypatch):
+    score_of = scorer._network.score
+
+    def spoil(*args):
+        scores = score_of(*args)
+        values = getattr(scores, field).copy()
+        values[..., 0][:1] = np.nan
+        return scores._replace(**{field: values})
+
+    monkeypatch.setattr(scorer._network, "score", spoil)
+    found = scorer.score_shard(*shard)
+    assert set(found.quarantine["reason"].to_pylist()) == {"not_finite"}

@@ -9,6 +9,7 @@ from model.config import ModelConfig
 from model.network import build_network
 from model.store import save_model
 from pipelines import score
+from shards.dataset import open_dataset
 from shards.predictions import open_predictions
 from shards.scan_reader import read_rows
 from tests.shards.by_hand import CLASSES, overwrite, small_dataset
@@ -56,6 +57,9 @@ class Bench:
 
     def tar(self, name):
         return self.root / "ds" / name.partition("-")[0] / f"{name}.tar"
+
+    def dataset_now(self):
+        return open_dataset(str(self.root / "ds"))
 
     def rows(self, name):
         (shard,) = [shard for shard in self.dataset.shards() if shard.name == name]

@@ -11,9 +11,8 @@ from typing import Any
 import fsspec
 import pytest
 
-from pipelines import processes
 from pipelines.processes import Tasks, run_in_processes
-from shards import storage
+from shards import cores, storage
 
 
 def double(number):
@@ -121,10 +120,10 @@ def test_where_the_block_raises_what_is_half_written_is_removed(tmp_path, error)
 )
 def test_a_quota_of_a_container_counts_as_fewer_cores(tmp_path, monkeypatch, text, expected):
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1, 2, 3})
-    monkeypatch.setattr(processes, "_QUOTA", tmp_path / "cpu.max")
+    monkeypatch.setattr(cores, "_QUOTA", tmp_path / "cpu.max")
     if text is not None:
         (tmp_path / "cpu.max").write_text(f"{text}\n")
-    assert processes.count_cores() == expected
+    assert cores.count_cores() == expected
 
 
 def test_where_the_block_raises_nobody_waits_for_what_is_under_way():

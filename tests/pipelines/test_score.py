@@ -321,7 +321,11 @@ class TestPartialRuns:
         assert lines[3] == "3 shards to score (3 unscored), 0 scored before"
         assert lines[4] == "15 scans; no earlier run of this model or its kind is here to tell how long they take"
         bench.score("--split", "test")
-        run = bench.run() | {"timings": {"seconds": 2.5, "num_scans": 5, "scans_per_second": 0.1}}
+        timings = {"seconds": 50.0, "num_scans": 5, "scans_per_second": 0.1}
+        run = bench.run() | {
+            "timings": {"seconds": 9.0, "num_scans": 1, "scans_per_second": 0.01},
+            "longest_run": timings,
+        }
         (bench.folder / "run.json").write_text(json.dumps(run))
         before = bench.files()
         capsys.readouterr()
