@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from model.samples import Samples, load_samples
+from shards import storage
 from shards.dataset import Dataset, read_parquet, write_parquet
 from shards.predictions import Predictions
 
@@ -110,34 +111,67 @@ def write_level_labels(url: str, labels: pa.Table, info: LabelsInfo) -> None:
     write_parquet(url, labels.replace_schema_metadata({METADATA_KEY: text}))
 
 
-def read_level_labels(url: str, samples: Samples, num_levels: int) -> Samples:
+def read_level_labels(url: str, samples: Samples, num_levels: int, dataset_digest: str) -> Samples:
     """Return the samples with the labels of a table; those that it does not name have none.
 
+    Args:
+        url: the table.
+        samples: of the training split.
+        num_levels: of the network to train.
+        dataset_digest: of the samples' dataset.
+
     Raises:
-        ValueError: the table is none, was made by a network with another number of levels, or names none of them.
+        ValueError: the table is none, is of another dataset, was made by a network with another number of levels, or
+            names none of the samples.
     """
-    try:
-        table = read_parquet(url)
-    except (FileNotFoundError, pa.ArrowInvalid) as error:
+    table, info = _read_table(url)
+    if info.dataset_digest != dataset_digest:
         raise ValueError(
-            f"level labels must be a Parquet file that `sixray label-levels` wrote, got {error} ({url})"
-        ) from error
-    text = (table.schema.metadata or {}).get(METADATA_KEY)
-    info = json.loads(text) if text else {}
-    if info.get("format") != FORMAT_VERSION:
-        raise ValueError(
-            f"level labels must be of format {FORMAT_VERSION}, got {info.get('format')!r} ({url}); "
-            f"write them with `sixray label-levels`"
+            f"level labels must be of the dataset with digest {dataset_digest}, got {info.dataset_digest} ({url}); "
+            f"score this dataset and run `sixray label-levels` again"
         )
-    if len(info["num_by_level"]) != num_levels:
-        raise ValueError(f"level labels must be of {num_levels} levels, got {len(info['num_by_level'])} ({url})")
+    if len(info.num_by_level) != num_levels:
+        raise ValueError(f"level labels must be of {num_levels} levels, got {len(info.num_by_level)} ({url})")
     found = pc.index_in(samples.keys, value_set=table["key"].combine_chunks())
     if len(samples) and found.null_count == len(found):
         raise ValueError(
             f"level labels must name scans of the training split, got none of them ({url}); they are of split "
-            f"{info['split']!r} of the dataset with digest {info['dataset_digest']}"
+            f"{info.split!r}"
         )
     return samples.with_levels(pc.fill_null(table["level"].combine_chunks().take(found), 0).to_numpy())
+
+
+def read_labels_info(url: str) -> LabelsInfo:
+    """Return what made a table of labels; ValueError where it is none."""
+    return _read_table(url)[1]
+
+
+def level_labels_sha256(url: str) -> str:
+    """Return the sha256 of a table's file, in hex: equal labels of equal origin have equal bytes."""
+    try:
+        return storage.sha256_of(url)
+    except FileNotFoundError as error:
+        raise _no_table(url, error) from error
+
+
+def _read_table(url: str) -> tuple[pa.Table, LabelsInfo]:
+    try:
+        table = read_parquet(url)
+    except (FileNotFoundError, pa.ArrowInvalid) as error:
+        raise _no_table(url, error) from error
+    text = (table.schema.metadata or {}).get(METADATA_KEY)
+    document = json.loads(text) if text else {}
+    version = document.pop("format", None)
+    if version != FORMAT_VERSION:
+        raise ValueError(
+            f"level labels must be of format {FORMAT_VERSION}, got {version!r} ({url}); "
+            f"write them with `sixray label-levels`"
+        )
+    return table, LabelsInfo(**document | {"num_by_level": tuple(document["num_by_level"])})
+
+
+def _no_table(url: str, error: Exception) -> ValueError:
+    return ValueError(f"level labels must be a Parquet file that `sixray label-levels` wrote, got {error} ({url})")
 
 
 def _read_levels(levels: pa.ListArray, classes: Sequence[str]) -> np.ndarray:

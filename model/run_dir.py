@@ -2,7 +2,8 @@
 
 RUN_DIR/
   run.json                      config, dataset digest, number of devices (they share a step's scans, so they change the
-                                weights), versions, machines: written before the first step
+                                weights), what other runs made for this one, versions, machines: written before the
+                                first step
   checkpoints/last.ckpt         where a stopped run goes on
   checkpoints/best.ckpt         the epoch with the highest validation mean AP
   logs/                         CSV and TensorBoard
@@ -10,6 +11,7 @@ RUN_DIR/
 """
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,18 +57,27 @@ class RunDir:
         return storage.exists(self.last_url)
 
 
-def claim_run_dir(url: str, config: TrainConfig, dataset_digest: str, hardware: Hardware) -> RunDir:
+def claim_run_dir(
+    url: str, config: TrainConfig, dataset_digest: str, hardware: Hardware, inputs: Mapping[str, str]
+) -> RunDir:
     """Return the folder, ready for this run: new, or one that the same command began.
+
+    Args:
+        url: of the folder.
+        config: what to compute.
+        dataset_digest: of what is learnt from.
+        hardware: where.
+        inputs: what else is read, name -> id or digest of its content.
 
     Raises:
         ValueError: the folder belongs to another run.
     """
     run_dir = RunDir(storage.normalise_url(url))
-    told = {"config": config.to_json(), "dataset_digest": dataset_digest, "num_devices": hardware.num_devices}
+    told = {"config": config.to_json(), "dataset_digest": dataset_digest, "num_devices": hardware.num_devices, **inputs}
     run_url = storage.join_url(run_dir.url, "run.json")
-    document = _read(run_url) or _new_document(told)
-    # Runs of earlier releases do not say how many devices they were on.
-    document = {"num_devices": hardware.num_devices} | document
+    # Runs of earlier releases do not say how many devices they were on, nor what else they read.
+    unsaid: dict[str, Any] = {"num_devices": hardware.num_devices, **inputs}
+    document = unsaid | (_read(run_url) or _new_document(told))
     document["config"] = complete_document(document.get("config") or {})
     if differences := list_differences({name: document.get(name) for name in told}, told):
         raise ValueError(

@@ -17,7 +17,7 @@ from model.checkpoints import CheckpointKeeper, read_checkpoint
 from model.config import IMAGENET_MEAN, IMAGENET_STD, ModelConfig
 from model.hardware import Hardware, detect_hardware
 from model.identity import read_model_files
-from model.level_labels import read_level_labels
+from model.level_labels import level_labels_sha256, read_level_labels
 from model.network import build_network
 from model.run_dir import RunDir, claim_run_dir
 from model.samples import Samples, hold_out, load_samples
@@ -68,7 +68,8 @@ def train(
         InterruptedError: the process was asked to end; the same call goes on.
     """
     hardware = hardware or detect_hardware()
-    run_dir = claim_run_dir(output, config, dataset.manifest.digest, hardware)
+    inputs = _identify_inputs(config)
+    run_dir = claim_run_dir(output, config, dataset.manifest.digest, hardware, inputs)
     if run_dir.is_finished:
         return TrainResult(load_model(run_dir.model_url), run_dir.model_url, was_finished=True)
     if run_dir.is_started:
@@ -97,8 +98,19 @@ def train(
     _fit(module, run_dir, hardware, [*callbacks, keeper])
     keeper.recall(read_checkpoint(run_dir.last_url))
     module.load_state_dict(read_checkpoint(keeper.result_url)["state_dict"])
-    save_model(run_dir.model_url, network, model_config, _provenance(module, dataset, keeper))
+    save_model(run_dir.model_url, network, model_config, _provenance(module, dataset, keeper, inputs))
     return TrainResult(load_model(run_dir.model_url), run_dir.model_url, was_finished=False)
+
+
+def _identify_inputs(config: TrainConfig) -> dict[str, str]:
+    """Return what other runs made for this one, by what its content is: a file may change where its name does not."""
+    inputs = {}
+    if config.initial_model is not None:
+        inputs["initial_model_id"] = read_model_files(config.initial_model).model_id
+    match config.loss:
+        case MetaLossConfig(labels=NeuralLabels(table=str(table))):
+            inputs["level_labels_sha256"] = level_labels_sha256(table)
+    return inputs
 
 
 def _load_scans(dataset: Dataset, config: TrainConfig) -> Samples:
@@ -112,7 +124,7 @@ def _load_scans(dataset: Dataset, config: TrainConfig) -> Samples:
                 "and name them with --level-labels"
             )
         case MetaLossConfig(labels=NeuralLabels(table=str(table))):
-            return read_level_labels(table, samples, config.num_levels)
+            return read_level_labels(table, samples, config.num_levels, dataset.manifest.digest)
     return samples
 
 
@@ -164,12 +176,13 @@ def _model_config(config: TrainConfig, dataset: Dataset) -> ModelConfig:
     )
 
 
-def _provenance(module: TrainingModule, dataset: Dataset, keeper: CheckpointKeeper) -> dict[str, Any]:
+def _provenance(
+    module: TrainingModule, dataset: Dataset, keeper: CheckpointKeeper, inputs: dict[str, str]
+) -> dict[str, Any]:
     positives_S = np.concatenate([module.positives_of_steps(epoch) for epoch in range(keeper.num_epochs)])
-    initial = module.config.initial_model
     return {
         "config": module.config.to_json(),
-        **({} if initial is None else {"initial_model_id": read_model_files(initial).model_id}),
+        **inputs,
         "dataset_digest": dataset.manifest.digest,
         "epoch": keeper.result_epoch,
         "num_epochs": keeper.num_epochs,

@@ -5,12 +5,13 @@ from dataclasses import dataclass, replace
 
 from model.evaluation import evaluate
 from model.hardware import Hardware
+from model.level_labels import read_labels_info
 from model.paper_tables import PaperTable
 from model.recipes import RECIPES
 from model.recipes_sxmnet import NEEDS, Needs, prepare
 from model.reproduction import FIGURES_NAME, RunFigures, measure, read_figures
 from model.run_dir import list_differences
-from model.store import LoadedModel
+from model.store import LoadedModel, save_model
 from model.train import train
 from model.train_config import TrainConfig, share_out
 from pipelines import log
@@ -128,7 +129,9 @@ def finish_run(run: PlannedRun, hardware: Hardware) -> RunFigures:
     found = read_figures(run.url)
     if found is not None and found.model_id == model.model_id:
         return found
-    evaluation = evaluate(score_split(run, model, run.dataset, "test", "predictions"), run.dataset, "test", 0)
+    folder = storage.join_url(run.url, "predictions")
+    predictions = score_split(run.model_url, model.model_id, run.dataset, "test", folder)
+    evaluation = evaluate(predictions, run.dataset, "test", 0)
     figures = measure(evaluation, run.dataset, run.config.recipe, run.config.seed, run.changes)
     storage.write_bytes(storage.join_url(run.url, FIGURES_NAME), figures.to_json())
     return figures
@@ -139,23 +142,42 @@ def train_run(run: PlannedRun, hardware: Hardware) -> LoadedModel:
     if run.initial is not None:
         train_run(run.initial, hardware)
     if run.labeller is not None:
-        labels_url = run.labeller.labels_url(run.data)
-        if not storage.exists(labels_url):
-            labeller = train_run(run.labeller, hardware)
-            scored = score_split(run.labeller, labeller, run.dataset, "train", f"levels/{run.data}")
-            label(scored.url, run.dataset.url, labels_url, "train")
+        label_levels(run, run.labeller, hardware)
     log.say(f"reproduce: {run.config.recipe}, seed {run.config.seed}, on {run.data}")
     config = share_out(run.config, hardware.num_devices)
     return train(run.dataset, run.url, config, hardware=hardware, callbacks=[ShowProgress()]).model
 
 
-def score_split(run: PlannedRun, model: LoadedModel, dataset: Dataset, split: str, folder: str) -> Predictions:
-    """Return what a run's network says of a split, scored unless it is, in a folder of the run."""
-    output = storage.join_url(run.url, folder)
+def label_levels(run: PlannedRun, labeller: PlannedRun, hardware: Hardware) -> None:
+    """Write the labels of levels that a run learns from, unless the labeller of now wrote those that are there."""
+    model_url, model_id = prepare_labeller(run, labeller, hardware)
+    url = labeller.labels_url(run.data)
+    if storage.exists(url):
+        info = read_labels_info(url)
+        if (info.model_id, info.dataset_digest) == (model_id, run.dataset.manifest.digest):
+            return
+    folder = storage.join_url(labeller.url, "levels", run.data)
+    label(score_split(model_url, model_id, run.dataset, "train", folder).url, run.dataset.url, url, "train")
+
+
+def prepare_labeller(run: PlannedRun, labeller: PlannedRun, hardware: Hardware) -> tuple[str, str]:
+    """Return folder and id of the model that labels a run's scans: the labeller's, seeing scans as the run's will.
+
+    A labeller of SIXray takes scans whole; those of OPIXray must lose their margins for it, as they do in training,
+    else it labels scans that no one learns from.
+    """
+    model = train_run(labeller, hardware)
+    if model.config.trim_margins == run.config.trim_margins:
+        return labeller.model_url, model.model_id
+    url = storage.join_url(labeller.url, "levels", f"{run.data}-model")
+    config = replace(model.config, trim_margins=run.config.trim_margins)
+    return url, save_model(url, model.network, config, model.provenance)
+
+
+def score_split(model_url: str, model_id: str, dataset: Dataset, split: str, output: str) -> Predictions:
+    """Return what a model says of a split, scored unless it is, in a folder of the run that is scored for."""
     score(
         # Not what a trial found faster on this machine: a figure is to be had again elsewhere.
-        ScoreConfig(
-            model=run.model_url, inputs=(dataset.url,), output=output, split=split, engine="eager", dtype="float32"
-        )
+        ScoreConfig(model=model_url, inputs=(dataset.url,), output=output, split=split, engine="eager", dtype="float32")
     )
-    return open_predictions(storage.join_url(output, model.model_id))
+    return open_predictions(storage.join_url(output, model_id))

@@ -6,7 +6,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from model.level_labels import label_levels, least_loss_levels, read_level_labels, write_level_labels
+from model.level_labels import (
+    label_levels,
+    least_loss_levels,
+    level_labels_sha256,
+    read_labels_info,
+    read_level_labels,
+    write_level_labels,
+)
 from model.samples import load_samples
 from pipelines.label_levels import main
 from shards.dataset import Dataset, write_parquet
@@ -76,7 +83,7 @@ def test_labels_follow_the_keys_and_come_back_to_the_samples(dataset, tmp_path, 
     out = capsys.readouterr().out
     assert "loss of each class" in out
     assert "level 1: 1, level 2: 0, level 3: 1; without a label: 2" in out
-    samples = read_level_labels(table, load_samples(dataset, "train"), num_levels=3)
+    samples = read_level_labels(table, load_samples(dataset, "train"), 3, dataset.manifest.digest)
     assert dict(zip(samples.keys.to_pylist(), samples.levels_N.tolist(), strict=True)) == {
         "a": 1,
         "b": 3,
@@ -104,15 +111,21 @@ def test_predictions_of_another_dataset_are_refused(dataset, tmp_path):
 
 def test_tables_that_do_not_fit_are_refused(dataset, tmp_path):
     samples, table = load_samples(dataset, "train"), str(tmp_path / "levels.parquet")
+    digest = dataset.manifest.digest
     with pytest.raises(ValueError, match="level labels must be a Parquet file that `sixray label-levels` wrote"):
-        read_level_labels(table, samples, 3)
+        read_level_labels(table, samples, 3, digest)
+    with pytest.raises(ValueError, match="level labels must be a Parquet file that `sixray label-levels` wrote"):
+        level_labels_sha256(table)
     write_parquet(table, pa.table({"key": ["a"], "level": [1]}))
     with pytest.raises(ValueError, match=r"level labels must be of format 1, got None .*write them with"):
-        read_level_labels(table, samples, 3)
+        read_level_labels(table, samples, 3, digest)
     labels, info = label_levels(open_predictions(predictions_of(dataset, tmp_path)), dataset, "train")
     write_level_labels(table, labels, info)
+    assert read_labels_info(table) == info
+    with pytest.raises(ValueError, match=rf"must be of the dataset with digest 0+, got {digest} .*label-levels` again"):
+        read_level_labels(table, samples, 3, "0" * 64)
     with pytest.raises(ValueError, match=r"level labels must be of 2 levels, got 3"):
-        read_level_labels(table, samples, 2)
+        read_level_labels(table, samples, 2, digest)
     write_level_labels(table, labels.set_column(0, "key", pa.array(["x", "y"])), info)
     with pytest.raises(ValueError, match=r"must name scans of the training split, got none of them .*split 'train'"):
-        read_level_labels(table, samples, 3)
+        read_level_labels(table, samples, 3, digest)

@@ -162,15 +162,15 @@ def test_single_label_scans_are_learnt_by_a_soft_max_and_rated_by_accuracy(datas
 
 def test_a_run_that_an_earlier_release_began_goes_on(dataset, tmp_path):
     run_json = tmp_path / "run.json"
-    claim_run_dir(str(tmp_path), TINY, dataset.manifest.digest, FLOAT32)
+    claim_run_dir(str(tmp_path), TINY, dataset.manifest.digest, FLOAT32, {})
     document = json.loads(run_json.read_text())
     for name in ("accumulate_batches", "positive_fraction", "patience"):
         del document["config"][name]
     del document["config"]["loss"]["name"], document["num_devices"]
     run_json.write_text(json.dumps(document))
-    claim_run_dir(str(tmp_path), TINY, dataset.manifest.digest, FLOAT32)
+    claim_run_dir(str(tmp_path), TINY, dataset.manifest.digest, FLOAT32, {})
     with pytest.raises(ValueError, match="got one with accumulate_batches 1 rather than 2"):
-        claim_run_dir(str(tmp_path), replace(TINY, accumulate_batches=2), dataset.manifest.digest, FLOAT32)
+        claim_run_dir(str(tmp_path), replace(TINY, accumulate_batches=2), dataset.manifest.digest, FLOAT32, {})
 
 
 def test_positives_are_counted_a_step_as_the_feed_hands_them_out(dataset, tmp_path):

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,11 +20,12 @@ from model.level_labels import LabelsInfo, write_level_labels
 from model.network import build_network, fully_connected_parameters
 from model.objective import build_objective
 from model.samples import load_samples
-from model.store import load_model, start_from
+from model.store import load_model, save_model, start_from
 from model.sxmnet_losses import AttentionLossConfig, FusedLossConfig, IntuitiveLabels, MetaLossConfig, NeuralLabels
 from model.train import train
 from model.train_config import Sgd, TrainConfig, complete_document
 from model.train_module import build_optimizer
+from shards import storage
 from shards.dataset import samples_url, write_parquet
 from tests.model.scans import make_dataset
 from tests.model.test_train import StopBefore, StoppedError
@@ -184,7 +186,12 @@ def test_labels_of_a_table_reach_the_loss(dataset, tmp_path):
     table = str(tmp_path / "levels.parquet")
     labels = pa.table({"key": samples.keys, "level": pa.array(np.arange(30) % 4, pa.int8())})
     info = LabelsInfo(
-        model_id="m", dataset_digest="d", split="train", num_by_level=(1, 1, 1), num_unlabelled=0, per_class=True
+        model_id="m",
+        dataset_digest=dataset.manifest.digest,
+        split="train",
+        num_by_level=(1, 1, 1),
+        num_unlabelled=0,
+        per_class=True,
     )
     write_level_labels(table, labels, info)
     seen: dict[str, int] = {}
@@ -195,10 +202,25 @@ def test_labels_of_a_table_reach_the_loss(dataset, tmp_path):
             seen.update(zip(keys, batch.levels_B.tolist(), strict=True))
 
     config = replace(STAGE_TWO, loss=MetaLossConfig(labels=NeuralLabels(table=table)), max_epochs=1)
-    train(dataset, str(tmp_path / "run"), config, hardware=FLOAT32, callbacks=[Record()])
+    result = train(dataset, str(tmp_path / "run"), config, hardware=FLOAT32, callbacks=[Record()])
     expected = dict(zip(samples.keys.to_pylist(), (np.arange(30) % 4).tolist(), strict=True))
     assert seen == {key: expected[key] for key in seen}
     assert set(seen.values()) == {0, 1, 2, 3}
+    assert result.model.provenance["level_labels_sha256"] == storage.sha256_of(table)
+    write_level_labels(table, labels, replace(info, model_id="other"))
+    with pytest.raises(ValueError, match=r"of the same run, got one with level_labels_sha256 '.*' rather than '.*'"):
+        train(dataset, str(tmp_path / "run"), config, hardware=FLOAT32)
+
+
+def test_another_model_to_start_from_is_another_run(dataset, stage_one, tmp_path):
+    first = tmp_path / "first"
+    shutil.copytree(stage_one.model_url, first)
+    config = replace(STAGE_TWO, initial_model=str(first), max_epochs=1)
+    train(dataset, str(tmp_path / "run"), config, hardware=FLOAT32)
+    model = load_model(str(first))
+    save_model(str(first), model.network, model.config, {"trained": "again"})
+    with pytest.raises(ValueError, match=r"of the same run, got one with initial_model_id '.*' rather than '.*'"):
+        train(dataset, str(tmp_path / "run"), config, hardware=FLOAT32)
 
 
 def test_without_a_table_meta_fusion_by_a_network_is_refused(dataset, tmp_path):

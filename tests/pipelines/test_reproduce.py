@@ -1,17 +1,28 @@
 """Does a table come out of real runs, is nothing done twice, and is what cannot be run said before anything is?"""
 
+import argparse
 import json
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
+import torch
 
+from model.hardware import detect_hardware
+from model.level_labels import read_labels_info, write_level_labels
+from model.paper_tables import load_tables
 from model.recipes import RECIPES
+from model.store import load_model
 from pipelines import convert, reproduce, reproduce_runs
 from pipelines import score as score_command
 from pipelines.options import OK, STOPPED, WRONG_USAGE
+from pipelines.train import configure
+from shards.dataset import open_dataset, read_parquet
 from tests.corpora import make_corpus, stamps_of
 from tests.model.scans import make_dataset
 from tests.threads import one_thread  # noqa: F401
 
+FLOAT32 = replace(detect_hardware(), dtype="float32")
 SMALL = ["--max-epochs", "1", "--no-pretrained", "--backbone", "test_resnet", "--image-size", "32"]
 ROWS = ["--row", "ResNet34", "--row", "ResNet34+CH"]
 
@@ -150,6 +161,47 @@ def test_stages_and_labels_of_levels_are_made_first_and_shared(dataset, tmp_path
     stage_one = RECIPES["sxmnet_attention_sixray"]().max_epochs
     changed = [note for note in notes if f"max_epochs 1 rather than {stage_one} (sxmnet_attention_sixray)" in note]
     assert len(changed) == 1 and not any("initial_model" in note or "table" in note for note in notes)
+
+
+@pytest.fixture
+def labelled(dataset, tmp_path):
+    """Return a run on OPIXray's place whose labels are of a network of SIXray's place, the labels made."""
+    words = ["sxmnet-8", "--output", str(tmp_path), *SMALL]
+    flags = reproduce._parser().parse_args(words)
+    (run,) = reproduce_runs.plan_runs(
+        load_tables()["sxmnet-8"].choose(["Res50-FPN + MF-N"], ["opixray"]),
+        dict.fromkeys(("sixray", "opixray"), open_dataset(dataset)),
+        str(tmp_path),
+        (0,),
+        lambda recipe, seed: configure(argparse.Namespace(**vars(flags), recipe=recipe, seed=seed)),
+    )
+    assert run.labeller is not None
+    reproduce_runs.label_levels(run, run.labeller, FLOAT32)
+    return run
+
+
+def test_a_labeller_of_other_data_sees_scans_trimmed_as_the_network_will_that_learns_from_it(labelled):
+    levels = Path(labelled.labeller.url) / "levels"
+    whole, trimmed = load_model(labelled.labeller.model_url), load_model(str(levels / "opixray-model"))
+    assert not whole.config.trim_margins
+    assert trimmed.config == replace(whole.config, trim_margins=True) and labelled.config.trim_margins
+    assert all(
+        torch.equal(value, whole.network.state_dict()[name]) for name, value in trimmed.network.state_dict().items()
+    )
+    assert read_labels_info(str(levels / "opixray.parquet")).model_id == trimmed.model_id
+    assert [folder.name for folder in (levels / "opixray").iterdir()] == [trimmed.model_id]
+
+
+def test_labels_of_another_model_or_of_other_data_are_made_anew(labelled):
+    url = labelled.labeller.labels_url("opixray")
+    good, table, info = Path(url).read_bytes(), read_parquet(url), read_labels_info(url)
+    for stale in (replace(info, model_id="chr-of-yesterday"), replace(info, dataset_digest="0" * 64)):
+        write_level_labels(url, table, stale)
+        reproduce_runs.label_levels(labelled, labelled.labeller, FLOAT32)
+        assert Path(url).read_bytes() == good
+    stamp = Path(url).stat().st_mtime_ns
+    reproduce_runs.label_levels(labelled, labelled.labeller, FLOAT32)
+    assert Path(url).stat().st_mtime_ns == stamp
 
 
 def test_data_that_labels_levels_must_be_given_too(dataset, tmp_path, capsys, monkeypatch):
