@@ -20,6 +20,7 @@ from pipelines.beam import make_beam_options, make_pipeline
 from pipelines.info import describe_findings
 from pipelines.processes import run_in_processes
 from pipelines.sharding import DEFAULT_SHARD_BYTES, report_ledger, write_dataset
+from pipelines.subsetting import choose_subset
 from shards import agreement, finish, groups, leakage, plan, records, storage, subsets
 from shards import corpus as corpora
 from shards import dataset as datasets
@@ -158,12 +159,7 @@ def convert_corpus(
 
 def select_subset(refs: beam.PCollection[bytes], subset: str, seed: int, num_classes: int) -> beam.PCollection[bytes]:
     """Add to a pipeline what keeps the records of a subset that no list names."""
-    selection = (
-        refs
-        | "TakeCensus" >> beam.Map(subsets.census_of_records, seed)
-        | "SumCensuses" >> beam.CombineGlobally(subsets.sum_censuses)
-        | "ChooseSubset" >> beam.Map(subsets.choose_subset, subset, seed)
-    )
+    selection = choose_subset(refs | "TakeCensus" >> beam.Map(subsets.census_of_records, seed), subset, seed)
     return refs | "SelectSubset" >> beam.Map(subsets.select_records, AsSingleton(selection), num_classes)
 
 

@@ -16,8 +16,9 @@ from pipelines import options, progress
 from pipelines.beam import make_beam_options, make_pipeline
 from pipelines.processes import run_in_processes
 from pipelines.sharding import DEFAULT_SHARD_BYTES, report_ledger, write_dataset
+from pipelines.subsetting import choose_subset
 from shards import dataset as datasets
-from shards import finish, plan, storage, subsets
+from shards import finish, plan, storage
 from shards.agreement import add_contradictions
 from shards.classes import ClassSet
 from shards.dataset import SHARD_NAME, Dataset, DatasetManifest, ShardInfo, open_dataset
@@ -119,12 +120,7 @@ def reshard_datasets(
 def select_subset(refs: beam.PCollection[bytes], selection: Selection, seed: int) -> beam.PCollection[bytes]:
     """Add to a pipeline what keeps the samples of SIXray10, 100 or 1000, built as the paper defines them."""
     scored = selection.classes.scored
-    chosen = (
-        refs
-        | "TakeCensus" >> beam.Map(census_of_samples, scored, seed)
-        | "SumCensuses" >> beam.CombineGlobally(subsets.sum_censuses)
-        | "ChooseSubset" >> beam.Map(subsets.choose_subset, selection.subset, seed)
-    )
+    chosen = choose_subset(refs | "TakeCensus" >> beam.Map(census_of_samples, scored, seed), selection.subset, seed)
     return refs | "SelectSubset" >> beam.Map(select_samples, AsSingleton(chosen), scored)
 
 

@@ -1,18 +1,20 @@
 """Which scans make up SIXray10, 100 and 1000, and which of them are for testing, where no list says so?
 
 Built as the paper defines them, from keys and presence alone: who is in, and who is in test, follows from a keyed hash
-of the key and the seed. Counts are exact: thresholds come from the hashes of all candidates, 16 bytes a scan.
+of the key and the seed. Counts are exact: each threshold is itself the hash of a candidate, which
+`shards.thresholds` finds.
 """
 
 import hashlib
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
 from shards.batches import pack, unpack
 from shards.records import ScanRef
+from shards.thresholds import Hashes, Thresholds
 
 NEGATIVES_A_POSITIVE = {"10": 10, "100": 100}
 POSITIVES_OF_1000 = 1000
@@ -21,16 +23,14 @@ _TEST_SHARE = 5
 
 _HASH_KEY = b"sixray subsets format 1"
 _POSITIVE_ID, _NEGATIVE_ID = re.compile(r"P\d{5}"), re.compile(r"N\d{6,7}")
-# N candidates; the columns are the hash that chooses and the hash that splits.
-_EMPTY_N2 = np.empty((0, 2), dtype=np.uint64)
 
 
 @dataclass(frozen=True, slots=True)
 class Census:
-    """The hashes of all candidates."""
+    """The hashes of some candidates, uint64 (N, 2): the one that chooses, and the one that splits."""
 
-    positives_N2: np.ndarray = field(default_factory=lambda: _EMPTY_N2)
-    negatives_N2: np.ndarray = field(default_factory=lambda: _EMPTY_N2)
+    positives_N2: np.ndarray
+    negatives_N2: np.ndarray
 
 
 def take_census(candidates: Iterable[tuple[str, bool]], seed: int) -> Census:
@@ -43,12 +43,16 @@ def take_census(candidates: Iterable[tuple[str, bool]], seed: int) -> Census:
     )
 
 
-def sum_censuses(parts: Iterable[Census]) -> Census:
-    """Return the candidates of all parts."""
-    found = list(parts)
-    return Census(
-        np.concatenate([_EMPTY_N2, *(part.positives_N2 for part in found)]),
-        np.concatenate([_EMPTY_N2, *(part.negatives_N2 for part in found)]),
+def choosing_hashes(census: Census) -> Hashes:
+    """Return the hashes that choose."""
+    return census.positives_N2[:, 0], census.negatives_N2[:, 0]
+
+
+def splitting_hashes(census: Census, choosing: Thresholds) -> Hashes:
+    """Return the hashes that split, of those who are chosen."""
+    return (
+        census.positives_N2[census.positives_N2[:, 0] <= choosing.first, 1],
+        census.negatives_N2[census.negatives_N2[:, 0] <= choosing.second, 1],
     )
 
 
@@ -70,11 +74,15 @@ class Selection:
         return "test" if splitting <= (self.max_positive_test if is_positive else self.max_negative_test) else "train"
 
 
-def choose_subset(census: Census, subset: str, seed: int) -> Selection:
-    """Return who belongs to a subset.
+def count_chosen(counts_TR: np.ndarray, subset: str) -> tuple[int, int]:
+    """Return how many positives and how many negatives belong to a subset.
 
     `10` and `100`: all positives, and 10 or 100 times as many negatives; `1000`: 1,000 positives and all negatives;
-    `positives`: all positives. One in five of the positives and one in five of the negatives are for testing.
+    `positives`: all positives.
+
+    Args:
+        counts_TR: of the candidates' choosing hashes, see `thresholds.count_ranges`.
+        subset: its name.
 
     Raises:
         ValueError: there are too few candidates.
@@ -82,31 +90,29 @@ def choose_subset(census: Census, subset: str, seed: int) -> Selection:
     Source:
         "SIXray: A Large-scale Security Inspection X-ray Benchmark", CVPR 2019, Section 3.1.
     """
-    num_positives, num_negatives = len(census.positives_N2), len(census.negatives_N2)
+    num_positives, num_negatives = counts_TR.sum(axis=1).tolist()
     wanted = {
         "positives": (num_positives, 0),
         "1000": (POSITIVES_OF_1000, num_negatives),
         **{name: (num_positives, ratio * num_positives) for name, ratio in NEGATIVES_A_POSITIVE.items()},
     }[subset]
-    if not 0 < wanted[0] <= num_positives or not wanted[1] <= num_negatives or num_positives + num_negatives == 0:
+    if not 0 < wanted[0] <= num_positives or not wanted[1] <= num_negatives:
         raise ValueError(
             f"subset {subset!r} must have {max(1, wanted[0]):,} positives and {wanted[1]:,} negatives, got "
             f"{num_positives:,} and {num_negatives:,} in the corpus; give the release's lists by --lists, or more scans"
         )
-    max_positive, max_positive_test = _thresholds(census.positives_N2, wanted[0])
-    max_negative, max_negative_test = _thresholds(census.negatives_N2, wanted[1])
-    return Selection(seed, max_positive, max_negative, max_positive_test, max_negative_test)
+    return wanted
 
 
-def _thresholds(hashes_N2: np.ndarray, num: int) -> tuple[int, int]:
-    """Return the largest choosing hash of the `num` smallest, and the largest splitting hash of their test share."""
-    if num == 0:
-        return -1, -1
-    chosen_N2 = hashes_N2[np.argpartition(hashes_N2[:, 0], num - 1)[:num]]
-    num_test = (num + _TEST_SHARE // 2) // _TEST_SHARE
-    if num_test == 0:
-        return int(chosen_N2[:, 0].max()), -1
-    return int(chosen_N2[:, 0].max()), int(np.partition(chosen_N2[:, 1], num_test - 1)[num_test - 1])
+def count_test(counts_TR: np.ndarray) -> tuple[int, int]:
+    """Return how many of the chosen positives, and of the chosen negatives, are for testing: one in five."""
+    num_positives, num_negatives = counts_TR.sum(axis=1).tolist()
+    return (num_positives + _TEST_SHARE // 2) // _TEST_SHARE, (num_negatives + _TEST_SHARE // 2) // _TEST_SHARE
+
+
+def make_selection(choosing: Thresholds, splitting: Thresholds, seed: int) -> Selection:
+    """Return who belongs to a subset, from the thresholds of positives and negatives."""
+    return Selection(seed, choosing.first, choosing.second, splitting.first, splitting.second)
 
 
 def _hash(key: str, seed: int) -> tuple[int, int]:

@@ -2,12 +2,14 @@
 
 import random
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from shards import agreement, finish, leakage, plan, records, storage, subsets
+import numpy as np
+
+from shards import agreement, finish, leakage, plan, records, storage, subsets, thresholds
 from shards.classes import ClassSet, load_class_set
 from shards.dataset import DatasetManifest
 from shards.layouts import find_corpus
@@ -46,8 +48,9 @@ def convert_plainly(
     wanted = "all" if corpus.builds_subset else subset
     refs = [plan.join_batches(batches, corpus, wanted, rules) for _, batches in _mix(fact_batches.items(), order, seed)]
     if corpus.builds_subset:
-        census = subsets.sum_censuses(subsets.census_of_records(batch, choice_seed) for batch in refs)
-        selection = subsets.choose_subset(census, subset, choice_seed)
+        selection = choose_plainly(
+            [subsets.census_of_records(batch, choice_seed) for batch in refs], subset, choice_seed
+        )
         refs = [subsets.select_records(batch, selection, len(classes.scored)) for batch in refs]
     found = agreement.sum_agreements([agreement.find_contradictions(batch, classes) for batch in refs])
     findings = {"contradictions": agreement.check_agreement(found, rules)}
@@ -63,6 +66,24 @@ def convert_plainly(
     leaks = [leak for groups in equal for leak in leakage.find_byte_equal(groups)]
     finished = [finish.finish_shard(url, [shard.info], duplicates.get(shard.info.name, [])) for shard in written]
     return finish.write_manifest(finished, tallies, url, classes, {"shard_bytes": shard_bytes}, findings, leaks)
+
+
+def choose_plainly(censuses: Sequence[subsets.Census], subset: str, seed: int) -> subsets.Selection:
+    """Return who belongs to a subset, by the steps of `pipelines.subsetting`."""
+    hashes = [subsets.choosing_hashes(census) for census in censuses]
+    choosing = find_thresholds(hashes, lambda counts_TR: subsets.count_chosen(counts_TR, subset))
+    hashes = [subsets.splitting_hashes(census, choosing) for census in censuses]
+    return subsets.make_selection(choosing, find_thresholds(hashes, subsets.count_test), seed)
+
+
+def find_thresholds(
+    hashes: Sequence[thresholds.Hashes], count_wanted: Callable[[np.ndarray], Sequence[int]]
+) -> thresholds.Thresholds:
+    """Return the largest of the smallest hashes of each kind."""
+    counts_TR = thresholds.sum_counts(map(thresholds.count_ranges, hashes))
+    places = thresholds.find_places(counts_TR, count_wanted(counts_TR))
+    narrowed = thresholds.join_hashes(thresholds.take_ranges(part, places) for part in hashes)
+    return thresholds.find_thresholds(narrowed, places)
 
 
 def _group(parts: Iterable[Iterable[tuple[Any, Any]]]) -> dict[Any, list[Any]]:
