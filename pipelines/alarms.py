@@ -190,6 +190,7 @@ def _describe(
         "thresholds": {name: None if at is None else at.score for name, at in thresholds.items()},
         "num_scans": num_scans,
         "num_unscored": num_unscored,
+        "left_by_run": predictions.run.get("unscored", {"num_shards": 0, "num_scans": 0}),
         "num_alarms": alarms.num_rows,
         "num_alarmed_scans": int(pc.max(alarms["rank"]).as_py() or 0),
         "classes": {name: per_class.get(name, 0) for name in thresholds},
@@ -221,6 +222,12 @@ def _main(argv: Sequence[str]) -> int:
         print(
             f"{document['num_unscored']} scans could not be scored and are to be looked at too: "
             f"{storage.join_url(config.output, 'unscored.csv')}",
+            file=sys.stderr,
+        )
+    if (left := document["left_by_run"])["num_scans"]:
+        print(
+            f"{left['num_scans']} scans of {left['num_shards']} shards were not scored yet and are in no list here: "
+            f"run `sixray score` again first",
             file=sys.stderr,
         )
     return options.OK

@@ -137,6 +137,14 @@ def test_scans_without_a_score_are_to_be_looked_at_too(scored, capsys):
         assert [(row["key"], row["reason"]) for row in csv.DictReader(handle)] == [(k, "bad_jpeg") for k in KEYS[-2:]]
 
 
+def test_what_scoring_left_for_later_is_told(scored, capsys):
+    run = scored.root / "pred" / MODEL_ID / "run.json"
+    run.write_text(json.dumps(json.loads(run.read_text()) | {"unscored": {"num_shards": 2, "num_scans": 16_000}}))
+    assert scored.run("--threshold", "Gun=1") == 0
+    assert "16000 scans of 2 shards were not scored yet and are in no list here" in capsys.readouterr().err
+    assert scored.summary()["left_by_run"] == {"num_shards": 2, "num_scans": 16_000}
+
+
 def test_a_second_run_writes_the_same_bytes(scored):
     files = []
     for _ in range(2):
