@@ -59,6 +59,9 @@ def metrics_document(
         },
         "classes": {name: _class_document(figures) for name, figures in evaluation.classes.items()},
         "mean": _mean_document(evaluation),
+        "single_label": None
+        if evaluation.top_accuracy is None
+        else {f"top{number}_accuracy": value for number, value in evaluation.top_accuracy.items()},
         "any_item": _rank_document(evaluation.any_item.rank, evaluation.any_item.intervals),
         "bootstrap": {
             "num_rounds": evaluation.bootstrap.num_rounds,

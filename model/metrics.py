@@ -1,6 +1,9 @@
-"""How well does one class' score rank the scans? Average precision and ROC AUC, tied scores sharing their rank."""
+"""How well does one class' score rank the scans? Average precision and ROC AUC, tied scores sharing their rank.
 
-# N scans  P positives  M negatives  T distinct scores of positives, highest first
+And where each scan has one class: how well do its scores rank the classes?
+"""
+
+# N scans  K classes  P positives  M negatives  T distinct scores of positives, highest first
 
 from dataclasses import dataclass
 from typing import Any
@@ -175,6 +178,33 @@ def roc_auc(ranking: Ranking) -> float | None:
     below = np.searchsorted(ranking.negatives_M, ranking.positives_P, side="left")
     at_or_below = np.searchsorted(ranking.negatives_M, ranking.positives_P, side="right")
     return int(below.sum() + at_or_below.sum()) / (2 * pairs)
+
+
+def true_classes(labels_NK: IntArray) -> npt.NDArray[np.int64] | None:
+    """Return the class of each scan, (N,); None unless every scan has one of several classes and no label is unknown.
+
+    Args:
+        labels_NK: 1 present, 0 absent, -1 unknown.
+    """
+    is_single = ((labels_NK == PRESENT).sum(axis=1) == 1).all() and not (labels_NK == UNKNOWN).any()
+    return labels_NK.argmax(axis=1) if is_single and len(labels_NK) and labels_NK.shape[1] > 1 else None
+
+
+def top_accuracy(logits_NK: FloatArray, true_N: IntArray, num_guesses: int) -> float:
+    """Return the share of scans whose class is among the `num_guesses` highest logits; 1 - the paper's top-k error.
+
+    A class with the same logit counts as higher: a network that always says the same scores nothing by it.
+
+    Args:
+        logits_NK: fused logits; a NaN counts as a wrong answer.
+        true_N: the class of each scan; at least one scan.
+
+    Source:
+        CHR, Section 5.5. Without ties scikit-learn's `top_k_accuracy_score`.
+    """
+    own_N1 = np.take_along_axis(logits_NK, true_N[:, None], axis=1)
+    num_lower_N = (logits_NK < own_N1).sum(axis=1)
+    return float((num_lower_N >= logits_NK.shape[1] - num_guesses).mean())
 
 
 AVERAGE_PRECISIONS = {

@@ -214,21 +214,16 @@ def rate_average_precision(logits_NK: np.ndarray, labels_NK: np.ndarray, classes
 
 
 def top_accuracy(logits_NK: np.ndarray, labels_NK: np.ndarray, num_guesses: int) -> float | None:
-    """Return the share of scans whose true class is among the `num_guesses` highest logits; None without such scans.
-
-    A class with the same logit counts as higher: a network that always says the same scores nothing by it.
+    """Return `metrics.top_accuracy` of the scans whose labels are known; None without such scans.
 
     Args:
-        logits_NK: fused logits; a NaN counts as a wrong answer.
+        logits_NK: fused logits.
         labels_NK: one 1 in a row; rows of NaN are left out.
     """
     known_N = ~np.isnan(labels_NK).any(axis=1)
-    logits_NK, true_N = logits_NK[known_N], labels_NK[known_N].argmax(axis=1)
-    if len(true_N) == 0:
+    if not known_N.any():
         return None
-    own_N1 = np.take_along_axis(logits_NK, true_N[:, None], axis=1)
-    num_lower_N = (logits_NK < own_N1).sum(axis=1)
-    return float((num_lower_N >= logits_NK.shape[1] - num_guesses).mean())
+    return metrics.top_accuracy(logits_NK[known_N], labels_NK[known_N].argmax(axis=1), num_guesses)
 
 
 def average_precisions(logits_NK: np.ndarray, labels_NK: np.ndarray) -> list[float | None]:

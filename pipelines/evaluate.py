@@ -203,6 +203,8 @@ def _summarise(evaluation: Evaluation, report_url: str) -> str:
             f"{format_ratio(average_precision['non_interpolated']):>5}  {format_ratio(auc):>5}  "
             f"{format_ratio(pointing):>8}"
         )
+    if evaluation.top_accuracy is not None:
+        lines.append(", ".join(f"top-{number} accuracy {of:.4f}" for number, of in evaluation.top_accuracy.items()))
     scans = f"{format_count(evaluation.coverage.num_scans)} scans of split {evaluation.split}"
     return "\n".join([*lines, f"{scans}, model {evaluation.model_id}", report_url, ""])
 

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pyarrow as pa
 import pytest
-from sklearn.metrics import average_precision_score, roc_auc_score
+from sklearn.metrics import average_precision_score, roc_auc_score, top_k_accuracy_score
 
 from model.document import metrics_document, metrics_json
 from model.evaluation import evaluate
@@ -54,6 +54,23 @@ def test_figures_are_scikit_learns_whatever_the_order_of_rows_and_parts(write):
         ours = figures["average_precision"]["non_interpolated"]
         assert ours == pytest.approx(average_precision_score(labels[:, k], scores), abs=1e-12)
         assert figures["roc_auc"] == pytest.approx(roc_auc_score(labels[:, k], scores), abs=1e-12)
+
+
+def test_where_every_scan_has_one_class_it_is_rated_how_often_that_is_guessed(write):
+    random = np.random.default_rng(0)
+    true_N, logits_NK = random.integers(0, 2, 100), random.normal(size=(100, 2)).astype(np.float32)
+    samples = [sample(f"P{i:05d}", np.eye(2, dtype=int)[true].tolist()) for i, true in enumerate(true_N)]
+    rows = [prediction(f"P{i:05d}", logits.tolist()) for i, logits in enumerate(logits_NK)]
+    evaluation = evaluate_written(write(samples, rows))
+    expected = top_k_accuracy_score(true_N, logits_NK[:, 1] - logits_NK[:, 0], k=1)
+    assert metrics_document(evaluation)["single_label"] == {"top1_accuracy": expected, "top5_accuracy": 1.0}
+
+
+@pytest.mark.parametrize("labels", [(0, 0), (1, 1), (1, None)])
+def test_one_scan_without_exactly_one_class_leaves_guesses_undefined(write, labels):
+    samples = [sample("a", (1, 0)), sample("b", labels)]
+    document = metrics_document(evaluate_written(write(samples, [prediction(key, (1, 0)) for key in "ab"])))
+    assert document["single_label"] is None
 
 
 def test_the_least_form_of_metrics_json_is_all_there(write):

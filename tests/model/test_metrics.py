@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sklearn.metrics import average_precision_score, roc_auc_score
+from sklearn.metrics import average_precision_score, roc_auc_score, top_k_accuracy_score
 
 from model import metrics
 
@@ -184,3 +184,19 @@ def test_a_million_scans_take_a_fraction_of_a_second_a_class():
     assert None not in (metrics.average_precision(curve), metrics.roc_auc(ranking))
     # 0.06 s alone on one core; the bound leaves room for a machine that runs other tests as well.
     assert time.perf_counter() - start < 2.0
+
+
+@given(seed=st.integers(0, 2**31), num_guesses=st.integers(1, 6))
+def test_the_share_of_right_guesses_is_scikit_learns(seed, num_guesses):
+    random = np.random.default_rng(seed)
+    logits_NK, true_N = random.normal(size=(9, 7)), random.integers(0, 7, 9)
+    expected = top_k_accuracy_score(true_N, logits_NK, k=num_guesses, labels=range(7))
+    assert metrics.top_accuracy(logits_NK, true_N, num_guesses) == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize("labels", [[], [(1, 0), (0, 0)], [(1, 0), (1, 1)], [(1, 0), (0, -1)], [(1, 0), (1, -1)]])
+def test_scans_have_no_true_class_unless_each_has_exactly_one(labels):
+    assert metrics.true_classes(np.array(labels, np.int8).reshape(-1, 2)) is None
+    true_N = metrics.true_classes(np.array([(1, 0), (0, 1)], np.int8))
+    assert true_N is not None and true_N.tolist() == [0, 1]
+    assert metrics.true_classes(np.array([[1], [1]], np.int8)) is None, "of one class there is nothing to guess"
