@@ -1,7 +1,8 @@
 """The same night as an Airflow DAG: convert what has come in, verify it, score it; each a pod that drives a Flink job.
 
-Set the Airflow variables `sixray_corpus`, `sixray_datasets`, `sixray_model` and `sixray_predictions`; the day's dataset
-is a folder of the archive `sixray_datasets`. A step that fails is tried again: it resumes, and does nothing twice.
+It takes the place of the CronJobs: the overlay has the component `airflow`. Where the data lie, and how many slots
+Flink has, stands in the overlay's `sixray-places` alone. A day's dataset is a folder of the archive; `ds` is the day
+before the evening of the run. A step that fails is tried again: it resumes, and does nothing twice.
 """
 
 from datetime import datetime, timedelta
@@ -13,7 +14,7 @@ from kubernetes.client import models as k8s
 
 REGISTRY = "registry.example.com"
 TAG = "0.1.0"
-DATASET = "{{ var.value.sixray_datasets }}/{{ ds }}"
+DATASET = "$(DATASETS)/{{ ds }}"
 
 BEAM = [
     "--",
@@ -25,21 +26,24 @@ BEAM = [
     "--environment_config=localhost:50000",
     "--environment_cache_millis=5000",
     "--experiments=disable_logging_submission_environment",
-    "--parallelism=4",
+    "--parallelism=$(PARALLELISM)",
 ]
-CONVERT = ["convert", "--input={{ var.value.sixray_corpus }}/{{ ds }}", f"--output={DATASET}"]
+CONVERT = ["convert", "--input=$(CORPUS)/{{ ds }}", f"--output={DATASET}"]
 VERIFY = ["verify", DATASET, f"--report={DATASET}-damages.json"]
 SCORE = [
     "score",
-    "--model={{ var.value.sixray_model }}",
-    "--input={{ var.value.sixray_datasets }}",
-    "--output={{ var.value.sixray_predictions }}",
+    "--model=$(MODEL)",
+    "--input=$(DATASETS)",
+    "--output=$(PREDICTIONS)",
     "--log-format=json",
 ]
 """An archive, so that a night that was missed is made up for by the next one."""
 
 STEPS = {"convert": ("convert", CONVERT), "verify": ("convert", VERIFY), "score": ("score-cpu", SCORE)}
-"""Image and words of each step, in order."""
+"""Image and words of each step, in order; Kubernetes puts places for `$(NAME)`, Airflow the day for `{{ ds }}`."""
+
+FOLDERS = ("scratch", "tmp")
+"""That a step may write to; nothing of it is needed again."""
 
 
 def make_step(name: str, image: str, words: list[str]) -> KubernetesPodOperator:
@@ -57,7 +61,21 @@ def make_step(name: str, image: str, words: list[str]) -> KubernetesPodOperator:
         container_resources=k8s.V1ResourceRequirements(
             requests={"cpu": "500m", "memory": "3Gi"}, limits={"cpu": "1", "memory": "3Gi"}
         ),
-        security_context={"runAsNonRoot": True, "runAsUser": 10001, "runAsGroup": 10001, "fsGroup": 10001},
+        volumes=[k8s.V1Volume(name=name, empty_dir=k8s.V1EmptyDirVolumeSource(size_limit="2Gi")) for name in FOLDERS],
+        volume_mounts=[k8s.V1VolumeMount(name=name, mount_path=f"/{name}") for name in FOLDERS],
+        full_pod_spec=k8s.V1Pod(spec=k8s.V1PodSpec(automount_service_account_token=False, containers=[])),
+        security_context=k8s.V1PodSecurityContext(
+            run_as_non_root=True,
+            run_as_user=10001,
+            run_as_group=10001,
+            fs_group=10001,
+            seccomp_profile=k8s.V1SeccompProfile(type="RuntimeDefault"),
+        ),
+        container_security_context=k8s.V1SecurityContext(
+            allow_privilege_escalation=False,
+            read_only_root_filesystem=True,
+            capabilities=k8s.V1Capabilities(drop=["ALL"]),
+        ),
         on_finish_action="delete_succeeded_pod",
         get_logs=True,
     )

@@ -1,6 +1,6 @@
 """How does the Flex Template start a conversion? It builds the pipeline from its parameters and hands it to Dataflow.
 
-Dataflow gives every parameter as `--name=value`, its own options among them. Those that `metadata.json` names are the
+Dataflow gives every parameter as `--name=value`, its own options among them. Those that `template.json` names are the
 command's; the rest are Beam's, taken strictly. Nothing waits here: the job itself says how it ends, and
 `sixray verify` whether the dataset is whole.
 """

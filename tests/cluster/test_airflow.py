@@ -4,16 +4,20 @@ import json
 import os
 import subprocess
 
+import kubernetes_validate
+
 from deploy.local.versions import read_versions
 from tests.deploy.manifests import DEPLOY
 
 SCRIPT = """
 import json, sys
 from airflow.models import DagBag
+from kubernetes.client import ApiClient
 bag = DagBag(sys.argv[1], include_examples=False)
 assert not bag.import_errors, bag.import_errors
 (dag,) = bag.dags.values()
-print(json.dumps({task.task_id: [sorted(task.downstream_task_ids), task.arguments] for task in dag.tasks}))
+pod_of = lambda task: ApiClient().sanitize_for_serialization(task.build_pod_request_obj())
+print(json.dumps({task.task_id: [sorted(task.downstream_task_ids), pod_of(task)] for task in dag.tasks}))
 """
 
 
@@ -29,6 +33,7 @@ def test_airflow_imports_the_dag(tmp_path):
         "AIRFLOW_HOME": str(tmp_path),
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
         "AIRFLOW__LOGGING__LOGGING_LEVEL": "ERROR",
+        "KUBECONFIG": str(write_kubeconfig(tmp_path)),
     }
     found = subprocess.run(
         [*uv, *withs, "python", "-W", "ignore", "-c", SCRIPT, str(DEPLOY / "airflow")],
@@ -44,4 +49,29 @@ def test_airflow_imports_the_dag(tmp_path):
         "verify": ["score"],
         "score": [],
     }
-    assert all("--runner=FlinkRunner" in words for _, words in tasks.values())
+    for _, pod in tasks.values():
+        kubernetes_validate.validate(pod, versions["KUBERNETES_VERSION"], strict=True)
+        assert_has_no_more_rights_than_it_needs(pod["spec"])
+
+
+def write_kubeconfig(folder):
+    """Write a file that names a cluster, which nobody asks: without one the operator makes no pod."""
+    path = folder / "kubeconfig"
+    context = {"name": "none", "context": {"cluster": "none", "user": "none"}}
+    cluster = {"name": "none", "cluster": {"server": "https://127.0.0.1:1"}}
+    user = {"name": "none", "user": {"token": "none"}}
+    config = {"current-context": "none", "contexts": [context], "clusters": [cluster], "users": [user]}
+    path.write_text(json.dumps(config))
+    return path
+
+
+def assert_has_no_more_rights_than_it_needs(spec):
+    (container,) = spec["containers"]
+    assert spec["securityContext"]["runAsNonRoot"] is True
+    assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert spec["automountServiceAccountToken"] is False
+    rights = container["securityContext"]
+    assert rights["allowPrivilegeEscalation"] is False and rights["readOnlyRootFilesystem"] is True
+    assert rights["capabilities"] == {"drop": ["ALL"]}
+    assert {"/scratch", "/tmp"} == {mount["mountPath"] for mount in container["volumeMounts"]}
+    assert {"--runner=FlinkRunner", "--parallelism=$(PARALLELISM)"} <= set(container["args"])

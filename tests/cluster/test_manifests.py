@@ -1,7 +1,9 @@
 """Do the overlays build, and is what they build what Kubernetes and Flink's operator take?"""
 
+import os
 import re
 import subprocess
+import textwrap
 import zipfile
 
 import jsonschema
@@ -13,15 +15,36 @@ from deploy.local.fetch import FOLDER, fetch
 from deploy.local.versions import read_versions
 from tests.deploy.manifests import DEPLOY
 
-OVERLAYS = sorted(path.name for path in (DEPLOY / "kubernetes" / "overlays").iterdir())
+KUBERNETES = DEPLOY / "kubernetes"
+OVERLAYS = ["cpu", "gpu"]
 
 
-@pytest.fixture(scope="module", params=OVERLAYS)
-def built(request):
-    """What an overlay builds."""
+def build(folder):
+    """Return the resources that kustomize makes of a folder."""
     fetch(["kustomize"])
-    words = [FOLDER / "bin" / "kustomize", "build", DEPLOY / "kubernetes" / "overlays" / request.param]
+    words = [FOLDER / "bin" / "kustomize", "build", folder]
     return list(yaml.safe_load_all(subprocess.run(words, capture_output=True, text=True, check=True).stdout))
+
+
+def build_site(folder, on, components=()):
+    """Return what the runbook's own overlay builds on another one."""
+    (block,) = re.findall(r"```yaml\n(.*?)```", (DEPLOY / "README.md").read_text(), re.DOTALL)
+    folder.mkdir(exist_ok=True)
+    overlay = yaml.safe_load(textwrap.dedent(block))
+    # kustomize takes no absolute path.
+    overlay["resources"] = [os.path.relpath(KUBERNETES / "overlays" / on, folder)]
+    overlay["components"] = [os.path.relpath(KUBERNETES / "components" / name, folder) for name in components]
+    (folder / "kustomization.yaml").write_text(yaml.safe_dump(overlay))
+    return build(folder)
+
+
+@pytest.fixture(scope="module", params=[*OVERLAYS, "site", "site with airflow"])
+def built(request, tmp_path_factory):
+    """What an overlay builds."""
+    if request.param in OVERLAYS:
+        return build(KUBERNETES / "overlays" / request.param)
+    components = ["airflow"] if "airflow" in request.param else []
+    return build_site(tmp_path_factory.mktemp("site"), "cpu", components)
 
 
 @pytest.fixture(scope="module")
@@ -55,9 +78,9 @@ def test_every_resource_is_what_the_api_takes(built):
     known = [
         one for one in built if "flink.apache.org" not in one["apiVersion"] and "monitoring" not in one["apiVersion"]
     ]
-    assert {"CronJob", "Deployment", "NetworkPolicy", "ConfigMap", "Role"} <= {one["kind"] for one in known}
+    assert {"Deployment", "NetworkPolicy", "ConfigMap", "Role"} <= {one["kind"] for one in known}
+    assert all(one["metadata"]["namespace"] == "sixray" for one in built)
     for one in known:
-        assert one["metadata"]["namespace"] == "sixray"
         kubernetes_validate.validate(one, read_versions()["KUBERNETES_VERSION"], strict=True)
 
 
@@ -77,7 +100,7 @@ def test_the_flink_deployment_is_what_the_operator_takes(built, flink_schema):
 def test_images_have_a_registry_and_a_tag(built):
     text = yaml.safe_dump_all(built)
     images = re.findall(r"^\s*(?:- )?image: (\S+)$", text, re.MULTILINE)
-    assert len(images) >= 5 and all(re.fullmatch(r"\S+/sixray-[a-z-]+:\S+", image) for image in images)
+    assert len(images) >= 3 and all(re.fullmatch(r"\S+/sixray-[a-z-]+:\S+", image) for image in images)
 
 
 def test_a_job_asks_for_as_many_slots_as_there_are(built):
@@ -85,7 +108,27 @@ def test_a_job_asks_for_as_many_slots_as_there_are(built):
     slots = flink["spec"]["taskManager"]["replicas"] * int(
         flink["spec"]["flinkConfiguration"]["taskmanager.numberOfTaskSlots"]
     )
-    for job in (one for one in built if one["kind"] == "CronJob"):
-        (container,) = job["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"]
-        (parallelism,) = [int(one["value"]) for one in container["env"] if one["name"] == "PARALLELISM"]
-        assert parallelism == slots
+    assert int(places_of(built)["PARALLELISM"]) == slots
+
+
+def places_of(resources):
+    (places,) = [one["data"] for one in resources if one["kind"] == "ConfigMap"]
+    return places
+
+
+def test_an_overlay_of_ones_own_leaves_no_place_and_no_image_of_the_base(tmp_path):
+    resources = build_site(tmp_path, "cpu")
+    assert "registry.example.com" not in yaml.safe_dump_all(resources)
+    assert places_of(resources)["CORPUS"] == "s3://BUCKET/corpus"
+    assert places_of(resources).keys() == places_of(build(KUBERNETES / "overlays" / "cpu")).keys()
+
+
+def test_where_airflow_runs_the_night_no_cron_job_does(tmp_path):
+    kinds = [one["kind"] for one in build_site(tmp_path / "without", "cpu")]
+    assert kinds.count("CronJob") == 2
+    resources = build_site(tmp_path / "with", "cpu", ["airflow"])
+    assert sorted({*kinds} - {one["kind"] for one in resources}) == ["CronJob"]
+    (binding,) = [one for one in resources if one["metadata"]["name"] == "sixray-airflow" and "roleRef" in one]
+    (role,) = [one for one in resources if one["metadata"]["name"] == "sixray-airflow" and "rules" in one]
+    assert binding["roleRef"]["name"] == role["metadata"]["name"]
+    assert {"pods", "pods/log"} <= {name for rule in role["rules"] for name in rule["resources"]}

@@ -2,7 +2,10 @@
 
 import ast
 import importlib.util
+import os
 import re
+import subprocess
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +18,6 @@ VALUES = {
     "PARALLELISM": "4",
     "CORPUS": "s3://b/corpus",
     "DATASETS": "s3://b/datasets",
-    "DATASET": "s3://b/datasets/incoming",
     "MODEL": "s3://b/models/current",
     "PREDICTIONS": "s3://b/predictions",
 }
@@ -45,6 +47,25 @@ def pod_specs(document: dict[str, Any]) -> Iterator[dict[str, Any]]:
 def expand(words: list[str]) -> list[str]:
     """Return words with every `$(NAME)` replaced, as the kubelet does; KeyError where nothing defines it."""
     return [re.sub(r"\$\((\w+)\)", lambda found: VALUES[found.group(1)], word) for word in words]
+
+
+def words_of(container: dict[str, Any], job: str) -> list[str]:
+    """Return the words behind `sixray` that a container runs as part of a job; those of a shell are run for it."""
+    words = expand([*container.get("command", []), *container["args"]])
+    if words[0] != "sh":
+        return words
+    with tempfile.TemporaryDirectory() as folder:
+        program = Path(folder) / "sixray"
+        program.write_text("""#!/bin/sh\nprintf '%s\\n' "$@"\n""")
+        program.chmod(0o700)
+        variables = VALUES | {"JOB": job, "PATH": f"{folder}:{os.environ['PATH']}"}
+        return subprocess.run(words, env=variables, capture_output=True, text=True, check=True).stdout.splitlines()
+
+
+def alert_rules() -> list[dict[str, Any]]:
+    """Return the rules that wake somebody."""
+    rules = yaml.safe_load((DEPLOY / "kubernetes" / "components" / "alerts" / "alerts.yaml").read_text())
+    return [rule for group in rules["spec"]["groups"] for rule in group["rules"]]
 
 
 def constants_of(path: Path) -> dict[str, Any]:

@@ -2,16 +2,18 @@
 
 import json
 import re
+import shlex
+import subprocess
 
 import pytest
-from apache_beam.options.pipeline_options import GoogleCloudOptions, StandardOptions
+from apache_beam.options.pipeline_options import GoogleCloudOptions, StandardOptions, WorkerOptions
 
 from pipelines import convert
 from tests.corpora import make_corpus
 from tests.deploy.manifests import DEPLOY, module_at
 
-METADATA = json.loads((DEPLOY / "dataflow" / "metadata.json").read_text())
 TEMPLATE = json.loads((DEPLOY / "dataflow" / "template.json").read_text())
+METADATA = TEMPLATE["metadata"]
 launch = module_at(DEPLOY / "dataflow" / "launch.py")
 GOOGLE = [
     "--runner=DataflowRunner",
@@ -26,10 +28,16 @@ GOOGLE = [
 def test_the_graph_is_built_offline(tmp_path):
     corpus = make_corpus(tmp_path / "corpus")
     own = [f"--input={corpus.root}", f"--output={tmp_path / 'out'}", "--shard_bytes=15000", "--layout=sixray"]
-    more = [f"--{name}" for name in TEMPLATE["defaultEnvironment"]["additionalPipelineOptions"]]
-    pipeline = launch.build_pipeline([*GOOGLE, *own, *more, "--experiments=use_runner_v2"])
+    environment = TEMPLATE["defaultEnvironment"]
+    more = [
+        f"--sdk_container_image={environment['sdkContainerImage']}",
+        f"--max_num_workers={environment['maxWorkers']}",
+    ]
+    more += [f"--experiments={name}" for name in environment["additionalExperiments"]]
+    pipeline = launch.build_pipeline([*GOOGLE, *own, *more])
     assert pipeline.options.view_as(StandardOptions).runner == "DataflowRunner"
     assert pipeline.options.view_as(GoogleCloudOptions).job_name == "sixray-convert"
+    assert pipeline.options.view_as(WorkerOptions).sdk_container_image == TEMPLATE["image"]
     labels = {part.unique_name for part in pipeline.to_runner_api().components.transforms.values()}
     assert {"CreateSources", "ListFacts", "GroupByShard", "WriteShard", "WriteManifest"} <= labels
     assert not (tmp_path / "out").exists()
@@ -61,3 +69,17 @@ def test_the_command_needs_no_more_than_the_template_asks_for():
     required = {one.option_strings[0] for one in convert.make_parser()._actions if one.required}
     asked = {f"--{one['name']}" for one in METADATA["parameters"] if not one.get("isOptional")}
     assert required == asked
+
+
+def test_the_runbook_puts_this_template_into_a_bucket_and_runs_it():
+    text = (DEPLOY / "README.md").read_text()
+    (made, url) = re.search(r"^(sed .*) \| gcloud storage cp - (\S+)$", text, re.MULTILINE).groups()
+    found = subprocess.run(shlex.split(made), cwd=DEPLOY.parent, capture_output=True, text=True, check=True).stdout
+    assert json.loads(found).keys() == TEMPLATE.keys() and "PROJECT" not in found
+    run = re.search(r"^gcloud dataflow flex-template run (?:[^\n]*\\\n)*[^\n]*", text, re.MULTILINE).group()
+    assert f"--template-file-gcs-location {url} " in run
+    (parameters,) = re.findall(r"--parameters (\S+)", run)
+    values = dict(pair.split("=") for pair in parameters.split(","))
+    regexes = {one["name"]: one["regexes"][0] for one in METADATA["parameters"]}
+    assert all(re.fullmatch(regexes[name], value) for name, value in values.items())
+    assert {one["name"] for one in METADATA["parameters"] if not one.get("isOptional")} <= values.keys()

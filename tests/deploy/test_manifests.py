@@ -1,18 +1,23 @@
 """Are the Kubernetes manifests what Kubernetes takes, and are all flags in them flags that the commands take?"""
 
+from datetime import UTC, date, datetime, time, timedelta
+
 import kubernetes_validate
 import pytest
 import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from deploy.local import services
 from deploy.local.versions import read_versions
 from pipelines import convert, options, score, verify
 from pipelines.beam import make_beam_options
-from tests.deploy.manifests import BASE, DEPLOY, VALUES, constants_of, documents, expand, pod_specs
+from tests.deploy.manifests import BASE, DEPLOY, VALUES, constants_of, documents, expand, pod_specs, words_of
 
 VERSIONS = read_versions()
 OWN_KINDS = [(name, document) for name, document in documents() if "flink.apache.org" not in document["apiVersion"]]
 POD_SPECS = [(document, spec) for _, document in documents() for spec in pod_specs(document)]
+DAY_JOB = "sixray-convert-2026-03-01"
 PARSERS = {"convert": convert.make_parser, "score": score.make_parser, "verify": verify.make_parser}
 
 
@@ -64,10 +69,10 @@ def commands():
     for name, document in documents():
         if document["kind"] == "CronJob":
             ((container,),) = [spec["containers"] for spec in pod_specs(document)]
-            yield f"kubernetes/{name}", expand(container["args"])
+            yield f"kubernetes/{name}", words_of(container, f"{document['metadata']['name']}-2026-03-01")
     constants = constants_of(DEPLOY / "airflow" / "sixray_nightly.py")
     for name, (_, words) in constants["STEPS"].items():
-        yield f"airflow/{name}", [*words, *constants["BEAM"]]
+        yield f"airflow/{name}", expand([*words, *constants["BEAM"]])
 
 
 @pytest.mark.parametrize("words", [pytest.param(words, id=name) for name, words in commands()])
@@ -87,11 +92,58 @@ def test_the_commands_agree_on_how_a_job_reaches_flink():
     assert len(beam_words) == 1
 
 
+def converted_by(job):
+    """Return where a job of this name converts from, and where to."""
+    ((container,),) = [
+        spec["containers"]
+        for _, document in documents()
+        if document["metadata"]["name"] == "sixray-convert"
+        for spec in pod_specs(document)
+    ]
+    flags = convert.make_parser().parse_args(options.split_beam_options(words_of(container, job)[1:])[0])
+    return flags.input, flags.output
+
+
+@settings(max_examples=10, deadline=None)
+@given(st.dates(date(2024, 1, 1), date(2100, 1, 1)))
+def test_an_evening_converts_the_day_before_to_a_dataset_of_its_own(day):
+    # As the controller of CronJobs names its jobs: by the minute at which they were due.
+    due = datetime.combine(day + timedelta(days=1), time(18), UTC)
+    job = f"sixray-convert-{int(due.timestamp()) // 60}"
+    assert converted_by(job) == (f"{VALUES['CORPUS']}/{day}", f"{VALUES['DATASETS']}/{day}")
+
+
+def test_a_job_made_by_hand_converts_the_folder_that_its_name_says():
+    for folder in ("2026-03-01", "stock-2025"):
+        places = (f"{VALUES['CORPUS']}/{folder}", f"{VALUES['DATASETS']}/{folder}")
+        assert converted_by(f"sixray-convert-{folder}") == places
+
+
+def test_the_dag_and_the_cron_jobs_convert_and_score_the_same_places():
+    words = constants_of(DEPLOY / "airflow" / "sixray_nightly.py")["CONVERT"]
+    day = [word.replace("{{ ds }}", "2026-03-01") for word in expand(words)]
+    assert day[1:] == [f"--{name}={url}" for name, url in zip(("input", "output"), converted_by(DAY_JOB), strict=True)]
+    scored = {word for _, words in commands() for word in words if word.startswith("--input=") and words[0] == "score"}
+    assert scored == {f"--input={VALUES['DATASETS']}"}
+
+
+def test_a_job_asks_for_the_slots_that_the_config_map_names():
+    for _, words in commands():
+        assert f"--parallelism={VALUES['PARALLELISM']}" in words
+    assert "--parallelism=$(PARALLELISM)" in constants_of(DEPLOY / "airflow" / "sixray_nightly.py")["BEAM"]
+
+
+def test_workers_do_not_see_a_token_of_kubernetes():
+    for document, spec in POD_SPECS:
+        if [container["name"] for container in spec["containers"]] != ["flink-main-container"]:  # the JobManager's pod
+            assert spec["automountServiceAccountToken"] is False, named(document)
+
+
 def test_every_place_that_a_command_names_is_in_the_config_map():
     kustomization = yaml.safe_load((BASE / "kustomization.yaml").read_text())
     (places,) = kustomization["configMapGenerator"]
     names = {line.partition("=")[0] for line in places["literals"]}
-    assert VALUES.keys() - {"PARALLELISM"} <= names
+    assert VALUES.keys() <= names
     images = {image["name"] for image in kustomization["images"]}
     used = {container["image"] for _, spec in POD_SPECS for container in spec["containers"] if "image" in container}
     assert used <= images

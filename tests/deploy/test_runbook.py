@@ -3,20 +3,29 @@
 import re
 import shlex
 
-import yaml
-
 from pipelines import convert, options, score
 from pipelines.beam import make_beam_options
 from pipelines.cli import COMMANDS
-from tests.deploy.manifests import DEPLOY
+from tests.deploy.manifests import DEPLOY, alert_rules
 
 TEXT = (DEPLOY / "README.md").read_text()
 
 
 def test_every_alert_is_explained_and_no_other():
-    (rules,) = yaml.safe_load_all((DEPLOY / "kubernetes" / "components" / "alerts" / "alerts.yaml").read_text())
-    alerts = {rule["alert"] for group in rules["spec"]["groups"] for rule in group["rules"]}
-    assert set(re.findall(r"^### (\w+)$", TEXT, re.MULTILINE)) == alerts
+    explained = re.findall(r"^### (\w+)$", TEXT, re.MULTILINE)
+    assert sorted(explained) == sorted(rule["alert"] for rule in alert_rules())
+    named = set(re.findall(r"\bSixray[A-Z]\w+", TEXT))
+    assert named == set(explained)
+
+
+def test_the_namespace_is_there_before_anything_is_put_into_it():
+    made = TEXT.index("kubectl create namespace sixray")
+    assert made < min(found.start() for found in re.finditer("--namespace sixray|watching `sixray`", TEXT))
+
+
+def test_what_is_applied_is_the_overlay_that_is_written():
+    (written,) = re.findall(r"`(deploy/kubernetes/overlays/\w+)/kustomization\.yaml`", TEXT)
+    assert set(re.findall(r"--kustomize (\S+?)`", TEXT)) == {written}
 
 
 def test_every_command_is_one_that_there_is():
