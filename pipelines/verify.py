@@ -49,6 +49,7 @@ def verify_dataset(dataset: Dataset, report_url: str, beam_options: Sequence[str
 
 def audit_dataset(pipeline: beam.Pipeline, dataset: Dataset, report_url: str) -> beam.PCollection[None]:
     """Add the checks of all shards to a pipeline: bytes, then keys and duplicates across shards, then the ledger."""
+    num_ranges = audit.choose_num_ranges(dataset.manifest.num_scans)
     checked = (
         pipeline
         | "CreateShards" >> beam.Create(dataset.manifest.shards)
@@ -58,13 +59,13 @@ def audit_dataset(pipeline: beam.Pipeline, dataset: Dataset, report_url: str) ->
     )
     duplicates = (
         checked
-        | "BatchByChecksum" >> beam.FlatMap(audit.batch_rows_by_checksum)
+        | "BatchByChecksum" >> beam.FlatMap(audit.batch_rows_by_checksum, num_ranges)
         | "GroupByChecksum" >> beam.GroupByKey()
         | "AuditDuplicates" >> beam.FlatMapTuple(lambda _, batches: audit.audit_duplicates(batches))
     )
     keys = (
         checked
-        | "BatchByKey" >> beam.FlatMap(audit.batch_rows_by_key)
+        | "BatchByKey" >> beam.FlatMap(audit.batch_rows_by_key, num_ranges)
         | "GroupByKeyHash" >> beam.GroupByKey()
         | "AuditKeys" >> beam.FlatMapTuple(lambda _, batches: audit.audit_keys(batches))
     )

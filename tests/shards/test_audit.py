@@ -49,7 +49,7 @@ def audit_all(root) -> list[Damage]:
 
 
 def _batches(shards, batch_rows):
-    return [batch for shard in shards for _, batch in batch_rows(shard)]
+    return [batch for shard in shards for _, batch in batch_rows(shard, 3)]
 
 
 def found(root) -> set[tuple[str, str, str]]:
