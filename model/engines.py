@@ -26,7 +26,7 @@ MARGIN = 1.05
 """Another way must be this many times faster than the plainest to be taken: noise must not choose."""
 PART_IMAGES = 8
 """A processor computes a batch in parts of this many: the activations of more do not fit into its caches."""
-_TRIAL_ROUNDS = 4
+_TRIAL_ROUNDS = 3
 _TRIAL_SECONDS = 3.0
 """After this long no further round begins: a large network on a slow processor is not tried for minutes."""
 _ONNX_AT_MOST = 1.5
@@ -57,7 +57,8 @@ def choose_engine(network: nn.Module, config: ModelConfig, hardware: Hardware, w
     Raises:
         ValueError: what was asked for cannot run here.
     """
-    build = functools.cache(partial(build_engine, network=network, config=config, hardware=hardware))
+    folded = fold_batch_norms(network, config.image_size_px)  # once for all ways
+    build = functools.cache(partial(build_engine, network=folded, config=config, hardware=hardware))
     ways = list_ways(wish, hardware)
     way = earlier_way(wish, hardware, f"dali-{hardware.decode_device}")
     if way is None and len(ways) == 1:

@@ -1,4 +1,4 @@
-"""How fast is an archive scored beside what one would otherwise write, and what do faults, memory and start-up cost?
+"""How fast is an archive scored beside what one would otherwise write, and what do faults and memory cost?
 
 CHR on ResNet-34 at 224 px with random weights, scans of the release's sizes from memory that the page cache holds.
 The rival is PyTorch's DataLoader with a worker a core, Pillow and eager float32: it neither checks nor stores. What is
@@ -8,9 +8,6 @@ measured alone has all cores to itself. The way to compute is the one that the t
 import functools
 import math
 import shutil
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
@@ -65,7 +62,6 @@ def run(scratch: Path) -> Iterator[Measurement]:
     yield from trial
     yield from measure_speed(scratch, model, hardware, way)
     yield from measure_memory(scratch, hardware)
-    yield from measure_start(scratch)
     yield from measure_agreement(scratch, hardware)
     yield from measure_rows(scratch)
 
@@ -131,36 +127,6 @@ def _small_images() -> list[bytes]:
     from tests.shards.by_hand import make_jpeg
 
     return [make_jpeg(seed, 96, 96) for seed in range(16)]
-
-
-def measure_start(scratch: Path) -> Iterator[Measurement]:
-    """Measure a process from its start to its first part on disk: imports, model, trial, a shard of 16 scans.
-
-    A small archive is one where no export pays, a large one has the whole trial.
-    """
-    images = make_scans(16)
-    for what, num_shards in (("small", 1), ("large", -(-EXPORTED_FROM_SCANS // 16))):
-        shards = make_shards(scratch / f"start-{what}", images, 16 * num_shards, num_shards)
-        seconds = [_time_first_part(scratch, shards.url, f"{what}-{number}") for number in range(3)]
-        median = float(np.median(seconds))
-        yield Measurement(f"start to the first shard, {what} archive", median, "s", "aim: below 15")
-
-
-def _time_first_part(scratch: Path, dataset_url: str, name: str) -> float:
-    output = scratch / f"first-{name}"
-    words = ["--model", str(scratch / "model"), "--input", dataset_url, "--output", str(output)]
-    started = time.perf_counter()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "pipelines.score", *words], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    while not list(output.glob("*/*.parquet")):
-        if process.poll() not in (None, 0):
-            raise RuntimeError(f"sixray score must end with 0, got {process.returncode}")
-        time.sleep(0.02)
-    taken = time.perf_counter() - started
-    process.terminate()
-    process.wait()
-    return taken
 
 
 def measure_agreement(scratch: Path, hardware: Hardware) -> Iterator[Measurement]:

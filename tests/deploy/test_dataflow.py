@@ -73,10 +73,10 @@ def test_the_command_needs_no_more_than_the_template_asks_for():
 
 def test_the_runbook_puts_this_template_into_a_bucket_and_runs_it():
     text = (DEPLOY / "README.md").read_text()
-    (made, url) = re.search(r"^(sed .*) \| gcloud storage cp - (\S+)$", text, re.MULTILINE).groups()
+    ((made, url),) = re.findall(r"^(sed .*) \| gcloud storage cp - (\S+)$", text, re.MULTILINE)
     found = subprocess.run(shlex.split(made), cwd=DEPLOY.parent, capture_output=True, text=True, check=True).stdout
     assert json.loads(found).keys() == TEMPLATE.keys() and "PROJECT" not in found
-    run = re.search(r"^gcloud dataflow flex-template run (?:[^\n]*\\\n)*[^\n]*", text, re.MULTILINE).group()
+    (run,) = re.findall(r"^gcloud dataflow flex-template run (?:[^\n]*\\\n)*[^\n]*", text, re.MULTILINE)
     assert f"--template-file-gcs-location {url} " in run
     (parameters,) = re.findall(r"--parameters (\S+)", run)
     values = dict(pair.split("=") for pair in parameters.split(","))
