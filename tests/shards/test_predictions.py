@@ -142,7 +142,7 @@ def test_parts_of_two_machines_have_no_one_device(tmp_path):
     gpu = Engine("dali-mixed", "cuda", "bfloat16", 64)
     parts = [info_of("test-00000-of-00002"), info_of("test-00001-of-00002", engine=gpu)]
     document = run_document(MODEL, [dataset], parts, "test")
-    assert document["device"] is None and document["batch_size"] is None
+    assert document["device"] is None and document["batch_size"] == 64  # what they share has its value
     assert [engine["device"] for engine in document["engines"]] == ["cpu", "cuda"]
 
 
