@@ -63,7 +63,6 @@ def make_step(name: str, image: str, words: list[str]) -> KubernetesPodOperator:
         ),
         volumes=[k8s.V1Volume(name=name, empty_dir=k8s.V1EmptyDirVolumeSource(size_limit="2Gi")) for name in FOLDERS],
         volume_mounts=[k8s.V1VolumeMount(name=name, mount_path=f"/{name}") for name in FOLDERS],
-        full_pod_spec=k8s.V1Pod(spec=k8s.V1PodSpec(automount_service_account_token=False, containers=[])),
         security_context=k8s.V1PodSecurityContext(
             run_as_non_root=True,
             run_as_user=10001,

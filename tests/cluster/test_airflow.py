@@ -69,7 +69,6 @@ def assert_has_no_more_rights_than_it_needs(spec):
     (container,) = spec["containers"]
     assert spec["securityContext"]["runAsNonRoot"] is True
     assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
-    assert spec["automountServiceAccountToken"] is False
     rights = container["securityContext"]
     assert rights["allowPrivilegeEscalation"] is False and rights["readOnlyRootFilesystem"] is True
     assert rights["capabilities"] == {"drop": ["ALL"]}
