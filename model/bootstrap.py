@@ -3,7 +3,6 @@
 # N scans  K classes  G groups of scans with the same bytes  R rounds  T distinct scores of positives, highest first
 # P positives  M negatives  F figures  S scans that can be judged  J classes that are judged
 
-import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from model.metrics import ABSENT, PRESENT
+from shards.cores import count_cores
 
 IntArray = npt.NDArray[np.integer[Any]]
 
@@ -139,7 +139,7 @@ def resample(
             out.hit_rate_RJ[r, j] = hit_rate(scans, weights_G)
 
     # NumPy lets go of the interpreter's lock while it draws, gathers and sums: threads fill the cores.
-    with ThreadPoolExecutor(_num_cores()) as pool:
+    with ThreadPoolExecutor(count_cores()) as pool:
         for _ in pool.map(run_round, range(num_rounds)):
             pass
     return out
@@ -224,7 +224,3 @@ def _mean_of_defined(values_RK: npt.NDArray[np.float64]) -> npt.NDArray[np.float
     total_R = np.where(defined_RK, values_RK, 0).sum(axis=1)
     mean_R: npt.NDArray[np.float64] = np.where(num_R > 0, total_R / np.maximum(num_R, 1), np.nan)
     return mean_R
-
-
-def _num_cores() -> int:
-    return len(os.sched_getaffinity(0))

@@ -58,7 +58,7 @@ def choose_engine(network: nn.Module, config: ModelConfig, hardware: Hardware, w
         ValueError: what was asked for cannot run here.
     """
     folded = fold_batch_norms(network, config.image_size_px)  # once for all ways
-    build = functools.cache(partial(build_engine, network=folded, config=config, hardware=hardware))
+    build = functools.cache(partial(_build, folded=folded, config=config, hardware=hardware))
     ways = list_ways(wish, hardware)
     way = earlier_way(wish, hardware, f"dali-{hardware.decode_device}")
     if way is None and len(ways) == 1:
@@ -136,18 +136,17 @@ def build_engine(way: Way, network: nn.Module, config: ModelConfig, hardware: Ha
     Raises:
         ValueError: the way cannot run here.
     """
-    compute = _build_whole(way, network, config, hardware)
-    return _in_parts(compute) if hardware.device == "cpu" else compute
+    return _build(way, fold_batch_norms(network, config.image_size_px), config, hardware)
 
 
-def _build_whole(way: Way, network: nn.Module, config: ModelConfig, hardware: Hardware) -> Compute:
+def _build(way: Way, folded: nn.Module, config: ModelConfig, hardware: Hardware) -> Compute:
+    compute: Compute
     if way.engine == "onnxruntime":
-        return _build_onnxruntime(network, config, hardware)
-    folded = fold_batch_norms(network, config.image_size_px).to(hardware.device)
-    folded.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    if way.engine == "compiled":
-        return _Compiled(folded, way, hardware)
-    return _Eager(folded, way, hardware)
+        compute = _build_onnxruntime(folded, config, hardware)
+    else:
+        folded.to(hardware.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        compute = (_Compiled if way.engine == "compiled" else _Eager)(folded, way, hardware)
+    return _in_parts(compute) if hardware.device == "cpu" else compute
 
 
 def _in_parts(compute: Compute) -> Compute:
@@ -207,10 +206,9 @@ class _Compiled(_Eager):
         return NetworkOutput.from_named({name: tensor[:num] for name, tensor in output.named_tensors()})
 
 
-def _build_onnxruntime(network: nn.Module, config: ModelConfig, hardware: Hardware) -> Compute:
+def _build_onnxruntime(folded: nn.Module, config: ModelConfig, hardware: Hardware) -> Compute:
     from model.export import INPUT_NAME, check_export, export_onnx, open_session, output_names, trace_onnx
 
-    folded = fold_batch_norms(network, config.image_size_px)
     try:
         file = trace_onnx(folded, config)
     except ValueError as error:

@@ -10,7 +10,6 @@ Shapes: B batch  K classes  L levels  C colour  H W pixels of an image  h w cell
 
 import io
 import json
-import os
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -22,6 +21,7 @@ from torch.onnx import OnnxExporterError
 
 from model.config import WHITE, ModelConfig, NetworkOutput
 from model.store import LoadedModel
+from shards.cores import count_cores
 from shards.versions import installed_versions
 
 INPUT_NAME = "images"
@@ -51,7 +51,7 @@ def export_model(model: LoadedModel, format_name: str) -> tuple[bytes, dict[str,
     network, config = model.network, model.config
     if format_name == "onnx":
         file = export_onnx(network, config, _metadata(model))
-        session = open_session(file, len(os.sched_getaffinity(0)))
+        session = open_session(file, count_cores())
         difference = check_export(network, config, lambda images: session.run(None, {INPUT_NAME: images.numpy()}))
     else:
         file = export_program(network, config)
@@ -96,13 +96,12 @@ def trace_onnx(network: nn.Module, config: ModelConfig) -> bytes:
     Raises:
         ValueError: the network has an operation that this exporter does not know.
     """
-    size, names, out = config.image_size_px, output_names(config), io.BytesIO()
+    names, out = output_names(config), io.BytesIO()
     try:
         with warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")  # that it is the older one, and of every shape that Python reads
             torch.onnx.export(
-                _ExportedNetwork(network).eval(),
-                (torch.zeros(2, 3, size, size),),
+                *_example(network, config),
                 out,  # type: ignore[arg-type]
                 dynamo=False,
                 input_names=[INPUT_NAME],
@@ -188,12 +187,15 @@ def _in_order(output: NetworkOutput) -> tuple[Tensor, ...]:
 
 
 def _trace(network: nn.Module, config: ModelConfig) -> torch.export.ExportedProgram:
-    size = config.image_size_px
     batch = torch.export.Dim("batch", min=1)
-    with torch.no_grad():  # two images: of one the tracer would take the batch size for a constant
-        return torch.export.export(
-            _ExportedNetwork(network).eval(), (torch.zeros(2, 3, size, size),), dynamic_shapes=({0: batch},)
-        )
+    with torch.no_grad():
+        return torch.export.export(*_example(network, config), dynamic_shapes=({0: batch},))
+
+
+def _example(network: nn.Module, config: ModelConfig) -> tuple[nn.Module, tuple[Tensor]]:
+    """Return what is traced, and what with: two images, since of one a tracer takes the batch size for a constant."""
+    size = config.image_size_px
+    return _ExportedNetwork(network).eval(), (torch.zeros(2, 3, size, size),)
 
 
 def _first_line(error: Exception) -> str:

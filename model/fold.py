@@ -17,36 +17,27 @@ _TOLERANCE = 1e-4
 
 
 def fold_batch_norms(network: nn.Module, image_size_px: int) -> nn.Module:
-    """Return a copy in eval mode with its batch norms folded, or the network itself where there are none to fold.
+    """Return a copy in eval mode with its batch norms folded, or one as it is where the folded one is not equal.
 
     A batch norm that stands behind a convolution in a module's list need not stand behind it in `forward`: so the
-    copy is held against the network on images of noise, and only an equal one is returned, else the network.
+    folded copy is held against the network on images of noise.
     """
-    if not any(_list_foldable(module) for module in network.modules()):
-        return network
     folded = _fold_children(copy.deepcopy(network).eval())
     images_BCHW = torch.randn(1, 3, image_size_px, image_size_px, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
         same = _are_near(network(images_BCHW), folded(images_BCHW))
-    return folded if same else network
+    return folded if same else copy.deepcopy(network).eval()
 
 
 def _fold_children(module: nn.Module) -> nn.Module:
-    for name, layer, norm_name, norm in _list_foldable(module):
-        setattr(module, name, fuse_conv_bn_eval(layer, norm))
-        setattr(module, norm_name, nn.Identity())
+    for (name, layer), (norm_name, norm) in pairwise(list(module.named_children())):
+        # By its very type: a subclass may hold an activation too, as timm's do.
+        if type(layer) is nn.Conv2d and type(norm) is nn.BatchNorm2d and layer.out_channels == norm.num_features:
+            setattr(module, name, fuse_conv_bn_eval(layer, norm))
+            setattr(module, norm_name, nn.Identity())
     for _, child in module.named_children():
         _fold_children(child)
     return module
-
-
-def _list_foldable(module: nn.Module) -> list[tuple[str, nn.Conv2d, str, nn.BatchNorm2d]]:
-    # By their very types: a subclass may hold an activation too, as timm's do.
-    return [
-        (name, layer, norm_name, norm)
-        for (name, layer), (norm_name, norm) in pairwise(list(module.named_children()))
-        if type(layer) is nn.Conv2d and type(norm) is nn.BatchNorm2d and layer.out_channels == norm.num_features
-    ]
 
 
 def _are_near(one: NetworkOutput, other: NetworkOutput) -> bool:

@@ -70,14 +70,12 @@ def run_command(main: Callable[[Sequence[str]], int], argv: Sequence[str] | None
     except (ValueError, FileNotFoundError, NotADirectoryError) as error:
         log.say(f"error: {mask_secrets(str(error))}", level="error")
         return WRONG_USAGE
-    except (OSError, RuntimeError) as error:
+    except Exception as error:
         if not isinstance(error, OSError) and not _is_os_error_of_step(error):
             return _crash()
         text = mask_secrets(str(error))
         log.say(f"error: {text}; when that is mended run the same command again, it resumes", level="error")
         return STOPPED
-    except Exception:
-        return _crash()
 
 
 def _crash() -> int:
@@ -86,9 +84,11 @@ def _crash() -> int:
     return CRASHED
 
 
-def _is_os_error_of_step(error: RuntimeError) -> bool:
+def _is_os_error_of_step(error: Exception) -> bool:
     # The embedded runner raises an OSError of a step as RuntimeError("OSError: [Errno 28] … [while running 'Step']").
     # Of its worker processes it has a traceback before that.
+    if not isinstance(error, RuntimeError):
+        return False
     found = re.search(r"^(\w+): .*\[while running '", str(error), re.DOTALL | re.MULTILINE)
     kind = getattr(builtins, found.group(1), None) if found else None
     return isinstance(kind, type) and issubclass(kind, OSError)

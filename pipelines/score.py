@@ -115,9 +115,8 @@ def score(config: ScoreConfig, beam_options: Sequence[str] = ()) -> ScoreResult:
     started = time.monotonic()
     counted: dict[str, dict[str, int]] = {}
     if plan.chosen:
-        for target in found.targets:
-            chosen = {task.shard.name for task in plan.chosen if task.predictions_url == target.predictions_url}
-            forget_checksums(target.predictions_url, chosen)
+        for url, tasks in plan.chosen_by_folder.items():
+            forget_checksums(url, {task.shard.name for task in tasks})
         wish = EngineWish(
             engine=config.engine,
             dtype=config.dtype,
@@ -129,10 +128,10 @@ def score(config: ScoreConfig, beam_options: Sequence[str] = ()) -> ScoreResult:
             score_shards(pipeline, plan.chosen, ScoreShard(config.model, model.model_id, wish, config.batch_size))
         counted["counters"] = read_counters(pipeline, "score")
     timings = make_timings(plan.num_scans, time.monotonic() - started) | counted
-    runs = []
-    for target in found.targets:
-        tasks = [task for task in plan.chosen if task.predictions_url == target.predictions_url]
-        runs.append(finish_run(target, model, config.split, tasks, timings))
+    runs = [
+        finish_run(target, model, config.split, plan.chosen_by_folder.get(target.predictions_url, []), timings)
+        for target in found.targets
+    ]
     num_unread = counted.get("counters", {}).get(UNREAD, 0)
     return ScoreResult(tuple(runs), found.refused, num_unread)
 
@@ -233,7 +232,7 @@ def find_part(task: ShardTask, model_id: str) -> PartInfo | None:
     if task.why != "unscored":
         return None
     info = read_part_info(task.predictions_url, task.shard.name)
-    if info is None or not task.is_held_by(info, model_id):
+    if info is None or not info.is_of(task.shard, model_id):
         return None
     quarantine_url = quarantine_part_url(task.predictions_url, task.shard.name)
     return info if info.num_quarantined == 0 or storage.exists(quarantine_url) else None

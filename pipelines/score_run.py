@@ -1,6 +1,7 @@
 """What does a scoring run plan, and what does it leave on record? Its plan in words, and `run.json`."""
 
-from collections.abc import Iterator, Mapping, Sequence
+import functools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -23,7 +24,7 @@ _SAID_AGAIN = {
 _UNFINISHED = "has no dataset.json and is left for a later run"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class RunPlan:
     """What one run does over all folders of predictions."""
 
@@ -31,6 +32,14 @@ class RunPlan:
     """All that is to do, folder by folder."""
     chosen: tuple[ShardTask, ...]
     """What this run does of it, largest shards first."""
+
+    @functools.cached_property
+    def chosen_by_folder(self) -> dict[str, list[ShardTask]]:
+        """The same by the folder of predictions that their parts go to."""
+        found: dict[str, list[ShardTask]] = {}
+        for task in self.chosen:
+            found.setdefault(task.predictions_url, []).append(task)
+        return found
 
     @property
     def num_scans(self) -> int:
@@ -94,17 +103,21 @@ def measured_rate(plan: RunPlan, model_id: str) -> RunRate | None:
     siblings = [url for parent in sorted(parents) if storage.exists(parent) for url in storage.list_folders(parent)]
     others = [url for url in siblings if storage.base_name(url).rpartition("-")[0] == kind and url not in own]
     for urls in (own, others):
-        longest = [(longest, url) for url in urls if (longest := _longest_run(predictions.read_run(url) or {}))]
+        longest = [(longest, url) for url in urls if (longest := _longest(_known_timings(predictions.read_run(url))))]
         if longest:
             timings, url = max(longest, key=lambda pair: pair[0]["num_scans"])
             return RunRate(float(timings["scans_per_second"]), storage.join_url(url, predictions.RUN_NAME))
     return None
 
 
-def _longest_run(run: Mapping[str, Any]) -> dict[str, Any] | None:
+def _known_timings(run: Mapping[str, Any] | None) -> list[dict[str, Any] | None]:
+    return [] if run is None else [run.get("longest_run"), run.get("timings")]
+
+
+def _longest(runs: Iterable[dict[str, Any] | None]) -> dict[str, Any] | None:
     # A run of a few scans is all start-up: the longest run of a folder tells how fast the next one will be.
-    found = [timings for name in ("longest_run", "timings") if (timings := run.get(name) or {}).get("scans_per_second")]
-    return max(found, key=lambda timings: timings["num_scans"], default=None)
+    rated = [timings for timings in runs if timings and timings.get("scans_per_second")]
+    return max(rated, key=lambda timings: timings["num_scans"], default=None)
 
 
 def say_plan(plan: RunPlan, found: Found) -> None:
@@ -132,7 +145,7 @@ def say_plan(plan: RunPlan, found: Found) -> None:
 def _replaced_datasets(target: Target, plan: RunPlan) -> list[str]:
     """Return the datasets, all of them others, whose parts this run writes over."""
     url = target.predictions_url
-    if not any(task.predictions_url == url and task.why == "changed" for task in plan.chosen):
+    if not any(task.why == "changed" for task in plan.chosen_by_folder.get(url, [])):
         return []
     before = [dataset["url"] for dataset in (predictions.read_run(url) or {}).get("datasets", [])]
     return before if set(before).isdisjoint(dataset.url for dataset in target.datasets) else []
@@ -191,7 +204,7 @@ def finish_run(
         # What is no longer, or newly, among the inputs: the parts are as they were, and so is how they were made.
         last = {name: before.get(name) for name in ("timings", "longest_run", "versions")}
     else:
-        longest = _longest_run({"longest_run": _longest_run(before or {}), "timings": timings})
+        longest = _longest([*_known_timings(before), timings])
         last = {"timings": timings, "longest_run": longest, "versions": installed_versions(*_VERSIONED)}
     document = state | last
     predictions.write_run(url, document)

@@ -1,7 +1,6 @@
 """How does anyone try the software without the licensed corpus? By scans generated in the SIXray layout."""
 
 import multiprocessing
-import os
 import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -12,6 +11,7 @@ from pipelines.phantom.plan import CorpusPlan, deal_items, format_list, make_lis
 from pipelines.phantom.scene import Scan, make_scan
 from pipelines.progress import Progress
 from shards import storage
+from shards.cores import count_cores
 
 _SCANS_PER_TASK = 16
 
@@ -131,7 +131,7 @@ def _format_coordinate(value: float) -> str:
 
 def _check_workers(num_workers: int | None, output: str) -> int:
     if num_workers is None:
-        num_workers = len(os.sched_getaffinity(0))
+        num_workers = count_cores()
     if num_workers < 1:
         raise ValueError(f"workers must be >= 1, got {num_workers}")
     if num_workers > 1 and storage.normalise_url(output).startswith("memory://"):

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from shards import storage
-from shards.dataset import Dataset, read_parquet, write_parquet
+from shards.dataset import Dataset, ShardInfo, read_parquet, write_parquet
 from shards.schema import QUARANTINE_SCHEMA
 
 FORMAT_VERSION = 1
@@ -55,6 +55,11 @@ class PartInfo:
     def num_scans(self) -> int:
         """Samples of the shard."""
         return self.num_scored + self.num_quarantined
+
+    def is_of(self, shard: ShardInfo, model_id: str) -> bool:
+        """Say whether the part is of this shard, as it is now, by this model."""
+        expected = (model_id, shard.digest, shard.num_scans)
+        return (self.model_id, self.shard_digest, self.num_scans) == expected
 
 
 @dataclass(frozen=True, slots=True)

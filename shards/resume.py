@@ -25,12 +25,6 @@ class ShardTask:
     """A short fixed word: unscored, changed (its digest), incomplete (no quarantine beside the part), repaired, or
     unreadable (whether it was repaired cannot be seen)."""
 
-    def is_held_by(self, info: PartInfo | None, model_id: str) -> bool:
-        """Say whether a part is of this shard, as it is now, by this model."""
-        shard = self.shard
-        expected = (model_id, shard.digest, shard.num_scans)
-        return info is not None and (info.model_id, info.shard_digest, info.num_scans) == expected
-
 
 @dataclass(frozen=True, slots=True)
 class ScorePlan:
@@ -113,13 +107,9 @@ def choose_tasks(tasks: Sequence[ShardTask], since: datetime | None, limit: int 
 
 def held_parts(predictions_url: str, model_id: str, datasets: Sequence[Dataset]) -> list[PartInfo]:
     """Return the parts that are there for the shards of these datasets as they are now, of whatever split."""
-    digests = {shard.name: shard.digest for dataset in datasets for shard in dataset.shards()}
-    infos = read_part_infos(predictions_url, digests)
-    return [
-        info
-        for name, info in infos.items()
-        if info is not None and (info.model_id, info.shard_digest) == (model_id, digests[name])
-    ]
+    shards = {shard.name: shard for dataset in datasets for shard in dataset.shards()}
+    infos = read_part_infos(predictions_url, shards)
+    return [info for name, info in infos.items() if info is not None and info.is_of(shards[name], model_id)]
 
 
 def unlisted_parts(predictions_url: str, datasets: Sequence[Dataset]) -> list[str]:
@@ -155,7 +145,7 @@ def _choose(dataset: Dataset, datasets: Sequence[Dataset], split: str | None) ->
 def _why(predictions_url: str, model_id: str, dataset: Dataset, shard: ShardInfo, info: PartInfo | None) -> str | None:
     if info is None:
         return "unscored"
-    if info.model_id != model_id or info.shard_digest != shard.digest or info.num_scans != shard.num_scans:
+    if not info.is_of(shard, model_id):
         return "changed"
     if info.num_quarantined == 0:
         return None

@@ -82,7 +82,7 @@ def test_the_number_of_threads_changes_nothing(monkeypatch):
     ranked = bootstrap.rank_groups(scores, labels, np.arange(500))
     results = []
     for cores in (1, 4):
-        monkeypatch.setattr(bootstrap, "_num_cores", lambda cores=cores: cores)
+        monkeypatch.setattr(bootstrap, "count_cores", lambda cores=cores: cores)
         results.append(bootstrap.resample([ranked], 500, (5,), num_rounds=20).average_precision_RK)
     assert (results[0] == results[1]).all()
 

@@ -204,13 +204,13 @@ def test_a_trial_is_run_once_and_not_at_all_where_nothing_is_to_choose(network, 
 
 
 def test_what_a_trial_built_is_what_computes_afterwards(network, monkeypatch):
-    built = []
+    built, build_way = [], engines._build
 
-    def build(way, network, config, hardware):
+    def build(way, folded, config, hardware):
         built.append(way)
-        return build_engine(way, network, config, hardware)
+        return build_way(way, folded, config, hardware)
 
-    monkeypatch.setattr(engines, "build_engine", build)
+    monkeypatch.setattr(engines, "_build", build)
     monkeypatch.setattr(engines, "_tried", {})
     engine = choose_engine(network, CONFIG, PLAIN, EngineWish(num_scans=EXPORTED_FROM_SCANS))
     assert built == [FLOAT32, ONNX] and engine.way in built

@@ -3,6 +3,7 @@
 import hashlib
 import json
 
+import pytest
 import torch
 
 from model.config import ModelConfig
@@ -21,6 +22,19 @@ def make_model(folder, seed=0, classes=CLASSES):
     torch.manual_seed(seed)
     config = ModelConfig(backbone="resnet10t", classes=classes, image_size_px=64)
     return save_model(str(folder), build_network(config), config)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    """Folder and id of a small model."""
+    folder = tmp_path_factory.mktemp("model")
+    return str(folder), make_model(folder)
+
+
+@pytest.fixture
+def bench(tmp_path, model):
+    """A small dataset and that model."""
+    return Bench(tmp_path, model)
 
 
 class Bench:

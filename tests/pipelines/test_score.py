@@ -19,23 +19,11 @@ from pipelines.score import ScoreConfig, ScoreShard
 from shards.dataset import open_dataset
 from shards.predictions import open_predictions
 from shards.resume import plan_scoring
-from tests.pipelines.scoring import TEST, TRAIN_0, TRAIN_1, Bench, make_model
+from tests.pipelines.scoring import TEST, TRAIN_0, TRAIN_1, Bench, bench, make_model, model
 from tests.shards.by_hand import CLASSES, bogus_huffman, make_jpeg, write_dataset
 from tests.threads import one_thread
 
-__all__ = ["one_thread"]  # a fixture for all tests here
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    """Folder and id of a small model."""
-    folder = tmp_path_factory.mktemp("model")
-    return str(folder), make_model(folder)
-
-
-@pytest.fixture
-def bench(tmp_path, model):
-    return Bench(tmp_path, model)
+__all__ = ["bench", "model", "one_thread"]  # fixtures
 
 
 def test_every_scan_of_every_shard_is_scored_and_the_run_says_so(bench, capsys):

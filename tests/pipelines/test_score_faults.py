@@ -12,21 +12,15 @@ from pathlib import Path
 import pytest
 
 from shards import storage
-from tests.pipelines.scoring import Bench, make_model
+from tests.pipelines.scoring import Bench, make_model, model
 from tests.shards.by_hand import make_jpeg, write_dataset
 from tests.threads import one_thread
 
-__all__ = ["one_thread"]  # a fixture for all tests here
+__all__ = ["model", "one_thread"]  # fixtures
 
 NAMES = tuple(f"test-0000{number}-of-00003" for number in range(3))
 SCANS_A_SHARD = 100
 DEADLINE_SECONDS = 120
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("model")
-    return str(folder), make_model(folder)
 
 
 @pytest.fixture(scope="module")

@@ -8,23 +8,11 @@ from pipelines import cli, score
 from pipelines.score import find_part
 from shards import predictions, resume
 from shards.resume import plan_scoring
-from tests.pipelines.scoring import TEST, TRAIN_0, TRAIN_1, Bench, make_model
+from tests.pipelines.scoring import TEST, TRAIN_0, TRAIN_1, bench, model
 from tests.shards.by_hand import make_jpeg, write_dataset
 from tests.threads import one_thread
 
-__all__ = ["one_thread"]  # a fixture for all tests here
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    """Folder and id of a small model."""
-    folder = tmp_path_factory.mktemp("model")
-    return str(folder), make_model(folder)
-
-
-@pytest.fixture
-def bench(tmp_path, model):
-    return Bench(tmp_path, model)
+__all__ = ["bench", "model", "one_thread"]  # fixtures
 
 
 def change_test_shard(bench):
