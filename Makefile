@@ -39,7 +39,7 @@ cluster-down: setup ## end all of them and remove what they wrote
 	$(RUN) python -m deploy.local.cluster down
 
 test-cluster: setup ## the jobs on Flink, on Prism and under faults; manifests built and checked (the same, half an hour)
-	$(RUN) python -m deploy.local.fetch flink job-server versitygw prism kustomize operator
+	$(RUN) python -m deploy.local.fetch flink job-server versitygw prism kustomize operator prometheus-operator
 	$(RUN) pytest -m cluster tests/cluster
 
 check: setup ## formatting, lint, types

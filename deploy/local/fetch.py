@@ -3,7 +3,8 @@
     python -m deploy.local.fetch [NAME …]
 
 Flink's jars come from PyPI, where Flink's own Python package has them; Beam's job server from Maven; the S3 server, the
-Prism runner and the validators are built by Go. What is there already in its version is not fetched again.
+Prism runner and kustomize are built by Go. The operators' own schemas come from Maven (Flink's) and Go (Prometheus').
+What is there already in its version is not fetched again.
 """
 
 import argparse
@@ -25,6 +26,9 @@ GO_PROGRAMS = {
 }
 CLUSTER = ("flink", "job-server", "versitygw")
 """What a cluster on one machine needs."""
+SCHEMAS = ("operator", "prometheus-operator")
+"""What manifests are held against."""
+_PROMETHEUS_MODULE = "github.com/prometheus-operator/prometheus-operator"
 
 
 def fetch(names: Sequence[str] = CLUSTER, folder: Path = FOLDER) -> None:
@@ -39,6 +43,7 @@ def fetch(names: Sequence[str] = CLUSTER, folder: Path = FOLDER) -> None:
         "flink": ("FLINK_VERSION", _fetch_flink),
         "job-server": ("BEAM_JOB_SERVER_VERSION", _fetch_job_server),
         "operator": ("FLINK_OPERATOR_VERSION", _fetch_operator),
+        "prometheus-operator": ("PROMETHEUS_OPERATOR_VERSION", _fetch_prometheus_operator),
     }
     for name in names:
         version_name, make = makers[name] if name in makers else (GO_PROGRAMS[name][1], _go_maker(name))
@@ -81,6 +86,13 @@ def _fetch_operator(folder: Path, versions: dict[str, str]) -> None:
     _run("mvn", "--quiet", "--batch-mode", "dependency:copy", f"-Dartifact={artifact}", f"-DoutputDirectory={target}")
 
 
+def _fetch_prometheus_operator(folder: Path, versions: dict[str, str]) -> None:
+    target = folder / "prometheus-operator"
+    shutil.rmtree(target, ignore_errors=True)
+    module = f"{_PROMETHEUS_MODULE}@{versions['PROMETHEUS_OPERATOR_VERSION']}"
+    _run("go", "mod", "download", "-modcacherw", module, GOMODCACHE=str(target))
+
+
 def _go_maker(name: str) -> Callable[[Path, dict[str, str]], None]:
     path, version_name = GO_PROGRAMS[name]
 
@@ -98,7 +110,7 @@ def _run(*words: str, **variables: str) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Fetch what is named, all that a cluster needs by default; return the exit code."""
-    known = sorted({*CLUSTER, "operator", *GO_PROGRAMS})
+    known = sorted({*CLUSTER, *SCHEMAS, *GO_PROGRAMS})
     parser = argparse.ArgumentParser(prog="python -m deploy.local.fetch", allow_abbrev=False)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(known)}")
     flags = parser.parse_args(argv)

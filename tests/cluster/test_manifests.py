@@ -1,4 +1,4 @@
-"""Do the overlays build, and is what they build what Kubernetes and Flink's operator take?"""
+"""Do the overlays build, and is what they build what Kubernetes, Flink's operator and Prometheus' operator take?"""
 
 import os
 import re
@@ -52,11 +52,31 @@ def flink_schema():
     """The operator's own schema of a FlinkDeployment, with unknown fields refused."""
     fetch(["operator"])
     (jar,) = (FOLDER / "operator").glob("*.jar")
-    with zipfile.ZipFile(jar) as archive:
-        (name,) = [name for name in archive.namelist() if re.search(r"flinkdeployments.*-v1\.yml$", name)]
-        definition = yaml.safe_load(archive.read(name))
+    return schema_in(jar, r"flinkdeployments.*-v1\.yml$")
+
+
+@pytest.fixture(scope="module")
+def prometheus_schemas():
+    """The operator's own schemas of what the alerts are made of, by kind, with unknown fields refused."""
+    fetch(["prometheus-operator"])
+    (module,) = (FOLDER / "prometheus-operator").rglob("*.zip")
+    kinds = {"PodMonitor": "podmonitors", "PrometheusRule": "prometheusrules"}
+    return {
+        kind: schema_in(module, rf"/example/prometheus-operator-crd/\S+_{plural}\.yaml$")
+        for kind, plural in kinds.items()
+    }
+
+
+def schema_in(archive, pattern):
+    """Return a validator by the one definition of a resource in an archive whose name is as the pattern says.
+
+    The schema itself is not checked: Go's patterns are not all Python's.
+    """
+    with zipfile.ZipFile(archive) as files:
+        (name,) = [name for name in files.namelist() if re.search(pattern, name)]
+        definition = yaml.safe_load(files.read(name))
     (version,) = definition["spec"]["versions"]
-    return close(version["schema"]["openAPIV3Schema"])
+    return jsonschema.Draft202012Validator(close(version["schema"]["openAPIV3Schema"]))
 
 
 def close(schema):
@@ -75,9 +95,7 @@ def close(schema):
 
 
 def test_every_resource_is_what_the_api_takes(built):
-    known = [
-        one for one in built if "flink.apache.org" not in one["apiVersion"] and "monitoring" not in one["apiVersion"]
-    ]
+    known = [one for one in built if not one["apiVersion"].startswith(("flink.apache.org", "monitoring.coreos.com"))]
     assert {"Deployment", "NetworkPolicy", "ConfigMap", "Role"} <= {one["kind"] for one in known}
     assert all(one["metadata"]["namespace"] == "sixray" for one in built)
     for one in known:
@@ -87,14 +105,23 @@ def test_every_resource_is_what_the_api_takes(built):
 def test_the_flink_deployment_is_what_the_operator_takes(built, flink_schema):
     (flink,) = [one for one in built if one["kind"] == "FlinkDeployment"]
     body = {name: value for name, value in flink.items() if name not in ("apiVersion", "kind", "metadata")}
-    jsonschema.validate(body, flink_schema)
+    flink_schema.validate(body)
     for manager in ("jobManager", "taskManager"):
         pod = flink["spec"][manager]["podTemplate"]
         containers = [{"image": "sixray-flink"} | container for container in pod["spec"]["containers"]]
         whole = pod | {"spec": pod["spec"] | {"containers": containers}}
         kubernetes_validate.validate(whole, read_versions()["KUBERNETES_VERSION"], strict=True)
     with pytest.raises(jsonschema.ValidationError, match="flinkVersio"):
-        jsonschema.validate({"spec": body["spec"] | {"flinkVersio": "v1_19"}}, flink_schema)
+        flink_schema.validate({"spec": body["spec"] | {"flinkVersio": "v1_19"}})
+
+
+def test_alerts_and_monitor_are_what_their_operator_takes(built, prometheus_schemas):
+    found = {one["kind"]: one for one in built if one["apiVersion"].startswith("monitoring.coreos.com/")}
+    assert found.keys() == prometheus_schemas.keys()
+    for kind, one in found.items():
+        prometheus_schemas[kind].validate(one)
+        with pytest.raises(jsonschema.ValidationError, match="misspelt"):
+            prometheus_schemas[kind].validate(one | {"spec": one["spec"] | {"misspelt": 1}})
 
 
 def test_images_have_a_registry_and_a_tag(built):
