@@ -8,7 +8,7 @@ Over `world_size` ranks, rank r takes places r, r + world_size, ... of the permu
 together are the batch one process would take. Every entry appears exactly once an epoch. Ranks take the same number
 of steps with batches of the same size: where the entries do not divide, the last batch of some ranks ends with one
 repeated entry whose labels are all unknown, so that it weighs nothing in the loss and in every metric (batch
-normalisation does see it).
+normalisation does see it). A last batch of one entry gets such a repeated one for company.
 
 Shapes: B batch  K classes  N samples  E entries of an epoch  H W pixels  C colour
 """
@@ -119,9 +119,16 @@ def rank_batches(order_E: np.ndarray, batch_size: int, rank: int, world_size: in
     if len(order_E) == 0:
         return []
     entries = order_E[rank::world_size]
+    padding = -1 - order_E[0]
     if len(entries) < math.ceil(len(order_E) / world_size):
-        entries = np.append(entries, -1 - order_E[0])
-    return [entries[start : start + batch_size] for start in range(0, len(entries), batch_size)]
+        entries = np.append(entries, padding)
+    batches = [entries[start : start + batch_size] for start in range(0, len(entries), batch_size)]
+    # A batch norm refuses a single scan whose map is one cell, as the deepest is at 32 px (Inception-v3: at 100): the
+    # last step of an epoch would end the run. What a step weighs and how many there are stays as it is; who asks for
+    # batches of one learns it at the first step, and pays for no second scan where maps are larger.
+    if len(batches[-1]) == 1 < batch_size:
+        batches[-1] = np.append(batches[-1], padding)
+    return batches
 
 
 def num_batches(num_entries: int, batch_size: int, world_size: int) -> int:

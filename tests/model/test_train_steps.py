@@ -173,6 +173,25 @@ def test_a_run_that_an_earlier_release_began_goes_on(dataset, tmp_path):
         claim_run_dir(str(tmp_path), replace(TINY, accumulate_batches=2), dataset.manifest.digest, FLOAT32, {})
 
 
+def test_a_last_batch_of_one_scan_whose_map_is_one_cell_is_learnt_from_and_resumed(dataset, tmp_path):
+    """A batch norm refuses it: at 32 px the deepest map of the backbone is 1 x 1."""
+    config = replace(TINY, image_size_px=32, resize_px=32, batch_size=23, validation_fraction=0.0)
+    stopped, whole = str(tmp_path / "stopped"), str(tmp_path / "whole")
+    with pytest.raises(StoppedError):
+        train(dataset, stopped, config, hardware=FLOAT32, callbacks=[StopBefore(1)], checkpoint_seconds=0.0)
+    resumed = train(dataset, stopped, config, hardware=FLOAT32)
+    assert resumed.model.model_id == train(dataset, whole, config, hardware=FLOAT32).model.model_id
+
+
+@pytest.mark.parametrize(("batch_size", "accumulate_batches"), [(23, 1), (23, 2)])
+def test_company_for_a_single_scan_weighs_nothing(dataset, tmp_path, batch_size, accumulate_batches):
+    config = replace(NO_NORMS, batch_size=batch_size, accumulate_batches=accumulate_batches, validation_fraction=0.0)
+    assert len(dataset.read_samples("train")) % batch_size == 1
+    found = weights_of(train(dataset, str(tmp_path / "padded"), config, hardware=FLOAT32))
+    alone = replace(config, batch_size=1, accumulate_batches=batch_size * accumulate_batches)
+    assert_same(found, weights_of(train(dataset, str(tmp_path / "alone"), alone, hardware=FLOAT32)))
+
+
 def test_positives_are_counted_a_step_as_the_feed_hands_them_out(dataset, tmp_path):
     seen = []
 
