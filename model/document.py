@@ -11,6 +11,7 @@ from model.bootstrap import LEVEL, Interval
 from model.calibration import CalibrationFigures
 from model.comparison import SIDES_RATE, ClassComparison, Comparison, Difference
 from model.evaluation import MISTAKE_RATE, ClassFigures, Evaluation, RankFigures, RankIntervals
+from model.guesses import TopAccuracy
 from model.operating import OperatingPoint, sigmoid
 from model.pointing_figures import TOLERANCES_PX
 from model.subsets import SubsetFigures
@@ -59,9 +60,7 @@ def metrics_document(
         },
         "classes": {name: _class_document(figures) for name, figures in evaluation.classes.items()},
         "mean": _mean_document(evaluation),
-        "single_label": None
-        if evaluation.top_accuracy is None
-        else {f"top{number}_accuracy": value for number, value in evaluation.top_accuracy.items()},
+        "single_label": None if evaluation.top_accuracy is None else _guesses_document(evaluation.top_accuracy),
         "any_item": _rank_document(evaluation.any_item.rank, evaluation.any_item.intervals),
         "bootstrap": {
             "num_rounds": evaluation.bootstrap.num_rounds,
@@ -130,6 +129,13 @@ def _mean_document(evaluation: Evaluation) -> dict[str, Any]:
         if resampled
         else None,
     }
+
+
+def _guesses_document(guesses: Mapping[int, TopAccuracy]) -> dict[str, Any]:
+    named = {f"top{number}_accuracy": of for number, of in guesses.items()}
+    has_intervals = all(of.interval for of in named.values())
+    intervals = {name: _interval(of.interval) for name, of in named.items()} if has_intervals else None
+    return {name: of.value for name, of in named.items()} | {"intervals": intervals}
 
 
 def _subset_document(subset: SubsetFigures) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from model import bootstrap, metrics
 from model.bootstrap import Interval, JudgedGroups
 from model.calibration import CalibrationFigures, rate_calibration
 from model.coverage import Coverage
+from model.guesses import TopAccuracy, rate_guesses
 from model.metrics import PRESENT, UNKNOWN, Curve, Ranking
 from model.operating import (
     FALSE_ALARM_RATES,
@@ -30,8 +31,6 @@ from shards.predictions import Predictions
 
 MISTAKE_RATE = 10
 """False alarms per 1,000 bags at which misses are looked into."""
-NUMS_GUESSES = (1, 5)
-"""Of the CHR paper's Section 5.5."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,7 +104,7 @@ class Evaluation:
     coverage: Coverage
     classes: dict[str, ClassFigures]
     mean: MeanFigures
-    top_accuracy: dict[int, float] | None
+    top_accuracy: dict[int, TopAccuracy] | None
     """By the number of guesses, how often a scan's class is among so many highest scores; None unless every scan has
     exactly one class."""
     any_item: ClassFigures
@@ -158,7 +157,7 @@ def rate(scans: ScoredScans, predictions: Predictions, dataset: Dataset, num_rou
         coverage=scans.coverage,
         classes=dict(zip(scans.classes, figures[:-1], strict=True)),
         mean=_average(figures[:-1]),
-        top_accuracy=_rate_guesses(scans),
+        top_accuracy=rate_guesses(scans, num_rounds),
         any_item=figures[-1],
         mistakes=count_mistakes(scans, [_point(rank) for rank in ranks[:-1]]),
         sweep=sweep([rank.ranking for rank in ranks]),
@@ -220,13 +219,6 @@ def _rate_levels(scans: ScoredScans, k: int) -> tuple[float | None, ...]:
         return ()
     rankings = [metrics.rank(level_NK[:, k], scans.labels_NK[:, k]) for level_NK in scans.level_logits_LNK]
     return tuple(metrics.average_precision(metrics.trace_curve(ranking)) for ranking in rankings)
-
-
-def _rate_guesses(scans: ScoredScans) -> dict[int, float] | None:
-    true_N = metrics.true_classes(scans.labels_NK)
-    if true_N is None:
-        return None
-    return {number: metrics.top_accuracy(scans.logits_NK, true_N, number) for number in NUMS_GUESSES}
 
 
 def _average(classes: list[ClassFigures]) -> MeanFigures:

@@ -191,7 +191,12 @@ def true_classes(labels_NK: IntArray) -> npt.NDArray[np.int64] | None:
 
 
 def top_accuracy(logits_NK: FloatArray, true_N: IntArray, num_guesses: int) -> float:
-    """Return the share of scans whose class is among the `num_guesses` highest logits; 1 - the paper's top-k error.
+    """Return the share of scans whose class is among the `num_guesses` highest logits; see `is_among_highest`."""
+    return float(is_among_highest(logits_NK, true_N, num_guesses).mean())
+
+
+def is_among_highest(logits_NK: FloatArray, true_N: IntArray, num_guesses: int) -> npt.NDArray[np.bool_]:
+    """Return whether each scan's class is among the `num_guesses` highest logits; 1 - the mean is the top-k error.
 
     A class with the same logit counts as higher: a network that always says the same scores nothing by it.
 
@@ -204,7 +209,8 @@ def top_accuracy(logits_NK: FloatArray, true_N: IntArray, num_guesses: int) -> f
     """
     own_N1 = np.take_along_axis(logits_NK, true_N[:, None], axis=1)
     num_lower_N = (logits_NK < own_N1).sum(axis=1)
-    return float((num_lower_N >= logits_NK.shape[1] - num_guesses).mean())
+    is_among_N: npt.NDArray[np.bool_] = num_lower_N >= logits_NK.shape[1] - num_guesses
+    return is_among_N
 
 
 AVERAGE_PRECISIONS = {

@@ -1,11 +1,13 @@
 """How are findings said? Warnings, plain sentences and numbers, as a reader who is no engineer needs them."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from model.bootstrap import Interval
 from model.comparison import Comparison
 from model.evaluation import Evaluation
 from model.gallery import Gallery
+from model.guesses import TopAccuracy
 from model.operating import OperatingPoint
 
 FEW_POSITIVES = 200
@@ -75,6 +77,8 @@ def summarise(evaluation: Evaluation) -> list[str]:
     caught = evaluation.any_item.rank.operation.at_false_alarms.get(SUMMARY_RATE)
     if caught is not None:
         sentences.insert(0, _say_what_is_caught(evaluation, caught))
+    if evaluation.top_accuracy is not None:
+        sentences.insert(0, _say_what_is_guessed(evaluation, evaluation.top_accuracy))
     if len(rated) > 1:
         best, weakest = by_precision[-1], by_precision[0]
         sentences.append(
@@ -105,6 +109,20 @@ def _say_what_is_caught(evaluation: Evaluation, point: OperatingPoint) -> str:
         f"With the alarm set so that at most {SUMMARY_RATE} of 1,000 clean bags raise it, the model catches "
         f"{format_percent(point.recall)} of the bags that hold a prohibited item{range_of_luck}."
     )
+
+
+def _say_what_is_guessed(evaluation: Evaluation, guesses: Mapping[int, TopAccuracy]) -> str:
+    said = [
+        f"{_say_guesses(number)} for {format_percent(of.value)}"
+        + (f" (95 % interval {format_percent_interval(of.interval)})" if of.interval else "")
+        for number, of in guesses.items()
+        if number < len(evaluation.classes)
+    ]
+    return f"Every scan has one of {format_count(len(evaluation.classes))} classes: it has {_join(said)} of the scans."
+
+
+def _say_guesses(number: int) -> str:
+    return "the highest score" if number == 1 else f"one of the {number} highest"
 
 
 def say_which_is_better(comparison: Comparison) -> str:

@@ -204,7 +204,9 @@ def _summarise(evaluation: Evaluation, report_url: str) -> str:
             f"{format_ratio(pointing):>8}"
         )
     if evaluation.top_accuracy is not None:
-        lines.append(", ".join(f"top-{number} accuracy {of:.4f}" for number, of in evaluation.top_accuracy.items()))
+        lines.append(
+            ", ".join(f"top-{number} accuracy {of.value:.4f}" for number, of in evaluation.top_accuracy.items())
+        )
     scans = f"{format_count(evaluation.coverage.num_scans)} scans of split {evaluation.split}"
     return "\n".join([*lines, f"{scans}, model {evaluation.model_id}", report_url, ""])
 

@@ -59,7 +59,8 @@ def violations(value, schema, where="$"):
 
 CASES: dict[str, Any] = {
     "whole": ([("a", (1, 0)), ("b", (0, 1)), ("c", (0, 0))], "abc", 20),
-    "one class a scan": ([("a", (1, 0)), ("b", (0, 1))], "ab", 0),
+    "one class a scan": ([("a", (1, 0)), ("b", (0, 1))], "ab", 20),
+    "one class a scan without a bootstrap": ([("a", (1, 0)), ("b", (0, 1))], "ab", 0),
     "without a bootstrap": ([("a", (1, 0)), ("b", (0, 1)), ("c", (0, 0))], "abc", 0),
     "without positives": ([("a", (0, 0)), ("b", (0, 0))], "ab", 20),
     "without negatives": ([("a", (1, 1)), ("b", (1, 1))], "ab", 20),

@@ -63,7 +63,23 @@ def test_where_every_scan_has_one_class_it_is_rated_how_often_that_is_guessed(wr
     rows = [prediction(f"P{i:05d}", logits.tolist()) for i, logits in enumerate(logits_NK)]
     evaluation = evaluate_written(write(samples, rows))
     expected = top_k_accuracy_score(true_N, logits_NK[:, 1] - logits_NK[:, 0], k=1)
-    assert metrics_document(evaluation)["single_label"] == {"top1_accuracy": expected, "top5_accuracy": 1.0}
+    found = metrics_document(evaluation)["single_label"]
+    low, high = found["intervals"]["top1_accuracy"]
+    assert low < expected < high
+    assert high - low == pytest.approx(2 * 1.96 * (expected * (1 - expected) / 100) ** 0.5, rel=0.1)
+    intervals = {"top1_accuracy": [low, high], "top5_accuracy": [1.0, 1.0]}
+    assert found == {"top1_accuracy": expected, "top5_accuracy": 1.0, "intervals": intervals}
+
+
+def test_scans_with_the_same_bytes_are_drawn_together_for_the_accuracy_too(write):
+    labels = [(1, 0), (0, 1), (1, 0), (0, 1)]
+    samples = [
+        sample(str(i), labels[i // 25], duplicate_of=None if i % 25 == 0 else str(i - i % 25)) for i in range(100)
+    ]
+    rows = [prediction(str(i), (1.0, 0.0)) for i in range(100)]
+    found = metrics_document(evaluate_written(write(samples, rows)))["single_label"]
+    assert found["top1_accuracy"] == 0.5
+    assert found["intervals"]["top1_accuracy"] == [0.0, 1.0]
 
 
 @pytest.mark.parametrize("labels", [(0, 0), (1, 1), (1, None)])

@@ -11,7 +11,8 @@ from model.bootstrap import Interval
 from model.comparison import ClassComparison, Comparison, Difference
 from model.evaluation import evaluate
 from model.figures import draw_figures, inline_svg, precision_recall_file
-from model.report import render_html
+from model.guesses import TopAccuracy
+from model.report import render_html, render_markdown
 from model.wording import format_percent, format_ratio, list_run_facts, list_warnings, say_which_is_better, summarise
 from shards.predictions import open_predictions
 from tests.model.written import prediction, sample, write_dataset, write_predictions
@@ -165,6 +166,47 @@ def test_the_summary_names_chance_the_best_class_and_thin_evidence(good):
     assert "4 scans give a mean average precision of" in text
     assert f"a random order would give {good.mean.prevalence:.3f}" in text
     assert "Gun and Knife have fewer than 200 positive scans" in text
+
+
+@pytest.fixture
+def single_label(evaluate_rows):
+    samples = [sample(key, labels) for key, labels in zip("abcd", [(1, 0), (0, 1), (1, 0), (1, 0)], strict=True)]
+    return evaluate_rows(samples, [prediction(key, (1, 0)) for key in "abcd"])
+
+
+def test_where_every_scan_has_one_class_the_page_opens_with_how_often_it_is_guessed(single_label):
+    page = page_of(single_label)
+    low, high = single_label.top_accuracy[1].interval.low, single_label.top_accuracy[1].interval.high
+    luck = f"{100 * low:.1f}–{100 * high:.1f} %"
+    assert f"Top-1 accuracy 75.0 % 95 % interval {luck} the highest score is of the scan's class" in page.text
+    assert "Top-5 accuracy 100.0 % 95 % interval 100.0–100.0 % always so with 2 classes" in page.text
+    assert (
+        f"Every scan has one of 2 classes: it has the highest score for 75.0 % (95 % interval {luck}) of" in page.text
+    )
+    assert (
+        "Top-1 and Top-5 accuracy How often the class of a scan is among so many highest scores: 1 − the" in page.text
+    )
+    assert "Bags with an item caught" not in page.text
+    assert "highest score for 75.0" in render_markdown(single_label)
+
+
+def test_among_more_classes_both_accuracies_are_said_and_without_a_bootstrap_no_interval(single_label):
+    of_class = single_label.classes["Gun"]
+    of_many = {f"n{number}": of_class for number in range(1000)}
+    guesses = {1: TopAccuracy(0.73, None), 5: TopAccuracy(0.9378, None)}
+    (sentence, *_) = summarise(replace(single_label, classes=of_many, top_accuracy=guesses))
+    assert sentence.replace("\xa0", " ") == (
+        "Every scan has one of 1,000 classes: it has the highest score for 73.0 % and one of the 5 highest for 93.8 % "
+        "of the scans."
+    )
+
+
+def test_where_a_scan_has_another_number_of_classes_the_page_does_not_speak_of_guesses(good, bad):
+    for evaluation in (good, bad):
+        text = page_of(evaluation).text
+        assert "Top-" not in text
+        assert "Every scan has one of" not in text
+        assert "Bags with an item caught" in text
 
 
 def test_the_summary_opens_with_what_an_alarm_catches(good):
