@@ -4,18 +4,20 @@ import argparse
 import json
 import sys
 import tempfile
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, replace
 
 import apache_beam as beam
+from apache_beam.metrics import Metrics
 
-from pipelines import options, progress
+from pipelines import log, options, progress
 from pipelines.beam import make_beam_options, make_pipeline
 from shards import audit, storage
 from shards.audit import CheckedShard
 from shards.audit_predictions import audit_predictions
 from shards.audit_quick import audit_quickly
 from shards.check import Damage
+from shards.corpus import printable
 from shards.dataset import MANIFEST_NAME, DamagedManifestError, Dataset, ShardInfo, open_dataset
 from shards.predictions import RUN_NAME, open_predictions
 
@@ -54,7 +56,7 @@ def audit_dataset(pipeline: beam.Pipeline, dataset: Dataset, report_url: str) ->
         pipeline
         | "CreateShards" >> beam.Create(dataset.manifest.shards)
         | "SpreadShards" >> beam.Reshuffle()
-        | "AuditShard" >> beam.Map(audit_shard, dataset)
+        | "AuditShard" >> beam.ParDo(AuditShard(dataset))
         # CheckedShard
     )
     duplicates = (
@@ -71,25 +73,44 @@ def audit_dataset(pipeline: beam.Pipeline, dataset: Dataset, report_url: str) ->
     )
     ledger = (
         checked
-        | "DropRows"
-        >> beam.Map(lambda shard: CheckedShard(shard.split, shard.num_rows, shard.quarantined_by_reason, (), ()))
+        | "DropRows" >> beam.Map(lambda shard: replace(shard, rows=(), damages=()))
         | "GatherCounts" >> beam.combiners.ToList()
         | "AuditLedger" >> beam.FlatMap(lambda shards: audit.audit_ledger(dataset, shards))
     )
     return (
         (checked | "TakeDamages" >> beam.FlatMap(lambda shard: shard.damages), duplicates, keys, ledger)
         | "FlattenDamages" >> beam.Flatten()
+        | "CountDamages" >> beam.Map(count_damage)
         # Damage
         | "GatherDamages" >> beam.combiners.ToList()
         | "WriteReport" >> beam.Map(write_report, report_url)
     )
 
 
-def audit_shard(info: ShardInfo, dataset: Dataset) -> CheckedShard:
-    """Read every byte of one shard, and report how far the job is."""
-    checked = audit.audit_shard(dataset, info)
-    progress.advance("verify", info.num_scans, info.tar_bytes)
-    return checked
+class AuditShard(beam.DoFn):
+    """Reads every byte of a shard; a DoFn for its counters' sake."""
+
+    def __init__(self, dataset: Dataset) -> None:
+        self.dataset = dataset
+        self.verified_scans = Metrics.counter("verify", "verified-scans")
+        self.read_bytes = Metrics.counter("verify", "read-bytes")
+
+    def process(self, info: ShardInfo) -> Iterator[CheckedShard]:
+        """Yield what was found in one shard, and report how far the job is."""
+        checked = audit.audit_shard(self.dataset, info)
+        self.verified_scans.inc(checked.num_rows)
+        self.read_bytes.inc(checked.num_read_bytes)
+        counts = {"num_scans": checked.num_rows, "num_findings": len(checked.damages)}
+        log.note("verified", job="verify", shard=info.name, **counts, read_bytes=checked.num_read_bytes)
+        progress.advance("verify", info.num_scans, checked.num_read_bytes)
+        yield checked
+
+
+def count_damage(damage: Damage) -> Damage:
+    """Count a finding under its kind, and note it in the worker's log."""
+    Metrics.counter("verify", f"{damage.what.replace('_', '-')}-findings").inc()
+    log.note("found", job="verify", file=printable(damage.file), key=printable(damage.key), reason=damage.what)
+    return damage
 
 
 def write_report(damages: Iterable[Damage], report_url: str) -> None:

@@ -33,17 +33,21 @@ class CheckedShard:
     quarantined_by_reason: dict[str, int]
     rows: tuple[Row, ...]
     damages: tuple[Damage, ...]
+    num_read_bytes: int
+    """Of the tar."""
 
 
 def audit_shard(dataset: Dataset, info: ShardInfo) -> CheckedShard:
     """Read every byte of one shard's files."""
     damages: list[Damage] = []
     reasons: dict[str, int] = {}
+    num_read_bytes = 0
     samples_file = f"samples/{info.name}.parquet"
     try:
         table = datasets.read_parquet(dataset.samples_url(info))
         damages += _check_rows(dataset, info, table, samples_file)
-        damages += check_shard(dataset.url, info.split, info.name, table)
+        found, num_read_bytes = check_shard(dataset.url, info.split, info.name, table)
+        damages += found
     except FileNotFoundError:
         damages.append(Damage(samples_file, "", "missing_file", f"{info.num_scans} rows are not there"))
         table = samples_schema(dataset.manifest.classes).empty_table()
@@ -56,7 +60,7 @@ def audit_shard(dataset: Dataset, info: ShardInfo) -> CheckedShard:
     names = [info.name] * len(table)
     columns = [table[name].to_pylist() for name in ("key", "sha256", "duplicate_of")]
     rows = tuple(zip(columns[0], columns[1], names, columns[2], strict=True))
-    return CheckedShard(info.split, len(table), reasons, rows, tuple(sorted(set(damages))))
+    return CheckedShard(info.split, len(table), reasons, rows, tuple(sorted(set(damages))), num_read_bytes)
 
 
 def audit_ledger(dataset: Dataset, shards: Iterable[CheckedShard]) -> list[Damage]:

@@ -51,8 +51,12 @@ def shard_metadata(table: pa.Table) -> dict[str, Any]:
     return metadata
 
 
-def check_shard(dataset_url: str, split: str, name: str, table: pa.Table) -> list[Damage]:
-    """Read every byte of a shard's tar, index and quarantine part; return what is not as `table`, its rows, says."""
+def check_shard(dataset_url: str, split: str, name: str, table: pa.Table) -> tuple[list[Damage], int]:
+    """Read every byte of a shard's tar, index and quarantine part.
+
+    Returns:
+        What is not as `table`, its rows, says; and how many bytes of the tar were read.
+    """
     metadata = shard_metadata(table)
     rows = table.to_pylist()
     tar_file, index_file = f"{split}/{name}.tar", f"{split}/{name}.idx"
@@ -64,12 +68,15 @@ def check_shard(dataset_url: str, split: str, name: str, table: pa.Table) -> lis
         damages.append(Damage(f"samples/{name}.parquet", "", "size_mismatch", detail))
     if metadata["num_quarantined"]:
         damages += _read(dataset_url, quarantine_file, lambda url: _check_quarantine(url, quarantine_file, metadata))
+    sizes: list[int] = []
     if rows:
         names: list[Extension | None] = []
-        damages += _read(dataset_url, tar_file, lambda url: _check_tar_file(url, tar_file, rows, metadata, names))
+        damages += _read(
+            dataset_url, tar_file, lambda url: _check_tar_file(url, tar_file, rows, metadata, names, sizes)
+        )
         names += [None] * (len(rows) - len(names))
         damages += _read(dataset_url, index_file, lambda url: _check_index(url, index_file, rows, names))
-    return damages
+    return damages, sum(sizes)
 
 
 def check_tar(
@@ -136,11 +143,17 @@ def _read(dataset_url: str, file: str, check: Callable[[str], list[Damage]]) -> 
 
 
 def _check_tar_file(
-    url: str, file: str, rows: list[dict[str, Any]], metadata: dict[str, Any], extensions: list[Extension | None]
+    url: str,
+    file: str,
+    rows: list[dict[str, Any]],
+    metadata: dict[str, Any],
+    extensions: list[Extension | None],
+    sizes: list[int],
 ) -> list[Damage]:
     with storage.open_reader(url) as tar:
         damages, digest = check_tar(tar, rows, file, extensions)
         size_bytes = tar.tell()
+    sizes.append(size_bytes)
     if damages:
         return damages
     if digest != metadata["digest"]:

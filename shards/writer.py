@@ -241,7 +241,8 @@ def _find_finished(
         table = _read_rows(url, source.classes)
         if table is None or shard_metadata(table)["plan"] != plan or not source.is_settled(table, refs):
             continue
-        if not check_shard(dataset_url, split, name, table):
+        damages, _ = check_shard(dataset_url, split, name, table)
+        if not damages:
             if url != draft_url:
                 storage.remove(draft_url)  # of another plan, or damaged: the final rows are what counts
             return table

@@ -182,7 +182,7 @@ def checksum_bytes(num_scans):
 
 def row_bytes(num_scans):
     rows = tuple((key(n), random_hex(), shard_info().name, None) for n in range(SCANS_A_SHARD))
-    shard = CheckedShard("train", SCANS_A_SHARD, {}, rows, ())
+    shard = CheckedShard("train", SCANS_A_SHARD, {}, rows, (), SHARD_BYTES)
     return in_batches(audit.batch_rows_by_key(shard, audit.choose_num_ranges(num_scans)), SCANS_A_SHARD)
 
 
@@ -237,7 +237,7 @@ def laws():
         "CreateFindings": lambda num: agreement,
         "GroupByShard": lambda num: dealt_bytes(copies, num) * SCANS_A_SHARD,
     }
-    counts = pickled(CheckedShard("train", 2600, {"missing_image": 3}, (), ()))
+    counts = pickled(CheckedShard("train", 2600, {"missing_image": 3}, (), (), SHARD_BYTES))
     damage = pickled(Damage(f"samples/{shard_info().name}.parquet", key(1), "checksum_mismatch", random_hex(512)))
     verify = {
         "CreateShards": lambda num: info * num_shards(num),

@@ -7,10 +7,11 @@ from pathlib import Path
 import apache_beam as beam
 import pytest
 
-from pipelines import verify
+from pipelines import log, verify
+from pipelines.beam import make_beam_options, make_pipeline, read_counters
 from pipelines.verify import main
 from shards import audit_quick, storage
-from shards.dataset import read_parquet
+from shards.dataset import open_dataset, read_parquet
 from tests.corpora import flip_byte, make_corpus, rewrite_rows, stamps_of
 from tests.shards.plain_calls import convert_plainly
 
@@ -64,6 +65,28 @@ def test_every_damage_at_once_is_named_one_line_each(root, capsys, tmp_path):
     assert printed.err.splitlines()[-1] == (
         "findings: 5 in 47 scans in 4 shards; run the same `sixray convert` again, it rewrites what is damaged"
     )
+
+
+def test_counters_have_units_and_lines_name_shard_and_key(root, tmp_path, monkeypatch):
+    hit, gone = sorted(root.glob("train/*.tar"))
+    row = read_parquet(f"{root}/samples/{hit.stem}.parquet").to_pylist()[0]
+    flip_byte(hit, row["offset_bytes"] + 300)
+    gone.unlink()
+    lines = []
+    monkeypatch.setattr(log, "note", lambda text, **facts: lines.append((text, facts)))
+    with make_pipeline(make_beam_options([])) as pipeline:
+        verify.audit_dataset(pipeline, open_dataset(root), str(tmp_path / "report.json"))
+    assert read_counters(pipeline, "verify") == {
+        "checksum-mismatch-findings": 1,
+        "missing-file-findings": 1,
+        "read-bytes": sum(path.stat().st_size for path in root.glob("*/*.tar")),
+        "verified-scans": 47,
+    }
+    found = [facts for text, facts in lines if text == "found"]
+    reason = {"job": "verify", "file": f"train/{hit.name}", "key": row["key"], "reason": "checksum_mismatch"}
+    assert len(found) == 2 and reason in found
+    verified = {facts["shard"]: facts["num_findings"] for text, facts in lines if text == "verified"}
+    assert len(verified) == 4 and verified == dict.fromkeys(verified, 0) | {hit.stem: 1, gone.stem: 1}
 
 
 def test_duplicates_and_keys_are_compared_across_shards(root, capsys):

@@ -276,7 +276,7 @@ def test_a_damage_reads_as_one_line():
 
 def test_counts_without_rows_are_enough_for_the_ledger(root):
     dataset = open_dataset(str(root))
-    empty = CheckedShard("train", 0, {}, (), ())
+    empty = CheckedShard("train", 0, {}, (), (), 0)
     (damage,) = [d for d in audit.audit_ledger(dataset, [empty]) if "'train'" in d.detail]
     assert damage.what == "ledger_mismatch"
     assert damage.detail.startswith("split 'train': shards hold (0, 0, {}), the ledger says {'listed': 40")
