@@ -38,6 +38,24 @@ def started(code, folder):
     return pid
 
 
+@pytest.fixture
+def parent(tmp_path, monkeypatch):
+    """A server with a child that does not listen: its process, once both run."""
+    monkeypatch.setattr(processes, "STOP_SECONDS", 0.5)
+    pid = started(PARENT, tmp_path)
+    wait_for(lambda: len(members_of(pid)) == 2)
+    return pid
+
+
+@pytest.fixture
+def orphan(parent, tmp_path):
+    """The same, killed outright: only the child is left."""
+    os.kill(parent, signal.SIGKILL)
+    wait_for(lambda: pid_of("one", tmp_path) is None)
+    assert len(members_of(parent)) == 1
+    return parent
+
+
 def wait_for(condition):
     until = time.monotonic() + 10
     while not condition():
@@ -54,23 +72,14 @@ def test_a_server_starts_once_and_stops(tmp_path):
     assert not stop("one", tmp_path)
 
 
-def test_children_of_a_server_end_with_it(tmp_path, monkeypatch):
-    monkeypatch.setattr(processes, "STOP_SECONDS", 0.5)
-    pid = started(PARENT, tmp_path)
-    wait_for(lambda: len(members_of(pid)) == 2)
-    stop("one", tmp_path)
-    assert members_of(pid) == []
+def test_children_of_a_server_end_with_it(parent, tmp_path):
+    assert stop("one", tmp_path)
+    assert members_of(parent) == []
 
 
-def test_a_killed_server_is_down_and_its_children_are_found(tmp_path, monkeypatch):
-    monkeypatch.setattr(processes, "STOP_SECONDS", 0.5)
-    pid = started(PARENT, tmp_path)
-    wait_for(lambda: len(members_of(pid)) == 2)
-    os.kill(pid, signal.SIGKILL)
-    wait_for(lambda: pid_of("one", tmp_path) is None)
-    assert pid_of("one", tmp_path) is None
-    stop("one", tmp_path)
-    assert members_of(pid) == []
+def test_a_killed_server_is_down_and_its_children_are_found(orphan, tmp_path):
+    assert not stop("one", tmp_path)
+    assert members_of(orphan) == []
 
 
 def test_another_process_with_the_same_number_is_not_taken_for_the_server(tmp_path):
@@ -88,15 +97,9 @@ def test_a_session_that_has_the_number_of_a_server_by_now_is_left_alone(tmp_path
         stranger.kill()
 
 
-def test_what_a_dead_server_left_ends_before_it_starts_again(tmp_path, monkeypatch):
-    monkeypatch.setattr(processes, "STOP_SECONDS", 0.5)
-    before = started(PARENT, tmp_path)
-    wait_for(lambda: len(members_of(before)) == 2)
-    os.kill(before, signal.SIGKILL)
-    wait_for(lambda: pid_of("one", tmp_path) is None)
-    assert len(members_of(before)) == 1
+def test_what_a_dead_server_left_ends_before_it_starts_again(orphan, tmp_path):
     after = started(SLEEPER, tmp_path)
-    assert members_of(before) == [] and members_of(after) == [after]
+    assert members_of(orphan) == [] and members_of(after) == [after]
     stop("one", tmp_path)
 
 
