@@ -27,6 +27,7 @@ from shards import dataset as datasets
 from shards.classes import ClassSet, load_class_set, make_class_set
 from shards.corpus import Corpus, ListFile, Source, printable
 from shards.dataset import DatasetManifest
+from shards.imagefolder import list_class_folders
 from shards.layouts import Parts, find_corpus
 from shards.leakage import Member
 from shards.records import Fact, ImageFact
@@ -108,8 +109,11 @@ def check_places(corpus: Corpus, output: str) -> None:
 
 def choose_classes(corpus: Corpus, config: ConvertConfig) -> ClassSet:
     """Return the classes that are named, or else those of the layout, with the spellings that are named."""
-    own = "opixray" if corpus.layout == "opixray" else "sixray"
-    return make_class_set(config.classes, dict(config.class_map), load_class_set(own))
+    if corpus.layout == "imagefolder":
+        own = ClassSet(corpus.class_folders)
+    else:
+        own = load_class_set("opixray" if corpus.layout == "opixray" else "sixray")
+    return make_class_set(config.classes, dict(config.class_map), own)
 
 
 def convert_corpus(
@@ -125,7 +129,7 @@ def convert_corpus(
         pipeline
         | "CreateSources" >> beam.Create([*corpus.sources, *corpus.lists])
         | "SpreadSources" >> beam.Reshuffle()
-        | "ListFacts" >> beam.FlatMap(list_facts, corpus, classes.scored, storage.join_url(output, DRAFTS_FOLDER))
+        | "ListFacts" >> beam.FlatMap(list_facts, corpus, classes, storage.join_url(output, DRAFTS_FOLDER))
         # (range of hashes, batch of Fact)
         | "GroupByKeyHash" >> beam.GroupByKey()
         | "JoinFacts" >> beam.MapTuple(lambda _, batches: plan.join_batches(batches, corpus, subset, rules))
@@ -203,12 +207,14 @@ def record_options(corpus: Corpus, config: ConvertConfig) -> dict[str, Any]:
 
 
 def list_facts(
-    source: Source | ListFile, corpus: Corpus, classes: Sequence[str], drafts_url: str
+    source: Source | ListFile, corpus: Corpus, classes: ClassSet, drafts_url: str
 ) -> Iterator[tuple[int, bytes]]:
     """Yield the facts of one source in batches: images, annotations, or a list."""
     facts: Iterable[Fact]
     if isinstance(source, ListFile):
-        facts = records.list_rows(source, classes)
+        facts = records.list_rows(source, classes.scored)
+    elif corpus.layout == "imagefolder":
+        facts = list_class_folders(source, classes)
     else:
         facts = records.list_source(source, corpus, drafts_url)
     return plan.batch_facts(_report_images(facts))

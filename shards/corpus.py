@@ -9,13 +9,13 @@ from typing import Literal
 from shards import storage
 from shards.tar import MAX_KEY_BYTES
 
-LAYOUTS = ("auto", "sixray", "opixray", "voc", "images")
+LAYOUTS = ("auto", "sixray", "opixray", "voc", "imagefolder", "images")
 SUBSETS = ("all", "positives", "10", "100", "1000")
 LISTS_IN_ORDER = ("10", "100", "1000")
 """The order in which `--subset all` asks the release's lists for a scan's split and labels: the first that names it
 decides. SIXray10's positives and negatives are all in SIXray100; SIXray1000 draws its own positives."""
 
-Layout = Literal["sixray", "opixray", "voc", "images"]
+Layout = Literal["sixray", "opixray", "voc", "imagefolder", "images"]
 Presence = Literal["", "positive", "negative"]
 
 _SAFE_IN_KEYS = "()+,=@"
@@ -73,6 +73,8 @@ class Corpus:
     """No list says who belongs to the subset that is asked for: see `shards.subsets`."""
     why: str = field(default="", compare=False)
     """What was found, in words for people."""
+    class_folders: tuple[str, ...] = ()
+    """The names of the folders that images of one class lie in, in order; empty where folders are no classes."""
 
 
 def stem_of(file_name: str) -> str:
@@ -84,16 +86,16 @@ def stem_of(file_name: str) -> str:
 def make_key(layout: Layout, path: str) -> str:
     """Return the key of an image: letters, digits and `_-~()+,=@%` alone.
 
-    The stem of the file; in a folder of plain images the whole path below it, so that files of one name in two folders
-    stay apart. Every other character is percent-encoded (`.` is `%2E`), so that webdataset, which ends a key at the
-    first dot, and DALI's index, whose fields end at spaces, read what was meant.
+    The stem of the file; in a folder of plain images or of classes the whole path, so that files of one name in two
+    folders stay apart. Every other character is percent-encoded (`.` is `%2E`), so that webdataset, which ends a key
+    at the first dot, and DALI's index, whose fields end at spaces, read what was meant.
 
     Args:
         layout: of the corpus.
         path: of the file below its source.
     """
     folder, _, name = path.strip("/").rpartition("/")
-    return encode_key(f"{folder}/{stem_of(name)}" if folder and layout == "images" else stem_of(name))
+    return encode_key(f"{folder}/{stem_of(name)}" if folder and layout in ("images", "imagefolder") else stem_of(name))
 
 
 def encode_key(stem: str) -> str:

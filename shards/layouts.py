@@ -21,6 +21,8 @@ _LIST_ZIPS = ("ImageSet.zip", "ImageSets.zip")
 _IMAGE_ARCHIVE = re.compile(r"(?P<name>JPEGImages?)\.(zip|(?P<tar>tar|tar\.gz|tgz)(?P<number>\d\d)?)")
 _NUMBERED_FOLDER = re.compile(r"\d{1,2}")
 _LIST_NAME = re.compile(r"(?:train_test_)?(?P<subset>10|100|1000)(?:-\d+)?")
+_WORDNET_ID = re.compile(r"n\d{8}")
+"""What ILSVRC2012's class folders are called. Folders of other names may be anything: classes only on request."""
 _SPLITS = {"train": "train", "val": "val", "test": "test", "eval": "test"}
 """The split of each name that lists and folders go by; `eval` is what some loaders call SIXray's test lists."""
 
@@ -61,14 +63,17 @@ def find_corpus(url: str, layout: str, subset: str, parts: Parts | None = None) 
     parts = parts or Parts()
     chosen, sources, lists = _choose(found, layout, parts)
     picked = _pick_lists(lists, subset)
+    class_folders = _find_class_folders(sources) if chosen == "imagefolder" else ()
     builds = subset != "all" and not picked
     if builds:
         picked = _pick_lists(lists, "all")  # for their labels
     _check(found, chosen, sources, () if builds else picked, subset)
     why = _describe(root, chosen, sources, picked)
+    if class_folders:
+        why += f"; the {len(class_folders)} folders in them are the classes"
     if builds:
         why += f"; no list says who is in subset {subset}, so it is built by Section 3.1 of the paper"
-    return Corpus(chosen, root, sources, picked, builds, why)
+    return Corpus(chosen, root, sources, picked, builds, why, class_folders)
 
 
 def _look(root: str) -> _Root:
@@ -91,6 +96,8 @@ def _choose(root: _Root, layout: str, parts: Parts) -> tuple[Layout, tuple[Sourc
         return "images", tuple(named or [Source("images", root.url)]), ()
     if layout == "opixray" or (layout == "auto" and _is_opixray(root)):
         return "opixray", _find_opixray(root), ()
+    if layout == "imagefolder" or (layout == "auto" and _is_ilsvrc(root)):
+        return "imagefolder", _find_split_folders(root, parts), ()
     lists = _find_named_lists(parts.lists) if parts.lists else _find_lists(root, layout)
     annotations = [_as_source("annotations", url) for url in parts.annotations] or _find_annotations(root)
     images = [_as_source("images", url) for url in parts.images] or _find_images(root, bool(annotations or lists))
@@ -112,6 +119,41 @@ def _find_opixray(root: _Root) -> tuple[Source, ...]:
         for split in ("train", "test")
         if storage.is_folder(root.at(split, f"{split}_{name}"))
     )
+
+
+def _is_ilsvrc(root: _Root) -> bool:
+    return any(
+        is_folder and _WORDNET_ID.fullmatch(name)
+        for split in root.folders
+        if split in _SPLITS
+        for name, is_folder in list_names(root.at(split))
+    )
+
+
+def _find_split_folders(root: _Root, parts: Parts) -> tuple[Source, ...]:
+    if parts.annotations or parts.lists:
+        named = ", ".join([*parts.annotations, *parts.lists])
+        raise ValueError(f"class folders must come without annotations and lists, got {named} ({root.url})")
+    urls = [storage.normalise_url(url) for url in parts.images]
+    for url in urls:
+        if storage.base_name(url) not in _SPLITS or not storage.is_folder(url):
+            raise ValueError(f"images must be the folder of a split, called one of {list(_SPLITS)}, got {url}")
+    urls = urls or [root.at(name) for name in root.folders if name in _SPLITS]
+    return tuple(Source("images", url, split=_SPLITS[storage.base_name(url)]) for url in urls)
+
+
+def _find_class_folders(sources: Sequence[Source]) -> tuple[str, ...]:
+    found: set[str] = set()
+    for source in sources:
+        names = {name for name, is_folder in list_names(source.url) if is_folder}
+        if not names:
+            raise ValueError(
+                f"the folder of a split must hold a folder a class, got none there ({source.url}); sort its images "
+                f"into such folders (torchvision.datasets.ImageNet unpacks ILSVRC2012's validation images so), or name "
+                f"the folders to take by --images"
+            )
+        found |= names
+    return tuple(sorted(found))
 
 
 def _find_images(root: _Root, has_others: bool) -> list[Source]:
@@ -249,13 +291,14 @@ def _check(root: _Root, layout: str, sources: Sequence[Source], lists: Sequence[
     if not any(source.kind == "images" for source in sources):
         expected = {
             "opixray": "folders train/train_image or test/test_image",
+            "imagefolder": f"a folder {', '.join(_SPLITS)}, and a folder a class in it",
             "voc": f"a folder {' or '.join(_IMAGE_FOLDERS)}",
             "sixray": f"a folder {' or '.join(_IMAGE_FOLDERS)}, or one of the other places that the README names",
         }[layout]
         raise ValueError(f"{layout} corpus must have {expected}, got none ({root.url}); name it by --images")
     if subset == "all":
         return
-    if layout == "images":
+    if layout in ("images", "imagefolder"):
         raise ValueError(f"subset must be 'all' for a corpus without lists, got {subset!r} ({root.url})")
     splits = {item.split for item in lists}
     if lists and not {"train", "test"} <= splits:
@@ -272,6 +315,8 @@ def _describe(root: str, layout: str, sources: Sequence[Source], lists: Sequence
     annotations = [source.url for source in sources if source.kind == "annotations"]
     listed = [item.member or item.url for item in lists]
     text = f"layout {layout}: images in {names(url for urls in images for url in urls)}"
+    if layout == "imagefolder":
+        return text
     if layout == "images":
         return f"{text}; neither annotations nor lists are beside them, so labels stay unknown"
     return f"{text}; annotations in {names(annotations)}; lists {names(listed)}"

@@ -43,7 +43,7 @@ class ImageFact(NamedTuple):
 
 
 class RowFact(NamedTuple):
-    """A line of a list."""
+    """A line of a list, or what a folder says of a file in it."""
 
     key: str
     list_url: str
@@ -69,6 +69,7 @@ class ProblemFact(NamedTuple):
     url: str
     reason: str
     detail: str
+    split: str = UNLISTED
 
 
 Fact = ImageFact | RowFact | AnnotationFact | ProblemFact
@@ -225,7 +226,7 @@ def _join_key(facts: _KeyFacts, corpus: Corpus, subset: str, rules: Rules) -> It
     for row in facts.bad_rows:
         yield ScanRef(key, row.split, row.list_url, 0, reason="bad_list_row", detail=row.problem)
     for problem in facts.problems:
-        yield ScanRef(key, UNLISTED, problem.url, 0, reason=problem.reason, detail=problem.detail)
+        yield ScanRef(key, problem.split, problem.url, 0, reason=problem.reason, detail=problem.detail)
     if not _is_selected(facts, subset):
         return
     for link in facts.links:

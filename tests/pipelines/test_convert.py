@@ -272,7 +272,7 @@ def test_a_full_disk_ends_the_run_with_3_and_the_next_one_resumes(corpus, calm, 
 @pytest.mark.parametrize(
     ("field", "value", "message"),
     [
-        ("layout", "coco", r"layout must be one of \('auto', 'sixray', 'opixray', 'voc', 'images'\), got 'coco'"),
+        ("layout", "coco", r"layout must be one of \('auto', 'sixray', .*'images'\), got 'coco'"),
         ("subset", "some", r"subset must be one of \('all', 'positives', '10', '100', '1000'\), got 'some'"),
         ("shard_bytes", -1, "shard_bytes must be >= 1, got -1"),
     ],
