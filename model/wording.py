@@ -12,6 +12,8 @@ from model.operating import OperatingPoint
 
 FEW_POSITIVES = 200
 """With 190 positives a 95 % interval of an average precision is about 11 points wide."""
+MAX_NAMES = 6
+"""More classes than these are counted in a sentence, not named: ILSVRC2012 has 1,000."""
 NO_BREAK = "\N{NO-BREAK SPACE}"
 SUMMARY_RATE = 10
 """False alarms per 1,000 bags at which a summary says how much is caught."""
@@ -94,8 +96,11 @@ def summarise(evaluation: Evaluation) -> list[str]:
         )
     few = [name for name, figures in rated.items() if figures.rank.ranking.num_positive < FEW_POSITIVES]
     if few:
+        named = (
+            _join(few) if len(few) <= MAX_NAMES else f"{format_count(len(few))} of {format_count(len(rated))} classes"
+        )
         sentences.append(
-            f"{_join(few)} {'has' if len(few) == 1 else 'have'} fewer than {FEW_POSITIVES} positive scans here: "
+            f"{named} {'has' if len(few) == 1 else 'have'} fewer than {FEW_POSITIVES} positive scans here: "
             f"another sample of scans could move these figures by several hundredths."
         )
     return sentences
@@ -113,16 +118,18 @@ def _say_what_is_caught(evaluation: Evaluation, point: OperatingPoint) -> str:
 
 def _say_what_is_guessed(evaluation: Evaluation, guesses: Mapping[int, TopAccuracy]) -> str:
     said = [
-        f"{_say_guesses(number)} for {format_percent(of.value)}"
+        f"{_say_guesses(number)} in {format_percent(of.value)}"
         + (f" (95 % interval {format_percent_interval(of.interval)})" if of.interval else "")
         for number, of in guesses.items()
         if number < len(evaluation.classes)
     ]
-    return f"Every scan has one of {format_count(len(evaluation.classes))} classes: it has {_join(said)} of the scans."
+    return (
+        f"Every scan has one of {format_count(len(evaluation.classes))} classes: that one {_join(said)} of the scans."
+    )
 
 
 def _say_guesses(number: int) -> str:
-    return "the highest score" if number == 1 else f"one of the {number} highest"
+    return "has the highest score" if number == 1 else f"is among the {number} highest"
 
 
 def say_which_is_better(comparison: Comparison) -> str:

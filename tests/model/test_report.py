@@ -181,23 +181,32 @@ def test_where_every_scan_has_one_class_the_page_opens_with_how_often_it_is_gues
     assert f"Top-1 accuracy 75.0 % 95 % interval {luck} the highest score is of the scan's class" in page.text
     assert "Top-5 accuracy 100.0 % 95 % interval 100.0–100.0 % always so with 2 classes" in page.text
     assert (
-        f"Every scan has one of 2 classes: it has the highest score for 75.0 % (95 % interval {luck}) of" in page.text
+        f"Every scan has one of 2 classes: that one has the highest score in 75.0 % (95 % interval {luck}) of"
+        in page.text
     )
     assert (
         "Top-1 and Top-5 accuracy How often the class of a scan is among so many highest scores: 1 − the" in page.text
     )
     assert "Bags with an item caught" not in page.text
-    assert "highest score for 75.0" in render_markdown(single_label)
+    assert "highest score in 75.0" in render_markdown(single_label)
 
 
 def test_among_more_classes_both_accuracies_are_said_and_without_a_bootstrap_no_interval(single_label):
     of_class = single_label.classes["Gun"]
     of_many = {f"n{number}": of_class for number in range(1000)}
     guesses = {1: TopAccuracy(0.73, None), 5: TopAccuracy(0.9378, None)}
-    (sentence, *_) = summarise(replace(single_label, classes=of_many, top_accuracy=guesses))
+    sentence, *_ = summarise(replace(single_label, classes=of_many, top_accuracy=guesses))
     assert sentence.replace("\xa0", " ") == (
-        "Every scan has one of 1,000 classes: it has the highest score for 73.0 % and one of the 5 highest for 93.8 % "
-        "of the scans."
+        "Every scan has one of 1,000 classes: that one has the highest score in 73.0 % and is among the 5 highest in "
+        "93.8 % of the scans."
+    )
+
+
+def test_a_sentence_counts_the_classes_that_are_too_many_to_name(single_label):
+    of_many = {f"n{number}": single_label.classes["Gun"] for number in range(1000)}
+    assert (
+        "1,000 of 1,000 classes have fewer than 200 positive scans"
+        in summarise(replace(single_label, classes=of_many))[-1]
     )
 
 
