@@ -15,6 +15,8 @@ from kubernetes.client import models as k8s
 REGISTRY = "registry.example.com"
 TAG = "0.1.0"
 DATASET = "$(DATASETS)/{{ ds }}"
+SERVICE_ACCOUNT = "sixray-step"
+"""Of the component `airflow`: without a token of Kubernetes."""
 
 BEAM = [
     "--",
@@ -52,6 +54,7 @@ def make_step(name: str, image: str, words: list[str]) -> KubernetesPodOperator:
         task_id=name,
         name=f"sixray-{name}",
         namespace="sixray",
+        service_account_name=SERVICE_ACCOUNT,
         image=f"{REGISTRY}/sixray-{image}:{TAG}",
         arguments=[*words, *BEAM],
         env_from=[

@@ -67,6 +67,7 @@ def write_kubeconfig(folder):
 
 def assert_has_no_more_rights_than_it_needs(spec):
     (container,) = spec["containers"]
+    assert spec["serviceAccountName"] == "sixray-step"
     assert spec["securityContext"]["runAsNonRoot"] is True
     assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
     rights = container["securityContext"]

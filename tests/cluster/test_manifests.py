@@ -96,7 +96,7 @@ def close(schema):
 
 def test_every_resource_is_what_the_api_takes(built):
     known = [one for one in built if not one["apiVersion"].startswith(("flink.apache.org", "monitoring.coreos.com"))]
-    assert {"Deployment", "NetworkPolicy", "ConfigMap", "Role"} <= {one["kind"] for one in known}
+    assert {"Deployment", "NetworkPolicy", "ConfigMap", "ServiceAccount"} <= {one["kind"] for one in known}
     assert all(one["metadata"]["namespace"] == "sixray" for one in built)
     for one in known:
         kubernetes_validate.validate(one, read_versions()["KUBERNETES_VERSION"], strict=True)

@@ -133,10 +133,26 @@ def test_a_job_asks_for_the_slots_that_the_config_map_names():
     assert "--parallelism=$(PARALLELISM)" in constants_of(DEPLOY / "airflow" / "sixray_nightly.py")["BEAM"]
 
 
-def test_workers_do_not_see_a_token_of_kubernetes():
+def test_no_pod_sees_a_token_of_kubernetes():
     for document, spec in POD_SPECS:
-        if [container["name"] for container in spec["containers"]] != ["flink-main-container"]:  # the JobManager's pod
-            assert spec["automountServiceAccountToken"] is False, named(document)
+        assert spec["automountServiceAccountToken"] is False, named(document)
+    airflow = DEPLOY / "kubernetes" / "components" / "airflow"
+    accounts = {
+        document["metadata"]["name"]: document["automountServiceAccountToken"]
+        for _, document in [*documents(), *documents(airflow)]
+        if document["kind"] == "ServiceAccount"
+    }
+    account = constants_of(DEPLOY / "airflow" / "sixray_nightly.py")["SERVICE_ACCOUNT"]
+    assert accounts == {"sixray-flink": False, account: False}
+
+
+def test_flink_has_no_role_for_it_asks_kubernetes_nothing():
+    (flink,) = [document for _, document in documents() if document["kind"] == "FlinkDeployment"]
+    assert flink["spec"]["mode"] == "standalone"
+    assert not any(
+        name.startswith(("high-availability", "kubernetes.")) for name in flink["spec"]["flinkConfiguration"]
+    )
+    assert {document["kind"] for _, document in documents()}.isdisjoint({"Role", "RoleBinding", "ClusterRoleBinding"})
 
 
 def test_every_place_that_a_command_names_is_in_the_config_map():
