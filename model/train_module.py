@@ -155,6 +155,9 @@ class TrainingModule(LightningModule):
         terms = self.objective.terms(self.network(batch.images_BCHW), batch)
         loss = add_up(terms)
         self.log("train/loss", loss, prog_bar=True, sync_dist=True)
+        # Over all scans of the epoch that were seen since the run began or went on; one batch alone says little.
+        num_scans = len(batch.rows_B)
+        self.log("train/loss_epoch", loss, on_step=False, on_epoch=True, sync_dist=True, batch_size=num_scans)
         if len(terms) > 1:
             self.log_dict({f"train/loss/{name}": term for name, term in terms.items()}, sync_dist=True)
         num_positive = (batch.labels_BK == 1).any(dim=1).sum().float()

@@ -101,7 +101,7 @@ class ShowProgress(Callback):
             module: Any = pl_module
             found = {name: float(value) for name, value in trainer.callback_metrics.items()}
             print(
-                f"epoch {trainer.current_epoch + 1} of {trainer.max_epochs}: loss {found['train/loss']:.4f}, "
+                f"epoch {trainer.current_epoch + 1} of {trainer.max_epochs}: mean loss {found['train/loss_epoch']:.4f}, "
                 f"validation {_words(module.objective.rating)} {_figure(found.get(module.rating))}",
                 file=sys.stderr,
                 flush=True,

@@ -147,6 +147,23 @@ def test_patience_is_counted_on_over_a_stop(dataset, tmp_path, monkeypatch, stop
     assert stopped.model.provenance["num_epochs"] == 4
 
 
+def test_the_loss_of_an_epoch_is_the_mean_over_its_scans(dataset, tmp_path):
+    seen, told = [], []
+
+    class Watch(Callback):
+        def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+            seen.extend([float(trainer.callback_metrics["train/loss"])] * len(batch.rows_B))
+
+        def on_train_epoch_end(self, trainer, pl_module):
+            told.append((float(trainer.callback_metrics["train/loss_epoch"]), np.mean(seen)))
+            seen.clear()
+
+    train(dataset, str(tmp_path), replace(NO_NORMS, max_epochs=2), hardware=FLOAT32, callbacks=[Watch()])
+    assert len(told) == 2 and told[0] != told[1]
+    for found, expected in told:
+        assert found == pytest.approx(expected, rel=1e-5)
+
+
 def test_single_label_scans_are_learnt_by_a_soft_max_and_rated_by_accuracy(dataset, tmp_path, monkeypatch):
     def load_single_label(*args):
         samples = load_samples(*args)

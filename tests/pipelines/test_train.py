@@ -59,7 +59,7 @@ def test_a_run_ends_with_a_model_and_says_where(dataset, tmp_path, capsys):
     assert "validation mean average precision " in out.splitlines()[0]
     assert " positives in a step of 4 scans (none in " in out.splitlines()[0]
     assert out.splitlines()[1:] == [f"model {model_id}", str(run / "model")]
-    assert all(f"epoch {epoch} of 2: loss " in err for epoch in (1, 2))
+    assert all(f"epoch {epoch} of 2: mean loss " in err for epoch in (1, 2))
     assert "train: " in err and "scans/s" in err
     assert list((run / "logs" / "csv").rglob("metrics.csv"))
     assert list((run / "logs" / "tensorboard").glob("events.*"))
