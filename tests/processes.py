@@ -39,6 +39,14 @@ def run_command(module: str, words: Sequence[object], log: Path, user: int | Non
     return process.exitcode
 
 
+def descendants(pid: int) -> list[int]:
+    """Return the processes that a process has started, and those that they have."""
+    direct = []
+    for task in Path(f"/proc/{pid}/task").glob("*/children"):
+        direct += [int(word) for word in task.read_text().split()]
+    return direct + [inner for child in direct for inner in descendants(child)]
+
+
 def _run(module: str, words: list[str], log: str, user: int | None) -> None:
     out = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
     for stream in (1, 2):

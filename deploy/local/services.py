@@ -103,11 +103,17 @@ class ClusterConfig:
         return [
             "--runner=FlinkRunner",
             f"--job_endpoint=127.0.0.1:{self.ports.job_server}",
-            "--environment_type=EXTERNAL",
-            f"--environment_config={POOL_HOST}:{self.ports.workers}",
+            *self.worker_options(POOL_HOST),
             f"--parallelism={parallelism or self.num_task_managers}",
             # Workers stay between the stages of a job; otherwise each stage starts its own, seconds each.
             f"--environment_cache_millis={WORKERS_STAY_MS}",
+        ]
+
+    def worker_options(self, host: str) -> list[str]:
+        """Return the part of them that says where an engine finds its worker pool."""
+        return [
+            "--environment_type=EXTERNAL",
+            f"--environment_config={host}:{self.ports.workers}",
             "--experiments=disable_logging_submission_environment",  # it asks pip, which uv's environments do not have
         ]
 

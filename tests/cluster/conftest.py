@@ -48,6 +48,12 @@ def site(tmp_path_factory) -> Iterator[Site]:
             cluster.down()
 
 
+@pytest.fixture(params=["flink", "prism"])
+def engine(site: Site, request: pytest.FixtureRequest) -> tuple[str, list[str]]:
+    """An engine's name and Beam's words for it."""
+    return request.param, getattr(site, request.param)
+
+
 @pytest.fixture(scope="session")
 def dataset(site: Site) -> dict[str, bytes]:
     """The files that the embedded runner makes of the corpus; they lie in `embedded`."""

@@ -3,7 +3,7 @@
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,6 +48,11 @@ class Site:
         program = f"{self.cluster.config.programs}/bin/prism"
         return ["--runner=PrismRunner", f"--prism_location={program}", "--prism_log_level=warn"]
 
+    @property
+    def prism_pooled(self) -> list[str]:
+        """Beam's words for Prism with workers of a pool, which can die alone: by itself it works in the command."""
+        return [*self.prism, *self.cluster.config.worker_options("127.0.0.1")]
+
     def url(self, name: str) -> str:
         """Return the URL of a folder of the bucket."""
         return f"s3://{BUCKET}/{name}"
@@ -55,6 +60,13 @@ class Site:
     def files(self, name: str) -> dict[str, bytes]:
         """Return every file of a folder of the bucket."""
         return files_of(self.bucket / name)
+
+    def put(self, name: str, files: Mapping[str, bytes]) -> None:
+        """Write files into a folder of the bucket."""
+        for file, data in files.items():
+            path = self.bucket / name / file
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(data)
 
     def start(self, *words: str, beam: Sequence[str] = ()) -> "subprocess.Popen[str]":
         """Start a `sixray` command; Beam's words go behind the lone `--`."""

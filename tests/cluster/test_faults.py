@@ -1,4 +1,4 @@
-"""What if a TaskManager, a Python worker or the store dies in the middle of a job, or the store is slow and cuts lines?
+"""What if an engine, a Python worker or the store dies in the middle of a job, or the store is slow and cuts lines?
 
 The job recovers or fails cleanly (exit 3), the same command again completes it, and the dataset is the undisturbed one.
 """
@@ -6,18 +6,20 @@ The job recovers or fails cleanly (exit 3), the same command again completes it,
 import os
 import signal
 import time
+from pathlib import Path
 
 import pytest
 
 from deploy.local.processes import members_of, pid_of
 from tests.cluster.site import LIMIT_SECONDS, convert_words, finish
+from tests.processes import descendants
 
 SLOW_SECONDS = 0.2
 """Between a request and its answer: a job of seconds takes long enough to be disturbed in its middle."""
 
 
 def kill_and_restart(name):
-    def disturb(site):
+    def disturb(site, process):
         site.cluster.kill(name)
         time.sleep(3)
         site.cluster.start(name)
@@ -25,7 +27,7 @@ def kill_and_restart(name):
     return disturb
 
 
-def kill_a_python_worker(site):
+def kill_a_python_worker(site, process):
     pool = pid_of("workers-1", site.cluster.folder)
     assert pool is not None
     workers = [pid for pid in members_of(pool) if pid != pool]
@@ -34,64 +36,74 @@ def kill_a_python_worker(site):
         os.kill(pid, signal.SIGKILL)
 
 
-def kill_the_worker_pool(site):
-    kill_and_restart("workers-2")(site)
+def kill_prism(site, process):
+    (prism,) = [pid for pid in descendants(process.pid) if Path(f"/proc/{pid}/comm").read_text() == "prism\n"]
+    os.kill(prism, signal.SIGKILL)
 
 
 DISTURBANCES = {
-    "task-manager": kill_and_restart("task-manager-1"),
-    "python-worker": kill_a_python_worker,
-    "worker-pool": kill_the_worker_pool,
-    "store": kill_and_restart("s3"),
+    ("flink", "task-manager"): kill_and_restart("task-manager-1"),
+    ("flink", "python-worker"): kill_a_python_worker,
+    ("flink", "worker-pool"): kill_and_restart("workers-2"),
+    ("flink", "store"): kill_and_restart("s3"),
+    ("prism", "prism"): kill_prism,
+    ("prism_pooled", "python-worker"): kill_a_python_worker,
+    ("prism", "store"): kill_and_restart("s3"),
 }
+"""By engine (as `Site` has its words) and what dies; Prism is part of its command and has no TaskManagers."""
 
 
-def await_tars(site, output, num, process):
-    """Wait until so many shards are written."""
+def num_tars(site, output):
+    return len(list((site.bucket / output).glob("*/*.tar")))
+
+
+def start_slowly(site, lame, output, num, beam):
+    """Start a conversion and wait until so many shards are written; from the first one on the store is slow."""
+    process = site.start(*convert_words(site, output), beam=beam)
     until = time.monotonic() + LIMIT_SECONDS
-    while len(list((site.bucket / output).glob("*/*.tar"))) < num:
-        assert process.poll() is None, "the job ended before it was disturbed"
-        assert time.monotonic() < until
-        time.sleep(0.05)
+    for enough in (1, num):
+        while num_tars(site, output) < enough:
+            assert process.poll() is None, "the job ended before it was disturbed"
+            assert time.monotonic() < until
+            time.sleep(0.05)
+        lame.delay_seconds = SLOW_SECONDS
+    return process
 
 
-@pytest.mark.parametrize("what", DISTURBANCES)
-def test_a_death_in_the_middle_costs_no_byte(site, dataset, lame, what):
-    output = f"killed-{what}"
-    words = convert_words(site, output)
-    lame.delay_seconds = SLOW_SECONDS
-    process = site.start(*words, beam=site.flink)
-    await_tars(site, output, 3, process)
-    num_before = len(list((site.bucket / output).glob("*/*.tar")))
-    DISTURBANCES[what](site)
+@pytest.mark.parametrize(("engine", "what"), DISTURBANCES, indirect=["engine"])
+def test_a_death_in_the_middle_costs_no_byte(site, dataset, lame, engine, what):
+    name, beam = engine
+    output = f"killed-{name}-{what}"
+    process = start_slowly(site, lame, output, 3, beam)
+    num_before = num_tars(site, output)
+    DISTURBANCES[name, what](site, process)
     lame.delay_seconds = 0
     first = finish(process)
-    print(f"{what}: killed at {num_before} shards, exit {first.code}: {first.log.splitlines()[-1]}")
+    print(f"{name}, {what}: killed at {num_before} shards, exit {first.code}: {first.log.splitlines()[-1]}")
+    assert num_before < sum(file.endswith(".tar") for file in dataset)
     assert first.code in (0, 3), first.log
     if first.code == 0:
         assert site.files(output) == dataset
-    second = site.run(*words, beam=site.flink)
+    second = site.run(*convert_words(site, output), beam=beam)
     assert second.code == 0, second.log
     assert site.files(output) == dataset
 
 
-def test_a_store_that_is_slow_and_cuts_lines_costs_no_byte(site, dataset, lame):
-    words = convert_words(site, "lame")
+def test_a_store_that_is_slow_and_cuts_lines_costs_no_byte(site, dataset, lame, engine):
+    name, beam = engine
+    output = f"lame-{name}"
     lame.delay_seconds, lame.cut_after_bytes, lame.cuts_left, lame.let_pass = 0.05, 2000, 8, 40
-    first = site.run(*words, beam=site.flink)
+    first = site.run(*convert_words(site, output), beam=beam)
     assert "cut" in lame.seen
     assert first.code in (0, 3), first.log
     lame.delay_seconds = lame.cuts_left = 0
-    second = site.run(*words, beam=site.flink)
+    second = site.run(*convert_words(site, output), beam=beam)
     assert second.code == 0, second.log
-    assert site.files("lame") == dataset
+    assert site.files(output) == dataset
 
 
 def test_a_command_that_is_stopped_leaves_a_job_that_the_next_run_agrees_with(site, dataset, lame, flink_jobs):
-    words = convert_words(site, "stopped")
-    lame.delay_seconds = SLOW_SECONDS
-    process = site.start(*words, beam=site.flink)
-    await_tars(site, "stopped", 1, process)
+    process = start_slowly(site, lame, "stopped", 1, site.flink)
     process.terminate()
     assert finish(process).code == 128 + signal.SIGTERM
     lame.delay_seconds = 0
@@ -100,6 +112,6 @@ def test_a_command_that_is_stopped_leaves_a_job_that_the_next_run_agrees_with(si
     while any(job["state"] not in ("CANCELED", "FINISHED", "FAILED") for job in flink_jobs()):
         assert time.monotonic() < until
         time.sleep(0.2)
-    second = site.run(*words, beam=site.flink)
+    second = site.run(*convert_words(site, "stopped"), beam=site.flink)
     assert second.code == 0, second.log
     assert site.files("stopped") == dataset

@@ -9,12 +9,6 @@ from tests.cluster.site import convert_words
 from tests.corpora import CorpusWriter
 
 
-@pytest.fixture(params=["flink", "prism"])
-def engine(site, request):
-    """An engine's name and Beam's words for it."""
-    return request.param, getattr(site, request.param)
-
-
 def score_words(site, output, dataset="embedded"):
     way = ["--engine=eager", "--dtype=float32", "--batch-size=4", "--max-quarantine-fraction=1"]
     places = ["--model", site.url("model"), "--input", site.url(dataset), "--output", site.url(output)]
@@ -49,10 +43,7 @@ def test_reshard_gives_the_same_bytes(site, dataset, engine):
 def test_verify_finds_the_same_damage(site, dataset, engine):
     name, beam = engine
     words = ["verify", "--report", site.url(f"report-{name}.json"), site.url("damaged")]
-    for file, data in dataset.items():
-        path = site.bucket / "damaged" / file
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(data)
+    site.put("damaged", dataset)
     whole = site.run(*words, beam=beam)
     assert whole.code == 0 and whole.out.startswith("whole:"), whole.log
     hit, gone = sorted(file for file in dataset if file.endswith(".tar"))[:2]

@@ -32,7 +32,7 @@ def read_varint(data):
 @pytest.fixture(scope="module")
 def converted(site, dataset, flink_jobs):
     """A conversion's job on Flink."""
-    result = site.run(*convert_words(site, "seen"), beam=site.flink)
+    result = site.run(*convert_words(site, "seen"), beam=[*site.flink, "--job_name=sixray-convert"])
     assert result.code == 0, result.log
     return flink_jobs()[0]
 
@@ -61,10 +61,26 @@ def test_run_json_has_the_same_figures(site, dataset, flink_get, flink_jobs):
     assert in_flink["read-bytes"] > 481 * 500
 
 
-def test_a_job_is_called_by_its_name(site, dataset, flink_jobs):
-    beam = [*site.flink, "--job_name=sixray-convert"]
-    assert site.run(*convert_words(site, "seen"), beam=beam).code == 0
-    assert flink_jobs()[0]["name"].startswith("sixray-convert")
+def test_a_job_is_called_by_its_name(converted):
+    assert converted["name"].startswith("sixray-convert")
+
+
+def test_findings_arrive_in_flink_by_kind(site, dataset, flink_get, flink_jobs):
+    hit = min(name for name in dataset if name.endswith(".tar"))
+    site.put("found", dataset | {hit: dataset[hit][:700] + b"x" + dataset[hit][701:]})
+    result = site.run("verify", "--report", site.url("found.json"), site.url("found"), beam=site.flink)
+    assert result.code == 1, result.log
+    counters = counters_of(flink_get, flink_jobs()[0]["jid"])
+    tar_bytes = sum(len(data) for name, data in dataset.items() if name.endswith(".tar"))
+    assert {name: num for (job, name), num in counters.items() if job == "verify"} == {
+        "verified-scans": 481,
+        "read-bytes": tar_bytes,
+        "checksum-mismatch-findings": 1,
+    }
+    log = "".join(path.read_text() for path in site.cluster.folder.glob("task-manager-*.log"))
+    (key,) = [item["key"] for item in json.loads((site.bucket / "found.json").read_text())]
+    assert f"found: job=verify file={hit} key={key} reason=checksum_mismatch" in log
+    assert f"verified: job=verify shard={hit.partition('/')[2].removesuffix('.tar')} " in log
 
 
 def test_logs_of_workers_name_job_shard_and_key(site, converted):

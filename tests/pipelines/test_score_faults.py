@@ -13,6 +13,7 @@ import pytest
 
 from shards import storage
 from tests.pipelines.scoring import Bench, make_model, model
+from tests.processes import descendants
 from tests.shards.by_hand import make_jpeg, write_dataset
 from tests.threads import one_thread
 
@@ -105,14 +106,6 @@ def test_a_worker_that_dies_ends_the_run_which_then_goes_on(bench, undisturbed):
     assert checksums(bench).items() <= undisturbed.items()
     assert bench.score(inputs=("big",)) == 0
     assert checksums(bench) == undisturbed
-
-
-def descendants(pid):
-    children = Path(f"/proc/{pid}/task/{pid}/children")
-    direct = []
-    for task in children.parent.parent.glob("*/children"):
-        direct += [int(word) for word in task.read_text().split()]
-    return direct + [inner for child in direct for inner in descendants(child)]
 
 
 def test_two_runs_at_once_leave_what_one_leaves(bench, undisturbed):
