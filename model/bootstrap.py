@@ -1,7 +1,8 @@
 """How much of a figure is luck? Intervals from resampling scans, those with the same bytes together."""
 
 # N scans  K classes  G groups of scans with the same bytes  R rounds  T distinct scores of positives, highest first
-# P positives  M negatives  F figures  S scans that can be judged  J classes that are judged
+# P positives  M negatives  Q cuts between them  F figures  S scans that can be judged  J classes that are judged
+# C rounds that are computed at once
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +19,9 @@ IntArray = npt.NDArray[np.integer[Any]]
 
 NUM_ROUNDS = 1000
 LEVEL = 0.95
+BLOCK_BYTES = 2**21
+"""Weights of rounds that are computed at once: few enough for the processor's cache, and where scans are few so many
+that a thousand classes cost no call of NumPy for each class in each round."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,10 +46,12 @@ class RankedGroups:
     """How many positives score at least each threshold."""
     negative_group_M: IntArray
     """Groups of the negatives, highest score first."""
-    negative_starts_T: IntArray
-    """How many negatives score more than each threshold."""
-    negative_ends_T: IntArray
-    """How many negatives score at least each threshold."""
+    negative_cuts_Q: IntArray
+    """How many negatives score more than a threshold, or at least as much: each such number once, 0 first, M last."""
+    start_of_T: IntArray
+    """Which of the cuts counts the negatives that score more than each threshold."""
+    end_of_T: IntArray
+    """Which of them counts those that score at least as much."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,12 +97,14 @@ def rank_groups(scores_N: npt.NDArray[Any], labels_N: IntArray, groups_N: IntArr
     positives_P = scores_N[positive_N][::-1]
     starts_T = len(negatives_M) - np.searchsorted(negatives_M, thresholds_T, side="right")
     ends_T = len(negatives_M) - np.searchsorted(negatives_M, thresholds_T, side="left")
+    cuts_Q = np.unique(np.concatenate([[0, len(negatives_M)], starts_T, ends_T]))
     return RankedGroups(
         positive_group_P=groups_N[positive_N].astype(np.int64),
         positive_ends_T=len(positives_P) - np.searchsorted(positives_P, thresholds_T, side="left"),
         negative_group_M=_order_between(scores_N, negative_N, thresholds_T, groups_N),
-        negative_starts_T=starts_T,
-        negative_ends_T=ends_T,
+        negative_cuts_Q=cuts_Q,
+        start_of_T=np.searchsorted(cuts_Q, starts_T),
+        end_of_T=np.searchsorted(cuts_Q, ends_T),
     )
 
 
@@ -122,27 +130,32 @@ def resample(
         np.empty(shape),
         np.empty(shape),
         np.empty((*shape, len(false_alarm_rates))),
-        np.empty((num_rounds, len(judged))),
+        np.full((num_rounds, len(judged)), np.nan),
     )
     rates_F = np.asarray(false_alarm_rates, np.float64)
 
-    def run_round(r: int) -> None:
-        weights_G = draw_weights(num_groups, r, seed)
+    def run_block(block: slice) -> None:
+        weights_CG = np.stack([draw_weights(num_groups, r, seed) for r in range(block.start, block.stop)])
         for k, ranked in enumerate(classes):
-            average_precision, auc, recall_F = weigh(ranked, weights_G, rates_F)
-            out.average_precision_RK[r, k], out.roc_auc_RK[r, k], out.recall_RKF[r, k] = (
-                average_precision,
-                auc,
-                recall_F,
-            )
+            average_precision_C, auc_C, recall_CF = weigh(ranked, weights_CG, rates_F)
+            out.average_precision_RK[block, k] = average_precision_C
+            out.roc_auc_RK[block, k] = auc_C
+            out.recall_RKF[block, k] = recall_CF
         for j, scans in enumerate(judged):
-            out.hit_rate_RJ[r, j] = hit_rate(scans, weights_G)
+            if len(scans.group_S):
+                out.hit_rate_RJ[block, j] = [hit_rate(scans, weights_G) for weights_G in weights_CG]
 
     # NumPy lets go of the interpreter's lock while it draws, gathers and sums: threads fill the cores.
     with ThreadPoolExecutor(count_cores()) as pool:
-        for _ in pool.map(run_round, range(num_rounds)):
+        for _ in pool.map(run_block, _cut_blocks(num_rounds, num_groups)):
             pass
     return out
+
+
+def _cut_blocks(num_rounds: int, num_groups: int) -> list[slice]:
+    even = -(-num_rounds // (4 * count_cores()))  # several blocks a thread, so that none waits long for the last one
+    size = max(min(BLOCK_BYTES // max(num_groups, 1), even), 1)
+    return [slice(start, min(start + size, num_rounds)) for start in range(0, num_rounds, size)]
 
 
 def draw_weights(num_groups: int, round_index: int, seed: int = 0) -> npt.NDArray[np.uint8]:
@@ -155,33 +168,29 @@ def draw_weights(num_groups: int, round_index: int, seed: int = 0) -> npt.NDArra
 
 
 def weigh(
-    ranked: RankedGroups, weights_G: npt.NDArray[np.uint8], rates_F: npt.NDArray[np.float64]
-) -> tuple[float, float, npt.NDArray[np.float64]]:
-    """Return average precision, ROC AUC and the recall at each false-alarm rate where groups count `weights_G`.
+    ranked: RankedGroups, weights_CG: npt.NDArray[np.uint8], rates_F: npt.NDArray[np.float64]
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Return average precision (C,), ROC AUC (C,) and recalls (C, F) where groups count `weights_CG`, round by round.
 
-    The definitions are those of `model.metrics` and `model.operating` over rows repeated as often as their
-    weight; NaN where a figure is undefined.
+    The recall is that at each false-alarm rate. The definitions are those of `model.metrics` and `model.operating`
+    over rows repeated as often as their weight; NaN where a figure is undefined.
     """
-    true_T = _running_sum(weights_G, ranked.positive_group_P)[ranked.positive_ends_T]
-    running_M = _running_sum(weights_G, ranked.negative_group_M)
-    false_T, false_above_T, num_negative = (
-        running_M[ranked.negative_ends_T],
-        running_M[ranked.negative_starts_T],
-        running_M[-1],
-    )
-    num_positive = int(true_T[-1]) if len(true_T) else 0
-    if not num_positive:
-        return np.nan, np.nan, np.full(len(rates_F), np.nan)
-    gained_T = np.diff(true_T, prepend=0)
-    alarms_T = np.maximum(true_T + false_T, 1)
-    average_precision = float(gained_T @ (true_T / alarms_T)) / num_positive
-    if not num_negative:
-        return average_precision, np.nan, np.full(len(rates_F), np.nan)
+    true_CQ = _count_before(weights_CG, ranked.positive_group_P, np.concatenate([[0], ranked.positive_ends_T]))
+    false_CQ = _count_before(weights_CG, ranked.negative_group_M, ranked.negative_cuts_Q)
+    true_CT, false_CT, false_above_CT = true_CQ[:, 1:], false_CQ[:, ranked.end_of_T], false_CQ[:, ranked.start_of_T]
+    # A divisor that is NaN leaves the figure undefined where nothing was drawn to compute it from.
+    positive_C = np.where(true_CQ[:, -1], true_CQ[:, -1], np.nan)
+    negative_C = np.where(false_CQ[:, -1], false_CQ[:, -1], np.nan)
+    gained_CT = np.diff(true_CQ, axis=1)
+    precision_CT = true_CT / np.maximum(true_CT + false_CT, 1)
+    gains_C = np.matmul(gained_CT[:, None, :].astype(np.float64), precision_CT[:, :, None])[:, 0, 0]
     # A positive beats the negatives below it and half of those that tie with it.
-    beaten_twice_T = 2 * int(num_negative) - false_T.astype(np.int64) - false_above_T
-    auc = float(gained_T @ beaten_twice_T) / (2 * num_positive * int(num_negative))
-    within_F = np.searchsorted(false_T.astype(np.int64) * 1000, rates_F * int(num_negative), side="right")
-    return average_precision, auc, np.concatenate([[0], true_T])[within_F] / num_positive
+    beaten_twice_CT = 2 * false_CQ[:, -1:] - false_CT - false_above_CT
+    auc_C = (gained_CT * beaten_twice_CT).sum(axis=1) / (2 * positive_C * negative_C)
+    allowed_CF = rates_F * false_CQ[:, -1:]
+    within_CF = (false_CT[:, None, :] * 1000 <= allowed_CF[:, :, None]).sum(axis=2)
+    recall_CF = np.take_along_axis(true_CQ, within_CF, axis=1) / np.where(false_CQ[:, -1], positive_C, np.nan)[:, None]
+    return gains_C / positive_C, auc_C, recall_CF
 
 
 def hit_rate(judged: JudgedGroups, weights_G: npt.NDArray[np.uint8]) -> float:
@@ -212,10 +221,16 @@ def _order_between(
     return groups_N[negative_N][order].astype(np.int64)
 
 
-def _running_sum(weights_G: npt.NDArray[np.uint8], groups: IntArray) -> npt.NDArray[np.int32]:
-    total = np.zeros(len(groups) + 1, np.int32)
-    np.cumsum(weights_G.take(groups, mode="clip"), dtype=np.int32, out=total[1:])
-    return total
+def _count_before(weights_CG: npt.NDArray[np.uint8], groups: IntArray, cuts_Q: IntArray) -> npt.NDArray[np.int64]:
+    """Return (C, Q): how many rows were drawn before each cut; cuts differ, 0 is the first, all rows are the last."""
+    drawn = np.empty((len(weights_CG), len(groups)), np.uint8)
+    for drawn_row, weights_G in zip(drawn, weights_CG, strict=True):
+        # Round by round: what is gathered from, 1 byte a group, then stays in the cache.
+        weights_G.take(groups, mode="clip", out=drawn_row)
+    counts_CQ = np.zeros((len(weights_CG), len(cuts_Q)), np.int64)
+    between = np.add.reduceat(drawn, cuts_Q[:-1], axis=1, dtype=np.int32)
+    np.cumsum(between, axis=1, out=counts_CQ[:, 1:])
+    return counts_CQ
 
 
 def _mean_of_defined(values_RK: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

@@ -74,11 +74,12 @@ def join(predictions: Predictions, dataset: Dataset, split: str) -> ScoredScans:
     samples, rows = samples.filter(scored), rows.take(row_of_sample.filter(scored)).combine_chunks()
     logits_NK, peaks_NK2 = _read_numbers(rows, classes, predictions.url)
     box_scan_B, box_class_B, box_edges_B4 = _read_boxes(samples["boxes"].combine_chunks(), classes)
+    labels = _fields(samples["labels"].combine_chunks())
     return ScoredScans(
         split=split,
         classes=classes,
         keys_N=samples["key"].combine_chunks(),
-        labels_NK=_stack([_leaf(samples["labels"], name).fill_null(UNKNOWN) for name in classes], np.int8),
+        labels_NK=_stack([labels[name].fill_null(UNKNOWN) for name in classes], np.int8),
         logits_NK=logits_NK,
         level_logits_LNK=_read_levels(rows["level_logits"].combine_chunks(), classes, predictions.url),
         peaks_NK2=peaks_NK2,
@@ -173,8 +174,9 @@ def _check_keys(sample_keys: pa.Array, row_keys: pa.Array, split: str, url: str)
 def _read_numbers(
     rows: pa.Table, classes: Sequence[str], url: str
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-    logits_NK = _stack([_leaf(rows["logits"], name) for name in classes], np.float32)
-    axes = [[_leaf(rows["peaks"], name, axis) for name in classes] for axis in ("x_px", "y_px")]
+    logits, peaks = _fields(rows["logits"].combine_chunks()), _fields(rows["peaks"].combine_chunks())
+    logits_NK = _stack([logits[name] for name in classes], np.float32)
+    axes = [[_fields(peaks[name])[axis] for name in classes] for axis in ("x_px", "y_px")]
     peaks_NK2 = np.stack([_stack(columns, np.float32) for columns in axes], axis=-1)
     for what, finite_NK in (("logits", np.isfinite(logits_NK)), ("peaks", np.isfinite(peaks_NK2).all(axis=-1))):
         if not finite_NK.all():
@@ -189,9 +191,9 @@ def _read_levels(levels: pa.ListArray, classes: Sequence[str], url: str) -> npt.
     lengths = pc.unique(pc.list_value_length(levels)).to_pylist()
     if len(lengths) > 1:
         raise ValueError(f"level logits must have one number of levels, got {sorted(lengths)} ({url})")
-    flat = pc.list_flatten(levels)
+    flat = _fields(pc.list_flatten(levels))
     shape = (len(levels), lengths[0] if lengths else 0)
-    columns = [pc.struct_field(flat, name).to_numpy(zero_copy_only=False).reshape(shape).T for name in classes]
+    columns = [flat[name].to_numpy(zero_copy_only=False).reshape(shape).T for name in classes]
     level_logits_LNK = np.stack(columns, axis=-1)
     if not np.isfinite(level_logits_LNK).all():
         raise ValueError(f"level logits must be finite, got NaN or infinity ({url}); score again into an empty folder")
@@ -217,8 +219,9 @@ def _number_groups(samples: pa.Table) -> npt.NDArray[np.int32]:
     return numbers
 
 
-def _leaf(column: pa.ChunkedArray, *path: str) -> pa.ChunkedArray:
-    return pc.struct_field(column, list(path))
+def _fields(column: pa.StructArray) -> dict[str, pa.Array]:
+    # All at once: Arrow's `struct_field` looks at every field to give one, a million looks for a thousand classes.
+    return {field.name: values for field, values in zip(column.type, column.flatten(), strict=True)}
 
 
 def _stack(columns: Sequence[pa.Array | pa.ChunkedArray], dtype: Any) -> npt.NDArray[Any]:

@@ -38,7 +38,7 @@ def test_a_weighed_figure_is_that_of_rows_repeated_as_often_as_their_group_was_d
     scores, labels, groups = columns(rows)
     weights_G = np.array(weights, np.uint8)
     ranked = bootstrap.rank_groups(scores, labels, groups)
-    average_precision, auc, recall_F = bootstrap.weigh(ranked, weights_G, RATES)
+    average_precision, auc, recall_F = (values_C[0] for values_C in bootstrap.weigh(ranked, weights_G[None], RATES))
     repeated = np.repeat(np.arange(len(rows)), weights_G[groups])
     ranking = metrics.rank(scores[repeated], labels[repeated])
     curve = metrics.trace_curve(ranking)
@@ -59,7 +59,7 @@ def test_a_weighed_figure_is_scikit_learns_with_sample_weights():
     scores = scores.round(1)
     weights_G = bootstrap.draw_weights(len(scores), 7)
     ranked = bootstrap.rank_groups(scores, labels, np.arange(len(scores)))
-    average_precision, auc, _ = bootstrap.weigh(ranked, weights_G, RATES)
+    average_precision, auc, _ = (values_C[0] for values_C in bootstrap.weigh(ranked, weights_G[None], RATES))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         assert average_precision == pytest.approx(
@@ -85,6 +85,25 @@ def test_the_number_of_threads_changes_nothing(monkeypatch):
         monkeypatch.setattr(bootstrap, "count_cores", lambda cores=cores: cores)
         results.append(bootstrap.resample([ranked], 500, (5,), num_rounds=20).average_precision_RK)
     assert (results[0] == results[1]).all()
+
+
+def test_the_number_of_rounds_at_once_changes_nothing(monkeypatch):
+    scores, labels = random_scans(500)
+    ranked = bootstrap.rank_groups(scores.round(1), labels, np.arange(500))
+    results = []
+    for block_bytes in (1, 500 * 7, 2**21):
+        monkeypatch.setattr(bootstrap, "BLOCK_BYTES", block_bytes)
+        results.append(bootstrap.resample([ranked], 500, (5, 50), num_rounds=20))
+    for other in results[1:]:
+        assert (results[0].average_precision_RK == other.average_precision_RK).all()
+        assert (results[0].roc_auc_RK == other.roc_auc_RK).all()
+        assert (results[0].recall_RKF == other.recall_RKF).all()
+
+
+def test_without_false_alarm_rates_there_are_no_recalls():
+    scores, labels = random_scans(100)
+    ranked = bootstrap.rank_groups(scores, labels, np.arange(100))
+    assert bootstrap.resample([ranked], 100, (), num_rounds=3).recall_RKF.shape == (3, 1, 0)
 
 
 def test_an_interval_holds_the_figure_and_is_as_wide_as_fresh_samples_vary():
