@@ -113,8 +113,9 @@ def ilsvrc2012(network: str, backbone: str) -> TrainConfig:
 
     The paper's top-1 errors: 27.88 (plain) and 27.01 (CHR) on ResNet-18, 22.85 and 22.00 on ResNet-50. From the paper:
     the weights of the loss are switched off, all else is the standard of ResNet's own paper, so: random weights, SGD
-    0.1 with momentum 0.9 and weight decay 1e-4, 256 images a step, a tenth of the rate at 30 and 60 of 90 epochs. Ours:
-    images are squashed to 256 px and cropped like scans, without the standard's random scale and colour.
+    0.1 with momentum 0.9 and weight decay 1e-4, 256 images a step, a tenth of the rate at 30 and 60 of 90 epochs. Not
+    as in that paper: images are squashed to 256 px and cropped like scans, without the standard's random scale and
+    colour, and scored squashed, without its centre crop; so the paper's errors are no measure of ours.
 
     Args:
         network: `plain` or `chr`.

@@ -65,6 +65,7 @@ def test_rows_differ_in_what_their_table_is_about_alone():
     by_intuition = MetaLossConfig(labels=IntuitiveLabels())
     assert chr_meta == replace(chr_plain, recipe=chr_meta.recipe, fusion="meta", loss=by_intuition)
     assert chr_plain.loss == LossConfig(balanced=True)
+    assert chr_plain == replace(RECIPES["chr_resnet101_sixray10"](), recipe=chr_plain.recipe)
 
 
 def test_a_recipe_names_what_must_be_trained_before_it():
