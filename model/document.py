@@ -15,6 +15,7 @@ from model.guesses import TopAccuracy
 from model.operating import OperatingPoint, sigmoid
 from model.pointing_figures import TOLERANCES_PX
 from model.subsets import SubsetFigures
+from model.wording import say_what_is_left_out
 
 FORMAT_VERSION = 1
 METRICS_NAME = "metrics.json"
@@ -78,6 +79,7 @@ def metrics_document(
         "comparison": _comparison(comparison) if comparison else None,
         "operating_points": operating_points_document(evaluation),
         "files": sorted(files),
+        **({} if evaluation.is_in_full else {"left_out": say_what_is_left_out(evaluation)}),
     }
 
 
@@ -101,7 +103,10 @@ def scored_at(evaluation: Evaluation) -> str | None:
 
 
 def operating_points_document(evaluation: Evaluation) -> dict[str, Any]:
-    """Return how many bags raise a true and a false alarm at each of a common row of thresholds, lowest first."""
+    """Return how many bags raise a true and a false alarm at each of a common row of thresholds, lowest first.
+
+    Of many classes only the alarm for any item is counted.
+    """
     swept = evaluation.sweep
     counts = [
         {"num_true": true_T.tolist(), "num_false": false_T.tolist()}
@@ -110,7 +115,7 @@ def operating_points_document(evaluation: Evaluation) -> dict[str, Any]:
     return {
         "thresholds": swept.thresholds_T.tolist(),
         "scores": sigmoid(swept.thresholds_T).tolist(),
-        "classes": dict(zip(evaluation.classes, counts, strict=False)),
+        "classes": dict(zip(evaluation.classes, counts, strict=False)) if evaluation.is_in_full else {},
         "any_item": counts[-1],
     }
 

@@ -31,6 +31,11 @@ from shards.predictions import Predictions
 
 MISTAKE_RATE = 10
 """False alarms per 1,000 bags at which misses are looked into."""
+MAX_CLASSES_IN_FULL = 40
+"""Up to so many classes a report shows whatever it has of each: a table of 40 columns fills a wide screen, and nobody
+looks through more charts. Corpora of X-ray scans have 5 to 15 classes, ILSVRC2012 has 1,000."""
+NUM_EXTREME_CLASSES = 10
+"""Of more classes, so many of the weakest and of the best are shown one by one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,6 +120,21 @@ class Evaluation:
     """Every class, then `any_item`, at the same thresholds."""
     bootstrap: BootstrapFigures | None
 
+    @property
+    def is_in_full(self) -> bool:
+        """Whether the classes are few enough to show all of each; see `model.wording.say_what_is_left_out`."""
+        return len(self.classes) <= MAX_CLASSES_IN_FULL
+
+    @property
+    def shown_classes(self) -> tuple[str, ...]:
+        """Classes to look at one by one: all, in the model's order, or the weakest and the best, weakest first."""
+        if self.is_in_full:
+            return tuple(self.classes)
+        figures = {name: of.rank.average_precision["non_interpolated"] for name, of in self.classes.items()}
+        rated = {name: figure for name, figure in figures.items() if figure is not None}
+        ranked = sorted(rated, key=lambda name: rated[name])
+        return tuple(ranked[:NUM_EXTREME_CLASSES] + ranked[NUM_EXTREME_CLASSES:][-NUM_EXTREME_CLASSES:])
+
 
 def evaluate(
     predictions: Predictions, dataset: Dataset, split: str, num_rounds: int = bootstrap.NUM_ROUNDS
@@ -159,7 +179,9 @@ def rate(scans: ScoredScans, predictions: Predictions, dataset: Dataset, num_rou
         mean=_average(figures[:-1]),
         top_accuracy=rate_guesses(scans, num_rounds),
         any_item=figures[-1],
-        mistakes=count_mistakes(scans, [_point(rank) for rank in ranks[:-1]]),
+        mistakes=count_mistakes(
+            scans, [_point(rank) for rank in ranks[:-1]], by_pair=len(scans.classes) <= MAX_CLASSES_IN_FULL
+        ),
         sweep=sweep([rank.ranking for rank in ranks]),
         bootstrap=_sum_up(resampled, scans) if resampled is not None else None,
     )

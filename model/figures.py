@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter
 
-from model.evaluation import ClassFigures, Evaluation
+from model.evaluation import MAX_CLASSES_IN_FULL, ClassFigures, Evaluation
 from model.history import Entry
 
 INK, MUTED, GRID, SERIES, CHANCE = "#1f2328", "#59636e", "#d5dae0", "#0b5cad", "#b3480e"
@@ -42,9 +42,12 @@ _STYLE: Any = {
 
 
 def draw_figures(evaluation: Evaluation) -> dict[str, str]:
-    """Return every chart of a report as an SVG text, by file name: equal evaluations give equal texts."""
+    """Return every chart of a report as an SVG text, by file name: equal evaluations give equal texts.
+
+    Of many classes none has charts of its own.
+    """
     figures = {"average_precision.svg": draw_average_precisions(evaluation)}
-    for name, rated in evaluation.classes.items():
+    for name, rated in evaluation.classes.items() if evaluation.is_in_full else ():
         if rated.rank.curve.num_positive:
             figures[precision_recall_file(name)] = draw_precision_recall(name, rated)
             figures[reliability_file(name)] = draw_reliability(name, rated)
@@ -105,7 +108,8 @@ def draw_reliability(name: str, rated: ClassFigures) -> str:
 
 
 def draw_average_precisions(evaluation: Evaluation) -> str:
-    """Return each class' average precision beside its prevalence, which a random order would reach."""
+    """Return each shown class' average precision beside its prevalence, which a random order would reach."""
+    shown = [(name, evaluation.classes[name]) for name in evaluation.shown_classes]
     rows = [
         (
             name,
@@ -113,7 +117,7 @@ def draw_average_precisions(evaluation: Evaluation) -> str:
             rated.rank.ranking.prevalence,
             rated.intervals.average_precision if rated.intervals else None,
         )
-        for name, rated in evaluation.classes.items()
+        for name, rated in shown
     ]
     mean, resampled = evaluation.mean, evaluation.bootstrap
     luck = resampled.mean_average_precision if resampled else None
@@ -154,10 +158,14 @@ _MAX_DATES = 7
 
 
 def draw_history(history: Sequence[Entry]) -> str:
-    """Return the mean average precision of one report after the other, with its interval, over faint classes."""
+    """Return the mean average precision of one report after the other, with its interval, over faint classes.
+
+    Many classes are left out.
+    """
     numbers = range(1, len(history) + 1)
     with _figure(6.8, 3.0) as (figure, axes):
         last = {name: value for name, value in history[-1].average_precision.items() if value is not None}
+        last = last if len(history[-1].average_precision) <= MAX_CLASSES_IN_FULL else {}
         for name, label_y in _spread(last, gap=0.075).items():
             values = [_nan_if_none(entry.average_precision.get(name)) for entry in history]
             axes.plot(numbers, values, color=MUTED, linewidth=1, alpha=0.5)

@@ -68,12 +68,15 @@ class Gallery:
     """By key, why there is no picture."""
 
 
-def collect_gallery(scans: ScoredScans, dataset: Dataset, num_examples: int = NUM_EXAMPLES) -> Gallery:
-    """Return the worst mistakes of each class with their pictures, read by offset from the shards.
+def collect_gallery(
+    scans: ScoredScans, dataset: Dataset, num_examples: int = NUM_EXAMPLES, shown: Sequence[str] | None = None
+) -> Gallery:
+    """Return the worst mistakes of the classes `shown`, or of all, with their pictures, read by offset from the shards.
 
     A picture that cannot be read is named in `problems`; the figures do not depend on it.
     """
-    classes = {name: _pick(scans, k, num_examples) for k, name in enumerate(scans.classes)}
+    names = scans.classes if shown is None else shown
+    classes = {name: _pick(scans, scans.classes.index(name), num_examples) for name in names}
     keys = [example.key for of in classes.values() for example in (*of.misses, *of.false_alarms)]
     thumbnails, problems = read_thumbnails(dataset, scans.split, list(dict.fromkeys(keys)))
     return Gallery(classes, thumbnails, problems)

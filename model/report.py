@@ -68,6 +68,8 @@ def render_html(
             recalls=RECALLS,
             rows=list_rows(evaluation),
             slider=prepare_slider(evaluation),
+            left_out=wording.say_what_is_left_out(evaluation),
+            column_classes=_list_columns(evaluation),
             strata_titles=STRATA_TITLES,
             mistake_rate=MISTAKE_RATE,
             tolerances=TOLERANCES_PX,
@@ -105,7 +107,11 @@ def render_markdown(
             evaluation=evaluation,
             warnings=wording.list_warnings(evaluation),
             sentences=wording.summarise(evaluation),
-            rows=list_rows(evaluation),
+            rows={
+                name: of for name, of in list_rows(evaluation).items() if name in {*evaluation.shown_classes, ANY_ITEM}
+            },
+            left_out=wording.say_what_is_left_out(evaluation),
+            column_classes=_list_columns(evaluation),
             rate=wording.SUMMARY_RATE,
             subsets=subsets,
             comparison=comparison,
@@ -130,11 +136,13 @@ def list_rows(evaluation: Evaluation) -> dict[str, ClassFigures]:
 def prepare_slider(evaluation: Evaluation) -> dict[str, Any] | None:
     """Return what the threshold slider starts with and moves over; None where no item is known to be anywhere.
 
+    None as well where the classes are too many for its table.
+
     It starts where the alarm for any item keeps to the summary's false alarms, and moves over the operating
     points of metrics.json.
     """
     swept = evaluation.sweep
-    if not len(swept.thresholds_T):
+    if not len(swept.thresholds_T) or not evaluation.is_in_full:
         return None
     quiet = evaluation.any_item.rank.operation.at_false_alarms.get(wording.SUMMARY_RATE)
     threshold = quiet.threshold if quiet is not None else None
@@ -152,6 +160,11 @@ def prepare_slider(evaluation: Evaluation) -> dict[str, Any] | None:
         for k, (name, figures) in enumerate(rows.items())
     }
     return {"start": start, "last": last, "points": points, "data": _embed(_slider_data(evaluation))}
+
+
+def _list_columns(evaluation: Evaluation) -> tuple[str, ...]:
+    # Many classes have a row each in one table, and a column in none.
+    return tuple(evaluation.classes) if evaluation.is_in_full else ()
 
 
 def _environment(autoescape: bool) -> jinja2.Environment:

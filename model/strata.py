@@ -3,14 +3,13 @@
 # N scans  B boxes
 
 import itertools
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from model import metrics
-from model.metrics import ABSENT, PRESENT, UNKNOWN
+from model.metrics import ABSENT, PRESENT, Ranking
 from model.operating import OperatingPoint
 from model.scored_scans import ScoredScans
 
@@ -49,15 +48,16 @@ class ClassStrata:
 
 def rate_strata(scans: ScoredScans, k: int, point: OperatingPoint | None) -> ClassStrata:
     """Return the figures of class `k` by stratum; `point` gives the threshold of their recall."""
-    labels_N = scans.labels_NK[:, k]
+    labels_N, scores_N = scans.labels_NK[:, k], scans.logits_NK[:, k]
+    negatives_M = metrics.rank(scores_N, labels_N).negatives_M
     threshold = point.threshold if point is not None else None
 
     def rate(named: list[tuple[str, BoolArray]], keep_negatives: bool) -> tuple[Stratum, ...]:
-        # Absent scans have no box of the class: what a box is like tells positives apart, never negatives.
-        kept = [(name, within_N | (keep_negatives & (labels_N == ABSENT))) for name, within_N in named]
-        return tuple(
-            _rate(name, scans.logits_NK[:, k], np.where(kept_N, labels_N, UNKNOWN), threshold) for name, kept_N in kept
-        )
+        rankings = [metrics.rank(scores_N[within_N], labels_N[within_N]) for _, within_N in named]
+        if keep_negatives:
+            # Absent scans have no box of the class: what a box is like tells positives apart, never negatives.
+            rankings = [replace(ranking, negatives_M=negatives_M) for ranking in rankings]
+        return tuple(_rate(name, of, threshold) for (name, _), of in zip(named, rankings, strict=True))
 
     return ClassStrata(
         by_box_size=rate(_bands(_largest_box_share(scans, k), BOX_SHARE_EDGES, 100, "%"), True),
@@ -66,11 +66,10 @@ def rate_strata(scans: ScoredScans, k: int, point: OperatingPoint | None) -> Cla
     )
 
 
-def _rate(
-    name: str, scores_N: npt.NDArray[np.floating[Any]], labels_N: npt.NDArray[np.integer[Any]], threshold: float | None
-) -> Stratum:
-    ranking = metrics.rank(scores_N, labels_N)
-    found = int(ranking.num_true(np.array([threshold], scores_N.dtype))[0]) if threshold is not None else None
+def _rate(name: str, ranking: Ranking, threshold: float | None) -> Stratum:
+    found = (
+        int(ranking.num_true(np.array([threshold], ranking.positives_P.dtype))[0]) if threshold is not None else None
+    )
     return Stratum(
         name=name,
         num_positive=ranking.num_positive,
@@ -120,15 +119,18 @@ class Mistakes:
     num_missed_K: npt.NDArray[np.int64]
     """Scans that hold class i and raise no alarm for it."""
     num_confused_KK: npt.NDArray[np.int64]
-    """Of these, scans that raise a false alarm for class j instead: taken for each other, rather than unseen."""
+    """Of these, scans that raise a false alarm for class j instead: taken for each other, rather than unseen; (0, 0)
+    where it was not asked for."""
 
 
-def count_mistakes(scans: ScoredScans, points: list[OperatingPoint | None]) -> Mistakes:
-    """Return how often each class is missed, and how often another one is seen in its place."""
+def count_mistakes(scans: ScoredScans, points: list[OperatingPoint | None], by_pair: bool = True) -> Mistakes:
+    """Return how often each class is missed, and, `by_pair`, how often another one is seen in its place."""
     never = np.inf
     thresholds_K = np.array([never if p is None or p.threshold is None else p.threshold for p in points])
     alarm_NK = scans.logits_NK >= thresholds_K
     missed_NK = (scans.labels_NK == PRESENT) & ~alarm_NK
+    if not by_pair:
+        return Mistakes(missed_NK.sum(axis=0), np.zeros((0, 0), np.int64))
     false_NK = (scans.labels_NK == ABSENT) & alarm_NK
     wrong = missed_NK.any(axis=1)
     confused_KK = missed_NK[wrong].T.astype(np.int64) @ false_NK[wrong].astype(np.int64)

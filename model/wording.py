@@ -5,7 +5,7 @@ from typing import Any
 
 from model.bootstrap import Interval
 from model.comparison import Comparison
-from model.evaluation import Evaluation
+from model.evaluation import MAX_CLASSES_IN_FULL, NUM_EXTREME_CLASSES, Evaluation
 from model.gallery import Gallery
 from model.guesses import TopAccuracy
 from model.operating import OperatingPoint
@@ -48,11 +48,24 @@ def list_warnings(evaluation: Evaluation) -> list[str]:
         )
     without = [name for name, rated in evaluation.classes.items() if not rated.rank.ranking.num_positive]
     if without:
+        named = _join(without, "or") if len(without) <= MAX_NAMES else f"any of {format_count(len(without))} classes"
         warnings.append(
-            f"No scan holds {_join(without, 'or')}: no figure exists there, and the means leave "
+            f"No scan holds {named}: no figure exists there, and the means leave "
             f"{'the class' if len(without) == 1 else 'these classes'} out."
         )
     return warnings
+
+
+def say_what_is_left_out(evaluation: Evaluation) -> str | None:
+    """Return what a report of many classes lacks, and where the rest is; None where nothing is left out."""
+    if evaluation.is_in_full:
+        return None
+    return (
+        f"{format_count(len(evaluation.classes))} classes are more than the {MAX_CLASSES_IN_FULL} that a report shows "
+        f"one by one: no class has charts or counts at every threshold, and which class is taken for which is not "
+        f"counted. The chart and the pictures are of the {NUM_EXTREME_CLASSES} weakest and the {NUM_EXTREME_CLASSES} "
+        f"best classes; what stands on no page is in metrics.json, classes.csv, alarms.csv and strata.csv."
+    )
 
 
 def list_picture_problems(gallery: Gallery | None) -> list[str]:
@@ -151,7 +164,8 @@ def say_which_is_better(comparison: Comparison) -> str:
     for word in ("better", "worse"):
         names = [name for name, verdict_of in verdicts.items() if verdict_of == word]
         if names and (len(verdicts) > 1):
-            sentence += f" {_join(names)} {'is' if len(names) == 1 else 'are'} found {word}."
+            named = _join(names) if len(names) <= MAX_NAMES else f"{format_count(len(names))} classes"
+            sentence += f" {named} {'is' if len(names) == 1 else 'are'} found {word}."
     return sentence
 
 

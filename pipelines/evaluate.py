@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from model.bootstrap import NUM_ROUNDS
 from model.comparison import Comparison, compare
 from model.document import METRICS_NAME, list_files_of_report, metrics_json
-from model.evaluation import Evaluation, rate
+from model.evaluation import NUM_EXTREME_CLASSES, Evaluation, rate
 from model.figures import draw_figures, draw_history
 from model.gallery import collect_gallery
 from model.history import read_history
@@ -78,7 +78,7 @@ def write_report(config: EvaluateConfig) -> Evaluation:
     if config.format == "markdown":
         files["report.md"] = render_markdown(evaluation, comparison, subsets).encode()
     else:
-        gallery = collect_gallery(scans, dataset)
+        gallery = collect_gallery(scans, dataset, shown=evaluation.shown_classes)
         files["report.html"] = render_html(evaluation, figures, gallery, comparison, subsets, history).encode()
     document = metrics_json(evaluation, comparison, subsets, files)
     _remove_report(config.output, kept=files)
@@ -192,7 +192,7 @@ def _summarise(evaluation: Evaluation, report_url: str) -> str:
             of.rank.roc_auc,
             of.pointing.accuracy,
         )
-        for name, of in evaluation.classes.items()
+        for name, of in ((name, evaluation.classes[name]) for name in evaluation.shown_classes)
     ]
     rows.append(("mean", "", mean.prevalence, mean.average_precision, mean.roc_auc, mean.pointing_accuracy))
     width = max(len(row[0]) for row in rows)
@@ -207,6 +207,8 @@ def _summarise(evaluation: Evaluation, report_url: str) -> str:
         lines.append(
             ", ".join(f"top-{number} accuracy {of.value:.4f}" for number, of in evaluation.top_accuracy.items())
         )
+    if not evaluation.is_in_full:
+        lines.append(f"{NUM_EXTREME_CLASSES} weakest and best of {len(evaluation.classes):,} classes; all: classes.csv")
     scans = f"{format_count(evaluation.coverage.num_scans)} scans of split {evaluation.split}"
     return "\n".join([*lines, f"{scans}, model {evaluation.model_id}", report_url, ""])
 

@@ -45,7 +45,9 @@ def prediction(key, logits, peaks=None, classes=CLASSES):
     }
 
 
-def write_dataset(root: Path, samples, split="test", num_shards=1, images=None) -> Dataset:
+def write_dataset(
+    root: Path, samples, split="test", num_shards=1, images=None, classes=ALL_CLASSES, scored=CLASSES
+) -> Dataset:
     """Write the tables and the manifest of a dataset; of its tars only the `images` (by key), if there are any."""
     infos = []
     for index in range(num_shards):
@@ -53,7 +55,7 @@ def write_dataset(root: Path, samples, split="test", num_shards=1, images=None) 
         rows = [_whole_row(row, split, name) for row in samples[index::num_shards]]
         if images:
             _write_images(root / split / f"{name}.tar", rows, images)
-        write_parquet(samples_url(str(root), name), pa.Table.from_pylist(rows, samples_schema(ALL_CLASSES)))
+        write_parquet(samples_url(str(root), name), pa.Table.from_pylist(rows, samples_schema(classes)))
         digest = storage.base_name(name).encode().hex().ljust(64, "0")
         infos.append(
             ShardInfo(
@@ -67,8 +69,8 @@ def write_dataset(root: Path, samples, split="test", num_shards=1, images=None) 
             )
         )
     manifest = DatasetManifest(
-        classes=ALL_CLASSES,
-        scored_classes=CLASSES,
+        classes=classes,
+        scored_classes=scored,
         shards=tuple(infos),
         ledger={split: SplitLedger(listed=len(samples), converted=len(samples), quarantined=0)},
         options={},
