@@ -213,10 +213,16 @@ def _say_how(ratios: list[int]) -> list[str]:
     sizes = ", ".join(
         f"{GENERATED[r].name}: {GENERATED[r].num_scans:,} scans, {GENERATED[r].num_epochs} epoch(s)" for r in ratios
     )
+    left_out = [
+        f"{corpus.name}, {corpus.num_scans:,} scans a cell" for r, corpus in GENERATED.items() if r not in ratios
+    ]
     return [
         f"{BACKBONE} at {IMAGE_PX} px, AdamW, seeds {', '.join(map(str, SEEDS))}; on {describe_hardware()}",
         f"sizes: {sizes}; {REAL.name}: {REAL.num_epochs} epochs, held against the paper's {REAL_IN_PAPER}",
-        f"backbones begin with weights of {PRETRAINING.num_scans:,} other generated scans, one in two positive",
+        *(f"not run here: {words}" for words in left_out),
+        f"backbones begin with the weights of a `plain` network that learned the same classes of "
+        f"{PRETRAINING.num_scans:,} other generated scans, one in two positive: nearer to the task than ImageNet's "
+        f"are, and nearest to `plain`'s",
         "in each round of the bootstrap the test scans are drawn anew, alike for all networks, and the seeds too",
         "written by `python -m tests.bench learning`; every figure is in the CSV beside it",
     ]
