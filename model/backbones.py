@@ -1,19 +1,26 @@
 """How does an image become features? Any timm network, cut at its last L levels of resolution."""
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import timm
+import torch
 from safetensors import SafetensorError, safe_open
-from torch import nn
+from torch import Tensor, nn
 
 from shards import storage
 
 
 def build_backbone(
-    name: str, num_levels: int, *, pretrained: bool = False, weights_file: str | None = None
+    name: str,
+    num_levels: int,
+    *,
+    image_size_px: int = 224,
+    pretrained: bool = False,
+    weights_file: str | None = None,
 ) -> nn.Module:
-    """Return a module that gives a list of `num_levels` feature maps, finest first.
+    """Return a module that gives a list of `num_levels` feature maps (B, D, h, w), finest first.
 
     `feature_info.channels()` has the depth of each. ResNets, Inception-v3 and DenseNet-121 give strides 8, 16
     and 32 for three levels, the 28x28, 14x14 and 7x7 of the CHR paper (Section 5.1) at 224 px.
@@ -21,25 +28,33 @@ def build_backbone(
     Args:
         name: of a timm network, e.g. `resnet34` or `resnet34.a1_in1k`.
         num_levels: how many of the last levels are wanted.
+        image_size_px: side of the images; networks with attention are built for one size.
         pretrained: fetch ImageNet weights from the hub that timm uses.
         weights_file: a local safetensors file with the whole network's weights under timm's names; no hub then.
 
     Raises:
-        ValueError: no such network, too few levels, or weights that are absent or do not fit.
+        ValueError: no such network, too few levels of growing stride, a size of images that it does not take, or
+            weights that are absent or do not fit.
     """
-    num_stages = _num_stages(name)
-    if num_levels > num_stages:
-        raise ValueError(f"num_levels must be <= {num_stages}, the levels of {name!r}, got {num_levels}")
-    options: dict[str, Any] = {
-        "features_only": True,
-        "out_indices": tuple(range(num_stages - num_levels, num_stages)),
-    }
+    options = _choose_options(name, num_levels, image_size_px)
     if weights_file is not None:
-        return _from_file(name, weights_file, options)
-    if not pretrained:
-        backbone: nn.Module = timm.create_model(name, pretrained=False, **options)
-        return backbone
-    return _from_hub(name, options)
+        return _channels_first(_from_file(name, weights_file, options))
+    if pretrained:
+        return _channels_first(_from_hub(name, options))
+    return _channels_first(timm.create_model(name, pretrained=False, **options))
+
+
+class ChannelsFirst(nn.Module):
+    """A backbone whose maps are (B, h, w, D), as Swin's, giving them as (B, D, h, w) like all others."""
+
+    def __init__(self, body: nn.Module) -> None:
+        super().__init__()
+        self.body = body
+        self.feature_info = body.feature_info
+
+    def forward(self, images_BCHW: Tensor) -> list[Tensor]:
+        """Return the features, finest level first."""
+        return [features_BhwD.permute(0, 3, 1, 2) for features_BhwD in self.body(images_BCHW)]
 
 
 def normalisation_of(name: str) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
@@ -53,20 +68,52 @@ def normalisation_of(name: str) -> tuple[tuple[float, float, float], tuple[float
     return tuple(found.mean), tuple(found.std)  # type: ignore[return-value]
 
 
-def _num_stages(name: str) -> int:
-    try:
-        # On the meta device nothing is allocated: this only asks for the list of levels.
-        network = timm.create_model(name, pretrained=False, features_only=True, **_META)
-    except (RuntimeError, AttributeError, AssertionError, KeyError) as error:
-        raise ValueError(f"backbone must be a timm network with feature levels, got {name!r}: {error}") from error
-    return len(network.feature_info.channels())
+def _channels_first(backbone: nn.Module) -> nn.Module:
+    return ChannelsFirst(backbone) if getattr(backbone, "output_fmt", None) == "NHWC" else backbone
 
 
 _META: dict[str, Any] = {"device": "meta"}
 
 
+def _choose_options(name: str, num_levels: int, image_size_px: int) -> dict[str, Any]:
+    """Return what to ask timm for. All is tried on the meta device, where nothing is allocated or computed."""
+    options: dict[str, Any] = {"features_only": True, "img_size": image_size_px}
+    try:
+        try:
+            network = timm.create_model(name, pretrained=False, **options, **_META)
+        except TypeError:  # most networks take any size and have no such argument
+            del options["img_size"]
+            network = timm.create_model(name, pretrained=False, **options, **_META)
+    except (RuntimeError, AttributeError, AssertionError, KeyError) as error:
+        raise ValueError(f"backbone must be a timm network with feature levels, got {name!r}: {error}") from error
+    strides = network.feature_info.reduction()
+    if num_levels > len(strides):
+        raise ValueError(f"num_levels must be <= {len(strides)}, the levels of {name!r}, got {num_levels}")
+    if any(finer >= coarser for finer, coarser in pairwise(strides[-num_levels:])):
+        raise ValueError(
+            f"backbone must have {num_levels} levels of growing stride, got {strides[-num_levels:]} ({name!r}); "
+            f"choose a network that halves its maps from stage to stage"
+        )
+    _try(_channels_first(network.eval()), name, image_size_px)
+    return options | {"out_indices": tuple(range(len(strides) - num_levels, len(strides)))}
+
+
+def _try(network: nn.Module, name: str, image_size_px: int) -> None:
+    """Raise ValueError where a network of the meta device does not take images of this size."""
+    try:
+        with torch.no_grad():
+            network(torch.empty(1, 3, image_size_px, image_size_px, **_META))
+    except (RuntimeError, AssertionError, ValueError) as error:
+        raise ValueError(
+            f"image_size_px must be one that the backbone {name!r} takes, got {image_size_px}: {error}; "
+            f"choose another size, or a backbone that takes any, e.g. resnet34"
+        ) from error
+
+
 def _from_file(name: str, weights_file: str, options: dict[str, Any]) -> nn.Module:
     path = storage.local_path(weights_file)
+    if path is not None and not path.exists():
+        raise ValueError(f"backbone weights must be a file that is there, got {weights_file!r}, which does not exist")
     if path is None or path.suffix != ".safetensors" or not path.is_file():
         raise ValueError(
             f"backbone weights must be a local .safetensors file, got {weights_file!r}; pickles are never loaded: "

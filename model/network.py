@@ -41,11 +41,18 @@ def build_network(config: ModelConfig, *, pretrained: bool = False, weights_file
         weights_file: a safetensors file with the backbone's weights under timm's names, instead of fetching.
 
     Raises:
-        ValueError: a name is unknown, the backbone lacks levels, or its weights cannot be had.
+        ValueError: a name is unknown, the backbone lacks levels or does not take images of this size, or its weights
+            cannot be had.
     """
     if config.network not in NETWORKS:
         raise ValueError(f"network must be one of {sorted(NETWORKS)}, got {config.network!r}")
-    backbone = build_backbone(config.backbone, config.num_levels, pretrained=pretrained, weights_file=weights_file)
+    backbone = build_backbone(
+        config.backbone,
+        config.num_levels,
+        image_size_px=config.image_size_px,
+        pretrained=pretrained,
+        weights_file=weights_file,
+    )
     return NETWORKS[config.network](config, backbone)
 
 

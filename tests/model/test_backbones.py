@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from model.backbones import build_backbone, normalisation_of
-from model.config import IMAGENET_MEAN, IMAGENET_STD, ModelConfig
+from model.config import IMAGENET_MEAN, IMAGENET_STD, AttentionConfig, ModelConfig
 from model.network import build_network, count_parameters
 
 CONFIG = ModelConfig(backbone="resnet18", classes=("Gun", "Knife", "Wrench", "Pliers", "Scissors"))
@@ -64,6 +64,53 @@ def test_any_other_network_of_timm_with_three_levels_fits_the_same_interface(bac
     with torch.device("meta"):
         output = build_network(replace(CONFIG, backbone=backbone)).eval()(torch.rand(1, 3, 224, 224))
     assert [heatmap.shape[-1] for heatmap in output.heatmaps] == [28, 14, 7]
+
+
+@pytest.mark.parametrize("network", ["chr", "chr_authors", "sxmnet"])
+@pytest.mark.parametrize("backbone", ["swin_tiny_patch4_window7_224", "swinv2_tiny_window8_256", "test_mambaout"])
+@pytest.mark.parametrize("size_px", [64, 224])
+def test_a_backbone_with_channels_last_fits_every_network_at_every_size(network, backbone, size_px):
+    config = replace(
+        CONFIG,
+        network=network,
+        backbone=backbone,
+        image_size_px=size_px,
+        attention=AttentionConfig() if network == "sxmnet" else None,
+    )
+    with torch.device("meta"):
+        output = build_network(config).eval()(torch.rand(1, 3, size_px, size_px))
+    assert [tuple(heatmap.shape[1:]) for heatmap in output.heatmaps] == [
+        (5, size_px // s, size_px // s) for s in (8, 16, 32)
+    ]
+
+
+def test_channels_last_features_are_the_same_numbers_channels_first():
+    levels: Any = build_backbone("test_mambaout", 3, image_size_px=64).eval()
+    images = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        found, expected = levels(images), levels.body(images)
+    assert [features.shape[1] for features in found] == levels.feature_info.channels()
+    assert all(torch.equal(f[:, d], e[..., d]) for f, e in zip(found, expected, strict=True) for d in (0, 7))
+
+
+def test_levels_that_do_not_halve_are_refused_but_one_of_them_serves():
+    with pytest.raises(ValueError, match=r"3 levels of growing stride, got \[16, 16, 16\] \('test_vit'\)"):
+        build_backbone("test_vit", 3)
+    with torch.device("meta"):
+        levels = build_backbone("test_vit", 1, image_size_px=64).eval()
+        assert [tuple(features.shape) for features in levels(torch.rand(1, 3, 64, 64))] == [(1, 64, 4, 4)]
+
+
+@pytest.mark.parametrize(
+    ("backbone", "size_px", "reason"),
+    [("inception_v3", 32, "Kernel size can't be greater"), ("maxvit_tiny_tf_224", 100, "must be divisible by window")],
+)
+def test_a_size_that_a_backbone_does_not_take_is_refused_before_training(backbone, size_px, reason):
+    message = (
+        f"image_size_px must be one that the backbone '{backbone}' takes, got {size_px}: .*{reason}.*choose another"
+    )
+    with pytest.raises(ValueError, match=message):
+        build_network(replace(CONFIG, backbone=backbone, image_size_px=size_px))
 
 
 def test_normalisation_is_that_of_the_pretrained_weights():

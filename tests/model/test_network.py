@@ -182,6 +182,12 @@ def test_a_pickle_of_weights_is_refused(tmp_path):
         build_network(CONFIG, weights_file=str(tmp_path / "weights.pth"))
 
 
+def test_a_file_of_weights_that_is_not_there_is_named():
+    message = r"must be a file that is there, got '/nonexistent.safetensors', which does not exist"
+    with pytest.raises(ValueError, match=message):
+        build_network(CONFIG, weights_file="/nonexistent.safetensors")
+
+
 def test_weights_that_cannot_be_fetched_are_an_error_with_the_ways_out(monkeypatch):
     # The client's own switch: it asks its cache alone.
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
