@@ -1,13 +1,16 @@
 """How does a checkpoint of the authors' CHR code become a model? Names are mapped, shapes checked, no pickle code runs.
 
-`torch.load(weights_only=True)` reads tensors and plain values and refuses everything else a pickle can name.
+`torch.load(weights_only=True)` reads tensors and plain values and refuses everything else a pickle can name. Numbers of
+numpy, such as the best score, are read too, by code of this module: numpy's own would trust what a pickle says of them.
 """
 
 import hashlib
 import io
+import re
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -61,11 +64,12 @@ def import_checkpoint(url: str, classes: Sequence[str] | None = None) -> tuple[n
 
 def _load(data: bytes, url: str) -> dict[str, Any]:
     try:
-        checkpoint = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals(list(_NUMPY_SCALARS)):
+            checkpoint = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except Exception as error:  # damaged bytes fail in as many ways as a pickle has opcodes
         raise ValueError(
-            f"checkpoint must hold tensors and plain values alone, got {_first_line(error)} ({url}); nothing was run: "
-            f"where you trust the file, save its state_dict anew with torch.save"
+            f"checkpoint must hold tensors and plain values alone, got {_what_was_refused(error)} ({url}); code in a "
+            f"pickle is never run: where the checkpoint was made, save its state_dict alone with torch.save"
         ) from error
     if not isinstance(checkpoint, dict):
         raise ValueError(f"checkpoint must be a dict with a state_dict, got {type(checkpoint).__name__} ({url})")
@@ -116,6 +120,32 @@ def _number(value: Any) -> float | int | None:
     return value if isinstance(value, (int, float)) else None
 
 
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+class _ScalarDtype:
+    """Stands for numpy.dtype while a checkpoint is read; of all that a pickle may tell it, the byte order is kept."""
+
+    def __init__(self, code: str, *_: Any) -> None:
+        if not re.fullmatch(r"[fiub][1248]", code):
+            raise ValueError(f"dtype must be that of a number, got {code!r}")
+        self.code = code
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        if state[1] == ">":
+            self.code = f">{self.code}"
+
+
+def _read_scalar(dtype: _ScalarDtype, data: bytes) -> float | int | bool:
+    value: float | int | bool = np.frombuffer(data, np.dtype(dtype.code), count=1)[0].item()
+    return value
+
+
+_NUMPY_SCALARS = (
+    (_ScalarDtype, "numpy.dtype"),
+    (_read_scalar, "numpy.core.multiarray.scalar"),
+    (_read_scalar, "numpy._core.multiarray.scalar"),  # from numpy 2 on
+)
+"""What reads a number of numpy in place of the functions that a pickle names."""
+
+
+def _what_was_refused(error: Exception) -> str:
+    found = re.search(r"GLOBAL (\S+)", str(error))
+    return f"an object of {found.group(1)}" if found else f"bytes that torch.load cannot read ({type(error).__name__})"

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from model.import_chr import import_checkpoint
 from model.store import save_model
-from pipelines import options
+from pipelines import log, options
 from shards import storage
 
 
@@ -27,6 +27,9 @@ def _main(argv: Sequence[str]) -> int:
     network, config, provenance = import_checkpoint(storage.normalise_url(flags.checkpoint), flags.classes)
     model_id = save_model(flags.output, network, config, provenance)
     print(f"{model_id}: {flags.output}")
+    log.say(
+        "its prediction is the mean over the three levels, as in the paper; the authors' code rates fc1 (level 3) alone"
+    )
     return options.OK
 
 

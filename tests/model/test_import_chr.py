@@ -3,8 +3,10 @@
 import os
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
+from torch import nn
 from torch.nn import functional
 
 from model.config import ModelConfig
@@ -117,12 +119,13 @@ def save(path, content, **options):
     ids=["today's PyTorch", "PyTorch 0.3.1, DataParallel"],
 )
 def test_an_imported_checkpoint_gives_the_authors_logits_at_every_level(
-    state, tmp_path, counts, zipped, prefix, network
+    state, tmp_path, capsys, counts, zipped, prefix, network
 ):
     kept = {prefix + name: value for name, value in state.items() if counts or "num_batches" not in name}
     content = {"epoch": 15, "arch": None, "state_dict": kept, "best_score": torch.tensor(0.75)}
     path = save(tmp_path / "checkpoint.pth.tar", content, _use_new_zipfile_serialization=zipped)
     assert main(["import-chr", path, "--output", str(tmp_path / "model")]) == 0
+    assert "the mean over the three levels, as in the paper; the authors' code rates fc1" in capsys.readouterr().err
     model = load_model(str(tmp_path / "model"))
     assert (model.config.network, model.config.image_size_px) == (network, 224)
     assert model.config.classes == ("Gun", "Knife", "Wrench", "Pliers", "Scissors")
@@ -150,11 +153,35 @@ def test_a_hostile_pickle_is_refused_and_none_of_its_code_runs(tmp_path, zipped)
     done = tmp_path / "harm done"
     content = {"state_dict": {}, "best_score": Harm(str(done))}
     path = save(tmp_path / "evil.pth", content, _use_new_zipfile_serialization=zipped)
-    with pytest.raises(ValueError, match=r"checkpoint must hold tensors and plain values alone, got .*evil.pth"):
+    message = (
+        r"checkpoint must hold tensors and plain values alone, got an object of \w+.mkdir \(.*evil.pth\); code in a"
+    )
+    with pytest.raises(ValueError, match=message) as refused:
         import_checkpoint(path)
+    # PyTorch's advice is to load the file unsafely, in colours of a terminal.
+    assert "weights_only" not in str(refused.value) and "\x1b" not in str(refused.value)
     assert not done.exists()
     torch.load(path, weights_only=False)  # it was no empty threat
     assert done.exists()
+
+
+@pytest.mark.parametrize(
+    "value", [np.float64(0.75), np.float32(0.75), np.int64(3), np.bool_(True), np.array(0.75, ">f8")[()]]
+)
+@pytest.mark.parametrize("zipped", [True, False])
+def test_a_number_of_numpy_is_read(state, tmp_path, value, zipped, monkeypatch):
+    monkeypatch.setattr("model.import_chr.build_network", lambda config: nn.Identity())
+    monkeypatch.setattr("model.import_chr._translate", lambda *_: {})
+    content = {"state_dict": {}, "best_score": value}
+    _, _, provenance = import_checkpoint(save(tmp_path / "c.pth", content, _use_new_zipfile_serialization=zipped))
+    assert provenance["best_score"] == value.item()
+    assert type(provenance["best_score"]) is type(value.item())
+
+
+@pytest.mark.parametrize("value", [np.array([0.5]), np.str_("best"), np.array([(1,)], [("a", "i4")])[0]])
+def test_other_things_of_numpy_are_refused(tmp_path, value):
+    with pytest.raises(ValueError, match="checkpoint must hold tensors and plain values alone, got"):
+        import_checkpoint(save(tmp_path / "c.pth", {"state_dict": {}, "best_score": value}))
 
 
 @pytest.mark.parametrize("content", [b"", b"nonsense", b"PK\x03\x04 broken", b"\x80\x02}q\x00."])
