@@ -15,6 +15,7 @@ from shards import storage
 class CheckpointKeeper(Callback):
     """Keeps the last state and that of the best epoch; Lightning writes each under another name and renames it.
 
+    Nothing is kept of a run that has diverged: it ends with `DivergedError`, no later than its state would be saved.
     Stops the run where `patience` epochs in a row were no better than the best.
     """
 
@@ -67,16 +68,18 @@ class CheckpointKeeper(Callback):
             return  # gone on with from here, Lightning would take the epoch for done and never rate it
         is_due = time.monotonic() - self._saved_at >= self._every_seconds
         if trainer.strategy.broadcast(is_due):
-            self._save(trainer, self._run_dir.last_url)
+            self._save(trainer, pl_module, self._run_dir.last_url)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save the epoch if it is the best so far, and then as the last: validation has run by now."""
+        module: Any = pl_module
+        module.require_finite("mean loss", [trainer.callback_metrics["train/loss_epoch"]])
         self.num_epochs = trainer.current_epoch + 1
         rating = float(trainer.callback_metrics.get(self._rating, math.nan))
         if math.isfinite(rating) and (self.best["rating"] is None or rating > self.best["rating"]):
             self.best = {"epoch": self.num_epochs, "rating": rating}
-            self._save(trainer, self._run_dir.best_url)
-        self._save(trainer, self._run_dir.last_url)
+            self._save(trainer, pl_module, self._run_dir.best_url)
+        self._save(trainer, pl_module, self._run_dir.last_url)
         trainer.should_stop = trainer.should_stop or self.is_out_of_patience
 
     def state_dict(self) -> dict[str, Any]:
@@ -94,7 +97,9 @@ class CheckpointKeeper(Callback):
         """Take the state that a checkpoint holds: after a run in other processes this one's keeper knows nothing."""
         self.load_state_dict(checkpoint["callbacks"][self.state_key])
 
-    def _save(self, trainer: Trainer, url: str) -> None:
+    def _save(self, trainer: Trainer, pl_module: LightningModule, url: str) -> None:
+        module: Any = pl_module
+        module.require_finite("weights", module.state_dict().values())
         trainer.save_checkpoint(url)
         self._saved_at = time.monotonic()
 

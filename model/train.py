@@ -1,5 +1,6 @@
 """How does a network learn? One run on a dataset, by Lightning: stopped at any moment it goes on exactly."""
 
+import re
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from timm.layers import convert_sync_batchnorm
+from torch.multiprocessing.spawn import ProcessRaisedException
 
 from model.backbones import normalisation_of
 from model.checkpoints import CheckpointKeeper, read_checkpoint
@@ -25,7 +27,7 @@ from model.store import LoadedModel, load_model, save_model, start_from
 from model.sxmnet import attention_only
 from model.sxmnet_losses import AttentionLossConfig, MetaLossConfig, NeuralLabels
 from model.train_config import TrainConfig
-from model.train_module import TrainingModule, quiet_lightning
+from model.train_module import DivergedError, TrainingModule, quiet_lightning
 from shards import storage
 from shards.dataset import Dataset
 from shards.versions import installed_versions
@@ -65,6 +67,7 @@ def train(
 
     Raises:
         ValueError: the folder belongs to another run, the split is absent or empty, or weights cannot be had.
+        DivergedError: loss, weights or predictions are no longer finite; there is no model.
         InterruptedError: the process was asked to end; the same call goes on.
     """
     hardware = hardware or detect_hardware()
@@ -95,7 +98,7 @@ def train(
         network = convert_sync_batchnorm(network)  # of all ranks' scans, as one process would see them
     module = TrainingModule(network, config, model_config, training, held_out, hardware)
     keeper = CheckpointKeeper(run_dir, checkpoint_seconds, module.rating, config.patience)
-    _fit(module, run_dir, hardware, [*callbacks, keeper])
+    _fit(module, run_dir, hardware, [keeper, *callbacks])
     keeper.recall(read_checkpoint(run_dir.last_url))
     module.load_state_dict(read_checkpoint(keeper.result_url)["state_dict"])
     save_model(run_dir.model_url, network, model_config, _provenance(module, dataset, keeper, inputs))
@@ -158,6 +161,10 @@ def _fit(module: TrainingModule, run_dir: RunDir, hardware: Hardware, callbacks:
             trainer.fit(module, ckpt_path=run_dir.last_url if run_dir.is_started else None, weights_only=True)
         except SIGTERMException as error:  # a SystemExit with code 0, as if the run were finished
             raise InterruptedError(f"training was stopped by SIGTERM ({run_dir.url})") from error
+        except ProcessRaisedException as error:  # with the traceback of a rank as its text
+            if found := re.search(rf"^{DivergedError.__module__}\.{DivergedError.__name__}: (.*)$", str(error), re.M):
+                raise DivergedError(found[1]) from error
+            raise
 
 
 def _model_config(config: TrainConfig, dataset: Dataset) -> ModelConfig:

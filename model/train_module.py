@@ -5,6 +5,7 @@ Shapes: B batch  K classes  N held-out scans  C colour  H W pixels
 
 import math
 import warnings
+from collections.abc import Iterable
 from functools import cached_property
 from typing import Any
 
@@ -43,6 +44,10 @@ _LIGHTNING_WARNINGS = (
     # A 1x1 kernel lies in memory alike in both layouts.
     r"Grad strides do not match bucket view strides",
 )
+
+
+class DivergedError(ValueError):
+    """A run whose numbers are no longer finite; from a process of its own it comes as text and is known by its name."""
 
 
 class TrainingModule(LightningModule):
@@ -173,6 +178,7 @@ class TrainingModule(LightningModule):
         """Rate the held-out scans of all ranks together."""
         logits_NK, labels_NK = (torch.cat(parts) for parts in zip(*self._validation, strict=True))
         self._validation.clear()
+        self.require_finite("what the network says of held-out scans", [logits_NK])
         if self.trainer.world_size > 1:
             logits_NK = self.all_gather(logits_NK).flatten(0, 1)  # type: ignore[union-attr]
             labels_NK = self.all_gather(labels_NK).flatten(0, 1)  # type: ignore[union-attr]
@@ -180,6 +186,19 @@ class TrainingModule(LightningModule):
         for name, value in figures.items():
             if value is not None or name == self.objective.rating:
                 self.log(f"validation/{name}", math.nan if value is None else value, rank_zero_only=False)
+
+    def require_finite(self, name: str, values: Iterable[Tensor]) -> None:
+        """Raise DivergedError, on all ranks alike, where a value is NaN or infinite.
+
+        It waits for the device: to be asked before something is kept, not at every step.
+        """
+        is_finite = torch.stack([value.isfinite().all() for value in values]).all()
+        if not self.trainer.strategy.reduce_boolean_decision(bool(is_finite)):
+            raise DivergedError(
+                f"{name} must be finite, got NaN or infinity by step {self.global_step}, in epoch "
+                f"{self.current_epoch + 1} (learning rate {self.config.learning_rate}): training has diverged; begin "
+                f"again with a smaller --learning-rate and another --output"
+            )
 
     def _weight(self, num_scans: int, batch_idx: int) -> float:
         """Return what makes a step's gradient the mean over its scans, however they lie in batches and on ranks.

@@ -7,9 +7,11 @@ from lightning.pytorch import Callback
 
 from model.checkpoints import read_checkpoint
 from model.hardware import detect_hardware
+from model.objective import MultiLabel
 from model.store import load_model
 from model.train import train
 from model.train_config import CosineSchedule, StepSchedule, TrainConfig
+from model.train_module import DivergedError, TrainingModule
 from shards import storage
 from tests.model.scans import make_dataset
 
@@ -267,3 +269,31 @@ def test_the_step_schedule_divides_at_its_points():
 def test_a_config_that_cannot_be_run_is_refused(changes, message):
     with pytest.raises(ValueError, match=message):
         replace(TINY, **changes)
+
+
+@pytest.mark.parametrize(("num_devices", "validation_fraction"), [(1, 0.2), (1, 0.0), (2, 0.0)])
+def test_a_run_that_diverges_is_refused_and_leaves_no_model(dataset, tmp_path, num_devices, validation_fraction):
+    config = replace(TINY, learning_rate=1e30, validation_fraction=validation_fraction)
+    message = (
+        r"must be finite, got NaN or infinity by step \d+, in epoch 1 \(learning rate 1e\+30\).*smaller --learning"
+    )
+    hardware = replace(FLOAT32, num_devices=num_devices)
+    for _ in range(2):  # repeated it says the same: nothing that is not finite was kept to go on from
+        with pytest.raises(DivergedError, match=message):
+            train(dataset, str(tmp_path), config, hardware=hardware, checkpoint_seconds=0.0)
+    assert not (tmp_path / "model").exists()
+    checkpoints = list((tmp_path / "checkpoints").glob("*"))
+    assert all(value.isfinite().all() for url in checkpoints for value in read_checkpoint(url)["state_dict"].values())
+
+
+def test_the_mean_loss_of_an_epoch_and_what_is_said_of_held_out_scans_must_be_finite(dataset, tmp_path, monkeypatch):
+    whole = MultiLabel.terms
+    with monkeypatch.context() as patch:
+        patch.setattr(MultiLabel, "terms", lambda *of: {"a": whole(*of)["classification"].detach() / 0})
+        patch.setattr(TrainingModule, "backward", lambda *of: None)
+        with pytest.raises(DivergedError, match="mean loss must be finite, got NaN or infinity by step 5, in epoch 1"):
+            train(dataset, str(tmp_path / "a"), TINY, hardware=FLOAT32)
+    monkeypatch.setattr(MultiLabel, "evidence", lambda self, output, batch: output.logits_BK / 0)
+    with pytest.raises(DivergedError, match="what the network says of held-out scans must be finite"):
+        train(dataset, str(tmp_path / "b"), TINY, hardware=FLOAT32)
+    assert not list(tmp_path.rglob("*.ckpt"))

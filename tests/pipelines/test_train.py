@@ -114,6 +114,15 @@ def test_a_run_that_is_asked_to_end_does_not_pass_for_finished(dataset, tmp_path
     assert main(words) == OK
 
 
+def test_a_run_that_diverges_is_wrong_usage_and_says_what_to_do(dataset, tmp_path, capsys):
+    words = ["--data", dataset.url, "--output", str(tmp_path), *FAST, "--max-epochs", "1", "--learning-rate", "1e30"]
+    assert main(words) == WRONG_USAGE
+    err = capsys.readouterr().err
+    assert "(learning rate 1e+30): training has diverged; begin again with a smaller --learning-rate" in err
+    assert "epoch 1 of 1" not in err and "Traceback" not in err
+    assert not (tmp_path / "model").exists()
+
+
 def weights(run: Path) -> bytes:
     return (run / "model" / "model.safetensors").read_bytes()
 
