@@ -17,7 +17,7 @@ from torch import Tensor
 
 from model import metrics
 from model.config import NetworkOutput
-from model.ellipses import draw_ellipses
+from model.ellipses import Boxes, draw_ellipses
 from model.feed import Batch
 from model.losses import LossConfig, SoftmaxConfig, hierarchical_loss, softmax_loss
 from model.samples import Samples
@@ -32,6 +32,7 @@ from model.sxmnet_losses import (
     selection_loss,
 )
 from model.train_config import Loss
+from model.windows import areas_in, whole_windows
 
 _log = logging.getLogger(__name__)
 
@@ -48,6 +49,14 @@ class Objective(ABC):
     @abstractmethod
     def check(self, samples: Samples) -> None:
         """Raise ValueError where these scans cannot be trained on so."""
+
+    def count_levels(self, training: Samples) -> dict[str, int] | None:
+        """Return from how many scans each level is learnt, `unlabelled` those from none; None: no level is learnt.
+
+        Raises:
+            ValueError: levels are to be learnt, and there is none to learn from.
+        """
+        return None
 
     def loss(self, output: NetworkOutput, batch: Batch) -> Tensor:
         """Return the sum of the terms, a scalar."""
@@ -186,6 +195,26 @@ class Fused(Objective):
     def check(self, samples: Samples) -> None:
         """Take any labels; scans without boxes, or that a table does not name, have no label of their level."""
 
+    def count_levels(self, training: Samples) -> dict[str, int] | None:
+        """Return from how many scans each level is learnt; of MF-I by the share of the scan as stored, untrimmed."""
+        if isinstance(self.config, FusedLossConfig):
+            return None
+        levels_N, labels = training.levels_N, self.config.labels
+        if isinstance(labels, IntuitiveLabels):
+            levels_N = intuitive_levels(_boxes_as_stored(training), len(training), labels).numpy()
+        if not levels_N.any():
+            remedy = (
+                "train on a dataset with boxes, or with another fusion"
+                if isinstance(labels, IntuitiveLabels)
+                else "score this dataset and run `sixray label-levels` again"
+            )
+            raise ValueError(
+                f"scans to train Meta Fusion on must have levels, got none of {len(training)} scans with one "
+                f"({training.describe(0)} and all others); {remedy}"
+            )
+        numbers = np.bincount(levels_N).tolist()
+        return {str(level) if level else "unlabelled": number for level, number in enumerate(numbers)}
+
     def terms(self, output: NetworkOutput, batch: Batch) -> dict[str, Tensor]:
         """Return L_cls and λ L_meta, or L_cls alone where levels have no labels."""
         terms = {"classification": classification_loss(output.logits_BK, batch.labels_BK)}
@@ -204,6 +233,12 @@ class Fused(Objective):
     def rate(self, evidence: np.ndarray, labels_NK: np.ndarray, classes: Sequence[str]) -> Figures:
         """Return the non-interpolated average precision of each class that has known positives, and their mean."""
         return rate_average_precision(evidence, labels_NK, classes)
+
+
+def _boxes_as_stored(samples: Samples) -> Boxes:
+    edges_M4, scans_M = samples.boxes_of(np.arange(len(samples)))
+    areas_M = areas_in(edges_M4, whole_windows(len(edges_M4)))
+    return Boxes(*(torch.from_numpy(array) for array in (edges_M4, areas_M, scans_M)))
 
 
 def rate_average_precision(logits_NK: np.ndarray, labels_NK: np.ndarray, classes: Sequence[str]) -> Figures:

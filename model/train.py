@@ -199,5 +199,6 @@ def _provenance(
             "fraction_of_steps_without": float((positives_S == 0).mean()),
             "scans_per_step": module.num_scans_per_step,
         },
+        **({"num_scans_by_level": module.num_scans_by_level} if module.num_scans_by_level else {}),
         "versions": installed_versions("torch", "timm"),
     }

@@ -68,6 +68,7 @@ class TrainingModule(LightningModule):
         self.objective = build_objective(config.loss)
         self.objective.check(training)
         self.objective.check(held_out)
+        self.num_scans_by_level = self.objective.count_levels(training)
         self.training_samples = training
         self.held_out = held_out
         self._model_config = model_config

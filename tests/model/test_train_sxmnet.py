@@ -3,6 +3,7 @@
 import csv
 import json
 import shutil
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from model.hardware import detect_hardware
 from model.level_labels import LabelsInfo, write_level_labels
 from model.network import build_network, fully_connected_parameters
 from model.objective import build_objective
-from model.samples import load_samples
+from model.samples import hold_out, load_samples
 from model.store import load_model, save_model, start_from
 from model.sxmnet_losses import AttentionLossConfig, FusedLossConfig, IntuitiveLabels, MetaLossConfig, NeuralLabels
 from model.train import train
@@ -281,6 +282,29 @@ def test_attention_cannot_be_learnt_from_scans_without_boxes(dataset):
     samples = load_samples(dataset, "train")
     with pytest.raises(ValueError, match=r"scans must have boxes to learn attention, got none \(sample 'P000"):
         build_objective(AttentionLossConfig()).check(samples)
+
+
+def test_a_model_says_from_how_many_scans_each_level_was_learnt(dataset, stage_one, stage_two):
+    training, _ = hold_out(load_samples(dataset, "train"), STAGE_TWO.validation_fraction, STAGE_TWO.seed)
+    keys, expected = set(training.keys.to_pylist()), Counter[str]()
+    for row in dataset.read_samples("train").to_pylist():
+        if row["key"] in keys:
+            share = 30 * 40 / (row["width_px"] * row["height_px"])  # of every box, see `boxes_of`
+            level = "1" if share < 0.02 else "3" if share > 0.2 else "2"
+            expected[level if row["boxes"] else "unlabelled"] += 1
+    found = stage_two.model.provenance["num_scans_by_level"]
+    assert {level: number for level, number in found.items() if number} == expected
+    assert expected["unlabelled"] and len(expected) > 1
+    assert "num_scans_by_level" not in stage_one.model.provenance
+
+
+@pytest.mark.parametrize("labels", [IntuitiveLabels(), NeuralLabels(table="t")])
+def test_meta_fusion_cannot_be_learnt_from_scans_without_a_level(tmp_path, labels):
+    samples = load_samples(make_dataset(tmp_path, num_train=4), "train")  # without boxes
+    with pytest.raises(
+        ValueError, match=r"must have levels, got none of 4 scans with one \(sample 'P0.*; (train|score)"
+    ):
+        build_objective(MetaLossConfig(labels=labels)).count_levels(samples)
 
 
 @pytest.mark.parametrize(
