@@ -57,10 +57,23 @@ class RunDir:
         return storage.exists(self.last_url)
 
 
+def find_run_dir(
+    url: str, config: TrainConfig, dataset_digest: str, hardware: Hardware, inputs: Mapping[str, str]
+) -> RunDir:
+    """Return the folder where it is new, or of this run; nothing is written. Takes what `claim_run_dir` does.
+
+    Raises:
+        ValueError: the folder belongs to another run.
+    """
+    return _find(url, config, dataset_digest, hardware, inputs)[0]
+
+
 def claim_run_dir(
     url: str, config: TrainConfig, dataset_digest: str, hardware: Hardware, inputs: Mapping[str, str]
 ) -> RunDir:
-    """Return the folder, ready for this run: new, or one that the same command began.
+    """Return the folder, from now on of this run: new, or one that the same command began.
+
+    To be called when nothing can refuse the run any more: a folder that is claimed takes no other settings.
 
     Args:
         url: of the folder.
@@ -72,23 +85,34 @@ def claim_run_dir(
     Raises:
         ValueError: the folder belongs to another run.
     """
+    run_dir, document = _find(url, config, dataset_digest, hardware, inputs)
+    machines: list[dict[str, Any]] = document["machines"]
+    if hardware.to_json() not in machines:
+        document["machines"] = [*machines, hardware.to_json()]
+        storage.write_bytes(_run_url(run_dir), (json.dumps(document, indent=1) + "\n").encode())
+    return run_dir
+
+
+def _find(
+    url: str, config: TrainConfig, dataset_digest: str, hardware: Hardware, inputs: Mapping[str, str]
+) -> tuple[RunDir, dict[str, Any]]:
+    """Return the folder and what its `run.json` says, or is to say."""
     run_dir = RunDir(storage.normalise_url(url))
     told = {"config": config.to_json(), "dataset_digest": dataset_digest, "num_devices": hardware.num_devices, **inputs}
-    run_url = storage.join_url(run_dir.url, "run.json")
     # Runs of earlier releases do not say how many devices they were on, nor what else they read.
     unsaid: dict[str, Any] = {"num_devices": hardware.num_devices, **inputs}
-    document = unsaid | (_read(run_url) or _new_document(told))
+    document = unsaid | (_read(_run_url(run_dir)) or _new_document(told))
     document["config"] = complete_document(document.get("config") or {})
     if differences := list_differences({name: document.get(name) for name in told}, told):
         raise ValueError(
             f"run folder must be new or of the same run, got one with {'; '.join(differences)} ({run_dir.url}); "
             f"name another --output, or repeat the command that began it"
         )
-    machines: list[dict[str, Any]] = document["machines"]
-    if hardware.to_json() not in machines:
-        document["machines"] = [*machines, hardware.to_json()]
-        storage.write_bytes(run_url, (json.dumps(document, indent=1) + "\n").encode())
-    return run_dir
+    return run_dir, document
+
+
+def _run_url(run_dir: RunDir) -> str:
+    return storage.join_url(run_dir.url, "run.json")
 
 
 def _new_document(told: dict[str, Any]) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from model.hardware import Hardware, detect_hardware
 from model.identity import read_model_files
 from model.level_labels import level_labels_sha256, read_level_labels
 from model.network import build_network
-from model.run_dir import RunDir, claim_run_dir
+from model.run_dir import RunDir, claim_run_dir, find_run_dir
 from model.samples import Samples, hold_out, load_samples
 from model.store import LoadedModel, load_model, save_model, start_from
 from model.sxmnet import attention_only
@@ -72,7 +72,7 @@ def train(
     """
     hardware = hardware or detect_hardware()
     inputs = _identify_inputs(config)
-    run_dir = claim_run_dir(output, config, dataset.manifest.digest, hardware, inputs)
+    run_dir = find_run_dir(output, config, dataset.manifest.digest, hardware, inputs)
     if run_dir.is_finished:
         return TrainResult(load_model(run_dir.model_url), run_dir.model_url, was_finished=True)
     if run_dir.is_started:
@@ -97,6 +97,7 @@ def train(
     if hardware.device == "cuda" and hardware.num_devices > 1:
         network = convert_sync_batchnorm(network)  # of all ranks' scans, as one process would see them
     module = TrainingModule(network, config, model_config, training, held_out, hardware)
+    claim_run_dir(output, config, dataset.manifest.digest, hardware, inputs)  # another run may have since it was found
     keeper = CheckpointKeeper(run_dir, checkpoint_seconds, module.rating, config.patience)
     _fit(module, run_dir, hardware, [keeper, *callbacks])
     keeper.recall(read_checkpoint(run_dir.last_url))

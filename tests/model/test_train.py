@@ -8,6 +8,8 @@ from lightning.pytorch import Callback
 from model.checkpoints import read_checkpoint
 from model.hardware import detect_hardware
 from model.objective import MultiLabel
+from model.run_dir import claim_run_dir
+from model.samples import load_samples
 from model.store import load_model
 from model.train import train
 from model.train_config import CosineSchedule, StepSchedule, TrainConfig
@@ -224,6 +226,26 @@ def test_a_checkpoint_that_is_damaged_or_holds_a_pickled_object_is_not_loaded(da
     else:
         path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     with pytest.raises(ValueError, match=r"checkpoint must be whole and hold plain tensors.*last.ckpt"):
+        train(dataset, str(tmp_path), TINY, hardware=FLOAT32)
+
+
+def test_a_run_that_is_refused_leaves_its_folder_free(dataset, tmp_path):
+    missing = replace(TINY, pretrained=True, backbone_weights=str(tmp_path / "none.safetensors"))
+    with pytest.raises(ValueError, match=r"none\.safetensors"):
+        train(dataset, str(tmp_path / "run"), missing, hardware=FLOAT32)
+    assert not (tmp_path / "run").exists()
+    train(dataset, str(tmp_path / "run"), replace(TINY, max_epochs=1), hardware=FLOAT32)
+
+
+def test_a_folder_that_another_run_claims_while_this_one_is_checked_is_refused(dataset, tmp_path, monkeypatch):
+    def load_slowly(*args):
+        claim_run_dir(str(tmp_path), replace(TINY, seed=1), dataset.manifest.digest, FLOAT32, {})
+        return load_samples(*args)
+
+    monkeypatch.setattr("model.train.load_samples", load_slowly)
+    with pytest.raises(
+        ValueError, match="run folder must be new or of the same run, got one with seed 1 rather than 0"
+    ):
         train(dataset, str(tmp_path), TINY, hardware=FLOAT32)
 
 

@@ -228,12 +228,14 @@ def test_without_a_table_meta_fusion_by_a_network_is_refused(dataset, tmp_path):
     config = replace(STAGE_TWO, loss=MetaLossConfig(labels=NeuralLabels()))
     with pytest.raises(ValueError, match=r"level labels must be given .*`sixray label-levels`.*--level-labels"):
         train(dataset, str(tmp_path), config, hardware=FLOAT32)
+    assert not list(tmp_path.iterdir()), "the folder is free for the command that gives them"
 
 
 def test_a_model_of_another_architecture_is_no_start(dataset, stage_one, tmp_path):
     config = replace(STAGE_TWO, attention=AttentionConfig(num_upsamples=2), initial_model=stage_one.model_url)
     with pytest.raises(ValueError, match=r"model to start from must have attention AttentionConfig\(num_upsamples=2"):
         train(dataset, str(tmp_path), config, hardware=FLOAT32)
+    assert not list(tmp_path.iterdir()), "the folder is free for the command that names another model"
 
 
 def test_fully_connected_layers_learn_at_a_rate_of_their_own():
