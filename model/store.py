@@ -86,10 +86,10 @@ def start_from(network: nn.Module, config: ModelConfig, folder: str) -> None:
         folder: any fsspec URL.
 
     Raises:
-        ValueError: the model cannot be loaded, or is of another architecture.
+        ValueError: the model cannot be loaded, is of another architecture, or sees scans otherwise.
     """
     model = load_model(folder)
-    for name in ("network", "backbone", "num_levels", "attention", "mean", "std"):
+    for name in ("network", "backbone", "num_levels", "attention", "trim_margins", "mean", "std"):
         expected, found = getattr(config, name), getattr(model.config, name)
         if found != expected:
             raise ValueError(f"model to start from must have {name} {expected!r}, got {found!r} ({folder})")

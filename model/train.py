@@ -21,12 +21,12 @@ from model.hardware import Hardware, detect_hardware
 from model.identity import read_model_files
 from model.level_labels import level_labels_sha256, read_level_labels
 from model.network import build_network
-from model.run_dir import RunDir, claim_run_dir, find_run_dir
+from model.run_dir import RunDir, claim_run_dir, find_run_dir, list_differences
 from model.samples import Samples, hold_out, load_samples
 from model.store import LoadedModel, load_model, save_model, start_from
 from model.sxmnet import attention_only
 from model.sxmnet_losses import AttentionLossConfig, MetaLossConfig, NeuralLabels
-from model.train_config import TrainConfig
+from model.train_config import TrainConfig, complete_document
 from model.train_module import DivergedError, TrainingModule, quiet_lightning
 from shards import storage
 from shards.dataset import Dataset
@@ -66,7 +66,8 @@ def train(
         checkpoint_seconds: between checkpoints inside an epoch; one is written after each epoch besides.
 
     Raises:
-        ValueError: the folder belongs to another run, the split is absent or empty, or weights cannot be had.
+        ValueError: the folder belongs to another run, the split is absent or empty, weights cannot be had, or what
+            other runs made does not fit.
         DivergedError: loss, weights or predictions are no longer finite; there is no model.
         InterruptedError: the process was asked to end; the same call goes on.
     """
@@ -77,6 +78,8 @@ def train(
         return TrainResult(load_model(run_dir.model_url), run_dir.model_url, was_finished=True)
     if run_dir.is_started:
         read_checkpoint(run_dir.last_url)  # Lightning would explain how to load a pickle all the same
+    if config.initial_model is not None:
+        _check_stage_one(config, dataset)
     training, held_out = hold_out(_load_scans(dataset, config), config.validation_fraction, config.seed)
     if len(training) == 0:
         raise ValueError(
@@ -115,6 +118,30 @@ def _identify_inputs(config: TrainConfig) -> dict[str, str]:
         case MetaLossConfig(labels=NeuralLabels(table=str(table))):
             inputs["level_labels_sha256"] = level_labels_sha256(table)
     return inputs
+
+
+def _check_stage_one(config: TrainConfig, dataset: Dataset) -> None:
+    """Raise ValueError where the model to start from says that it is not of stage I, or learnt what is held out here.
+
+    What it does not say of itself is not asked for.
+    """
+    assert config.initial_model is not None
+    provenance = read_model_files(config.initial_model).document["provenance"]
+    learnt = complete_document(provenance["config"]) if "config" in provenance else {}
+    said = learnt | {"loss": learnt.get("loss", {}).get("name"), "dataset_digest": provenance.get("dataset_digest")}
+    expected = {
+        "loss": AttentionLossConfig.__name__,
+        "dataset_digest": dataset.manifest.digest,
+        "validation_fraction": config.validation_fraction,
+        "seed": config.seed,
+    }
+    found = {name: said.get(name) for name in expected if said.get(name) is not None}
+    if differences := list_differences(found, {name: expected[name] for name in found}):
+        raise ValueError(
+            f"model to start from must be of stage I, of the same scans, got one with {'; '.join(differences)} "
+            f"({config.initial_model}); train stage I with this --data, --seed and --validation-fraction, else scans "
+            f"that it learnt from choose the epoch of stage II"
+        )
 
 
 def _load_scans(dataset: Dataset, config: TrainConfig) -> Samples:

@@ -238,6 +238,36 @@ def test_a_model_of_another_architecture_is_no_start(dataset, stage_one, tmp_pat
     assert not list(tmp_path.iterdir()), "the folder is free for the command that names another model"
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"seed": 1}, "got one with seed 0 rather than 1 "),
+        ({"validation_fraction": 0.3}, "got one with validation_fraction 0.2 rather than 0.3 "),
+        ({"trim_margins": True}, "model to start from must have trim_margins True, got False"),
+    ],
+)
+def test_a_stage_one_that_learnt_what_is_held_out_or_saw_scans_otherwise_is_no_start(
+    dataset, stage_one, tmp_path, changes, message
+):
+    config = replace(STAGE_TWO, initial_model=stage_one.model_url, **changes)
+    with pytest.raises(ValueError, match=message):
+        train(dataset, str(tmp_path), config, hardware=FLOAT32)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_stage_one_of_another_dataset_and_a_model_of_stage_two_are_no_start(dataset, stage_one, stage_two, tmp_path):
+    other = make_dataset(tmp_path / "other", num_train=8, seed=1)
+    config = replace(STAGE_TWO, initial_model=stage_one.model_url)
+    with pytest.raises(
+        ValueError, match=r"must be of stage I, of the same scans, got one with dataset_digest '[0-9a-f]+"
+    ):
+        train(other, str(tmp_path / "run"), config, hardware=FLOAT32)
+    config = replace(STAGE_TWO, initial_model=stage_two.model_url)
+    message = r"got one with loss 'MetaLossConfig' rather than 'AttentionLossConfig' .*; train stage I with this --data"
+    with pytest.raises(ValueError, match=message):
+        train(dataset, str(tmp_path / "run"), config, hardware=FLOAT32)
+
+
 def test_fully_connected_layers_learn_at_a_rate_of_their_own():
     network = build_network(
         ModelConfig(

@@ -153,6 +153,14 @@ def test_a_flag_out_of_range_is_wrong_usage(dataset, tmp_path, capsys, flags):
     assert "must be >" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("recipe", ["default", "sxmnet_self_sixray", "sxmnet_attention_sixray"])
+def test_a_model_to_start_from_is_refused_where_a_recipe_has_no_use_for_it(dataset, tmp_path, capsys, recipe):
+    words = ["--data", dataset.url, "--output", str(tmp_path / "run"), "--recipe", recipe, "--initial-model", "I/model"]
+    assert main(words) == WRONG_USAGE
+    assert f"must go with a recipe of SXMNet's stage II, got one with {recipe!r}" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
 def test_flags_change_the_recipe_they_stand_beside():
     config = configure(flags_of("--recipe", "chr_resnet34_sixray10", "--backbone", "resnet50", "--seed", "7"))
     assert (config.recipe, config.backbone, config.seed, config.max_epochs) == (
