@@ -45,6 +45,9 @@ class LabelsInfo:
     """Scans of the split without a label: not scored, or nothing known of them."""
     per_class: bool
     """The loss is of each class; else, where model and dataset have not the same classes, of any item at all."""
+    trim_margins: bool
+    """Whether the model cut white margins off. Predictions and tables of earlier releases do not say: they count as of
+    whole scans, as a CHR of SIXray takes them."""
 
 
 def label_levels(predictions: Predictions, dataset: Dataset, split: str) -> tuple[pa.Table, LabelsInfo]:
@@ -83,6 +86,7 @@ def label_levels(predictions: Predictions, dataset: Dataset, split: str) -> tupl
         num_by_level=tuple(np.bincount(levels_N, minlength=len(level_logits_LNK) + 1)[1:].tolist()),
         num_unlabelled=len(row_of_sample) - len(labelled_N),
         per_class=per_class,
+        trim_margins=predictions.run.get("trim_margins", False),
     )
     columns = [samples.keys.take(pa.array(labelled_N)), pa.array(levels_N[labelled_N], pa.int8())]
     return pa.table(columns, schema=_SCHEMA), info
@@ -111,7 +115,9 @@ def write_level_labels(url: str, labels: pa.Table, info: LabelsInfo) -> None:
     write_parquet(url, labels.replace_schema_metadata({METADATA_KEY: text}))
 
 
-def read_level_labels(url: str, samples: Samples, num_levels: int, dataset_digest: str) -> Samples:
+def read_level_labels(
+    url: str, samples: Samples, num_levels: int, dataset_digest: str, *, trim_margins: bool
+) -> Samples:
     """Return the samples with the labels of a table; those that it does not name have none.
 
     Args:
@@ -119,10 +125,11 @@ def read_level_labels(url: str, samples: Samples, num_levels: int, dataset_diges
         samples: of the training split.
         num_levels: of the network to train.
         dataset_digest: of the samples' dataset.
+        trim_margins: whether the network to train sees scans without their white margins.
 
     Raises:
-        ValueError: the table is none, is of another dataset, was made by a network with another number of levels, or
-            names none of the samples.
+        ValueError: the table is none, is of another dataset, was made by a network with another number of levels or
+            that saw margins where this one does not, or names none of the samples.
     """
     table, info = _read_table(url)
     if info.dataset_digest != dataset_digest:
@@ -132,6 +139,13 @@ def read_level_labels(url: str, samples: Samples, num_levels: int, dataset_diges
         )
     if len(info.num_by_level) != num_levels:
         raise ValueError(f"level labels must be of {num_levels} levels, got {len(info.num_by_level)} ({url})")
+    if info.trim_margins != trim_margins:
+        raise ValueError(
+            f"level labels must be by a model with trim_margins {trim_margins}, as the recipe, got one with "
+            f"{info.trim_margins} ({url}): an item covers another share of what it saw; set trim_margins to "
+            f"{str(trim_margins).lower()} in the config.json of a copy of {info.model_id}, score the dataset with that "
+            f"and run `sixray label-levels` again"
+        )
     found = pc.index_in(samples.keys, value_set=table["key"].combine_chunks())
     if len(samples) and found.null_count == len(found):
         raise ValueError(
@@ -167,7 +181,7 @@ def _read_table(url: str) -> tuple[pa.Table, LabelsInfo]:
             f"level labels must be of format {FORMAT_VERSION}, got {version!r} ({url}); "
             f"write them with `sixray label-levels`"
         )
-    return table, LabelsInfo(**document | {"num_by_level": tuple(document["num_by_level"])})
+    return table, LabelsInfo(**{"trim_margins": False} | document | {"num_by_level": tuple(document["num_by_level"])})
 
 
 def _no_table(url: str, error: Exception) -> ValueError:

@@ -155,7 +155,9 @@ def _load_scans(dataset: Dataset, config: TrainConfig) -> Samples:
                 "and name them with --level-labels"
             )
         case MetaLossConfig(labels=NeuralLabels(table=str(table))):
-            return read_level_labels(table, samples, config.num_levels, dataset.manifest.digest)
+            return read_level_labels(
+                table, samples, config.num_levels, dataset.manifest.digest, trim_margins=config.trim_margins
+            )
     return samples
 
 

@@ -154,7 +154,8 @@ def label_levels(run: PlannedRun, labeller: PlannedRun, hardware: Hardware) -> N
     url = labeller.labels_url(run.data)
     if storage.exists(url):
         info = read_labels_info(url)
-        if (info.model_id, info.dataset_digest) == (model_id, run.dataset.manifest.digest):
+        made = (info.model_id, info.dataset_digest, info.trim_margins)
+        if made == (model_id, run.dataset.manifest.digest, run.config.trim_margins):
             return
     folder = storage.join_url(labeller.url, "levels", run.data)
     label(score_split(model_url, model_id, run.dataset, "train", folder).url, run.dataset.url, url, "train")

@@ -1,4 +1,7 @@
+import json
 import math
+from dataclasses import asdict
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -7,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from model.level_labels import (
+    METADATA_KEY,
     label_levels,
     least_loss_levels,
     level_labels_sha256,
@@ -19,7 +23,7 @@ from pipelines.label_levels import main
 from shards.dataset import Dataset, write_parquet
 from shards.predictions import open_predictions
 from shards.schema import predictions_schema
-from tests.model.written import prediction, sample, write_dataset, write_predictions
+from tests.model.written import MODEL_ID, prediction, sample, write_dataset, write_predictions
 
 
 def minimal_loss_level(logits, labels):
@@ -83,7 +87,7 @@ def test_labels_follow_the_keys_and_come_back_to_the_samples(dataset, tmp_path, 
     out = capsys.readouterr().out
     assert "loss of each class" in out
     assert "level 1: 1, level 2: 0, level 3: 1; without a label: 2" in out
-    samples = read_level_labels(table, load_samples(dataset, "train"), 3, dataset.manifest.digest)
+    samples = read_level_labels(table, load_samples(dataset, "train"), 3, dataset.manifest.digest, trim_margins=False)
     assert dict(zip(samples.keys.to_pylist(), samples.levels_N.tolist(), strict=True)) == {
         "a": 1,
         "b": 3,
@@ -113,19 +117,42 @@ def test_tables_that_do_not_fit_are_refused(dataset, tmp_path):
     samples, table = load_samples(dataset, "train"), str(tmp_path / "levels.parquet")
     digest = dataset.manifest.digest
     with pytest.raises(ValueError, match="level labels must be a Parquet file that `sixray label-levels` wrote"):
-        read_level_labels(table, samples, 3, digest)
+        read_level_labels(table, samples, 3, digest, trim_margins=False)
     with pytest.raises(ValueError, match="level labels must be a Parquet file that `sixray label-levels` wrote"):
         level_labels_sha256(table)
     write_parquet(table, pa.table({"key": ["a"], "level": [1]}))
     with pytest.raises(ValueError, match=r"level labels must be of format 1, got None .*write them with"):
-        read_level_labels(table, samples, 3, digest)
+        read_level_labels(table, samples, 3, digest, trim_margins=False)
     labels, info = label_levels(open_predictions(predictions_of(dataset, tmp_path)), dataset, "train")
     write_level_labels(table, labels, info)
     assert read_labels_info(table) == info
     with pytest.raises(ValueError, match=rf"must be of the dataset with digest 0+, got {digest} .*label-levels` again"):
-        read_level_labels(table, samples, 3, "0" * 64)
+        read_level_labels(table, samples, 3, "0" * 64, trim_margins=False)
     with pytest.raises(ValueError, match=r"level labels must be of 2 levels, got 3"):
-        read_level_labels(table, samples, 2, digest)
+        read_level_labels(table, samples, 2, digest, trim_margins=False)
     write_level_labels(table, labels.set_column(0, "key", pa.array(["x", "y"])), info)
     with pytest.raises(ValueError, match=r"must name scans of the training split, got none of them .*split 'train'"):
-        read_level_labels(table, samples, 3, digest)
+        read_level_labels(table, samples, 3, digest, trim_margins=False)
+
+
+@pytest.mark.parametrize("trimmed", [True, False])
+def test_labels_by_a_model_that_saw_other_margins_are_refused(dataset, tmp_path, trimmed):
+    samples, table = load_samples(dataset, "train"), str(tmp_path / "levels.parquet")
+    url = predictions_of(dataset, tmp_path)
+    run = json.loads((Path(url) / "run.json").read_text())
+    (Path(url) / "run.json").write_text(json.dumps(run | {"trim_margins": trimmed}))
+    labels, info = label_levels(open_predictions(url), dataset, "train")
+    write_level_labels(table, labels, info)
+    read_level_labels(table, samples, 3, dataset.manifest.digest, trim_margins=trimmed)
+    message = rf"by a model with trim_margins {not trimmed}, as the recipe, got one with {trimmed} .*copy of {MODEL_ID}"
+    with pytest.raises(ValueError, match=message):
+        read_level_labels(table, samples, 3, dataset.manifest.digest, trim_margins=not trimmed)
+
+
+def test_a_table_of_an_earlier_release_counts_as_of_whole_scans(dataset, tmp_path):
+    table = str(tmp_path / "levels.parquet")
+    labels, info = label_levels(open_predictions(predictions_of(dataset, tmp_path)), dataset, "train")
+    document = {name: value for name, value in asdict(info).items() if name != "trim_margins"} | {"format": 1}
+    write_parquet(table, labels.replace_schema_metadata({METADATA_KEY: json.dumps(document)}))
+    assert read_labels_info(table) == info
+    assert not info.trim_margins

@@ -193,6 +193,7 @@ def test_labels_of_a_table_reach_the_loss(dataset, tmp_path):
         num_by_level=(1, 1, 1),
         num_unlabelled=0,
         per_class=True,
+        trim_margins=False,
     )
     write_level_labels(table, labels, info)
     seen: dict[str, int] = {}

@@ -195,7 +195,12 @@ def test_a_labeller_of_other_data_sees_scans_trimmed_as_the_network_will_that_le
 def test_labels_of_another_model_or_of_other_data_are_made_anew(labelled):
     url = labelled.labeller.labels_url("opixray")
     good, table, info = Path(url).read_bytes(), read_parquet(url), read_labels_info(url)
-    for stale in (replace(info, model_id="chr-of-yesterday"), replace(info, dataset_digest="0" * 64)):
+    assert info.trim_margins
+    for stale in (
+        replace(info, model_id="chr-of-yesterday"),
+        replace(info, dataset_digest="0" * 64),
+        replace(info, trim_margins=False),
+    ):
         write_level_labels(url, table, stale)
         reproduce_runs.label_levels(labelled, labelled.labeller, FLOAT32)
         assert Path(url).read_bytes() == good
