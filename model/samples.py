@@ -36,7 +36,8 @@ class Samples:
     """float32: 1 present, 0 absent, NaN unknown."""
     classes: tuple[str, ...]
     boxes_X4: np.ndarray
-    """float32: left, top, right and bottom of every box of a scored class, as fractions of its scan."""
+    """float32: left, top, right and bottom of every box, as fractions of its scan; of classes that are not scored too:
+    "each annotated bounding box" is where attention is to look (SXMNet, Section 3.2)."""
     first_boxes_N: np.ndarray
     """int64, into `boxes_X4`."""
     num_boxes_N: np.ndarray
@@ -101,7 +102,7 @@ def load_samples(dataset: Dataset, split: str) -> Samples:
     names = table["shard"].dictionary_encode().combine_chunks()
     numbers = np.array([number_of[name] for name in names.dictionary.to_pylist()], dtype=np.int32)
     keys = table["key"].combine_chunks()
-    boxes_X4, num_boxes_N = _boxes(table, dataset.manifest.scored_classes)
+    boxes_X4, num_boxes_N = _boxes(table)
     return Samples(
         keys=keys,
         groups=pc.coalesce(table["duplicate_of"].combine_chunks(), keys),
@@ -120,11 +121,9 @@ def load_samples(dataset: Dataset, split: str) -> Samples:
     )
 
 
-def _boxes(table: pa.Table, classes: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray]:
+def _boxes(table: pa.Table) -> tuple[np.ndarray, np.ndarray]:
     boxes = table["boxes"].combine_chunks()
-    parents = pc.list_parent_indices(boxes).to_numpy(zero_copy_only=False)
-    scored = np.flatnonzero(pc.is_in(boxes.flatten().field("class"), pa.array(classes, pa.string())).to_numpy(False))
-    parents, struct = parents[scored], boxes.flatten().take(pa.array(scored))
+    parents, struct = pc.list_parent_indices(boxes).to_numpy(zero_copy_only=False), boxes.flatten()
     sizes_X2 = np.stack([table[name].to_numpy()[parents] for name in ("width_px", "height_px")], axis=1)
     edges_X4 = np.stack([struct.field(name).to_numpy(False) for name in _EDGES], axis=1)
     return (edges_X4 / np.tile(sizes_X2, 2)).astype(np.float32), np.bincount(parents, minlength=len(boxes))
