@@ -4,6 +4,7 @@ Shapes: K classes  H W pixels of a scan  h w cells of a level's map
 """
 
 import io
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -23,6 +24,7 @@ Picture = npt.NDArray[np.float32]
 PANEL_PX = 560
 """Longest side of one panel; smaller scans are left as they are."""
 _MARGIN, _LINE = 10, 20
+_LEGEND_PX = 450
 _WHITE = "#ffffff"
 
 
@@ -70,7 +72,7 @@ def fuse_heatmaps(
 
 
 def draw_overlay(scan: Image.Image, heatmap_HW: Picture, marks: Marks, attention_HW: Picture | None = None) -> bytes:
-    """Return a PNG: the scan, the heatmap over it, and the attention mask over it where there is one, with a legend.
+    """Return a PNG: the scan, the heatmap over it, and the attention mask over it where there is one, with scales.
 
     Args:
         scan: RGB, (W, H) pixels.
@@ -83,7 +85,8 @@ def draw_overlay(scan: Image.Image, heatmap_HW: Picture, marks: Marks, attention
     panels = [("scan", small, True, False), (f"heatmap of {marks.class_name}", _tint(small, heatmap_HW), True, True)]
     if attention_HW is not None:
         panels.append(("attention", _tint(small, attention_HW, (0.0, 1.0)), False, False))
-    width = max(len(panels) * (small.width + _MARGIN) + _MARGIN, 460)
+    title_px = math.ceil(_font(15).getlength(marks.title))
+    width = max(len(panels) * (small.width + _MARGIN), title_px + _MARGIN, _LEGEND_PX) + _MARGIN
     page = Image.new("RGB", (width, small.height + 4 * _LINE + 2 * _MARGIN), _WHITE)
     pen = ImageDraw.Draw(page)
     pen.text((_MARGIN, _MARGIN), marks.title, INK, _font(15))
@@ -92,9 +95,13 @@ def draw_overlay(scan: Image.Image, heatmap_HW: Picture, marks: Marks, attention
         left = _MARGIN + number * (small.width + _MARGIN)
         pen.text((left, _MARGIN + _LINE), name, MUTED, _font(12))
         page.paste(picture, (left, _MARGIN + 2 * _LINE))
-    _draw_legend(pen, page.height - _LINE - _MARGIN, marks, heatmap_HW)
+    _draw_legend(pen, page.height - 2 * _LINE - _MARGIN, marks)
+    scales = [(marks.class_name, float(heatmap_HW.min()), float(heatmap_HW.max()), " logits")]
+    if attention_HW is not None:
+        scales.append(("attention", 0.0, 1.0, ""))
+    _draw_scales(pen, page.height - _LINE - _MARGIN, scales)
     out = io.BytesIO()
-    page.save(out, "PNG", optimize=True)
+    page.save(out, "PNG")
     return out.getvalue()
 
 
@@ -132,18 +139,34 @@ def _draw_cross(pen: ImageDraw.ImageDraw, x: float, y: float, arm: int = 9) -> N
         pen.line((x, y - arm, x, y + arm), colour, width)
 
 
-def _draw_legend(pen: ImageDraw.ImageDraw, top: int, marks: Marks, heatmap_HW: Picture) -> None:
+def _draw_legend(pen: ImageDraw.ImageDraw, top: int, marks: Marks) -> None:
     x, middle = float(_MARGIN), top + _LINE / 2
     for colour, text in ((SERIES, f"{marks.class_name}, labelled"), (MUTED, "other item")):
         _draw_box(pen, (x, top + 4, x + 16, top + 16), colour)
         x = _write(pen, x + 22, middle, text)
     _draw_cross(pen, x + 8, middle, 7)
-    x = _write(pen, x + 22, middle, "peak")
-    x = _write(pen, x, middle, f"{heatmap_HW.min():.1f}") - 6
-    for step in range(60):
-        colour = mpl.colors.to_hex(mpl.colormaps["inferno"](step / 59))
-        pen.rectangle((x + step, top + 5, x + step + 1, top + 15), fill=colour)
-    _write(pen, x + 66, middle, f"{heatmap_HW.max():.1f} logits")
+    _write(pen, x + 22, middle, "peak")
+
+
+def _draw_scales(pen: ImageDraw.ImageDraw, top: int, scales: Sequence[tuple[str, float, float, str]]) -> None:
+    """Draw the colours of each panel in a line: its name, the lowest value, the highest and its unit."""
+    x, middle = float(_MARGIN), top + _LINE / 2
+    for name, lowest, highest, unit in scales:
+        first, last = format_range(lowest, highest)
+        x = _write(pen, x, middle, f"{name}: {first}") - 6
+        for step in range(60):
+            colour = mpl.colors.to_hex(mpl.colormaps["inferno"](step / 59))
+            pen.rectangle((x + step, top + 5, x + step + 1, top + 15), fill=colour)
+        x = _write(pen, x + 66, middle, last + unit)
+
+
+def format_range(lowest: float, highest: float) -> tuple[str, str]:
+    """Return both ends of a scale with as many decimals as tell them apart: two digits of what lies between."""
+    span = highest - lowest
+    if not 0 < span < math.inf:
+        return f"{lowest:z.3g}", f"{highest:z.3g}"
+    decimals = max(0, 1 - math.floor(math.log10(span)))
+    return f"{lowest:z.{decimals}f}", f"{highest:z.{decimals}f}"
 
 
 def _write(pen: ImageDraw.ImageDraw, x: float, middle: float, text: str) -> float:

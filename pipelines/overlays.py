@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
+from torch import Tensor
 
 from model.config import NetworkOutput
 from model.decode import BatchDecoder
@@ -122,7 +123,7 @@ class _Artist:
         heatmaps_KHW = fuse_heatmaps(output.heatmaps, *seen)
         attention_HW = None if output.attention_B1hw is None else fuse_heatmaps([output.attention_B1hw], *seen)[0]
         for k in classes:
-            marks = self._marks(self._places[scan.row.key], k)
+            marks = self._marks(self._places[scan.row.key], k, output.log_weights_BL)
             yield marks.class_name, draw_overlay(picture, heatmaps_KHW[k], marks, attention_HW)
 
     def _look(self, scan: ReadScan) -> tuple[NetworkOutput, Edges]:
@@ -133,19 +134,27 @@ class _Artist:
             raise UndrawableError(f"undecodable: {decoded.errors[0]}")
         return self._compute(decoded.images_BCHW), tuple(decoded.windows_B4[0].tolist())
 
-    def _marks(self, n: int, k: int) -> Marks:
+    def _marks(self, n: int, k: int, log_weights_BL: Tensor | None) -> Marks:
         scans = self._scans
         first, last = np.searchsorted(scans.box_scan_B, [n, n + 1])
         boxes = list(zip(scans.box_edges_B4[first:last].tolist(), scans.box_class_B[first:last] == k, strict=True))
         label = {1: "present", 0: "absent", -1: "unknown"}[int(scans.labels_NK[n, k])]
         name, score = scans.classes[k], sigmoid(scans.logits_NK[n, k])
+        weights = _say_weights(log_weights_BL)
         return Marks(
-            title=f"{scans.keys_N[n].as_py()}   {name}: score {score:.3f}, labelled {label}",
+            title=f"{scans.keys_N[n].as_py()}   {name}: score {score:.3f}, labelled {label}{weights}",
             class_name=name,
             peak_px=tuple(scans.peaks_NK2[n, k].tolist()),
             own_boxes=tuple(tuple(edges) for edges, is_own in boxes if is_own),
             other_boxes=tuple(tuple(edges) for edges, is_own in boxes if not is_own),
         )
+
+
+def _say_weights(log_weights_BL: Tensor | None) -> str:
+    """Return what a scan's title says of its levels, finest first; nothing where all weigh the same."""
+    if log_weights_BL is None:
+        return ""
+    return ", levels weigh " + " ".join(f"{weight:.2f}" for weight in log_weights_BL[0].exp().tolist())
 
 
 def _read(dataset: Dataset, split: str, wanted: dict[str, list[int]]) -> Iterator[ReadScan]:

@@ -1,15 +1,18 @@
 import io
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from matplotlib import colormaps
+from matplotlib.colors import to_hex
 from PIL import Image, ImageColor
 
 from model.figures import CHANCE, SERIES
 from model.localize import find_peaks
-from model.overlay import PANEL_PX, Marks, draw_overlay, fuse_heatmaps
+from model.overlay import PANEL_PX, Marks, draw_overlay, format_range, fuse_heatmaps
 
 MARKS = Marks(
     title="P00042   Gun: score 0.870, labelled present",
@@ -83,6 +86,8 @@ def test_an_attention_mask_makes_a_third_panel():
     assert three.shape[1] == 3 * 210 + 10 > two.shape[1]
     mask = three[50:170, 430:630]
     assert mask[60, 150, 0] > mask[60, 50, 0]
+    brightest = ImageColor.getrgb(to_hex(colormaps["inferno"](1.0)))
+    assert [int((page[-30:-10] == brightest).all(axis=-1).any(axis=0).sum()) for page in (two, three)] == [2, 4]
 
 
 def test_a_large_scan_is_made_smaller_and_its_marks_with_it():
@@ -91,6 +96,37 @@ def test_a_large_scan_is_made_smaller_and_its_marks_with_it():
     panel = page[50 : 50 + round(PANEL_PX * 0.6), 20 + PANEL_PX : 20 + 2 * PANEL_PX]
     y, x = np.argwhere((panel == ImageColor.getrgb(CHANCE)).all(axis=-1)).mean(axis=0)
     assert (x, y) == pytest.approx((0.75 * PANEL_PX, 0.45 * PANEL_PX), abs=2)
+
+
+@pytest.mark.parametrize(
+    ("ends", "text"),
+    [
+        ((-3.0, 5.0), ("-3.0", "5.0")),
+        ((-0.0131, 0.0352), ("-0.013", "0.035")),
+        ((-0.004, 5.0), ("0.0", "5.0")),
+        ((5.1231, 5.1239), ("5.12310", "5.12390")),
+        ((-250.0, 1200.0), ("-250", "1200")),
+        ((-0.00123, -0.00123), ("-0.00123", "-0.00123")),
+        ((-np.inf, 1.0), ("-inf", "1")),
+        ((np.nan, np.nan), ("nan", "nan")),
+    ],
+)
+def test_the_ends_of_a_scale_are_told_apart(ends, text):
+    assert format_range(*ends) == text
+
+
+@given(lowest=st.floats(-1e3, 1e3), span=st.floats(1e-5, 1e3))
+def test_a_scale_says_its_ends_to_a_twentieth_of_its_length(lowest, span):
+    first, last = map(float, format_range(lowest, lowest + span))
+    assert first < last
+    assert max(abs(first - lowest), abs(last - lowest - span)) <= 0.05 * span * 1.01
+
+
+def test_a_long_title_widens_the_page():
+    marks = replace(MARKS, title="P00042   Gun: score 0.870, labelled present, levels weigh " + "0.33 " * 20)
+    assert (
+        open_page(draw_overlay(SCAN, HEATMAP, marks)).shape[1] > open_page(draw_overlay(SCAN, HEATMAP, MARKS)).shape[1]
+    )
 
 
 def test_equal_arguments_give_equal_bytes_and_a_flat_map_can_be_drawn():

@@ -18,9 +18,9 @@ from tests.shards.by_hand import CLASSES, overwrite, small_dataset
 TEST, TRAIN_0, TRAIN_1 = "test-00000-of-00001", "train-00000-of-00002", "train-00001-of-00002"
 
 
-def make_model(folder, seed=0, classes=CLASSES):
+def make_model(folder, seed=0, classes=CLASSES, fusion="average"):
     torch.manual_seed(seed)
-    config = ModelConfig(backbone="resnet10t", classes=classes, image_size_px=64)
+    config = ModelConfig(backbone="resnet10t", classes=classes, image_size_px=64, fusion=fusion)
     return save_model(str(folder), build_network(config), config)
 
 

@@ -54,6 +54,23 @@ def test_scans_are_drawn_for_every_class_by_their_keys_and_again_to_the_same_byt
     )
 
 
+def test_a_title_says_what_each_level_weighs_where_they_differ(tmp_path, monkeypatch):
+    model_id = make_model(tmp_path / "model", fusion="gated")
+    bench = Bench(tmp_path, (str(tmp_path / "model"), model_id))
+    assert bench.score() == 0
+    titles = []
+
+    def draw(picture, heatmap_HW, marks, attention_HW):
+        titles.append(marks.title)
+        return b""
+
+    monkeypatch.setattr("pipelines.overlays.draw_overlay", draw)
+    assert main(words(bench, tmp_path / "out", "--class", "Gun", "--limit", "1")) == 0
+    weights = titles[0].rpartition(", levels weigh ")[2].split()
+    assert len(weights) == 3
+    assert sum(float(weight) for weight in weights) == pytest.approx(1, abs=0.02)
+
+
 def test_without_names_each_class_has_its_own_scans(bench):
     scans = join(open_predictions(str(bench.folder)), open_dataset(bench.dataset.url), "test")
     config = OverlaysConfig(predictions="", data="", model="", output="", limit=1)
