@@ -1,11 +1,14 @@
 """How does an image become features? Any timm network, cut at its last L levels of resolution."""
 
+from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import huggingface_hub
 import timm
 import torch
+from huggingface_hub.errors import EntryNotFoundError
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
@@ -144,6 +147,7 @@ def _load(name: str, path: Path, options: dict[str, Any]) -> nn.Module:
 
 def _from_hub(name: str, options: dict[str, Any]) -> nn.Module:
     try:
+        _ask_hub(name)
         backbone: nn.Module = timm.create_model(name, pretrained=True, **options)
     except Exception as error:  # the hub's client, its HTTP library and the socket each have errors of their own
         raise ValueError(
@@ -151,3 +155,23 @@ def _from_hub(name: str, options: dict[str, Any]) -> nn.Module:
             f"give --backbone-weights FILE (safetensors), or --no-pretrained to train from scratch"
         ) from error
     return backbone
+
+
+def _ask_hub(name: str) -> None:
+    """Raise where weights are not in the hub's cache and the hub does not answer one question at once.
+
+    timm asks for file after file, each six times with growing pauses: without a network a minute and a half, and a
+    warning for each time.
+    """
+    found = timm.get_pretrained_cfg(name)
+    if found is None or not found.hf_hub_id:
+        return
+    repository, _, revision = found.hf_hub_id.partition("@")
+    place = {"repo_id": repository, "filename": _HUB_FILE, "revision": revision or None}
+    if not isinstance(huggingface_hub.try_to_load_from_cache(**place), str):
+        with suppress(EntryNotFoundError):  # timm knows other names of files
+            huggingface_hub.get_hf_file_metadata(huggingface_hub.hf_hub_url(**place), timeout=_HUB_SECONDS)
+
+
+_HUB_FILE = "model.safetensors"
+_HUB_SECONDS = 10

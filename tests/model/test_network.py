@@ -5,6 +5,7 @@ import pytest
 import safetensors.torch
 import timm
 import torch
+from huggingface_hub.errors import EntryNotFoundError
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
@@ -194,6 +195,37 @@ def test_weights_that_cannot_be_fetched_are_an_error_with_the_ways_out(monkeypat
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", "/nonexistent")
     with pytest.raises(ValueError, match=r"must be fetched from timm's hub.*--backbone-weights FILE.*--no-pretrained"):
         build_network(CONFIG, pretrained=True)
+
+
+def test_a_hub_out_of_reach_is_said_at_once_and_in_one_error(monkeypatch, caplog):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", "/nonexistent")
+    nowhere = "http://127.0.0.1:9/{repo_id}/resolve/{revision}/{filename}"
+    monkeypatch.setattr("huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", nowhere)
+    monkeypatch.setattr("time.sleep", lambda seconds: pytest.fail("waits before it asks again"))
+    with pytest.raises(
+        ValueError, match=r"must be fetched from timm's hub, got ConnectError: .*--backbone-weights FILE"
+    ):
+        build_network(CONFIG, pretrained=True)
+    assert not [record for record in caplog.records if record.name.startswith("huggingface_hub")]
+
+
+@pytest.mark.parametrize("is_cached", [True, False])
+def test_a_cached_file_or_one_of_another_name_is_left_to_timm(monkeypatch, is_cached):
+    def absent(url, timeout):
+        raise EntryNotFoundError("404")
+
+    monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda **_: "/cache/file" if is_cached else None)
+    monkeypatch.setattr("huggingface_hub.get_hf_file_metadata", absent)
+    asked = []
+    create = timm.create_model
+
+    def create_model(name, *, pretrained, **options):
+        asked.append(pretrained)
+        return create(name, pretrained=False, **options)
+
+    monkeypatch.setattr("timm.create_model", create_model)
+    build_network(CONFIG, pretrained=True)
+    assert asked[-1] is True
 
 
 @pytest.mark.parametrize(
