@@ -7,6 +7,8 @@ import re
 import sys
 from collections.abc import Callable, Sequence
 from datetime import datetime
+from difflib import get_close_matches
+from typing import Any
 
 from pipelines import log
 from shards.stores import mask_secrets
@@ -17,16 +19,42 @@ stopped by the machine (disk full, permission lost, store out of reach), nothing
 a bug or a machine at fault, with a traceback."""
 
 
+MANY_CHOICES = 20
+"""So many values of a flag are named in its help and nowhere else."""
+
+
 class _HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
-    """Shows a flag's default where it has one."""
+    """Shows a flag's default where it has one, and its values in place of a metavar only where they are few."""
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
-        return action.help if action.default is None else super()._get_help_string(action)
+        shown = action.help if action.default is None else super()._get_help_string(action)
+        return f"{shown}; one of %(choices)s" if _has_many_choices(action) else shown
+
+    def _metavar_formatter(self, action: argparse.Action, default_metavar: str) -> Callable[[int], tuple[str, ...]]:
+        if action.metavar is None and _has_many_choices(action):
+            return lambda num_values: (default_metavar,) * num_values
+        return super()._metavar_formatter(action, default_metavar)
+
+
+class _Parser(argparse.ArgumentParser):
+    """Names those of many values that are near to what was given, rather than all."""
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        if _has_many_choices(action) and action.choices is not None and value not in action.choices:
+            near = get_close_matches(str(value), list(map(str, action.choices)), n=5, cutoff=0.5)
+            meant = f"nearest are {', '.join(near)}; " if near else ""
+            message = f"invalid choice: {value!r}; {meant}`{self.prog} --help` names all {len(list(action.choices))}"
+            raise argparse.ArgumentError(action, message)
+        super()._check_value(action, value)
+
+
+def _has_many_choices(action: argparse.Action) -> bool:
+    return action.choices is not None and len(list(action.choices)) >= MANY_CHOICES
 
 
 def make_parser(command: str, description: str) -> argparse.ArgumentParser:
     """Return a parser that takes no abbreviation of a flag; its `--help` opens with `description`."""
-    return argparse.ArgumentParser(
+    return _Parser(
         prog=f"sixray {command}",
         description=description,
         allow_abbrev=False,

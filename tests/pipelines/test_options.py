@@ -28,6 +28,37 @@ def test_an_abbreviated_flag_is_unknown(capsys):
     assert "sixray x: error: unrecognized arguments: --out=a" in capsys.readouterr().err
 
 
+def refuse(words, capsys):
+    parser = options.make_parser("x", "Does x.")
+    parser.add_argument("--recipe", choices=[f"chr_resnet{depth}_sixray10" for depth in range(70)], help="the recipe")
+    parser.add_argument("--size", choices=("small", "large"))
+    with pytest.raises(SystemExit) as leaving:
+        parser.parse_args(words)
+    printed = capsys.readouterr()
+    return leaving.value.code, printed.out + printed.err
+
+
+def test_a_misspelt_one_of_many_values_brings_the_nearest_and_not_all(capsys):
+    code, printed = refuse(["--recipe", "chr_resnet34_sixray100"], capsys)
+    assert code == options.WRONG_USAGE
+    assert "argument --recipe: invalid choice: 'chr_resnet34_sixray100'; nearest are chr_resnet34_sixray10, " in printed
+    assert "; `sixray x --help` names all 70" in printed
+    assert printed.count("chr_resnet") == 6
+    assert "--recipe RECIPE" in printed and "--size {small,large}" in printed
+
+
+def test_a_value_that_is_near_to_none_points_to_the_help_which_names_all(capsys):
+    code, printed = refuse(["--recipe", "@"], capsys)
+    assert printed.endswith("argument --recipe: invalid choice: '@'; `sixray x --help` names all 70\n")
+    code, printed = refuse(["--help"], capsys)
+    assert (code, printed.count("chr_resnet")) == (options.OK, 70)
+    assert "the recipe; one of chr_resnet0_sixray10, " in " ".join(printed.split())
+
+
+def test_few_values_are_all_named(capsys):
+    assert "invalid choice: 'huge' (choose from 'small', 'large')" in refuse(["--size", "huge"], capsys)[1]
+
+
 @pytest.mark.parametrize(("text", "value"), [("0", 0), ("1", 1), ("0.01", 0.01), ("1e-3", 0.001)])
 def test_fractions_are_read(text, value):
     assert options.fraction(text) == value
