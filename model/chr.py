@@ -117,8 +117,10 @@ class UpsampledMix(nn.Conv2d):
 class MapClassifier(nn.Module):
     """h(l): global average pooling and a linear layer, in the other order.
 
-    Both are linear, so a 1x1 convolution over the map and then the average gives the same logits, and the map
-    before the average is the class activation map (bias included): localisation needs no second pass.
+    Both are linear, so a 1x1 convolution over the map and then the average gives the same logits, and the map before
+    the average is the class activation map: localisation needs no second pass. The CAM of the papers leaves out the
+    classifier's bias. Here each cell has it, so that the mean of a map is the level's logit exactly; it moves no peak
+    within a level, but counts where levels are compared (`model.localize`).
     """
 
     def __init__(self, num_features: int, num_classes: int) -> None:

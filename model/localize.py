@@ -33,6 +33,9 @@ def find_peaks(
     the whole scan to a square, the centre of column j of w lies at (j + 0.5) / w of the scan's width. No map is
     rescaled here, and a peak is exact rather than rounded to a pixel.
 
+    The maps are logits, each with its level's bias (`model.chr.MapClassifier`), where the paper's class activation maps
+    have none: so levels are compared on the scale on which the prediction adds them up.
+
     Of equal responses the finest level wins, then the upper row, then the left column.
 
     Args:
