@@ -143,7 +143,7 @@ def read_level_labels(
         raise ValueError(
             f"level labels must be by a model with trim_margins {trim_margins}, as the recipe, got one with "
             f"{info.trim_margins} ({url}): an item covers another share of what it saw; write "
-            f"\"trim_margins\": {str(trim_margins).lower()} beside \"network\" in the config.json of a copy of "
+            f'"trim_margins": {str(trim_margins).lower()} beside "network" in the config.json of a copy of '
             f"{info.model_id}, score the dataset with that and run `sixray label-levels` again"
         )
     found = pc.index_in(samples.keys, value_set=table["key"].combine_chunks())
