@@ -22,7 +22,7 @@ help: ## list the targets
 setup: $(filter .bootstrap/uv,$(UV)) ## install everything, pinned by uv.lock, into .venv
 	$(UV) sync --quiet --locked
 
-demo: setup ## generate scans, convert, train, score and report, in two to five minutes
+demo: setup ## generate scans, convert, train, score and report, in two to six minutes
 	$(RUN) sixray demo --output demo
 
 test: setup ## run all tests
