@@ -14,6 +14,10 @@ from torch import Tensor, nn
 
 from shards import storage
 
+_META: dict[str, Any] = {"device": "meta"}
+_HUB_FILE = "model.safetensors"
+_HUB_SECONDS = 10
+
 
 def build_backbone(
     name: str,
@@ -73,9 +77,6 @@ def normalisation_of(name: str) -> tuple[tuple[float, float, float], tuple[float
 
 def _channels_first(backbone: nn.Module) -> nn.Module:
     return ChannelsFirst(backbone) if getattr(backbone, "output_fmt", None) == "NHWC" else backbone
-
-
-_META: dict[str, Any] = {"device": "meta"}
 
 
 def _choose_options(name: str, num_levels: int, image_size_px: int) -> dict[str, Any]:
@@ -171,7 +172,3 @@ def _ask_hub(name: str) -> None:
     if not isinstance(huggingface_hub.try_to_load_from_cache(**place), str):
         with suppress(EntryNotFoundError):  # timm knows other names of files
             huggingface_hub.get_hf_file_metadata(huggingface_hub.hf_hub_url(**place), timeout=_HUB_SECONDS)
-
-
-_HUB_FILE = "model.safetensors"
-_HUB_SECONDS = 10

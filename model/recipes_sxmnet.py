@@ -165,6 +165,11 @@ def prepare(config: TrainConfig, *, initial_model: str | None, level_labels: str
             f"recipe {config.recipe!r} must start from a model of {needs.initial!r}, got none; train that first and "
             f"give --initial-model RUN_DIR/model"
         )
+    if needs.initial is None and initial_model is not None:
+        raise ValueError(
+            f"initial model must go with a recipe of SXMNet's stage II, got one with {config.recipe!r}; "
+            f"leave --initial-model out, or name another --recipe"
+        )
     if initial_model is not None:
         config = replace(config, initial_model=initial_model)
     if level_labels is None:

@@ -12,7 +12,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from model.hardware import Hardware, detect_hardware
 from model.recipes import ABLATIONS, RECIPES, ablate
-from model.recipes_sxmnet import NEEDS, Needs, prepare
+from model.recipes_sxmnet import prepare
 from model.train import TrainResult, train
 from model.train_config import TrainConfig, share_out
 from pipelines.options import OK, make_parser, run_command
@@ -27,11 +27,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(argv: Sequence[str]) -> int:
     flags = _parser().parse_args(argv)
-    if flags.initial_model is not None and NEEDS.get(flags.recipe, Needs()).initial is None:
-        raise ValueError(
-            f"initial model must go with a recipe of SXMNet's stage II, got one with {flags.recipe!r}; "
-            f"leave --initial-model out, or name another --recipe"
-        )
     config = prepare(configure(flags), initial_model=flags.initial_model, level_labels=flags.level_labels)
     # Lightning says on `info` which accelerators it looked for, and advertises; what matters is in run.json.
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
