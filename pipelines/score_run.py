@@ -190,10 +190,8 @@ def finish_run(
         timings: of the whole run.
     """
     url, datasets = target.predictions_url, target.datasets
-    facts = {"model_id": model.model_id} | {name: model.document[name] for name in ("classes", "num_levels")}
     parts = held_parts(url, model.model_id, datasets)
-    state = predictions.run_document(facts, datasets, parts, split)
-    state["trim_margins"] = model.document.get("trim_margins", False)
+    state = predictions.run_document(model.document | {"model_id": model.model_id}, datasets, parts, split)
     before = predictions.read_run(url)
     written = {task.shard.name for task in tasks}
     kept = (before or {}).get("sha256", {}).items()

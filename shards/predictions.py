@@ -179,7 +179,7 @@ def run_document(
     """Return what `run.json` says of what lies on disk: equal for equal parts, whenever and by whom they were made.
 
     Args:
-        model: model_id, classes and num_levels.
+        model: model_id, and of its `config.json` classes, num_levels and, where it is said, trim_margins.
         datasets: that the shards are of.
         parts: that predictions hold of these datasets' shards.
         split: that was asked for, None for all.
@@ -209,6 +209,7 @@ def run_document(
         },
         **engine,
         "engines": [asdict(engine) for engine in engines],
+        "trim_margins": model.get("trim_margins", False),
     }
 
 
