@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from shards.cores import count_cores
+from shards.host import count_cores
 
 _BF16_FLAGS = ("amx_bf16", "avx512_bf16")
 

@@ -12,13 +12,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import csv
 
-from model.alarms import Threshold, find_alarms, parse_thresholds, rank_alarms, report_thresholds
-from pipelines import options
-from shards import predictions as parts
+from model.evaluation.alarms import Threshold, find_alarms, parse_thresholds, rank_alarms, report_thresholds
+from pipelines.runtime import command_line
 from shards import storage
-from shards.dataset import Dataset, open_dataset, parquet_bytes, read_parquet
-from shards.predictions import Predictions, open_predictions
-from shards.schema import QUARANTINE_SCHEMA
+from shards.format.dataset import Dataset, open_dataset, parquet_bytes, read_parquet
+from shards.format.schemas import QUARANTINE_SCHEMA
+from shards.predictions import parts
+from shards.predictions.parts import Predictions, open_predictions
 from shards.versions import installed_versions
 
 FORMAT_VERSION = 1
@@ -205,7 +205,7 @@ def _count(alarms: pa.Table) -> tuple[pa.ChunkedArray, pa.ChunkedArray]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return its exit code."""
-    return options.run_command(_main, argv)
+    return command_line.run_command(_main, argv)
 
 
 def _main(argv: Sequence[str]) -> int:
@@ -230,11 +230,13 @@ def _main(argv: Sequence[str]) -> int:
             f"run `sixray score` again first",
             file=sys.stderr,
         )
-    return options.OK
+    return command_line.OK
 
 
 def _make_parser() -> argparse.ArgumentParser:
-    parser = options.make_parser("alarms", "List the scans whose scores reach a threshold, the highest score first.")
+    parser = command_line.make_parser(
+        "alarms", "List the scans whose scores reach a threshold, the highest score first."
+    )
     parser.add_argument("--predictions", required=True, help="PREDICTIONS/<model-id>")
     parser.add_argument("--output", required=True, help="folder for alarms.parquet, alarms.csv and alarms.json")
     parser.add_argument("--threshold", metavar="CLASS=SCORE,…", help="scores in [0, 1]; a class left out never alarms")

@@ -15,25 +15,29 @@ from typing import Any, Literal, get_args
 import apache_beam as beam
 from apache_beam.pvalue import AsSingleton
 
-from pipelines import options, progress
-from pipelines.beam import make_beam_options, make_pipeline
 from pipelines.info import describe_findings
-from pipelines.processes import run_in_processes
-from pipelines.sharding import DEFAULT_SHARD_BYTES, report_ledger, write_dataset
-from pipelines.subsetting import choose_subset
-from shards import agreement, finish, groups, leakage, plan, records, storage, subsets
-from shards import corpus as corpora
-from shards import dataset as datasets
-from shards.classes import ClassSet, load_class_set, make_class_set
-from shards.corpus import Corpus, ListFile, Source, printable
-from shards.dataset import DatasetManifest
-from shards.imagefolder import list_class_folders
-from shards.layouts import Parts, find_corpus
-from shards.leakage import Member
-from shards.records import Fact, ImageFact
-from shards.rules import OnContradiction, OnMissing, OnUnlisted, Rules
-from shards.scan_source import ScanSource
-from shards.writer import DRAFTS_FOLDER
+from pipelines.runtime import command_line, progress
+from pipelines.runtime.process_pool import run_in_processes
+from pipelines.runtime.runners import make_beam_options, make_pipeline
+from pipelines.steps.select_subset import choose_subset
+from pipelines.steps.write_dataset import DEFAULT_SHARD_BYTES, report_ledger, write_dataset
+from shards import storage
+from shards.corpus import description as corpora
+from shards.corpus import records
+from shards.corpus.class_folders import list_class_folders
+from shards.corpus.description import Corpus, ListFile, Source, printable
+from shards.corpus.layouts import Parts, find_corpus
+from shards.corpus.policy import OnContradiction, OnMissing, OnUnlisted, Rules
+from shards.corpus.records import Fact, ImageFact
+from shards.curation import contradictions, leakage, subsets
+from shards.curation import near_duplicates as groups
+from shards.curation.leakage import Member
+from shards.format import dataset as datasets
+from shards.format.classes import ClassSet, load_class_set, make_class_set
+from shards.format.dataset import DatasetManifest
+from shards.writing import finish, sharding
+from shards.writing.corpus_source import ScanSource
+from shards.writing.shard_writer import DRAFTS_FOLDER
 
 _IMAGES_A_REPORT = 1000
 
@@ -132,7 +136,7 @@ def convert_corpus(
         | "ListFacts" >> beam.FlatMap(list_facts, corpus, classes, storage.join_url(output, DRAFTS_FOLDER))
         # (range of hashes, batch of Fact)
         | "GroupByKeyHash" >> beam.GroupByKey()
-        | "JoinFacts" >> beam.MapTuple(lambda _, batches: plan.join_batches(batches, corpus, subset, rules))
+        | "JoinFacts" >> beam.MapTuple(lambda _, batches: sharding.join_batches(batches, corpus, subset, rules))
         # batch of ScanRef
     )
     if corpus.builds_subset:
@@ -143,9 +147,9 @@ def convert_corpus(
         more_leaks.append(near)
     findings = (
         refs
-        | "FindContradictions" >> beam.Map(agreement.find_contradictions, classes)
-        | "SumAgreements" >> beam.CombineGlobally(agreement.sum_agreements)
-        | "CheckAgreement" >> beam.Map(lambda found: {"contradictions": agreement.check_agreement(found, rules)})
+        | "FindContradictions" >> beam.Map(contradictions.find_contradictions, classes)
+        | "SumAgreements" >> beam.CombineGlobally(contradictions.sum_agreements)
+        | "CheckAgreement" >> beam.Map(lambda found: {"contradictions": contradictions.check_agreement(found, rules)})
     )
     source = ScanSource(classes, rules)
     record = record_options(corpus, config)
@@ -217,7 +221,7 @@ def list_facts(
         facts = list_class_folders(source, classes)
     else:
         facts = records.list_source(source, corpus, drafts_url)
-    return plan.batch_facts(_report_images(facts))
+    return sharding.batch_facts(_report_images(facts))
 
 
 def _report_images(facts: Iterable[Fact]) -> Iterator[Fact]:
@@ -236,11 +240,11 @@ def _report_images(facts: Iterable[Fact]) -> Iterator[Fact]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return its exit code."""
-    return options.run_command(_main, argv)
+    return command_line.run_command(_main, argv)
 
 
 def _main(argv: Sequence[str]) -> int:
-    words, beam_options = options.split_beam_options(argv)
+    words, beam_options = command_line.split_beam_options(argv)
     flags = make_parser().parse_args(words)
     config = make_config(flags)
     with run_in_processes():
@@ -277,7 +281,7 @@ def make_config(flags: argparse.Namespace) -> ConvertConfig:
 
 def make_parser() -> argparse.ArgumentParser:
     """Return the parser of the command's own flags."""
-    parser = options.make_parser("convert", "Turn a corpus of scans into a dataset of WebDataset shards.")
+    parser = command_line.make_parser("convert", "Turn a corpus of scans into a dataset of WebDataset shards.")
     add = parser.add_argument
     add("--input", required=True, help="folder of the corpus: a path or an fsspec URL")
     add("--output", required=True, help="folder of the dataset; an unfinished one is resumed")
@@ -304,12 +308,17 @@ def make_parser() -> argparse.ArgumentParser:
     add("--on-missing", choices=get_args(OnMissing), default="quarantine", help="a line or annotation without image")
     add(
         "--max-contradiction-fraction",
-        type=options.fraction,
+        type=command_line.fraction,
         default=0.05,
         help="stop if lists and boxes of more scans disagree than this: the list is of another release",
     )
     add("--shard-bytes", type=int, default=DEFAULT_SHARD_BYTES, help="image bytes in a shard")
-    add("--max-quarantine-fraction", type=options.fraction, default=0.01, help="exit 1 if more is refused than this")
+    add(
+        "--max-quarantine-fraction",
+        type=command_line.fraction,
+        default=0.01,
+        help="exit 1 if more is refused than this",
+    )
     return parser
 
 

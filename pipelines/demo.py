@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from rich.console import Console
 from rich.table import Table
 
-from model.identity import read_model_files
-from pipelines import cli, options
+from model.artifacts.model_files import read_model_files
+from pipelines import cli
+from pipelines.runtime import command_line
 from shards import storage
 
 NUM_SCANS = 1400
@@ -63,25 +64,25 @@ def _run(command: str, flags: Sequence[str], num_scans: int) -> Stage:
     print(f"\n$ sixray {command} {shlex.join(flags)}", flush=True)
     started = time.monotonic()
     code = cli.main([command, *flags])
-    if code != options.OK:
+    if code != command_line.OK:
         raise RuntimeError(f"sixray {command} must end with 0, got {code}; run the demo again, it goes on from there")
     return Stage(command, num_scans, time.monotonic() - started)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return its exit code."""
-    return options.run_command(_main, argv)
+    return command_line.run_command(_main, argv)
 
 
 def _main(argv: Sequence[str]) -> int:
-    parser = options.make_parser("demo", "Generate scans, convert, verify, train, score and report: all for real.")
+    parser = command_line.make_parser("demo", "Generate scans, convert, verify, train, score and report: all for real.")
     parser.add_argument("--output", default="demo", help="folder for everything the demo makes")
     parser.add_argument("--num-scans", type=int, default=NUM_SCANS, help="scans to generate")
     flags = parser.parse_args(argv)
     stages = run_demo(flags.output, flags.num_scans)
     _print_stages(stages)
     _print_result(storage.join_url(flags.output, "report"))
-    return options.OK
+    return command_line.OK
 
 
 def _print_stages(stages: Sequence[Stage]) -> None:

@@ -6,22 +6,22 @@ import sys
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from model.bootstrap import NUM_ROUNDS
-from model.comparison import Comparison, compare
-from model.document import METRICS_NAME, list_files_of_report, metrics_json
-from model.evaluation import NUM_EXTREME_CLASSES, Evaluation, rate
-from model.figures import draw_figures, draw_history
-from model.gallery import collect_gallery
-from model.history import read_history
-from model.report import render_html, render_markdown
-from model.scored_scans import ScoredScans, join
-from model.subsets import rate_subsets
-from model.tables import make_tables
-from model.wording import format_count, format_ratio
-from pipelines.options import FINDINGS, OK, make_parser, run_command
+from model.evaluation.comparison import Comparison, compare
+from model.evaluation.evaluate import NUM_EXTREME_CLASSES, Evaluation, rate
+from model.evaluation.scored_scans import ScoredScans, join
+from model.evaluation.subsets import rate_subsets
+from model.metrics.bootstrap import NUM_ROUNDS
+from model.reports.charts import draw_figures, draw_history
+from model.reports.csv_tables import make_tables
+from model.reports.gallery import collect_gallery
+from model.reports.metrics_json import METRICS_NAME, list_files_of_report, metrics_json
+from model.reports.page import render_html, render_markdown
+from model.reports.sentences import format_count, format_ratio
+from model.reports.trend import read_history
+from pipelines.runtime.command_line import FINDINGS, OK, make_parser, run_command
 from shards import storage
-from shards.dataset import Dataset, open_dataset
-from shards.predictions import Predictions, open_predictions
+from shards.format.dataset import Dataset, open_dataset
+from shards.predictions.parts import Predictions, open_predictions
 
 FORMATS = ("html", "markdown")
 log = logging.getLogger(__name__)

@@ -5,9 +5,9 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from model.export import FILE_NAMES, export_model
-from model.store import load_model
-from pipelines import options
+from model.artifacts.export import FILE_NAMES, export_model
+from model.artifacts.saved_model import load_model
+from pipelines.runtime import command_line
 from shards import storage
 
 
@@ -26,11 +26,13 @@ def export(model_url: str, output: str, format_name: str) -> dict[str, Any]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return its exit code."""
-    return options.run_command(_main, argv)
+    return command_line.run_command(_main, argv)
 
 
 def _main(argv: Sequence[str]) -> int:
-    parser = options.make_parser("export", "Write a model for other software: as ONNX or as a torch.export program.")
+    parser = command_line.make_parser(
+        "export", "Write a model for other software: as ONNX or as a torch.export program."
+    )
     parser.add_argument("--model", required=True, help="folder of the model: a path or an fsspec URL")
     parser.add_argument("--output", required=True, help="folder for the export and the document beside it")
     parser.add_argument("--format", choices=sorted(FILE_NAMES), default="onnx", help="of the export")
@@ -39,7 +41,7 @@ def _main(argv: Sequence[str]) -> int:
     url = storage.join_url(flags.output, document["file"])
     told = f"largest difference to the network {document['largest_difference']:.1e} (at most {document['tolerance']})"
     print(f"{document['model_id']}: {url}, {told}")
-    return options.OK
+    return command_line.OK
 
 
 if __name__ == "__main__":

@@ -3,19 +3,19 @@
 import sys
 from collections.abc import Sequence
 
-from model.import_chr import import_checkpoint
-from model.store import save_model
-from pipelines import log, options
+from model.artifacts.import_chr import import_checkpoint
+from model.artifacts.saved_model import save_model
+from pipelines.runtime import command_line, log
 from shards import storage
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return its exit code."""
-    return options.run_command(_main, argv)
+    return command_line.run_command(_main, argv)
 
 
 def _main(argv: Sequence[str]) -> int:
-    parser = options.make_parser(
+    parser = command_line.make_parser(
         "import-chr", "Turn a checkpoint of the CHR authors' code (ResNet-101) into a model; no pickled code is run."
     )
     parser.add_argument("checkpoint", metavar="FILE", help="what their code saved: checkpoint.pth.tar, a path or URL")
@@ -30,7 +30,7 @@ def _main(argv: Sequence[str]) -> int:
     log.say(
         "its prediction is the mean over the three levels, as in the paper; the authors' code rates fc1 (level 3) alone"
     )
-    return options.OK
+    return command_line.OK
 
 
 if __name__ == "__main__":

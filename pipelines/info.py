@@ -9,10 +9,11 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from pipelines import options
-from shards import leakage, storage
-from shards.dataset import MANIFEST_NAME, Dataset, open_dataset
-from shards.predictions import RUN_NAME, open_predictions
+from pipelines.runtime import command_line
+from shards import storage
+from shards.curation import leakage
+from shards.format.dataset import MANIFEST_NAME, Dataset, open_dataset
+from shards.predictions.parts import RUN_NAME, open_predictions
 
 
 def describe(url: str) -> dict[str, Any]:
@@ -27,7 +28,7 @@ def describe(url: str) -> dict[str, Any]:
         return {"kind": "predictions"} | open_predictions(url).run
     if storage.exists(storage.join_url(url, "config.json")):
         # PyTorch is needed for models alone; a machine that only converts has none.
-        from model.store import describe_model
+        from model.artifacts.saved_model import describe_model
 
         return {"kind": "model"} | describe_model(url)
     expected = f"{MANIFEST_NAME}, {RUN_NAME} or config.json"
@@ -52,11 +53,11 @@ def _describe_dataset(dataset: Dataset) -> dict[str, Any]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return its exit code."""
-    return options.run_command(_main, argv)
+    return command_line.run_command(_main, argv)
 
 
 def _main(argv: Sequence[str]) -> int:
-    parser = options.make_parser("info", "Say what a dataset, predictions or a model hold.")
+    parser = command_line.make_parser("info", "Say what a dataset, predictions or a model hold.")
     parser.add_argument("folder", help="a dataset, PREDICTIONS/<model-id> or a model folder")
     parser.add_argument("--json", action=argparse.BooleanOptionalAction, default=False, help="print one JSON document")
     flags = parser.parse_args(argv)
@@ -67,7 +68,7 @@ def _main(argv: Sequence[str]) -> int:
         _print_dataset(document)
     else:
         _print_facts(document)
-    return options.OK
+    return command_line.OK
 
 
 def _print_dataset(document: dict[str, Any]) -> None:

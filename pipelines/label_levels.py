@@ -3,10 +3,10 @@
 import sys
 from collections.abc import Sequence
 
-from model.level_labels import LabelsInfo, label_levels, write_level_labels
-from pipelines import options
-from shards.dataset import open_dataset
-from shards.predictions import open_predictions
+from model.training.level_labels import LabelsInfo, label_levels, write_level_labels
+from pipelines.runtime import command_line
+from shards.format.dataset import open_dataset
+from shards.predictions.parts import open_predictions
 
 
 def label(predictions_url: str, data: str, output: str, split: str = "train") -> LabelsInfo:
@@ -22,11 +22,11 @@ def label(predictions_url: str, data: str, output: str, split: str = "train") ->
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return its exit code."""
-    return options.run_command(_main, argv)
+    return command_line.run_command(_main, argv)
 
 
 def _main(argv: Sequence[str]) -> int:
-    parser = options.make_parser(
+    parser = command_line.make_parser(
         "label-levels",
         "Write which level of a network had the least loss on each scan: labels to train Meta Fusion with (MF-N). "
         "Score the split with that network first, usually a CHR; it may have been trained on other data.",
@@ -40,7 +40,7 @@ def _main(argv: Sequence[str]) -> int:
     loss = "of each class" if info.per_class else "of any item: model and dataset have not the same classes"
     numbers = ", ".join(f"level {level}: {count}" for level, count in enumerate(info.num_by_level, start=1))
     print(f"{flags.output}: labels by {info.model_id}, loss {loss}\n{numbers}; without a label: {info.num_unlabelled}")
-    return options.OK
+    return command_line.OK
 
 
 if __name__ == "__main__":

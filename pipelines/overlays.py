@@ -10,21 +10,21 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from model.config import NetworkOutput
-from model.decode import BatchDecoder
-from model.engine_choice import Way
-from model.engines import build_engine
+from model.artifacts.saved_model import LoadedModel, load_model
+from model.evaluation.scored_scans import ScoredScans, join
 from model.hardware import Hardware, detect_hardware
-from model.operating import sigmoid
-from model.overlay import Edges, Marks, draw_overlay, fuse_heatmaps
-from model.scored_scans import ScoredScans, join
-from model.store import LoadedModel, load_model
-from pipelines import log, options
-from pipelines.progress import Progress
+from model.inputs.decoder import BatchDecoder
+from model.metrics.operating_points import sigmoid
+from model.networks.config import NetworkOutput
+from model.reports.heatmap_overlay import Edges, Marks, draw_overlay, fuse_heatmaps
+from model.scoring.engine_selection import Way
+from model.scoring.engines import build_engine
+from pipelines.runtime import command_line, log
+from pipelines.runtime.progress import Progress
 from shards import storage
-from shards.dataset import Dataset, open_dataset
-from shards.predictions import open_predictions
-from shards.scan_reader import ReadScan, read_rows, read_scans
+from shards.format.dataset import Dataset, open_dataset
+from shards.format.shard_reader import ReadScan, read_rows, read_scans
+from shards.predictions.parts import open_predictions
 
 LIMIT = 20
 """Scans a class where no keys are named."""
@@ -167,11 +167,11 @@ def _read(dataset: Dataset, split: str, wanted: dict[str, list[int]]) -> Iterato
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return its exit code."""
-    return options.run_command(_main, argv)
+    return command_line.run_command(_main, argv)
 
 
 def _main(argv: Sequence[str]) -> int:
-    parser = options.make_parser("overlays", "Write scans with heatmap, peak and true boxes as pictures.")
+    parser = command_line.make_parser("overlays", "Write scans with heatmap, peak and true boxes as pictures.")
     parser.add_argument("--predictions", required=True, help="PREDICTIONS/<model-id>")
     parser.add_argument("--data", required=True, help="the dataset that was scored")
     parser.add_argument("--model", required=True, help="folder of the model that scored it")
@@ -186,7 +186,7 @@ def _main(argv: Sequence[str]) -> int:
     print(f"{num_pictures} pictures: {flags.output}")
     for key, reason in problems.items():
         log.say(f"no picture of {key}: {reason}", level="warning")
-    return options.FINDINGS if problems else options.OK
+    return command_line.FINDINGS if problems else command_line.OK
 
 
 if __name__ == "__main__":

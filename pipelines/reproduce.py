@@ -10,8 +10,8 @@ from rich.console import Console
 from rich.table import Table
 
 from model.hardware import Hardware
-from model.paper_tables import load_tables
-from model.reproduction import (
+from model.recipes.paper_tables import load_tables
+from model.recipes.reproduction import (
     LEGEND,
     Reproduction,
     RunFigures,
@@ -21,13 +21,13 @@ from model.reproduction import (
     reproduction_json,
     reproduction_markdown,
 )
-from model.train_config import share_out
-from pipelines import log
-from pipelines.options import OK, make_parser, run_command
+from model.training.config import share_out
 from pipelines.reproduce_runs import Adjust, check_datasets, finish_run, plan_runs
+from pipelines.runtime import log
+from pipelines.runtime.command_line import OK, make_parser, run_command
 from pipelines.train import add_overrides, choose_hardware, configure
 from shards import storage
-from shards.dataset import open_dataset
+from shards.format.dataset import open_dataset
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,24 +3,24 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from model.evaluation import evaluate
+from model.artifacts.saved_model import LoadedModel, save_model
+from model.evaluation.evaluate import evaluate
 from model.hardware import Hardware
-from model.level_labels import read_labels_info
-from model.paper_tables import PaperTable
-from model.recipes import RECIPES
-from model.recipes_sxmnet import NEEDS, Needs, prepare
-from model.reproduction import FIGURES_NAME, RunFigures, measure, read_figures
-from model.run_dir import list_differences
-from model.store import LoadedModel, save_model
-from model.train import train
-from model.train_config import TrainConfig, share_out
-from pipelines import log
+from model.recipes.paper_tables import PaperTable
+from model.recipes.registry import RECIPES
+from model.recipes.reproduction import FIGURES_NAME, RunFigures, measure, read_figures
+from model.recipes.sxmnet import NEEDS, Needs, prepare
+from model.training.config import TrainConfig, share_out
+from model.training.level_labels import read_labels_info
+from model.training.run_dir import list_differences
+from model.training.trainer import train
 from pipelines.label_levels import label
+from pipelines.runtime import log
 from pipelines.score import ScoreConfig, score
 from pipelines.train import ShowProgress
 from shards import storage
-from shards.dataset import Dataset
-from shards.predictions import Predictions, open_predictions
+from shards.format.dataset import Dataset
+from shards.predictions.parts import Predictions, open_predictions
 
 Adjust = Callable[[str, int], TrainConfig]
 """Gives the config of a recipe, by name, and a seed: with what the user changed."""

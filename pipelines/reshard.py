@@ -12,18 +12,19 @@ from typing import Any
 import apache_beam as beam
 from apache_beam.pvalue import AsSingleton
 
-from pipelines import options, progress
-from pipelines.beam import make_beam_options, make_pipeline
-from pipelines.processes import run_in_processes
-from pipelines.sharding import DEFAULT_SHARD_BYTES, report_ledger, write_dataset
-from pipelines.subsetting import choose_subset
-from shards import dataset as datasets
-from shards import finish, plan, storage
-from shards.agreement import add_contradictions
-from shards.classes import ClassSet
-from shards.dataset import SHARD_NAME, Dataset, DatasetManifest, ShardInfo, open_dataset
-from shards.row_filter import check_condition
-from shards.sample_source import (
+from pipelines.runtime import command_line, progress
+from pipelines.runtime.process_pool import run_in_processes
+from pipelines.runtime.runners import make_beam_options, make_pipeline
+from pipelines.steps.select_subset import choose_subset
+from pipelines.steps.write_dataset import DEFAULT_SHARD_BYTES, report_ledger, write_dataset
+from shards import storage
+from shards.curation.contradictions import add_contradictions
+from shards.curation.sql_filter import check_condition
+from shards.format import dataset as datasets
+from shards.format.classes import ClassSet
+from shards.format.dataset import SHARD_NAME, Dataset, DatasetManifest, ShardInfo, open_dataset
+from shards.writing import finish, sharding
+from shards.writing.dataset_source import (
     SampleSource,
     Selection,
     census_of_samples,
@@ -131,7 +132,7 @@ def list_batches(
     input_index, info = shard
     progress.begin("reshard", "listing")
     progress.advance("reshard", info.num_scans, info.image_bytes)
-    return plan.batch_by_key(list_samples(inputs[input_index], input_index, info, selection))
+    return sharding.batch_by_key(list_samples(inputs[input_index], input_index, info, selection))
 
 
 def make_selection(config: ReshardConfig, inputs: Sequence[Dataset]) -> Selection:
@@ -217,12 +218,12 @@ def _describe(
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return its exit code."""
-    return options.run_command(_main, argv)
+    return command_line.run_command(_main, argv)
 
 
 def _main(argv: Sequence[str]) -> int:
-    words, beam_options = options.split_beam_options(argv)
-    parser = options.make_parser("reshard", "Make a dataset of the samples of others, without decoding an image.")
+    words, beam_options = command_line.split_beam_options(argv)
+    parser = command_line.make_parser("reshard", "Make a dataset of the samples of others, without decoding an image.")
     parser.add_argument("--input", required=True, action="append", help="a dataset; given again, they become one")
     parser.add_argument("--output", required=True, help="folder of the new dataset; an unfinished one is resumed")
     parser.add_argument("--shard-bytes", type=int, help="image bytes in a shard; as the inputs were made unless given")
@@ -232,7 +233,10 @@ def _main(argv: Sequence[str]) -> int:
     parser.add_argument("--classes", nargs="+", default=[], metavar="NAME", help="classes to keep in labels and boxes")
     parser.add_argument("--where", default="", metavar="SQL", help='e.g. "labels.Gun = 1 and width_px > 600"')
     parser.add_argument(
-        "--max-quarantine-fraction", type=options.fraction, default=0.01, help="exit 1 if more is refused than this"
+        "--max-quarantine-fraction",
+        type=command_line.fraction,
+        default=0.01,
+        help="exit 1 if more is refused than this",
     )
     flags = parser.parse_args(words)
     config = ReshardConfig(

@@ -23,12 +23,12 @@ import apache_beam as beam
 from apache_beam.metrics import Metrics
 from apache_beam.utils.shared import Shared
 
-from model.engine_choice import DTYPES, ENGINES, EngineWish
-from model.identity import read_model_files
-from pipelines import log, options, progress
-from pipelines.beam import make_beam_options, make_pipeline, read_counters
-from pipelines.progress import Progress
-from pipelines.score_run import (
+from model.artifacts.model_files import read_model_files
+from model.scoring.engine_selection import DTYPES, ENGINES, EngineWish
+from pipelines.runtime import command_line, log, progress
+from pipelines.runtime.progress import Progress
+from pipelines.runtime.runners import make_beam_options, make_pipeline, read_counters
+from pipelines.steps.score_run import (
     RunPlan,
     describe_dry_run,
     finish_run,
@@ -39,15 +39,15 @@ from pipelines.score_run import (
     sum_counts,
 )
 from shards import storage
-from shards.archive import Found, find_targets
-from shards.finish import count_reasons
-from shards.predictions import Engine, PartInfo, forget_checksums, quarantine_part_url, read_part_info, write_part
-from shards.resume import ShardTask, choose_tasks
-from shards.scan_reader import read_rows
-from shards.stores import mask_secrets
+from shards.format.shard_reader import read_rows
+from shards.predictions.parts import Engine, PartInfo, forget_checksums, quarantine_part_url, read_part_info, write_part
+from shards.predictions.plan import ShardTask, choose_tasks
+from shards.predictions.targets import Found, find_targets
+from shards.storage import mask_secrets
+from shards.writing.finish import count_reasons
 
 if TYPE_CHECKING:  # PyTorch and DALI are imported by a worker that scores, not by a run that finds nothing to do
-    from model.scorer import Scorer, ScoringNetwork, ShardScores
+    from model.scoring.scorer import Scorer, ScoringNetwork, ShardScores
 
 UNREAD = "unread-shards"
 """The counter of shards that could not be read."""
@@ -63,7 +63,7 @@ class ScoreConfig:
     inputs: tuple[str, ...]
     """Datasets, and archives: folders of datasets."""
     output: str
-    """PREDICTIONS; the model's id is the folder below it, see `shards.archive`."""
+    """PREDICTIONS; the model's id is the folder below it, see `shards.predictions.targets`."""
     split: str | None = None
     """None: all."""
     since: datetime | None = None
@@ -174,7 +174,7 @@ class ScoreShard(beam.DoFn):
 
     def setup(self) -> None:
         """Load the model, once a process whatever the number of its threads; each thread has its own decoder."""
-        from model.scorer import Scorer
+        from model.scoring.scorer import Scorer
 
         load = partial(load_network, self.model_url, self.model_id, self.wish)
         network = self.shared_network.acquire(load, tag=(self.model_id, self.wish))
@@ -210,9 +210,9 @@ def load_network(model_url: str, model_id: str, wish: EngineWish) -> "ScoringNet
     """
     import torch
 
+    from model.artifacts.saved_model import load_model
     from model.hardware import detect_hardware
-    from model.scorer import ScoringNetwork
-    from model.store import load_model
+    from model.scoring.scorer import ScoringNetwork
 
     model = load_model(model_url)
     if model.model_id != model_id:
@@ -270,11 +270,11 @@ def write_scores(task: ShardTask, scores: "ShardScores", engine: Engine, model_i
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return its exit code."""
-    return options.run_command(_main, argv)
+    return command_line.run_command(_main, argv)
 
 
 def _main(argv: Sequence[str]) -> int:
-    words, beam_options = options.split_beam_options(argv)
+    words, beam_options = command_line.split_beam_options(argv)
     flags = make_parser().parse_args(words)
     log.use_format(flags.log_format)
     # How the scores are computed, and what the trial found; for machines every shard and refused scan too.
@@ -299,7 +299,9 @@ def _main(argv: Sequence[str]) -> int:
 
 def make_parser() -> argparse.ArgumentParser:
     """Return the parser of the command's own flags."""
-    parser = options.make_parser("score", "Score the scans of datasets with a model; what is scored already stays.")
+    parser = command_line.make_parser(
+        "score", "Score the scans of datasets with a model; what is scored already stays."
+    )
     parser.add_argument("--model", required=True, help="folder of the model: a path or an fsspec URL")
     parser.add_argument(
         "--input", required=True, action="append", help="a dataset, or a folder of datasets; may be given repeatedly"
@@ -308,7 +310,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--split", help="score this split alone; all otherwise")
     parser.add_argument(
         "--since",
-        type=options.moment,
+        type=command_line.moment,
         metavar="TIME",
         help="only shards whose tar was last written at this ISO date or time (local if it names no zone) or later",
     )
@@ -325,7 +327,10 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--dtype", choices=DTYPES, help="force the number format of activations; likewise")
     parser.add_argument("--batch-size", type=int, default=64, help="scans that go through the network at once")
     parser.add_argument(
-        "--max-quarantine-fraction", type=options.fraction, default=0.01, help="exit 1 if more is refused than this"
+        "--max-quarantine-fraction",
+        type=command_line.fraction,
+        default=0.01,
+        help="exit 1 if more is refused than this",
     )
     parser.add_argument("--log-format", choices=log.FORMATS, default="text", help="of the lines on stderr")
     return parser
@@ -337,14 +342,14 @@ def _print_dry_run(config: ScoreConfig) -> int:
     plan = plan_run(config, found, model.model_id)
     for line in describe_dry_run(plan, found, measured_rate(plan, model.model_id)):
         print(line)
-    return options.FINDINGS if found.refused else options.OK
+    return command_line.FINDINGS if found.refused else command_line.OK
 
 
 def _report(result: ScoreResult, split: str | None, max_quarantine_fraction: float) -> int:
     if result.refused:
         log.say(f"findings: {len(result.refused)} datasets could not be read, see above", level="warning")
     if not result.runs:
-        return options.FINDINGS
+        return command_line.FINDINGS
     counts = sum_counts(result.runs, split)
     reasons = ", ".join(f"{count} {reason}" for reason, count in counts["quarantined_by_reason"].items())
     line = f"{counts['num_scans']} scans = {counts['num_scored']} scored + {counts['num_quarantined']} quarantined"
@@ -355,8 +360,8 @@ def _report(result: ScoreResult, split: str | None, max_quarantine_fraction: flo
         log.say(f"findings: {share} are in quarantine, more than {max_quarantine_fraction:.2%}", level="warning")
     if result.num_unread:
         log.say(f"error: {result.num_unread} shards could not be read; run the same command again", level="error")
-        return options.STOPPED
-    return options.FINDINGS if too_many or result.refused else options.OK
+        return command_line.STOPPED
+    return command_line.FINDINGS if too_many or result.refused else command_line.OK
 
 
 if __name__ == "__main__":

@@ -6,12 +6,12 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 
-from pipelines.options import OK, make_parser, run_command
-from pipelines.phantom.plan import CorpusPlan, deal_items, format_list, make_lists, negative_name, positive_name
+from pipelines.phantom.corpus_plan import CorpusPlan, deal_items, format_list, make_lists, negative_name, positive_name
 from pipelines.phantom.scene import Scan, make_scan
-from pipelines.progress import Progress
+from pipelines.runtime.command_line import OK, make_parser, run_command
+from pipelines.runtime.progress import Progress
 from shards import storage
-from shards.cores import count_cores
+from shards.host import count_cores
 
 _SCANS_PER_TASK = 16
 

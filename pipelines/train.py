@@ -11,13 +11,13 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from model.hardware import Hardware, detect_hardware
-from model.recipes import ABLATIONS, RECIPES, ablate
-from model.recipes_sxmnet import prepare
-from model.train import TrainResult, train
-from model.train_config import TrainConfig, share_out
-from pipelines.options import OK, make_parser, run_command
-from pipelines.progress import Progress
-from shards.dataset import open_dataset
+from model.recipes.registry import ABLATIONS, RECIPES, ablate
+from model.recipes.sxmnet import prepare
+from model.training.config import TrainConfig, share_out
+from model.training.trainer import TrainResult, train
+from pipelines.runtime.command_line import OK, make_parser, run_command
+from pipelines.runtime.progress import Progress
+from shards.format.dataset import open_dataset
 
 
 def main(argv: Sequence[str] | None = None) -> int:

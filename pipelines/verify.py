@@ -10,16 +10,17 @@ from dataclasses import asdict, replace
 import apache_beam as beam
 from apache_beam.metrics import Metrics
 
-from pipelines import log, options, progress
-from pipelines.beam import make_beam_options, make_pipeline
-from shards import audit, storage
-from shards.audit import CheckedShard
-from shards.audit_predictions import audit_predictions
-from shards.audit_quick import audit_quickly
-from shards.check import Damage
-from shards.corpus import printable
-from shards.dataset import MANIFEST_NAME, DamagedManifestError, Dataset, ShardInfo, open_dataset
-from shards.predictions import RUN_NAME, open_predictions
+from pipelines.runtime import command_line, log, progress
+from pipelines.runtime.runners import make_beam_options, make_pipeline
+from shards import storage
+from shards.corpus.description import printable
+from shards.format.dataset import MANIFEST_NAME, DamagedManifestError, Dataset, ShardInfo, open_dataset
+from shards.predictions.parts import RUN_NAME, open_predictions
+from shards.verify import dataset as audit
+from shards.verify.dataset import CheckedShard
+from shards.verify.predictions import audit_predictions
+from shards.verify.quick import audit_quickly
+from shards.verify.shard import Damage
 
 _MADE_AGAIN = "run the same `sixray {command}` again, it rewrites what is damaged"
 
@@ -121,11 +122,11 @@ def write_report(damages: Iterable[Damage], report_url: str) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return its exit code."""
-    return options.run_command(_main, argv)
+    return command_line.run_command(_main, argv)
 
 
 def _main(argv: Sequence[str]) -> int:
-    words, beam_options = options.split_beam_options(argv)
+    words, beam_options = command_line.split_beam_options(argv)
     flags = make_parser().parse_args(words)
     if storage.exists(storage.join_url(flags.folder, RUN_NAME)):
         return _verify_predictions(flags.folder)
@@ -144,7 +145,9 @@ def _main(argv: Sequence[str]) -> int:
 
 def make_parser() -> argparse.ArgumentParser:
     """Return the parser of the command's own flags."""
-    parser = options.make_parser("verify", "Read every byte of a dataset or of predictions and name what is wrong.")
+    parser = command_line.make_parser(
+        "verify", "Read every byte of a dataset or of predictions and name what is wrong."
+    )
     parser.add_argument("folder", help="a dataset, or PREDICTIONS/<model-id>")
     parser.add_argument("--report", help="file for the findings as JSON; on a cluster a URL that all workers reach")
     parser.add_argument(
@@ -185,9 +188,9 @@ def report_findings(
         print(damage)
     if damages:
         print(f"findings: {len(damages)} in {what}; {remedy}", file=sys.stderr)
-        return options.FINDINGS
+        return command_line.FINDINGS
     print(f"whole: {what}, {proof}")
-    return options.OK
+    return command_line.OK
 
 
 if __name__ == "__main__":

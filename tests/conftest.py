@@ -1,6 +1,6 @@
 """What holds for every test."""
 
-from pipelines import processes
+from pipelines.runtime import process_pool
 from tests.processes import PRELOADED
 
 
@@ -9,5 +9,5 @@ def pytest_configure() -> None:
 
     There is one server that other processes are forked from, whoever asks for it first.
     """
-    processes.MAX_PROCESSES = 1
-    processes._PRELOADED = PRELOADED
+    process_pool.MAX_PROCESSES = 1
+    process_pool._PRELOADED = PRELOADED

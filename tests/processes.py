@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
-from pipelines import processes
+from pipelines.runtime import process_pool
 
 NOBODY = 65534
 COMMANDS = ("pipelines.convert", "pipelines.reshard", "pipelines.verify")
@@ -52,7 +52,7 @@ def _run(module: str, words: list[str], log: str, user: int | None) -> None:
     for stream in (1, 2):
         os.dup2(out, stream)
     if user is not None:
-        processes.MAX_PROCESSES = 1  # others would be forked from a server that is still who we were
+        process_pool.MAX_PROCESSES = 1  # others would be forked from a server that is still who we were
         os.setgroups([])
         os.setgid(user)
         os.setuid(user)

@@ -11,9 +11,10 @@ from collections.abc import Sequence
 import apache_beam as beam
 
 from pipelines import convert
-from pipelines.beam import make_beam_options
-from shards import finish, storage
-from shards.layouts import find_corpus
+from pipelines.runtime.runners import make_beam_options
+from shards import storage
+from shards.corpus.layouts import find_corpus
+from shards.writing import finish
 
 
 def main(argv: Sequence[str]) -> None:

@@ -1,1 +1,1 @@
-"""What would a dual-energy scanner show of a bag? Materials, shapes, items and the detector, as numbers."""
+"""Generate scans as a dual-energy scanner would show them: bags, items, imaging."""

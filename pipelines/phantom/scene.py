@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from pipelines.phantom import electronics, groceries, household, metalware
-from pipelines.phantom.bags import Bag, make_bag
-from pipelines.phantom.scanner import Beam, encode_jpeg, load_scanners
-from pipelines.phantom.shapes import Item, Pose, extent_px, make_pose
-from pipelines.phantom.threats import make_threat
+from pipelines.phantom.imaging.scanner import Beam, encode_jpeg, load_scanners
+from pipelines.phantom.imaging.shapes import Item, Pose, extent_px, make_pose
+from pipelines.phantom.items import electronics, groceries, household, metalware
+from pipelines.phantom.items.bags import Bag, make_bag
+from pipelines.phantom.items.threats import make_threat
 
 Rng = np.random.Generator
 

@@ -15,16 +15,16 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from model.backbones import build_backbone
-from model.config import IMAGENET_MEAN, IMAGENET_STD, AttentionConfig, ModelConfig, NetworkOutput
-from model.feed import Batch, FeedConfig, TrainingFeed
 from model.hardware import Hardware, detect_hardware
-from model.localize import find_peaks
-from model.losses import LossConfig
-from model.network import build_network
-from model.objective import build_objective
-from model.recipes import BACKBONES
-from model.samples import load_samples
+from model.inputs.feeds import Batch, FeedConfig, TrainingFeed
+from model.inputs.sample_table import load_samples
+from model.networks.backbones import build_backbone
+from model.networks.config import IMAGENET_MEAN, IMAGENET_STD, AttentionConfig, ModelConfig, NetworkOutput
+from model.networks.peaks import find_peaks
+from model.networks.registry import build_network
+from model.recipes.registry import BACKBONES
+from model.training.losses import LossConfig
+from model.training.objectives import build_objective
 from tests.bench.measure import Measurement, time_in_turn
 from tests.bench.scoring import CLASSES, make_scans, make_shards
 

@@ -16,9 +16,9 @@ import pyarrow as pa
 import torch
 from sklearn.metrics import average_precision_score
 
-from model import metrics
+from model.metrics import ranking
 from shards import storage
-from shards.dataset import (
+from shards.format.dataset import (
     DatasetManifest,
     ShardInfo,
     SplitLedger,
@@ -26,8 +26,8 @@ from shards.dataset import (
     shard_name,
     write_parquet,
 )
-from shards.predictions import part_url
-from shards.schema import predictions_schema, samples_schema
+from shards.format.schemas import predictions_schema, samples_schema
+from shards.predictions.parts import part_url
 from tests.bench.measure import Measurement
 
 CLASSES = ("Gun", "Knife", "Wrench", "Pliers", "Scissors")
@@ -70,7 +70,7 @@ def time_ours(labels_NK: np.ndarray, logits_NK: np.ndarray) -> float:
     """Return seconds for all classes."""
     start = time.perf_counter()
     for k in range(len(CLASSES)):
-        metrics.average_precision(metrics.trace_curve(metrics.rank(logits_NK[:, k], labels_NK[:, k])))
+        ranking.average_precision(ranking.trace_curve(ranking.rank(logits_NK[:, k], labels_NK[:, k])))
     return time.perf_counter() - start
 
 

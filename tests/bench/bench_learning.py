@@ -20,16 +20,16 @@ from pathlib import Path
 
 import safetensors.torch
 
-from model.losses import LossConfig
-from model.scored_scans import ScoredScans, join
-from model.store import load_model
-from model.train import train
-from model.train_config import AdamW, TrainConfig
+from model.artifacts.saved_model import load_model
+from model.evaluation.scored_scans import ScoredScans, join
+from model.training.config import AdamW, TrainConfig
+from model.training.losses import LossConfig
+from model.training.trainer import train
 from pipelines.convert import main as convert
 from pipelines.score import ScoreConfig, score
 from pipelines.synth import generate_corpus
-from shards.dataset import Dataset, open_dataset
-from shards.predictions import open_predictions
+from shards.format.dataset import Dataset, open_dataset
+from shards.predictions.parts import open_predictions
 from tests.bench.learning import NETWORKS, Learned, draw_learned, paper_gain, rate_runs, say_order, write_note
 from tests.bench.measure import Measurement, describe_hardware
 

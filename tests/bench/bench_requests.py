@@ -16,8 +16,9 @@ from unittest.mock import patch
 import fsspec
 from aiobotocore.client import AioBaseClient  # type: ignore[import-untyped]
 
-from pipelines import convert, processes, score, verify
-from pipelines.sharding import DEFAULT_SHARD_BYTES
+from pipelines import convert, score, verify
+from pipelines.runtime import process_pool
+from pipelines.steps.write_dataset import DEFAULT_SHARD_BYTES
 from shards import storage
 from tests.bench.measure import Measurement
 from tests.corpora import jpeg_bytes
@@ -85,7 +86,7 @@ def count(main: Any, *words: str) -> Counter[str]:
         return await ask(client, operation, parameters)
 
     # What other processes ask for would not be counted.
-    alone = patch.object(processes, "MAX_PROCESSES", 1)
+    alone = patch.object(process_pool, "MAX_PROCESSES", 1)
     with alone, patch.object(AioBaseClient, "_make_api_call", note), redirect_stdout(sys.stderr):
         code = main(words)
     if code != 0:

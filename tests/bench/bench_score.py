@@ -18,17 +18,17 @@ import numpy as np
 import pyarrow as pa
 from sklearn.metrics import average_precision_score
 
-from model.decode import BatchDecoder
-from model.engine_choice import EXPORTED_FROM_SCANS, EngineWish, Way, list_ways
-from model.engines import build_engine, measure_ways, pick
+from model.artifacts.saved_model import LoadedModel, load_model
 from model.hardware import Hardware, detect_hardware
-from model.scorer import Scorer, ScoringNetwork
-from model.store import LoadedModel, load_model
+from model.inputs.decoder import BatchDecoder
+from model.scoring.engine_selection import EXPORTED_FROM_SCANS, EngineWish, Way, list_ways
+from model.scoring.engines import build_engine, measure_ways, pick
+from model.scoring.scorer import Scorer, ScoringNetwork
 from pipelines import cli
-from shards.dataset import Dataset, open_dataset
-from shards.predictions import Engine, PartInfo, write_part
-from shards.scan_reader import read_rows
-from shards.schema import QUARANTINE_SCHEMA, predictions_schema
+from shards.format.dataset import Dataset, open_dataset
+from shards.format.schemas import QUARANTINE_SCHEMA, predictions_schema
+from shards.format.shard_reader import read_rows
+from shards.predictions.parts import Engine, PartInfo, write_part
 from tests.bench.measure import Measurement, time_in_turn
 from tests.bench.scoring import (
     CLASSES,

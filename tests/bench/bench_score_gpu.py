@@ -13,11 +13,11 @@ from pathlib import Path
 
 import torch
 
-from model.decode import BatchDecoder
+from model.artifacts.saved_model import LoadedModel
 from model.hardware import Hardware, detect_hardware
-from model.scorer import Scorer, ScoringNetwork
-from model.store import LoadedModel
-from shards.dataset import Dataset
+from model.inputs.decoder import BatchDecoder
+from model.scoring.scorer import Scorer, ScoringNetwork
+from shards.format.dataset import Dataset
 from tests.bench.measure import Measurement
 from tests.bench.scoring import (
     decode_all,

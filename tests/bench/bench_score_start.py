@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from model.engine_choice import EXPORTED_FROM_SCANS
+from model.scoring.engine_selection import EXPORTED_FROM_SCANS
 from tests.bench.measure import Measurement
 from tests.bench.scoring import make_model, make_scans, make_shards
 

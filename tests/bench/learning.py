@@ -11,11 +11,11 @@ import numpy.typing as npt
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
-from model import bootstrap
-from model.bootstrap import Interval
-from model.metrics import average_precision, mean_of_defined, rank, trace_curve
-from model.paper_tables import MEAN, load_tables
-from model.scored_scans import ScoredScans
+from model.evaluation.scored_scans import ScoredScans
+from model.metrics import bootstrap
+from model.metrics.bootstrap import Interval
+from model.metrics.ranking import average_precision, mean_of_defined, rank, trace_curve
+from model.recipes.paper_tables import MEAN, load_tables
 
 NETWORKS = ("plain", "h", "hr", "ch", "chr")
 """Of the CHR paper's Table 4, as they are shown; their order by mean AP is `paper_order`'s."""

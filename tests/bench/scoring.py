@@ -14,14 +14,14 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from model.config import ModelConfig
-from model.decode import BatchDecoder
+from model.artifacts.saved_model import LoadedModel, load_model, save_model
 from model.hardware import Hardware
-from model.network import build_network
-from model.scorer import Scorer, ScoringNetwork
-from model.store import LoadedModel, load_model, save_model
-from shards.dataset import Dataset as Shards
-from shards.scan_reader import read_rows, read_scans
+from model.inputs.decoder import BatchDecoder
+from model.networks.config import ModelConfig
+from model.networks.registry import build_network
+from model.scoring.scorer import Scorer, ScoringNetwork
+from shards.format.dataset import Dataset as Shards
+from shards.format.shard_reader import read_rows, read_scans
 from tests.shards.by_hand import bogus_huffman, write_dataset
 
 CLASSES = ("Gun", "Knife", "Wrench", "Pliers", "Scissors")

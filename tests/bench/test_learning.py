@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score
 
-from model.scored_scans import join
-from shards.predictions import open_predictions
+from model.evaluation.scored_scans import join
+from shards.predictions.parts import open_predictions
 from tests.bench.learning import (
     NETWORKS,
     NUM_ROUNDS,

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from deploy.local import services
 from deploy.local.versions import read_versions
-from pipelines import convert, options, score, verify
-from pipelines.beam import make_beam_options
+from pipelines import convert, score, verify
+from pipelines.runtime import command_line
+from pipelines.runtime.runners import make_beam_options
 from tests.deploy.manifests import BASE, DEPLOY, VALUES, constants_of, documents, expand, pod_specs, words_of
 
 VERSIONS = read_versions()
@@ -78,7 +79,7 @@ def commands():
 @pytest.mark.parametrize("words", [pytest.param(words, id=name) for name, words in commands()])
 def test_flags_are_those_of_the_commands(words):
     command, *rest = words
-    own, beam_words = options.split_beam_options(rest)
+    own, beam_words = command_line.split_beam_options(rest)
     PARSERS[command]().parse_args(own)
     assert "--runner=FlinkRunner" in beam_words
     make_beam_options(beam_words)
@@ -100,7 +101,7 @@ def converted_by(job):
         if document["metadata"]["name"] == "sixray-convert"
         for spec in pod_specs(document)
     ]
-    flags = convert.make_parser().parse_args(options.split_beam_options(words_of(container, job)[1:])[0])
+    flags = convert.make_parser().parse_args(command_line.split_beam_options(words_of(container, job)[1:])[0])
     return flags.input, flags.output
 
 

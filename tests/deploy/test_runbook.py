@@ -3,9 +3,10 @@
 import re
 import shlex
 
-from pipelines import convert, options, score
-from pipelines.beam import make_beam_options
+from pipelines import convert, score
 from pipelines.cli import COMMANDS
+from pipelines.runtime import command_line
+from pipelines.runtime.runners import make_beam_options
 from tests.deploy.manifests import DEPLOY, alert_rules
 
 TEXT = (DEPLOY / "README.md").read_text()
@@ -38,7 +39,7 @@ def test_whole_command_lines_are_taken():
     assert len(lines) == 2
     for line in lines:
         _, command, *words = shlex.split(line.replace("\\\n", " ").replace("$BEAM_OPTIONS", "--runner=FlinkRunner"))
-        own, beam_words = options.split_beam_options(words)
+        own, beam_words = command_line.split_beam_options(words)
         {"convert": convert, "score": score}[command].make_parser().parse_args(own)
         make_beam_options(beam_words)
 

@@ -14,29 +14,31 @@ import numpy as np
 import pytest
 from apache_beam.pipeline import PipelineVisitor
 
-from pipelines.beam import make_beam_options, make_pipeline
 from pipelines.convert import ConvertConfig, convert_corpus
 from pipelines.reshard import ReshardConfig, make_selection, reshard_datasets
+from pipelines.runtime.runners import make_beam_options, make_pipeline
 from pipelines.score import score_shards
 from pipelines.verify import audit_dataset
-from shards import audit, plan, thresholds
-from shards.agreement import MAX_EXAMPLES, Agreement
-from shards.audit import CheckedShard
-from shards.batches import pack, unpack
-from shards.check import Damage
-from shards.classes import load_class_set
-from shards.corpus import Corpus, Source, hash_key, place_in
-from shards.dataset import Dataset, DatasetManifest, ShardInfo
-from shards.finish import FinishedShard, spread_checksums
-from shards.groups import Fingerprint, Pair, spread_bands
-from shards.leakage import NEAR_EQUAL, Member
-from shards.plan import NUM_PARTITIONS, Tally
-from shards.records import AnnotationFact, ImageFact, RowFact, ScanRef
-from shards.resume import ShardTask
-from shards.sample_source import SampleRef
-from shards.subsets import Selection
-from shards.thresholds import NUM_RANGES, Place, Thresholds
-from shards.writer import WrittenShard
+from shards.corpus.description import Corpus, Source, hash_key, place_in
+from shards.corpus.records import AnnotationFact, ImageFact, RowFact, ScanRef
+from shards.curation import thresholds
+from shards.curation.contradictions import MAX_EXAMPLES, Agreement
+from shards.curation.leakage import NEAR_EQUAL, Member
+from shards.curation.near_duplicates import Fingerprint, Pair, spread_bands
+from shards.curation.subsets import Selection
+from shards.curation.thresholds import NUM_RANGES, Place, Thresholds
+from shards.format.classes import load_class_set
+from shards.format.dataset import Dataset, DatasetManifest, ShardInfo
+from shards.predictions.plan import ShardTask
+from shards.shuffle import pack, unpack
+from shards.verify import dataset as audit
+from shards.verify.dataset import CheckedShard
+from shards.verify.shard import Damage
+from shards.writing import sharding
+from shards.writing.dataset_source import SampleRef
+from shards.writing.finish import FinishedShard, spread_checksums
+from shards.writing.shard_writer import WrittenShard
+from shards.writing.sharding import NUM_PARTITIONS, Tally
 from tests.deploy.manifests import DEPLOY
 
 IMAGE_BYTES, SHARD_BYTES = 100_000, 256 * 1024 * 1024
@@ -216,8 +218,8 @@ def laws():
         "WriteManifest": lambda num: member * LEAKED * num,
     }
     records, copies = refs(SCANS_A_SHARD), samples(SCANS_A_SHARD)
-    fact = in_batches(plan.batch_facts(facts(MEASURED)), MEASURED)
-    sample = in_batches(plan.batch_by_key(copies), SCANS_A_SHARD)
+    fact = in_batches(sharding.batch_facts(facts(MEASURED)), MEASURED)
+    sample = in_batches(sharding.batch_by_key(copies), SCANS_A_SHARD)
     bands = in_batches(spread_bands(map(fingerprint, range(MEASURED))), MEASURED)
     pairs = [Pair(NEAR_EQUAL, fingerprint(n), fingerprint(n + 1)) for n in range(MEASURED)]
     moves = pickled({key(n): "test" for n in range(MEASURED)}) / MEASURED
@@ -300,7 +302,7 @@ def test_ranges_of_keys_are_even():
 
 
 def test_a_batch_holds_a_bounded_number_of_items():
-    sizes = [len(unpack(batch)) for _, batch in plan.batch_by(range(150_000), lambda _: 0)]
+    sizes = [len(unpack(batch)) for _, batch in sharding.batch_by(range(150_000), lambda _: 0)]
     assert sizes == [65_536, 65_536, 150_000 - 2 * 65_536]
 
 

@@ -21,15 +21,15 @@ import pyarrow.parquet as pq
 import torch
 from lightning.pytorch import Callback
 
-from model.checkpoints import read_checkpoint
-from model.config import AttentionConfig, ModelConfig
+from model.artifacts.saved_model import load_model, save_model
 from model.hardware import detect_hardware
-from model.network import build_network
-from model.recipes import RECIPES
-from model.store import load_model, save_model
-from model.train import train
+from model.networks.config import AttentionConfig, ModelConfig
+from model.networks.registry import build_network
+from model.recipes.registry import RECIPES
+from model.training.checkpoints import read_checkpoint
+from model.training.trainer import train
 from pipelines.cli import main as sixray
-from shards.dataset import open_dataset
+from shards.format.dataset import open_dataset
 from tests.golden import tiny_backbone
 
 __all__ = ["RECIPES", "load_model", "read_checkpoint", "save_model", "sixray"]

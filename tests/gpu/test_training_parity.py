@@ -6,17 +6,17 @@ from dataclasses import replace
 import pytest
 import torch
 
-from model.config import FUSIONS, IMAGENET_MEAN, IMAGENET_STD, AttentionConfig, ModelConfig
-from model.ellipses import Boxes
-from model.feed import Batch, FeedConfig, TrainingFeed
 from model.hardware import detect_hardware
-from model.losses import LossConfig
-from model.network import NETWORKS, build_network
-from model.objective import build_objective
-from model.recipes import demo
-from model.samples import load_samples
-from model.sxmnet_losses import AttentionLossConfig, FusedLossConfig, IntuitiveLabels, MetaLossConfig
-from model.train import train
+from model.inputs.feeds import Batch, FeedConfig, TrainingFeed
+from model.inputs.sample_table import load_samples
+from model.networks.config import FUSIONS, IMAGENET_MEAN, IMAGENET_STD, AttentionConfig, ModelConfig
+from model.networks.registry import NETWORKS, build_network
+from model.recipes.registry import demo
+from model.training.attention_targets import Boxes
+from model.training.losses import LossConfig
+from model.training.objectives import build_objective
+from model.training.sxmnet_losses import AttentionLossConfig, FusedLossConfig, IntuitiveLabels, MetaLossConfig
+from model.training.trainer import train
 from tests.model.scans import make_dataset
 
 pytestmark = [

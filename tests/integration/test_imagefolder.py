@@ -7,7 +7,7 @@ import pytest
 
 from pipelines import cli
 from pipelines.convert import ConvertConfig, convert
-from shards.dataset import open_dataset
+from shards.format.dataset import open_dataset
 from tests.corpora import files_of, jpeg_bytes, payload_of, reasons_of, rows_of
 from tests.threads import one_thread
 

@@ -12,8 +12,9 @@ import fsspec
 import pytest
 
 from pipelines import convert, reshard, verify
-from shards import storage, stores
-from shards.dataset import open_dataset, read_parquet
+from shards import storage
+from shards.format.dataset import open_dataset, read_parquet
+from shards.storage import object_stores
 from tests.corpora import files_of, jpeg_bytes, make_corpus, payload_of
 from tests.services import ACCESS_KEY, SECRET_KEY, Plan, Server, run_proxy, run_s3
 
@@ -255,9 +256,11 @@ def test_no_secret_is_in_what_is_written_or_said(s3, server, corpus, tmp_path, c
 def test_secrets_are_masked_wherever_they_stand(monkeypatch):
     monkeypatch.setenv("AWS_SESSION_TOKEN", "tokenvalue")
     text = "https://me:pw@host/a?X-Amz-Signature=abc&x=1 with tokenvalue, s3://key:secret@b/c?sig=z"
-    assert stores.mask_secrets(text) == "https://***@host/a?X-Amz-Signature=***&x=1 with ***, s3://***@b/c?sig=***"
+    assert (
+        object_stores.mask_secrets(text) == "https://***@host/a?X-Amz-Signature=***&x=1 with ***, s3://***@b/c?sig=***"
+    )
     plain = "s3://bucket/a@b:c.jpg?really and /tmp/x?sign=1"
-    assert stores.mask_secrets(plain) == plain
+    assert object_stores.mask_secrets(plain) == plain
     assert storage.as_uri("s3://key:secret@b/c") == "s3://***@b/c"
 
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from shards.dataset import open_dataset
-from shards.scan_reader import read_rows, read_scans
+from shards.format.dataset import open_dataset
+from shards.format.shard_reader import read_rows, read_scans
 from tests.corpora import CorpusWriter, png_bytes
 from tests.shards.plain_calls import convert_plainly
 
@@ -46,9 +46,9 @@ def test_the_reader_of_scoring_refuses_none(dataset):
 
 def test_dali_sees_what_pillow_sees(dataset):
     pytest.importorskip("nvidia.dali", reason="DALI is not installed: the extra `model` brings it")
-    from model.config import ModelConfig
-    from model.decode import BatchDecoder
     from model.hardware import detect_hardware
+    from model.inputs.decoder import BatchDecoder
+    from model.networks.config import ModelConfig
 
     config = ModelConfig(backbone="resnet18", classes=("Gun",), image_size_px=64)
     hardware = dataclasses.replace(detect_hardware(), device="cpu", decode_device="cpu", num_cores=2)

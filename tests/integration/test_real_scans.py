@@ -11,10 +11,10 @@ import pytest
 from PIL import Image
 
 from pipelines import cli, convert, verify
-from shards.dataset import open_dataset
-from shards.jpeg import read_jpeg_size
-from shards.predictions import open_predictions
-from shards.voc import parse_annotation
+from shards.corpus.annotations import parse_annotation
+from shards.format.dataset import open_dataset
+from shards.images.jpeg import read_jpeg_size
+from shards.predictions.parts import open_predictions
 from tests.corpora import files_of, images_of, rows_of
 from tests.shards.plain_calls import CLASSES, convert_plainly
 

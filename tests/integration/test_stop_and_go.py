@@ -18,7 +18,7 @@ import pytest
 
 from pipelines import convert, reshard, verify
 from shards import storage
-from shards.writer import write_batches
+from shards.writing.shard_writer import write_batches
 from tests.corpora import CorpusWriter, files_of, jpeg_bytes, make_corpus, reasons_of
 from tests.processes import NOBODY, run_command, start_command
 
@@ -180,7 +180,7 @@ def test_files_that_change_and_go_while_they_are_read_cost_their_rows_until_the_
         return write_batches(*args)
 
     with monkeypatch.context() as patch:
-        patch.setattr("pipelines.sharding.write_batches", disturb)
+        patch.setattr("pipelines.steps.write_dataset.write_batches", disturb)
         assert convert.main([*words, "--max-quarantine-fraction=1"]) == 0
     before = {"N90000": "missing_image", "N90001": "empty_file", "N90002": "truncated_jpeg"}
     assert reasons_of(tmp_path / "ds") == before | {

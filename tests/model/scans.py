@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image
 
-from shards.dataset import (
+from shards.format.dataset import (
     MANIFEST_NAME,
     Dataset,
     DatasetManifest,
@@ -20,7 +20,7 @@ from shards.dataset import (
     shard_name,
     write_parquet,
 )
-from shards.schema import samples_schema
+from shards.format.schemas import samples_schema
 
 CLASSES = ("Gun", "Knife", "Wrench")
 ALL_CLASSES = (*CLASSES, "Hammer")

@@ -8,9 +8,17 @@ from pathlib import Path
 import pyarrow as pa
 
 from shards import storage
-from shards.dataset import Dataset, DatasetManifest, ShardInfo, SplitLedger, samples_url, shard_name, write_parquet
-from shards.predictions import part_url, quarantine_part_url
-from shards.schema import QUARANTINE_SCHEMA, predictions_schema, samples_schema
+from shards.format.dataset import (
+    Dataset,
+    DatasetManifest,
+    ShardInfo,
+    SplitLedger,
+    samples_url,
+    shard_name,
+    write_parquet,
+)
+from shards.format.schemas import QUARANTINE_SCHEMA, predictions_schema, samples_schema
+from shards.predictions.parts import part_url, quarantine_part_url
 
 CLASSES = ("Gun", "Knife")
 ALL_CLASSES = (*CLASSES, "Hammer")

@@ -9,12 +9,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from model.operating import sigmoid
+from model.metrics.operating_points import sigmoid
 from pipelines import cli
 from pipelines.evaluate import EvaluateConfig, write_report
-from shards.dataset import Dataset
-from shards.predictions import Engine, PartInfo, run_document, write_part, write_run
-from shards.schema import QUARANTINE_SCHEMA, predictions_schema
+from shards.format.dataset import Dataset
+from shards.format.schemas import QUARANTINE_SCHEMA, predictions_schema
+from shards.predictions.parts import Engine, PartInfo, run_document, write_part, write_run
 from tests.model.written import CLASSES, MODEL_ID, prediction, sample, write_dataset
 
 ENGINE = Engine("dali-cpu", "cpu", "float32", 64)

@@ -13,11 +13,12 @@ import fsspec
 import pyarrow.parquet as pq
 import pytest
 
-from pipelines import processes, verify
+from pipelines import verify
 from pipelines.convert import ConvertConfig, convert, main
+from pipelines.runtime import process_pool
 from shards import storage
-from shards.rules import Rules
-from shards.transcode import to_jpeg
+from shards.corpus.policy import Rules
+from shards.images.transcode import to_jpeg
 from tests.corpora import (
     CorpusWriter,
     bmp_bytes,
@@ -35,8 +36,8 @@ from tests.corpora import (
     stamps_of,
     voc_xml,
 )
+from tests.shards.curation.test_near_duplicates import encoded, scene
 from tests.shards.plain_calls import convert_plainly
-from tests.shards.test_groups import encoded, scene
 
 SHARD_BYTES = 15_000
 
@@ -283,7 +284,7 @@ def test_a_config_is_checked_when_it_is_made(field, value, message):
 
 
 def test_several_processes_write_the_same_bytes_as_one(corpus, calm, tmp_path, monkeypatch):
-    monkeypatch.setattr(processes, "MAX_PROCESSES", 2)
+    monkeypatch.setattr(process_pool, "MAX_PROCESSES", 2)
     words = ("--input", corpus.root, "--output", tmp_path / "ds", f"--shard-bytes={SHARD_BYTES}")
     assert run(*words, "--max-quarantine-fraction=1") == 0
     assert files_of(tmp_path / "ds") == files_of(calm)

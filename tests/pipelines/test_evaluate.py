@@ -8,8 +8,8 @@ import pytest
 from pipelines import cli
 from pipelines.evaluate import EvaluateConfig, main, write_report
 from shards import storage
-from shards.dataset import open_dataset
-from shards.predictions import part_url
+from shards.format.dataset import open_dataset
+from shards.predictions.parts import part_url
 from tests.model.written import MODEL_ID, prediction, sample, write_dataset, write_predictions
 
 SAMPLES = [sample("a", (1, 0)), sample("b", (0, 1)), sample("c", (0, 0))]

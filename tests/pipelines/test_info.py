@@ -5,7 +5,7 @@ import json
 import pytest
 
 from pipelines.info import describe, main
-from shards.dataset import open_dataset
+from shards.format.dataset import open_dataset
 from tests.corpora import make_corpus
 from tests.shards.plain_calls import convert_plainly
 

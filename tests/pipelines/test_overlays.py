@@ -5,12 +5,12 @@ import pytest
 import torch
 from PIL import Image
 
-from model.decode import BatchDecoder, Decoded
-from model.scored_scans import join
+from model.evaluation.scored_scans import join
+from model.inputs.decoder import BatchDecoder, Decoded
 from pipelines.cli import main
 from pipelines.overlays import OverlaysConfig, choose_scans
-from shards.dataset import open_dataset
-from shards.predictions import open_predictions
+from shards.format.dataset import open_dataset
+from shards.predictions.parts import open_predictions
 from tests.pipelines.scoring import TEST, Bench, make_model
 from tests.threads import one_thread
 

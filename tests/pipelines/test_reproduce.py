@@ -8,16 +8,16 @@ from pathlib import Path
 import pytest
 import torch
 
+from model.artifacts.saved_model import load_model
 from model.hardware import detect_hardware
-from model.level_labels import read_labels_info, write_level_labels
-from model.paper_tables import load_tables
-from model.recipes import RECIPES
-from model.store import load_model
+from model.recipes.paper_tables import load_tables
+from model.recipes.registry import RECIPES
+from model.training.level_labels import read_labels_info, write_level_labels
 from pipelines import convert, reproduce, reproduce_runs
 from pipelines import score as score_command
-from pipelines.options import OK, STOPPED, WRONG_USAGE
+from pipelines.runtime.command_line import OK, STOPPED, WRONG_USAGE
 from pipelines.train import configure
-from shards.dataset import open_dataset, read_parquet
+from shards.format.dataset import open_dataset, read_parquet
 from tests.corpora import make_corpus, stamps_of
 from tests.model.scans import make_dataset
 from tests.threads import one_thread  # noqa: F401

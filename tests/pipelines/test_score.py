@@ -12,13 +12,13 @@ import duckdb
 import pyarrow.parquet as pq
 import pytest
 
-from model.engine_choice import EngineWish
+from model.scoring.engine_selection import EngineWish
 from pipelines import cli, score
-from pipelines.beam import make_beam_options, make_pipeline
+from pipelines.runtime.runners import make_beam_options, make_pipeline
 from pipelines.score import ScoreConfig, ScoreShard
-from shards.dataset import open_dataset
-from shards.predictions import open_predictions
-from shards.resume import plan_scoring
+from shards.format.dataset import open_dataset
+from shards.predictions.parts import open_predictions
+from shards.predictions.plan import plan_scoring
 from tests.pipelines.scoring import TEST, TRAIN_0, TRAIN_1, Bench, bench, make_model, model
 from tests.shards.by_hand import CLASSES, bogus_huffman, make_jpeg, write_dataset
 from tests.threads import one_thread
@@ -391,7 +391,9 @@ class TestEngines:
         bench.score()
         before = bench.files()
         (bench.folder / f"{TRAIN_0}.parquet").unlink()
-        monkeypatch.setattr("model.engines.measure_ways", lambda *_: pytest.fail("a trial beside earlier parts"))
+        monkeypatch.setattr(
+            "model.scoring.engines.measure_ways", lambda *_: pytest.fail("a trial beside earlier parts")
+        )
         words = [word for word in bench.words() if not word.startswith(("--engine", "--dtype"))]
         assert score.main(words) == 0
         part = f"{bench.model_id}/{TRAIN_0}.parquet"
@@ -404,9 +406,9 @@ class TestEngines:
             rates.update({way: 10.0 + 5 * place for place, way in enumerate(ways)})
             return rates
 
-        monkeypatch.setattr("model.engines.measure_ways", measure)
-        monkeypatch.setattr("model.engines._tried", {})
-        monkeypatch.setattr("model.engine_choice._absent_packages", lambda: ["onnxruntime"])
+        monkeypatch.setattr("model.scoring.engines.measure_ways", measure)
+        monkeypatch.setattr("model.scoring.engines._tried", {})
+        monkeypatch.setattr("model.scoring.engine_selection._absent_packages", lambda: ["onnxruntime"])
         words = [word for word in bench.words() if not word.startswith(("--engine", "--dtype"))]
         assert score.main([*words, "--split=test"]) == 0
         last = list(rates)[-1] if rates else None

@@ -6,8 +6,8 @@ import pytest
 
 from pipelines import cli, score
 from pipelines.score import find_part
-from shards import predictions, resume
-from shards.resume import plan_scoring
+from shards.predictions import parts, plan
+from shards.predictions.plan import plan_scoring
 from tests.pipelines.scoring import TEST, TRAIN_0, TRAIN_1, bench, model
 from tests.shards.by_hand import make_jpeg, write_dataset
 from tests.threads import one_thread
@@ -96,13 +96,13 @@ def test_parts_that_another_run_writes_while_one_ends_are_in_the_run_too(bench, 
     content = part.read_bytes()
     for path in bench.folder.iterdir():
         path.unlink()
-    write_run = predictions.write_run
+    write_run = parts.write_run
 
     def write_late(url, document):
         write_run(url, document)
         part.write_bytes(content)
 
-    monkeypatch.setattr(predictions, "write_run", write_late)
+    monkeypatch.setattr(parts, "write_run", write_late)
     assert bench.score("--split", "train") == 0
     assert bench.run()["parts"] == [TEST, TRAIN_0, TRAIN_1]
     assert cli.main(["verify", str(bench.folder)]) == 0
@@ -150,5 +150,5 @@ def test_a_long_runs_rate_is_remembered_beyond_a_short_one(bench):
 def test_the_word_for_a_check_that_failed_is_one_of_the_plans(bench, monkeypatch):
     bench.damage(TEST, 0)
     bench.score()
-    monkeypatch.setattr(resume, "_was_repaired", lambda *_: (_ for _ in ()).throw(PermissionError("no access")))
+    monkeypatch.setattr(plan, "_was_repaired", lambda *_: (_ for _ in ()).throw(PermissionError("no access")))
     assert plan_scoring(str(bench.folder), bench.model_id, [bench.dataset], None).num_by_reason == {"unreadable": 1}

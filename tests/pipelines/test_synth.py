@@ -10,9 +10,9 @@ from PIL import Image
 from PIL.JpegImagePlugin import JpegImageFile, get_sampling
 
 from pipelines import cli, synth
-from shards.classes import load_class_set
-from shards.lists import read_list
-from shards.voc import parse_annotation
+from shards.corpus.annotations import parse_annotation
+from shards.corpus.label_lists import read_list
+from shards.format.classes import load_class_set
 
 CLASSES = load_class_set("sixray")
 

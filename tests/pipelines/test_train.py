@@ -11,11 +11,11 @@ import pytest
 import torch
 from lightning.pytorch import Callback
 
-from model.losses import SoftmaxConfig
-from model.recipes import RECIPES
-from model.store import load_model
-from model.train_config import share_out
-from pipelines.options import OK, STOPPED, WRONG_USAGE
+from model.artifacts.saved_model import load_model
+from model.recipes.registry import RECIPES
+from model.training.config import share_out
+from model.training.losses import SoftmaxConfig
+from pipelines.runtime.command_line import OK, STOPPED, WRONG_USAGE
 from pipelines.train import _parser, configure, main
 from tests.model.scans import make_dataset
 

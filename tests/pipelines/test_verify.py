@@ -7,11 +7,13 @@ from pathlib import Path
 import apache_beam as beam
 import pytest
 
-from pipelines import log, verify
-from pipelines.beam import make_beam_options, make_pipeline, read_counters
+from pipelines import verify
+from pipelines.runtime import log
+from pipelines.runtime.runners import make_beam_options, make_pipeline, read_counters
 from pipelines.verify import main
-from shards import audit_quick, storage
-from shards.dataset import open_dataset, read_parquet
+from shards import storage
+from shards.format.dataset import open_dataset, read_parquet
+from shards.verify import quick
 from tests.corpora import flip_byte, make_corpus, rewrite_rows, stamps_of
 from tests.shards.plain_calls import convert_plainly
 
@@ -230,7 +232,7 @@ def test_a_quick_look_compares_the_ledger(root, capsys):
 
 
 def test_a_long_footer_is_read_whole(root, monkeypatch):
-    monkeypatch.setattr(audit_quick, "_TAIL_BYTES", 100)
+    monkeypatch.setattr(quick, "_TAIL_BYTES", 100)
     assert main([str(root), "--quick"]) == 0
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image
 
-from shards.dataset import (
+from shards.format.dataset import (
     MANIFEST_NAME,
     Dataset,
     DatasetManifest,
@@ -20,9 +20,9 @@ from shards.dataset import (
     samples_url,
     write_parquet,
 )
-from shards.jpeg import ImageError, read_jpeg_size
-from shards.schema import samples_schema
-from shards.tar import TarShardWriter, pack_samples
+from shards.format.schemas import samples_schema
+from shards.format.tar import TarShardWriter, pack_samples
+from shards.images.jpeg import ImageError, read_jpeg_size
 
 CLASSES = ("Gun", "Knife", "Wrench")
 

@@ -9,13 +9,16 @@ from typing import Any
 
 import numpy as np
 
-from shards import agreement, finish, leakage, plan, records, storage, subsets, thresholds
-from shards.classes import ClassSet, load_class_set
-from shards.dataset import DatasetManifest
-from shards.layouts import find_corpus
-from shards.rules import Rules
-from shards.scan_source import ScanSource
-from shards.writer import write_shard
+from shards import storage
+from shards.corpus import records
+from shards.corpus.layouts import find_corpus
+from shards.corpus.policy import Rules
+from shards.curation import contradictions, leakage, subsets, thresholds
+from shards.format.classes import ClassSet, load_class_set
+from shards.format.dataset import DatasetManifest
+from shards.writing import finish, sharding
+from shards.writing.corpus_source import ScanSource
+from shards.writing.shard_writer import write_shard
 
 CLASSES = load_class_set("sixray")
 
@@ -42,22 +45,24 @@ def convert_plainly(
         facts += records.list_source(source, corpus, f"{url}/_drafts")
     for item in corpus.lists:
         facts += records.list_rows(item, classes.scored)
-    fact_batches = _group(_mix(plan.batch_facts(portion), order, seed) for portion in _split(facts, order, seed))
+    fact_batches = _group(_mix(sharding.batch_facts(portion), order, seed) for portion in _split(facts, order, seed))
     if corpus.builds_subset:
         rules = replace(rules, boxes_are_exhaustive=True)
     wanted = "all" if corpus.builds_subset else subset
-    refs = [plan.join_batches(batches, corpus, wanted, rules) for _, batches in _mix(fact_batches.items(), order, seed)]
+    refs = [
+        sharding.join_batches(batches, corpus, wanted, rules) for _, batches in _mix(fact_batches.items(), order, seed)
+    ]
     if corpus.builds_subset:
         selection = choose_plainly(
             [subsets.census_of_records(batch, choice_seed) for batch in refs], subset, choice_seed
         )
         refs = [subsets.select_records(batch, selection, len(classes.scored)) for batch in refs]
-    found = agreement.sum_agreements([agreement.find_contradictions(batch, classes) for batch in refs])
-    findings = {"contradictions": agreement.check_agreement(found, rules)}
-    tallies = plan.sum_tallies(plan.tally_splits(batch) for batch in refs)
-    shards = _group(_mix(plan.assign_shards(batch, tallies, shard_bytes), order, seed) for batch in refs)
+    found = contradictions.sum_agreements([contradictions.find_contradictions(batch, classes) for batch in refs])
+    findings = {"contradictions": contradictions.check_agreement(found, rules)}
+    tallies = sharding.sum_tallies(sharding.tally_splits(batch) for batch in refs)
+    shards = _group(_mix(sharding.assign_shards(batch, tallies, shard_bytes), order, seed) for batch in refs)
     written = [
-        write_shard(url, split, name, plan.unpack_records(batches), ScanSource(classes, rules))
+        write_shard(url, split, name, sharding.unpack_records(batches), ScanSource(classes, rules))
         for (split, name), batches in _mix(shards.items(), order, seed)
     ]
     checksums = _group(finish.spread_checksums(shard, tallies) for shard in written)
@@ -69,7 +74,7 @@ def convert_plainly(
 
 
 def choose_plainly(censuses: Sequence[subsets.Census], subset: str, seed: int) -> subsets.Selection:
-    """Return who belongs to a subset, by the steps of `pipelines.subsetting`."""
+    """Return who belongs to a subset, by the steps of `pipelines.steps.select_subset`."""
     hashes = [subsets.choosing_hashes(census) for census in censuses]
     choosing = find_thresholds(hashes, lambda counts_TR: subsets.count_chosen(counts_TR, subset))
     hashes = [subsets.splitting_hashes(census, choosing) for census in censuses]

@@ -1,0 +1,1 @@
+"""Save, load, export and import models at rest."""

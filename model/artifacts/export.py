@@ -1,0 +1,241 @@
+"""How does a model leave for other software? As ONNX and as a program of torch.export, held against the network itself.
+
+Both take `images` (B, 3, H, W), float32, RGB squashed to the model's square and normalised by its mean and std, with
+any B; and give, in this order, `logits` (B, K) as predictions record them, `level_logits` (B, L, K), level 1 (the
+finest) first, and a `heatmap_1` to `heatmap_L` a level, (B, K, h, w), whose peaks say where an item is. Networks that
+weigh their levels give the `level_weights` (B, L) too, those with an attention head its mask `attention` (B, 1, h, w).
+
+Shapes: B batch  K classes  L levels  C colour  H W pixels of an image  h w cells of a heatmap
+"""
+
+import io
+import json
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.onnx import OnnxExporterError
+
+from model.artifacts.saved_model import LoadedModel
+from model.networks.config import WHITE, ModelConfig, NetworkOutput
+from shards.host import count_cores
+from shards.versions import installed_versions
+
+INPUT_NAME = "images"
+TOLERANCE = 1e-4
+"""How far, in logits, an export may be from the network in eager float32, level logits and heatmaps included; of
+an output with values beyond 1, in parts of the largest."""
+FILE_NAMES = {"onnx": "model.onnx", "torch-export": "model.pt2"}
+"""Format -> file."""
+
+_TRIM = f"cut off first the rows and columns at the edges in which every value is {WHITE} or more"
+
+Run = Callable[[Tensor], Sequence[np.ndarray]]
+
+
+def export_model(model: LoadedModel, format_name: str) -> tuple[bytes, dict[str, Any]]:
+    """Return the file of an export and the document that says how to use it, the export found equal to the network.
+
+    Args:
+        model: what to export.
+        format_name: a key of `FILE_NAMES`.
+
+    Raises:
+        ValueError: the format is unknown, packages are missing, or the export is further than `TOLERANCE` away.
+    """
+    if format_name not in FILE_NAMES:
+        raise ValueError(f"format must be one of {', '.join(FILE_NAMES)}, got {format_name!r}")
+    network, config = model.network, model.config
+    if format_name == "onnx":
+        file = export_onnx(network, config, _metadata(model))
+        session = open_session(file, count_cores())
+        difference = check_export(network, config, lambda images: session.run(None, {INPUT_NAME: images.numpy()}))
+    else:
+        file = export_program(network, config)
+        program = torch.export.load(io.BytesIO(file)).module()
+        difference = check_export(network, config, lambda images: [one.detach().numpy() for one in program(images)])
+    return file, _describe(model, format_name, difference)
+
+
+def export_onnx(network: nn.Module, config: ModelConfig, metadata: dict[str, str] | None = None) -> bytes:
+    """Return a network as an ONNX model with any batch size, weights inside.
+
+    Raises:
+        ValueError: packages are missing, or the network has what ONNX cannot say.
+    """
+    try:
+        import onnxscript  # noqa: F401 (what torch.onnx exports with)
+    except ImportError as error:
+        raise ValueError(
+            f"export to ONNX must have onnx and onnxscript installed, got {error}; "
+            f"install them with: pip install 'sixray-pipeline[export]'"
+        ) from error
+    names = output_names(config)
+    try:
+        exported = torch.onnx.export(
+            _trace(network, config), dynamo=True, input_names=[INPUT_NAME], output_names=names, verbose=False
+        )
+    except (OnnxExporterError, RuntimeError) as error:
+        raise ValueError(
+            f"network must be one that ONNX can say, got {_first_line(error)} ({config.network})"
+        ) from error
+    assert exported is not None
+    proto: Any = exported.model_proto
+    _name_batch(proto)
+    for key, value in (metadata or {}).items():
+        proto.metadata_props.add(key=key, value=value)
+    return bytes(proto.SerializeToString())
+
+
+def trace_onnx(network: nn.Module, config: ModelConfig) -> bytes:
+    """Return the same by PyTorch's older exporter, in a tenth of the time and for fewer networks: `check_export` it.
+
+    Raises:
+        ValueError: the network has an operation that this exporter does not know.
+    """
+    names, out = output_names(config), io.BytesIO()
+    try:
+        with warnings.catch_warnings(), torch.no_grad():
+            warnings.simplefilter("ignore")  # that it is the older one, and of every shape that Python reads
+            torch.onnx.export(
+                *_example(network, config),
+                out,  # type: ignore[arg-type]
+                dynamo=False,
+                input_names=[INPUT_NAME],
+                output_names=names,
+                dynamic_axes={name: {0: "batch"} for name in (INPUT_NAME, *names)},
+            )
+    except (OnnxExporterError, RuntimeError) as error:
+        raise ValueError(
+            f"network must be one that can be traced, got {_first_line(error)} ({config.network})"
+        ) from error
+    return out.getvalue()
+
+
+def export_program(network: nn.Module, config: ModelConfig) -> bytes:
+    """Return a network as a program of torch.export (`.pt2`) with any batch size, weights inside."""
+    out = io.BytesIO()
+    torch.export.save(_trace(network, config), out)
+    return out.getvalue()
+
+
+def open_session(file: bytes, num_threads: int) -> Any:
+    """Return ONNX Runtime's session of a model on the CPU."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = num_threads
+    # Decoding shares the cores: a thread that spins for work takes them from it.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    return onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+
+
+def output_names(config: ModelConfig) -> list[str]:
+    """Return the names of the outputs, in order."""
+    names = ["logits", "level_logits", *(f"heatmap_{level}" for level in range(1, config.num_levels + 1))]
+    names += ["level_weights"] if config.fusion != "average" else []
+    return names + (["attention"] if config.attention is not None else [])
+
+
+def check_export(network: nn.Module, config: ModelConfig, run: Run, batch_sizes: Sequence[int] = (1, 3)) -> float:
+    """Return how far an export is from its network at most, over all outputs, on images of noise.
+
+    Args:
+        network: float32, on the CPU, in eval mode.
+        config: of the network.
+        run: the export: images (B, 3, H, W) -> its outputs, in order.
+        batch_sizes: to try.
+
+    Raises:
+        ValueError: it is further than `TOLERANCE` away, or says NaN.
+    """
+    size = config.image_size_px
+    differences = []
+    for num in batch_sizes:
+        images_BCHW = torch.randn(num, 3, size, size, generator=torch.Generator().manual_seed(num))
+        with torch.inference_mode():
+            expected = [tensor.numpy() for tensor in _in_order(network(images_BCHW))]
+        for one, other in zip(run(images_BCHW), expected, strict=True):
+            differences.append(np.abs(one - other).max() / max(1.0, np.abs(other).max()))
+    largest = float(np.max(differences))  # np.max hands a NaN on, Python's max may not
+    if not largest <= TOLERANCE:
+        raise ValueError(
+            f"exported logits must be within {TOLERANCE} of the network's, got {largest:.3g} "
+            f"({config.network}, {config.backbone}); please report this network and these versions: "
+            f"{installed_versions('torch', 'onnx', 'onnxscript')}"
+        )
+    return largest
+
+
+class _ExportedNetwork(nn.Module):
+    """A network whose outputs are plain tensors, the batch first in each."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Return the tensors that `output_names` names."""
+        return _in_order(self.network(images))
+
+
+def _in_order(output: NetworkOutput) -> tuple[Tensor, ...]:
+    return tuple(tensor for _, tensor in output.named_tensors())
+
+
+def _trace(network: nn.Module, config: ModelConfig) -> torch.export.ExportedProgram:
+    batch = torch.export.Dim("batch", min=1)
+    with torch.no_grad():
+        return torch.export.export(*_example(network, config), dynamic_shapes=({0: batch},))
+
+
+def _example(network: nn.Module, config: ModelConfig) -> tuple[nn.Module, tuple[Tensor]]:
+    """Return what is traced, and what with: two images, since of one a tracer takes the batch size for a constant."""
+    size = config.image_size_px
+    return _ExportedNetwork(network).eval(), (torch.zeros(2, 3, size, size),)
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).strip().splitlines()), repr(error))  # the whole graph may follow
+
+
+def _name_batch(proto: Any) -> None:
+    """Call the free dimension `batch`: the tracer's own name for it is a number that says nothing."""
+    values = [*proto.graph.input, *proto.graph.output, *proto.graph.value_info]
+    for value in values:
+        for dim in value.type.tensor_type.shape.dim:
+            if dim.dim_param:
+                dim.dim_param = "batch"
+
+
+def _metadata(model: LoadedModel) -> dict[str, str]:
+    return {"model_id": model.model_id, "config": json.dumps(model.config.to_json())}
+
+
+def _describe(model: LoadedModel, format_name: str, difference: float) -> dict[str, Any]:
+    config = model.config
+    return {
+        "format": 1,
+        "model_id": model.model_id,
+        "file": FILE_NAMES[format_name],
+        "classes": list(config.classes),
+        "input": {
+            "name": INPUT_NAME,
+            "shape": ["batch", 3, config.image_size_px, config.image_size_px],
+            "dtype": "float32",
+            "colours": "RGB",
+            "trim": _TRIM if config.trim_margins else None,
+            "resize": "squash the whole scan to the square, bilinear with antialiasing",
+            "normalise": "(value / 255 - mean) / std",
+            "mean": list(config.mean),
+            "std": list(config.std),
+        },
+        "outputs": output_names(config),
+        "scores": "sigmoid(logits)",
+        "tolerance": TOLERANCE,
+        "largest_difference": difference,
+        "versions": installed_versions("torch", "timm", *(("onnx", "onnxscript") if format_name == "onnx" else ())),
+    }

@@ -1,0 +1,139 @@
+"""How does a model lie at rest? `model.safetensors` and `config.json`: no pickle is ever written or loaded."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
+from torch import nn
+
+from model.artifacts.model_files import (
+    CONFIG_NAME,
+    STORE_KEYS,
+    WEIGHTS_NAME,
+    ModelFiles,
+    make_model_id,
+    read_model_files,
+)
+from model.networks.registry import ModelConfig, build_network, count_parameters
+from shards import storage
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedModel:
+    """A model ready to score."""
+
+    network: nn.Module
+    """In eval mode, float32, on the CPU."""
+    config: ModelConfig
+    model_id: str
+    """`<network>-<backbone>-<first 12 hex digits of the sha256 over weights and config>`."""
+    provenance: dict[str, Any]
+    """What made it: recipe, dataset digest, epoch, validation mean AP, versions; empty where unknown."""
+
+
+def save_model(folder: str, network: nn.Module, config: ModelConfig, provenance: dict[str, Any] | None = None) -> str:
+    """Write a model folder, `config.json` last; equal arguments give equal bytes. Return the model's id.
+
+    Args:
+        folder: any fsspec URL.
+        network: built by `build_network(config)`; moved nowhere, its weights are copied to the CPU as float32.
+        config: kept in `config.json`.
+        provenance: JSON values that say what made the model; it enters the id, so it must not hold a time of day.
+    """
+    weights = safetensors.torch.save(_plain_state(network))
+    document = config.to_json() | {
+        "weights_sha256": hashlib.sha256(weights).hexdigest(),
+        "provenance": provenance or {},
+    }
+    text = (json.dumps(document, indent=1, sort_keys=False, allow_nan=False) + "\n").encode()
+    storage.write_bytes(storage.join_url(folder, WEIGHTS_NAME), weights)
+    storage.write_bytes(storage.join_url(folder, CONFIG_NAME), text)
+    return make_model_id(config.network, config.backbone, weights, text)
+
+
+def load_model(folder: str) -> LoadedModel:
+    """Return the model in a folder (any fsspec URL).
+
+    Raises:
+        ValueError: a file is absent, damaged, changed since it was written, a pickle, or of another format; or the
+            weights are not those of the network that the config names.
+    """
+    files = read_model_files(folder)
+    document = files.document
+    config = ModelConfig.from_json({k: v for k, v in document.items() if k not in STORE_KEYS}, files.config_url)
+    network = build_network(config)
+    try:
+        network.load_state_dict(_parse_weights(files), strict=True)
+    except RuntimeError as error:
+        raise ValueError(
+            f"weights must be those of {config.network!r} on {config.backbone!r}, got {error} ({folder})"
+        ) from error
+    return LoadedModel(network.eval(), config, files.model_id, document["provenance"])
+
+
+def start_from(network: nn.Module, config: ModelConfig, folder: str) -> None:
+    """Give a network the weights of a model, all but those of the classifiers and of what weighs levels.
+
+    These are for the model's classes and levels, and in a model of stage I of SXMNet nothing was learnt by them.
+
+    Args:
+        network: built by `build_network(config)`.
+        config: may differ from the model's in classes, fusion and image size.
+        folder: any fsspec URL.
+
+    Raises:
+        ValueError: the model cannot be loaded, is of another architecture, or sees scans otherwise.
+    """
+    model = load_model(folder)
+    for name in ("network", "backbone", "num_levels", "attention", "trim_margins", "mean", "std"):
+        expected, found = getattr(config, name), getattr(model.config, name)
+        if found != expected:
+            raise ValueError(f"model to start from must have {name} {expected!r}, got {found!r} ({folder})")
+    state = model.network.state_dict()
+    kept = {name: value for name, value in state.items() if name.split(".")[0] not in _HEADS}
+    network.load_state_dict(kept, strict=False)
+
+
+_HEADS = ("classifiers", "selection")
+
+
+def describe_model(folder: str) -> dict[str, Any]:
+    """Return what `sixray info` shows of a model; the weights are checked as `load_model` does."""
+    model = load_model(folder)
+    return {
+        "model_id": model.model_id,
+        "network": model.config.network,
+        "backbone": model.config.backbone,
+        "classes": list(model.config.classes),
+        "num_levels": model.config.num_levels,
+        "image_size_px": model.config.image_size_px,
+        "num_parameters": count_parameters(model.network),
+        "weights_bytes": len(read_model_files(folder).weights),
+        "provenance": model.provenance,
+    }
+
+
+def is_model(folder: str) -> bool:
+    """Say whether a folder claims to hold a model."""
+    return storage.exists(storage.join_url(folder, CONFIG_NAME))
+
+
+def _plain_state(network: nn.Module) -> dict[str, torch.Tensor]:
+    # One dtype and one memory layout (training may use channels_last): bytes depend on the values alone.
+    return {
+        name: (value.detach().float() if value.is_floating_point() else value.detach()).cpu().contiguous().clone()
+        for name, value in network.state_dict().items()
+    }
+
+
+def _parse_weights(files: ModelFiles) -> dict[str, torch.Tensor]:
+    try:
+        state: dict[str, torch.Tensor] = safetensors.torch.load(files.weights)
+    except SafetensorError as error:
+        url = storage.join_url(files.folder, WEIGHTS_NAME)
+        raise ValueError(f"{WEIGHTS_NAME} must be a safetensors file, got {error} ({url})") from error
+    return state

@@ -1,0 +1,1 @@
+"""Evaluate predictions against the labels of a dataset."""

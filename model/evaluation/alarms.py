@@ -1,0 +1,139 @@
+"""Which scans should a person look at? Those where a class' score reaches its threshold, the highest first.
+
+Shapes: N rows of a part  K classes  A alarms
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from model.metrics.operating_points import sigmoid
+
+ALARMS_SCHEMA = pa.schema(
+    [
+        pa.field("rank", pa.int64(), nullable=False, metadata={"what": "of the scan, from 1; its alarms share it"}),
+        pa.field("key", pa.string(), nullable=False),
+        pa.field("split", pa.string(), nullable=False),
+        pa.field("shard", pa.string(), nullable=False),
+        pa.field("class", pa.string(), nullable=False),
+        pa.field("score", pa.float64(), nullable=False, metadata={"what": "sigmoid(logit)"}),
+        pa.field("threshold", pa.float64(), nullable=False, metadata={"what": "on the score; it reaches it"}),
+        pa.field("x_px", pa.float32(), nullable=False, metadata={"unit": "pixels", "what": "of the class' peak"}),
+        pa.field("y_px", pa.float32(), nullable=False, metadata={"unit": "pixels", "what": "of the class' peak"}),
+        pa.field("source_uri", pa.string(), metadata={"what": "of the scan; null where its dataset was not given"}),
+    ]
+)
+"""A row an alarm: a scan that alarms for two classes has two, one after the other."""
+
+
+@dataclass(frozen=True, slots=True)
+class Threshold:
+    """From where on a class alarms."""
+
+    score: float
+    """In [0, 1]."""
+    logit: float | None = None
+    """Compared instead of the score where it is known: far from 0 many logits share a score."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.score <= 1:
+            raise ValueError(f"threshold must be a score in [0, 1], got {self.score}")
+
+    def is_reached(self, logits_N: np.ndarray) -> np.ndarray:
+        """Return, for float32 logits (N,), which reach the threshold: equal counts as reached."""
+        if self.logit is not None:
+            return np.asarray(logits_N >= np.float64(self.logit))
+        return np.asarray(sigmoid(logits_N) >= self.score)
+
+
+def find_alarms(shard: str, rows: pa.Table, thresholds: Mapping[str, Threshold]) -> pa.Table:
+    """Return the alarms of one part, unsorted: `ALARMS_SCHEMA` with ranks of 0 and no source.
+
+    Args:
+        shard: the part's shard.
+        rows: of `shards.format.schemas.predictions_schema`: key, split, logits and peaks.
+        thresholds: by class; a class without one raises no alarm.
+    """
+    logits, peaks = (rows[name].combine_chunks() for name in ("logits", "peaks"))
+    tables = [ALARMS_SCHEMA.empty_table()]
+    for name, threshold in thresholds.items():
+        logits_N = logits.field(name).to_numpy(zero_copy_only=False)
+        places_A = np.flatnonzero(threshold.is_reached(logits_N))
+        num, peak = len(places_A), peaks.field(name).take(places_A)
+        columns = {
+            "rank": np.zeros(num, np.int64),
+            "key": rows["key"].take(places_A),
+            "split": rows["split"].take(places_A),
+            "shard": [shard] * num,
+            "class": [name] * num,
+            "score": sigmoid(logits_N[places_A]),
+            "threshold": np.full(num, threshold.score),
+            "x_px": peak.field("x_px"),
+            "y_px": peak.field("y_px"),
+            "source_uri": pa.nulls(num, pa.string()),
+        }
+        tables.append(pa.table(columns, schema=ALARMS_SCHEMA))
+    return pa.concat_tables(tables)
+
+
+def rank_alarms(alarms: Sequence[pa.Table]) -> pa.Table:
+    """Return all alarms, those of the scan with the highest score first, within a scan the highest class first.
+
+    Equal scores are ordered by shard, key and class, so that equal predictions give equal lists.
+    """
+    table = pa.concat_tables([ALARMS_SCHEMA.empty_table(), *alarms]).combine_chunks()
+    scans = table.group_by(["shard", "key"]).aggregate([("score", "max")])
+    scans = scans.sort_by([("score_max", "descending"), ("shard", "ascending"), ("key", "ascending")])
+    scans = scans.append_column("scan_rank", pa.array(np.arange(1, len(scans) + 1)))
+    joined = table.join(scans.drop_columns("score_max"), ["shard", "key"], join_type="inner")
+    joined = joined.sort_by([("scan_rank", "ascending"), ("score", "descending"), ("class", "ascending")])
+    columns = {name: joined["scan_rank" if name == "rank" else name] for name in ALARMS_SCHEMA.names}
+    return pa.table(columns, schema=ALARMS_SCHEMA)
+
+
+def parse_thresholds(text: str, classes: Sequence[str]) -> dict[str, Threshold]:
+    """Return what `Gun=0.7,Knife=0.5` says; ValueError where it says something else."""
+    thresholds: dict[str, Threshold] = {}
+    for word in text.split(","):
+        name, _, value = word.partition("=")
+        if name not in classes or name in thresholds:
+            raise ValueError(f"threshold must be CLASS=SCORE, each class of {', '.join(classes)} once, got {word!r}")
+        try:
+            score = float(value)
+        except ValueError as error:
+            raise ValueError(f"threshold must be CLASS=SCORE with a number in [0, 1], got {word!r}") from error
+        thresholds[name] = Threshold(score)
+    return thresholds
+
+
+def report_thresholds(metrics: Mapping[str, Any], point: str, value: str, where: str) -> dict[str, Threshold | None]:
+    """Return the thresholds of a report's operating point; None for a class that must not alarm at it.
+
+    Args:
+        metrics: `metrics.json`.
+        point: `at_false_alarms_per_1000` or `at_recall`.
+        value: as the report has it, e.g. `10` or `0.95`.
+        where: the document, for errors.
+
+    Raises:
+        ValueError: no class of the report has this operating point.
+    """
+    found: dict[str, Threshold | None] = {}
+    known: set[str] = set()
+    for name, figures in metrics["classes"].items():
+        points = {_plain(key): at for key, at in figures[point].items()}
+        known |= points.keys()
+        if (at := points.get(_plain(value))) is not None:
+            found[name] = None if at["threshold"] is None else Threshold(at["score"], at["threshold"])
+    if not found:
+        raise ValueError(
+            f"operating point must be one of {sorted(known, key=float)} ({point} of the report), got {value} ({where})"
+        )
+    return found
+
+
+def _plain(number: str) -> str:
+    return f"{float(number):g}"

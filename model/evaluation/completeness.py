@@ -1,0 +1,87 @@
+"""Were all scans rated, and each of them once? Where the samples of a split went, and copies among them."""
+
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from shards.format.dataset import Dataset
+from shards.predictions.parts import Predictions
+
+NUM_KEYS = 10
+"""Keys that a report names of each kind, for whoever goes looking."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Coverage:
+    """Where the samples of a split went: `num_samples = num_scans + num_quarantined + num_missing`."""
+
+    num_listed: int
+    """Records that the corpus listed for the split."""
+    num_refused: int
+    """Of these, refused in conversion: they never became samples."""
+    num_samples: int
+    num_scans: int
+    """Samples with a prediction: those that the figures are about."""
+    num_quarantined: int
+    """Samples that the scorer refused, each with its reason."""
+    num_missing: int
+    """Samples with neither a prediction nor a reason why there is none."""
+    quarantined_by_reason: dict[str, int]
+    missing_keys: tuple[str, ...]
+    num_copies: int
+    """Samples with the bytes of an earlier sample of the split: figures count both, intervals count one."""
+    num_crossing: int
+    """Samples whose bytes another split holds as well: a model trained there has seen them."""
+    crossing_keys: tuple[str, ...]
+
+
+def account(samples: pa.Table, scored: pa.Array, predictions: Predictions, dataset: Dataset, split: str) -> Coverage:
+    """Return where the samples of a split went.
+
+    Args:
+        samples: key and duplicate_of of every sample of the split.
+        scored: whether each has a prediction.
+        predictions: for the reasons of those that have none.
+        dataset: for the other splits.
+        split: name of the split.
+    """
+    keys = samples["key"].combine_chunks()
+    unscored_keys = keys.filter(pc.invert(scored))
+    quarantine = predictions.read_quarantine()
+    refused = quarantine.filter(pc.is_in(quarantine["key"], value_set=unscored_keys))
+    missing = unscored_keys.filter(pc.invert(pc.is_in(unscored_keys, value_set=refused["key"].combine_chunks())))
+    reasons = pc.value_counts(refused["reason"].combine_chunks()).to_pylist()
+    ledger = dataset.manifest.ledger.get(split)
+    copies, crossing = _find_copies(samples, dataset, split)
+    return Coverage(
+        num_listed=ledger.listed if ledger else len(keys),
+        num_refused=ledger.quarantined if ledger else 0,
+        num_samples=len(keys),
+        num_scans=pc.sum(scored).as_py() or 0,
+        num_quarantined=len(unscored_keys) - len(missing),
+        num_missing=len(missing),
+        quarantined_by_reason={row["values"]: row["counts"] for row in sorted(reasons, key=lambda row: row["values"])},
+        missing_keys=tuple(missing.slice(0, NUM_KEYS).to_pylist()),
+        num_copies=copies,
+        num_crossing=len(crossing),
+        crossing_keys=tuple(crossing.slice(0, NUM_KEYS).to_pylist()),
+    )
+
+
+def _find_copies(samples: pa.Table, dataset: Dataset, split: str) -> tuple[int, pa.Array]:
+    """Return how many samples repeat one of their split, and the keys of those that another split has too."""
+    firsts = _name_groups(samples)
+    copies = len(firsts) - pc.count_distinct(firsts).as_py() if len(firsts) else 0
+    others = [
+        _name_groups(dataset.read_samples(other, ["key", "duplicate_of"])).unique()
+        for other in dataset.manifest.splits
+        if other != split
+    ]
+    elsewhere = pa.concat_arrays(others) if others else pa.array([], pa.string())
+    return copies, samples["key"].combine_chunks().filter(pc.is_in(firsts, value_set=elsewhere))
+
+
+def _name_groups(samples: pa.Table) -> pa.Array:
+    """Return for each sample the key of the first sample with its bytes."""
+    return pc.coalesce(samples["duplicate_of"], samples["key"]).combine_chunks()

@@ -1,0 +1,232 @@
+"""Which score belongs to which label? Predictions and samples joined by key, and what is left over."""
+
+# N scans  K classes  B boxes
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from model.evaluation.completeness import Coverage, account
+from model.metrics.ranking import UNKNOWN
+from shards.format.dataset import Dataset, read_parquet
+from shards.format.schemas import predictions_schema
+from shards.predictions.parts import Predictions, part_url
+
+SAMPLE_COLUMNS = ("key", "width_px", "height_px", "labels", "boxes", "duplicate_of")
+PREDICTION_COLUMNS = ("key", "split", "logits", "level_logits", "peaks")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScoredScans:
+    """Every scan of a split that has a prediction, in the order of the shards."""
+
+    split: str
+    classes: tuple[str, ...]
+    """The model's classes, in its order."""
+    keys_N: pa.Array
+    labels_NK: npt.NDArray[np.int8]
+    """1 present, 0 absent, -1 unknown."""
+    logits_NK: npt.NDArray[np.float32]
+    """As the model gave them: a sigmoid in float32 would tie scores that differ."""
+    level_logits_LNK: npt.NDArray[np.float32]
+    """Of each level, the finest first; the model's answer, `logits_NK`, is made of them."""
+    peaks_NK2: npt.NDArray[np.float32]
+    """x and y in pixels where the class' heatmap is highest."""
+    sizes_N2: npt.NDArray[np.int32]
+    """Width and height in pixels."""
+    groups_N: npt.NDArray[np.int32]
+    """Scans with the same bytes share a number: they are one observation, not several."""
+    box_scan_B: npt.NDArray[np.int64]
+    """The row of the scan that a box belongs to."""
+    box_class_B: npt.NDArray[np.int64]
+    """Index into `classes`; -1 for a class that the model does not know."""
+    box_edges_B4: npt.NDArray[np.float32]
+    """xmin, ymin, xmax, ymax in pixels."""
+    coverage: Coverage
+
+    @property
+    def num_groups(self) -> int:
+        """Scans that differ in their bytes."""
+        return int(self.groups_N.max()) + 1 if len(self.groups_N) else 0
+
+
+def join(predictions: Predictions, dataset: Dataset, split: str) -> ScoredScans:
+    """Return the scans of a split with their labels and predictions.
+
+    Raises:
+        ValueError: the predictions are of another dataset, name a class or a key that it does not have, name a
+            key twice, hold a number that is not finite, or a table is damaged or lacks a column.
+    """
+    classes = _check_identity(predictions, dataset)
+    samples = dataset.read_samples(split, SAMPLE_COLUMNS).combine_chunks()
+    names = {shard.name for shard in dataset.shards(split)}
+    rows = _read_predictions(predictions, split, classes, names)
+    sample_keys, row_keys = samples["key"].combine_chunks(), rows["key"].combine_chunks()
+    _check_keys(sample_keys, row_keys, split, predictions.url)
+    row_of_sample = pc.index_in(sample_keys, value_set=row_keys)
+    scored = pc.is_valid(row_of_sample)
+    coverage = account(samples, scored, predictions, dataset, split)
+    samples, rows = samples.filter(scored), rows.take(row_of_sample.filter(scored)).combine_chunks()
+    logits_NK, peaks_NK2 = _read_numbers(rows, classes, predictions.url)
+    box_scan_B, box_class_B, box_edges_B4 = _read_boxes(samples["boxes"].combine_chunks(), classes)
+    labels = _fields(samples["labels"].combine_chunks())
+    return ScoredScans(
+        split=split,
+        classes=classes,
+        keys_N=samples["key"].combine_chunks(),
+        labels_NK=_stack([labels[name].fill_null(UNKNOWN) for name in classes], np.int8),
+        logits_NK=logits_NK,
+        level_logits_LNK=_read_levels(rows["level_logits"].combine_chunks(), classes, predictions.url),
+        peaks_NK2=peaks_NK2,
+        sizes_N2=_stack([samples["width_px"], samples["height_px"]], np.int32),
+        groups_N=_number_groups(samples),
+        box_scan_B=box_scan_B,
+        box_class_B=box_class_B,
+        box_edges_B4=box_edges_B4,
+        coverage=coverage,
+    )
+
+
+def _check_identity(predictions: Predictions, dataset: Dataset) -> tuple[str, ...]:
+    for field in ("model_id", "dataset_digest", "classes", "parts"):
+        if field not in predictions.run:
+            raise ValueError(f"run.json must have {field!r}, got {sorted(predictions.run)} ({predictions.url})")
+    # Predictions of several datasets, scored in one go, name each of them.
+    scored_digests = [predictions.run["dataset_digest"], *(d["digest"] for d in predictions.run.get("datasets", ()))]
+    if dataset.manifest.digest not in scored_digests:
+        raise ValueError(
+            f"predictions must be of the dataset with digest {dataset.manifest.digest}, got predictions of "
+            f"{predictions.run['dataset_digest']} ({predictions.url}, {dataset.url}); score this dataset first"
+        )
+    classes = tuple(predictions.run["classes"])
+    unknown = sorted(set(classes) - set(dataset.manifest.classes))
+    if unknown or not classes:
+        raise ValueError(
+            f"classes of the predictions must be among the dataset's {list(dataset.manifest.classes)}, "
+            f"got {list(classes)} ({predictions.url})"
+        )
+    return classes
+
+
+def _read_predictions(predictions: Predictions, split: str, classes: Sequence[str], shard_names: set[str]) -> pa.Table:
+    names = [name for name in predictions.run["parts"] if name in shard_names]
+    if not names:
+        raise ValueError(
+            f"predictions must have a part of split {split!r}, got parts {predictions.run['parts']} "
+            f"({predictions.url}); score the split first"
+        )
+    expected = predictions_schema(classes)
+    tables = []
+    for name in names:
+        url = part_url(predictions.url, name)
+        try:
+            table = read_parquet(url)
+        except FileNotFoundError as error:
+            raise ValueError(
+                f"predictions must have every part that run.json lists, got no {name}.parquet ({url}); "
+                f"run the same `sixray score` again, it makes what is missing"
+            ) from error
+        _check_columns(table.schema, expected, url)
+        tables.append(table.select(PREDICTION_COLUMNS))
+    return pa.concat_tables(tables, promote_options="permissive")
+
+
+def _check_columns(schema: pa.Schema, expected: pa.Schema, url: str) -> None:
+    for name in PREDICTION_COLUMNS:
+        found = schema.field(name).type if name in schema.names else None
+        if found is None or not _is_alike(found, expected.field(name).type):
+            raise ValueError(
+                f"predictions must have a column {name!r} of type {expected.field(name).type}, "
+                f"got {found if found is not None else 'none'} ({url})"
+            )
+
+
+def _is_alike(found: pa.DataType, expected: pa.DataType) -> bool:
+    """Say whether two types have the same fields and leaves, whatever their order and nullability."""
+    if pa.types.is_list(expected):
+        return pa.types.is_list(found) and _is_alike(found.value_type, expected.value_type)
+    if not pa.types.is_struct(expected):
+        return bool(found == expected)
+    if not pa.types.is_struct(found) or {f.name for f in found} != {f.name for f in expected}:
+        return False
+    return all(_is_alike(found.field(field.name).type, field.type) for field in expected)
+
+
+def _check_keys(sample_keys: pa.Array, row_keys: pa.Array, split: str, url: str) -> None:
+    for what, keys in (("samples", sample_keys), ("predictions", row_keys)):
+        if pc.count_distinct(keys).as_py() != len(keys):
+            counts = pc.value_counts(keys)
+            twice = counts.filter(pc.greater(counts.field("counts"), 1)).field("values")
+            raise ValueError(f"{what} must name each key once, got {twice[0].as_py()!r} twice or more ({url})")
+    surplus = row_keys.filter(pc.invert(pc.is_in(row_keys, value_set=sample_keys)))
+    if len(surplus):
+        raise ValueError(
+            f"predictions must be of samples of split {split!r}, got {len(surplus)} others, the first "
+            f"{surplus[0].as_py()!r} ({url}); the parts were mixed up, score again into an empty folder"
+        )
+
+
+def _read_numbers(
+    rows: pa.Table, classes: Sequence[str], url: str
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    logits, peaks = _fields(rows["logits"].combine_chunks()), _fields(rows["peaks"].combine_chunks())
+    logits_NK = _stack([logits[name] for name in classes], np.float32)
+    axes = [[_fields(peaks[name])[axis] for name in classes] for axis in ("x_px", "y_px")]
+    peaks_NK2 = np.stack([_stack(columns, np.float32) for columns in axes], axis=-1)
+    for what, finite_NK in (("logits", np.isfinite(logits_NK)), ("peaks", np.isfinite(peaks_NK2).all(axis=-1))):
+        if not finite_NK.all():
+            row, k = (int(index[0]) for index in np.nonzero(~finite_NK))
+            value = (logits_NK if what == "logits" else peaks_NK2)[row, k]
+            key = rows["key"][row].as_py()
+            raise ValueError(f"{what} must be finite, got {value} (sample {key!r}, class {classes[k]!r}, {url})")
+    return logits_NK, peaks_NK2
+
+
+def _read_levels(levels: pa.ListArray, classes: Sequence[str], url: str) -> npt.NDArray[np.float32]:
+    lengths = pc.unique(pc.list_value_length(levels)).to_pylist()
+    if len(lengths) > 1:
+        raise ValueError(f"level logits must have one number of levels, got {sorted(lengths)} ({url})")
+    flat = _fields(pc.list_flatten(levels))
+    shape = (len(levels), lengths[0] if lengths else 0)
+    columns = [flat[name].to_numpy(zero_copy_only=False).reshape(shape).T for name in classes]
+    level_logits_LNK = np.stack(columns, axis=-1)
+    if not np.isfinite(level_logits_LNK).all():
+        raise ValueError(f"level logits must be finite, got NaN or infinity ({url}); score again into an empty folder")
+    return level_logits_LNK
+
+
+def _read_boxes(
+    boxes: pa.ListArray, classes: Sequence[str]
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.float32]]:
+    flat = pc.list_flatten(boxes)
+    box_class_B = pc.index_in(pc.struct_field(flat, "class"), value_set=pa.array(list(classes), pa.string()))
+    edges = [pc.struct_field(flat, name) for name in ("xmin_px", "ymin_px", "xmax_px", "ymax_px")]
+    return (
+        pc.list_parent_indices(boxes).to_numpy(zero_copy_only=False).astype(np.int64),
+        box_class_B.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64),
+        _stack(edges, np.float32),
+    )
+
+
+def _number_groups(samples: pa.Table) -> npt.NDArray[np.int32]:
+    first_of_group = pc.coalesce(samples["duplicate_of"], samples["key"]).combine_chunks()
+    numbers: npt.NDArray[np.int32] = first_of_group.dictionary_encode().indices.to_numpy()
+    return numbers
+
+
+def _fields(column: pa.StructArray) -> dict[str, pa.Array]:
+    # All at once: Arrow's `struct_field` looks at every field to give one, a million looks for a thousand classes.
+    return {field.name: values for field, values in zip(column.type, column.flatten(), strict=True)}
+
+
+def _stack(columns: Sequence[pa.Array | pa.ChunkedArray], dtype: Any) -> npt.NDArray[Any]:
+    # Column order: each class' scores lie together, which is how every figure reads them.
+    out = np.empty((len(columns[0]), len(columns)), dtype, order="F")
+    for k, column in enumerate(columns):
+        out[:, k] = column.to_numpy() if isinstance(column, pa.ChunkedArray) else column.to_numpy(zero_copy_only=False)
+    return out

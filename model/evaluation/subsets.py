@@ -1,0 +1,117 @@
+"""How do figures change with the share of clean bags? SIXray10, 100 and 1000 from one scoring, beside the paper's."""
+
+# N scans  K classes  B boxes
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from model.evaluation.evaluate import Evaluation, rate
+from model.evaluation.scored_scans import ScoredScans
+from model.recipes.paper_tables import load_tables
+from shards.corpus.label_lists import read_list
+from shards.format.dataset import Dataset
+from shards.predictions.parts import Predictions
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SubsetFigures:
+    """The figures over the scans that a list names."""
+
+    num_listed: int
+    num_not_rated: int
+    """Listed scans of which the split has no prediction: other splits', refused or missing ones."""
+    evaluation: Evaluation
+    """Without intervals; its coverage is that of the whole split."""
+
+
+@dataclass(frozen=True, slots=True)
+class PaperTables:
+    """Tables 2 and 3 of the CHR paper: by subset, method and class, in [0, 1]; the class `mean` stands for all."""
+
+    source: str
+    average_precision: dict[str, dict[str, dict[str, float]]]
+    pointing_accuracy: dict[str, dict[str, dict[str, float]]]
+
+
+def rate_subsets(
+    scans: ScoredScans, predictions: Predictions, dataset: Dataset, lists: Mapping[str, str]
+) -> dict[str, SubsetFigures]:
+    """Return the figures of every subset, by its name.
+
+    Args:
+        scans: that `join` made of these predictions and this dataset.
+        predictions: of one model.
+        dataset: that was scored.
+        lists: where the list of each subset is, for instance `ImageSet/10/test.csv`. Labels are the dataset's.
+
+    Raises:
+        ValueError: a file is no list of the dataset's classes, has a line that cannot be used, or names no scan
+            that has a prediction.
+    """
+    return {name: _rate_subset(scans, predictions, dataset, url) for name, url in lists.items()}
+
+
+def load_paper_tables() -> PaperTables:
+    """Return the figures that the CHR paper prints, its subsets by the names of their lists."""
+    tables = load_tables()
+
+    def by_subset(name: str) -> dict[str, dict[str, dict[str, float]]]:
+        figures: dict[str, dict[str, dict[str, float]]] = {}
+        for row in tables[name].rows:
+            for column, value in zip(tables[name].columns, row.values, strict=True):
+                subset = column.dataset.name.removeprefix("sixray")
+                figures.setdefault(subset, {}).setdefault(row.name, {})[column.scored_class] = value / 100
+        return figures
+
+    source = f"{tables['chr-2'].paper}, Tables 2 and 3, in {tables['chr-2'].unit}"
+    return PaperTables(source, by_subset("chr-2"), by_subset("chr-3"))
+
+
+def select(scans: ScoredScans, rows: npt.NDArray[np.int64]) -> ScoredScans:
+    """Return some of the scans; `rows` are their places, lowest first."""
+    new_row_N = np.full(len(scans.labels_NK), -1)
+    new_row_N[rows] = np.arange(len(rows))
+    kept_B = new_row_N[scans.box_scan_B] >= 0
+    _, groups = np.unique(scans.groups_N[rows], return_inverse=True)
+    return replace(
+        scans,
+        keys_N=scans.keys_N.take(pa.array(rows)),
+        labels_NK=scans.labels_NK[rows],
+        logits_NK=scans.logits_NK[rows],
+        level_logits_LNK=scans.level_logits_LNK[:, rows],
+        peaks_NK2=scans.peaks_NK2[rows],
+        sizes_N2=scans.sizes_N2[rows],
+        groups_N=groups.astype(np.int32),
+        box_scan_B=new_row_N[scans.box_scan_B[kept_B]],
+        box_class_B=scans.box_class_B[kept_B],
+        box_edges_B4=scans.box_edges_B4[kept_B],
+    )
+
+
+def _rate_subset(scans: ScoredScans, predictions: Predictions, dataset: Dataset, url: str) -> SubsetFigures:
+    keys = _read_keys(url, dataset.manifest.scored_classes)
+    rows = np.flatnonzero(pc.is_in(scans.keys_N, value_set=keys).to_numpy(zero_copy_only=False))
+    if not len(rows):
+        raise ValueError(
+            f"list must name scans of split {scans.split!r} that have a prediction, got {len(keys)} others ({url})"
+        )
+    return SubsetFigures(
+        num_listed=len(keys),
+        num_not_rated=len(keys) - len(rows),
+        evaluation=rate(select(scans, rows), predictions, dataset, num_rounds=0),
+    )
+
+
+def _read_keys(url: str, classes: tuple[str, ...]) -> Any:
+    names = []
+    for row in read_list(url, classes):
+        if row.problem:
+            raise ValueError(f"list must have a usable line for every scan, got {row.name!r}: {row.problem} ({url})")
+        names.append(row.name)
+    return pa.array(names, pa.string()).unique()

@@ -1,0 +1,1 @@
+"""Read, decode, crop and batch scans for training and scoring."""

@@ -1,0 +1,1 @@
+"""Compute metrics from arrays of scores and labels."""

@@ -1,0 +1,1 @@
+"""Build the networks: backbones, CHR, SXMNet, attention and level fusion."""

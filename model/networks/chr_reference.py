@@ -1,0 +1,63 @@
+"""How does the authors' public code build CHR? Their graph, so that their checkpoints score here.
+
+Source: github.com/MeioJane/CHR, `CHR/models.py` (no licence given; written anew from what it computes). It differs from
+the paper and from `model.networks.chr` in that each level's features pass a 1x1 convolution and ReLU of their own
+before they
+are pooled (top level) or concatenated (the others), and that the level below the top is joined with the top's raw
+features. It rates the top level's logits alone; here, as in the paper, the prediction is the mean over levels.
+
+Written for ResNet-101 at 224 px, where its pools of 28, 14 and 7 cells are the mean over the map; any backbone with
+three levels and any size work the same way here.
+
+Shapes: B batch  K classes  L levels  D features  C colour  H W pixels of an image  h w cells of a level
+"""
+
+from functools import partial
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from model.networks.chr import MapClassifier, UpsampledMix
+from model.networks.config import ModelConfig, NetworkOutput
+
+
+class AuthorsNetwork(nn.Module):
+    """A backbone, a 1x1 convolution a level, a reversed connection between neighbours, a classifier a level."""
+
+    def __init__(self, backbone: nn.Module, num_features: list[int], num_classes: int, align_corners: bool) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.own = nn.ModuleList(nn.Conv2d(depth, depth, kernel_size=1) for depth in num_features)
+        self.mixes = nn.ModuleList(
+            UpsampledMix(below, above, below_first=False, align_corners=align_corners)
+            for below, above in pairwise(num_features)
+        )
+        self.classifiers = nn.ModuleList(MapClassifier(depth, num_classes) for depth in num_features)
+
+    def forward(self, images_BCHW: Tensor) -> NetworkOutput:
+        """Return logits and heatmaps of every level; images are normalised as the config says."""
+        features = list(self.backbone(images_BCHW))
+        own = [functional.relu(convolve(level)) for convolve, level in zip(self.own, features, strict=True)]
+        refined, above = [own[-1]], features[-1]
+        for level in reversed(range(len(self.mixes))):
+            above = functional.relu(self.mixes[level](own[level], above))
+            refined.insert(0, above)
+        heatmaps = tuple(classify(level) for classify, level in zip(self.classifiers, refined, strict=True))
+        return NetworkOutput(torch.stack([heatmap.mean(dim=(2, 3)) for heatmap in heatmaps]), heatmaps)
+
+
+def _authors(config: ModelConfig, backbone: nn.Module, align_corners: bool) -> nn.Module:
+    if config.num_levels != 3:
+        raise ValueError(f"num_levels must be 3 for the network {config.network!r}, got {config.num_levels}")
+    if config.fusion != "average":
+        raise ValueError(f"fusion must be 'average' for the network {config.network!r}, got {config.fusion!r}")
+    num_features: list[int] = backbone.feature_info.channels()  # type: ignore[operator, union-attr, assignment]
+    return AuthorsNetwork(backbone, num_features, len(config.classes), align_corners)
+
+
+authors = partial(_authors, align_corners=False)
+"""The graph as PyTorch from 0.4 on runs it: bilinear up-sampling by the cells' centres."""
+authors_corners = partial(_authors, align_corners=True)
+"""As PyTorch up to 0.3.1, which the authors name, runs it: bilinear up-sampling with the corner cells aligned."""

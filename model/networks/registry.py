@@ -1,0 +1,70 @@
+"""Which network? The one place where a config becomes a module."""
+
+from collections.abc import Callable
+
+from torch import nn
+
+from model.networks import chr as chr_net
+from model.networks import chr_reference, sxmnet
+from model.networks.backbones import build_backbone
+from model.networks.config import ModelConfig, NetworkOutput
+from model.networks.level_fusion import SelectionNetwork
+
+__all__ = ["NETWORKS", "ModelConfig", "NetworkOutput", "build_network", "count_parameters"]
+
+NETWORKS: dict[str, Callable[[ModelConfig, nn.Module], nn.Module]] = {
+    "plain": chr_net.plain,
+    "h": chr_net.hierarchical,
+    "ch": chr_net.hierarchical,
+    "hr": chr_net.refined,
+    "chr": chr_net.refined,
+    "chr_authors": chr_reference.authors,
+    "chr_authors_corners": chr_reference.authors_corners,
+    "fpn": sxmnet.pyramid,
+    "sxmnet": sxmnet.pyramid,
+}
+"""Name -> (config, backbone) -> module with `forward(images_BCHW) -> NetworkOutput`; images are normalised.
+
+The names are those of the CHR paper's Table 4: h hierarchy (a classifier a level), r refinement (reversed
+connections), c class-balanced loss. `c` changes the training alone: `ch` is built as `h`, `chr` as `hr`. `chr_authors`
+is the graph of the authors' code (`_corners`: as their PyTorch up-samples), for their checkpoints. `fpn` and `sxmnet`,
+the same with an attention head, are those of the SXMNet paper. `ModelConfig.fusion` goes with each but the authors'.
+"""
+
+
+def build_network(config: ModelConfig, *, pretrained: bool = False, weights_file: str | None = None) -> nn.Module:
+    """Return a network with fresh heads.
+
+    Args:
+        config: which network, backbone, classes and levels.
+        pretrained: start the backbone from ImageNet weights, fetched by timm; no network access otherwise.
+        weights_file: a safetensors file with the backbone's weights under timm's names, instead of fetching.
+
+    Raises:
+        ValueError: a name is unknown, the backbone lacks levels or does not take images of this size, or its weights
+            cannot be had.
+    """
+    if config.network not in NETWORKS:
+        raise ValueError(f"network must be one of {sorted(NETWORKS)}, got {config.network!r}")
+    backbone = build_backbone(
+        config.backbone,
+        config.num_levels,
+        image_size_px=config.image_size_px,
+        pretrained=pretrained,
+        weights_file=weights_file,
+    )
+    return NETWORKS[config.network](config, backbone)
+
+
+def fully_connected_parameters(network: nn.Module) -> list[nn.Parameter]:
+    """Return the parameters of the layers that the papers call fully connected: the levels' classifiers, and the last
+    layer of what weighs levels."""
+    layers = [
+        module.score for module in network.modules() if isinstance(module, chr_net.MapClassifier | SelectionNetwork)
+    ]
+    return [parameter for layer in layers for parameter in layer.parameters()]
+
+
+def count_parameters(network: nn.Module) -> int:
+    """Return how many numbers training adjusts."""
+    return sum(parameter.numel() for parameter in network.parameters())

@@ -1,0 +1,1 @@
+"""Named training configurations, and the papers' tables to compare with."""

@@ -1,0 +1,1 @@
+"""Render an evaluation: metrics.json, tables, charts and the report page."""

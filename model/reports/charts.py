@@ -1,0 +1,262 @@
+"""What do the figures look like? Charts as SVG: files that stand alone, and the same ones within a page."""
+
+import io
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FixedLocator, FuncFormatter
+
+from model.evaluation.evaluate import MAX_CLASSES_IN_FULL, ClassFigures, Evaluation
+from model.reports.trend import Entry
+
+INK, MUTED, GRID, SERIES, CHANCE = "#1f2328", "#59636e", "#d5dae0", "#0b5cad", "#b3480e"
+"""Blue and vermilion stay apart for every common kind of colour blindness, and in grey."""
+CSS_VARIABLES = {INK: "--ink", MUTED: "--muted", GRID: "--grid", SERIES: "--series", CHANCE: "--chance"}
+"""Within a page a colour follows the page's theme, light or dark."""
+MAX_CURVE_POINTS = 400
+"""A curve of 9,000 positives has as many points; more than this are not seen, but weigh on the page."""
+_STYLE: Any = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "sixray",
+    "font.family": "sans-serif",
+    "font.size": 10,
+    "text.color": INK,
+    "axes.edgecolor": MUTED,
+    "axes.labelcolor": MUTED,
+    "axes.linewidth": 0.8,
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
+    "xtick.major.size": 0,
+    "ytick.major.size": 0,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+}
+
+
+def draw_figures(evaluation: Evaluation) -> dict[str, str]:
+    """Return every chart of a report as an SVG text, by file name: equal evaluations give equal texts.
+
+    Of many classes none has charts of its own.
+    """
+    figures = {"average_precision.svg": draw_average_precisions(evaluation)}
+    for name, rated in evaluation.classes.items() if evaluation.is_in_full else ():
+        if rated.rank.curve.num_positive:
+            figures[precision_recall_file(name)] = draw_precision_recall(name, rated)
+            figures[reliability_file(name)] = draw_reliability(name, rated)
+    return figures
+
+
+def precision_recall_file(class_name: str) -> str:
+    """Return the name of a class' file; a class' name may hold a space or a slash, a file's may not."""
+    return f"precision_recall_{_file_word(class_name)}.svg"
+
+
+def reliability_file(class_name: str) -> str:
+    """Return the name of a class' reliability chart."""
+    return f"reliability_{_file_word(class_name)}.svg"
+
+
+def draw_precision_recall(name: str, rated: ClassFigures) -> str:
+    """Return one class' precision at every recall; the area below the line is its average precision."""
+    precision_T, recall_T = _thin(rated.rank.curve.precision_T), _thin(rated.rank.curve.recall_T)
+    prevalence = rated.rank.ranking.prevalence or 0.0
+    with _figure(3.4, 3.0) as (figure, axes):
+        x, y = np.concatenate([[0.0], recall_T]), np.concatenate([precision_T[:1], precision_T])
+        axes.fill_between(x, y, step="pre", color=SERIES, alpha=0.10, linewidth=0)
+        axes.plot(x, y, drawstyle="steps-pre", color=SERIES, linewidth=1.7, solid_joinstyle="round")
+        axes.axhline(prevalence, color=CHANCE, linewidth=1.2, dashes=(4, 3))
+        axes.set_title(name, loc="left", fontweight="bold", fontsize=11.5, pad=9)
+        axes.set_title(
+            f"AP {rated.rank.average_precision['non_interpolated']:.3f}, random {_short(prevalence)}",
+            loc="right",
+            fontsize=9.5,
+            pad=9,
+        )
+        _unit_axis(axes, "x")
+        _unit_axis(axes, "y")
+        axes.set_xlabel("Recall: share of the items found")
+        axes.set_ylabel("Precision: share of alarms right")
+    return _svg(figure)
+
+
+def draw_reliability(name: str, rated: ClassFigures) -> str:
+    """Return one class' share of positives at each score; a calibrated score lies on the diagonal."""
+    calibration = rated.rank.calibration
+    filled_B = calibration.num_scans_B > 0
+    # A bin of a million scans is not a million times as wide as one of one: areas grow with the logarithm.
+    sizes_B = 12 + 14 * np.log10(calibration.num_scans_B[filled_B])
+    with _figure(3.4, 3.0) as (figure, axes):
+        axes.plot([0, 1], [0, 1], color=CHANCE, linewidth=1.2, dashes=(4, 3))
+        x_B, y_B = calibration.mean_score_B[filled_B], calibration.positive_share_B[filled_B]
+        axes.plot(x_B, y_B, color=SERIES, linewidth=1.2, alpha=0.5)
+        axes.scatter(x_B, y_B, s=sizes_B, color=SERIES, clip_on=False, zorder=3, linewidths=0)
+        axes.set_title(name, loc="left", fontweight="bold", fontsize=11.5, pad=9)
+        axes.set_title(f"ECE {calibration.expected_error:.3f}", loc="right", fontsize=9.5, pad=9)
+        _unit_axis(axes, "x")
+        _unit_axis(axes, "y")
+        axes.set_xlabel("Score")
+        axes.set_ylabel("Share that holds the item")
+    return _svg(figure)
+
+
+def draw_average_precisions(evaluation: Evaluation) -> str:
+    """Return each shown class' average precision beside its prevalence, which a random order would reach."""
+    shown = [(name, evaluation.classes[name]) for name in evaluation.shown_classes]
+    rows = [
+        (
+            name,
+            rated.rank.average_precision["non_interpolated"],
+            rated.rank.ranking.prevalence,
+            rated.intervals.average_precision if rated.intervals else None,
+        )
+        for name, rated in shown
+    ]
+    mean, resampled = evaluation.mean, evaluation.bootstrap
+    luck = resampled.mean_average_precision if resampled else None
+    rows.append(("Mean", mean.average_precision["non_interpolated"], mean.prevalence, luck))
+    with _figure(6.8, 0.8 + 0.36 * len(rows)) as (figure, axes):
+        for y, (_, average_precision, prevalence, luck) in enumerate(rows):
+            if average_precision is None or prevalence is None:
+                axes.text(0.0, y, "no positives in this split", color=MUTED, va="center", fontsize=9.5)
+                continue
+            axes.plot([prevalence, average_precision], [y, y], color=GRID, linewidth=1.5, zorder=1)
+            if luck is not None:
+                axes.plot([luck.low, luck.high], [y, y], color=SERIES, linewidth=3.5, alpha=0.4, zorder=2)
+            axes.plot(average_precision, y, "o", color=SERIES, markersize=7.5, zorder=3, clip_on=False)
+            axes.plot(prevalence, y, "|", color=CHANCE, markersize=12, markeredgewidth=2, zorder=3, clip_on=False)
+            axes.annotate(
+                f"{average_precision:.3f}", (1.03, y), color=INK, va="center", fontsize=10, annotation_clip=False
+            )
+        axes.set_yticks(range(len(rows)), [row[0] for row in rows], color=INK)
+        axes.get_yticklabels()[-1].set_fontweight("bold")
+        axes.axhline(len(rows) - 1.5, color=GRID, linewidth=0.8)
+        axes.set_ylim(len(rows) - 0.5, -0.5)
+        axes.spines["left"].set_visible(False)
+        _unit_axis(axes, "x")
+        marks = [
+            Line2D([], [], marker="o", color=SERIES, linestyle="", markersize=7.5, label="average precision"),
+            *([Line2D([], [], color=SERIES, linewidth=3.5, alpha=0.4, label="95 % interval")] if resampled else []),
+            Line2D(
+                [], [], marker="|", color=CHANCE, linestyle="", markersize=12, markeredgewidth=2, label="random order"
+            ),
+        ]
+        axes.legend(
+            handles=marks, loc="lower left", bbox_to_anchor=(-0.02, 1.0), ncols=3, frameon=False, handletextpad=0.6
+        )
+    return _svg(figure)
+
+
+_MAX_DATES = 7
+
+
+def draw_history(history: Sequence[Entry]) -> str:
+    """Return the mean average precision of one report after the other, with its interval, over faint classes.
+
+    Many classes are left out.
+    """
+    numbers = range(1, len(history) + 1)
+    with _figure(6.8, 3.0) as (figure, axes):
+        last = {name: value for name, value in history[-1].average_precision.items() if value is not None}
+        last = last if len(history[-1].average_precision) <= MAX_CLASSES_IN_FULL else {}
+        for name, label_y in _spread(last, gap=0.075).items():
+            values = [_nan_if_none(entry.average_precision.get(name)) for entry in history]
+            axes.plot(numbers, values, color=MUTED, linewidth=1, alpha=0.5)
+            axes.text(len(history) + 0.08, label_y, name, color=MUTED, va="center", fontsize=9)
+        for number, entry in zip(numbers, history, strict=True):
+            if entry.interval is not None:
+                axes.plot(
+                    [number] * 2, [entry.interval.low, entry.interval.high], color=SERIES, linewidth=3.5, alpha=0.4
+                )
+        means = [_nan_if_none(entry.mean) for entry in history]
+        axes.plot(numbers, means, "o-", color=SERIES, linewidth=1.8, markersize=6.5, clip_on=False, zorder=3)
+        axes.set_xlim(0.7, len(history) + 0.3)
+        shown = numbers[:: -(-len(numbers) // _MAX_DATES)]
+        axes.set_xticks(list(shown), [(history[number - 1].scored_at or str(number))[:10] for number in shown])
+        _unit_axis(axes, "y")
+        axes.set_xlabel("Scored on" if all(entry.scored_at for entry in history) else "Report, in the order named")
+        axes.set_ylabel("Average precision")
+        axes.set_title("Mean, with 95 % interval", loc="left", color=SERIES, fontsize=10, pad=9)
+    return _svg(figure)
+
+
+def inline_svg(svg: str, prefix: str, label: str) -> str:
+    """Return an SVG as part of a page: its colours follow the theme, its ids clash with no other's.
+
+    Args:
+        svg: what a function here drew.
+        prefix: stands before every id.
+        label: what a screen reader says.
+    """
+    body = svg[svg.index("<svg") :]
+    body = re.sub(r"<metadata>.*?</metadata>\s*", "", body, flags=re.DOTALL)
+    used = set(re.findall(r"(?:url\(#|href=\"#)([^)\"]+)", body))
+    body = re.sub(r' id="([^"]+)"', lambda match: f' id="{prefix}-{match[1]}"' if match[1] in used else "", body)
+    body = re.sub(r'(url\(#|href="#)', rf"\g<1>{prefix}-", body)
+    for colour, variable in CSS_VARIABLES.items():
+        body = body.replace(colour, f"var({variable})")
+    size = re.compile(r'<svg [^>]*?viewBox="(?P<box>[^"]+)"[^>]*>', re.DOTALL)
+    opening = f'<svg xmlns:xlink="http://www.w3.org/1999/xlink" viewBox="\\g<box>" role="img" aria-label="{label}">'
+    return size.sub(opening, body, count=1)
+
+
+@contextmanager
+def _figure(width_inches: float, height_inches: float) -> Iterator[tuple[Figure, Axes]]:
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(width_inches, height_inches), layout="constrained")
+        FigureCanvasSVG(figure)
+        figure.patch.set_alpha(0)
+        axes = figure.add_subplot()
+        axes.patch.set_alpha(0)
+        yield figure, axes
+
+
+def _svg(figure: Figure) -> str:
+    buffer = io.StringIO()
+    with mpl.rc_context(_STYLE):
+        # No date: the same figures are the same bytes on any day.
+        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+    return buffer.getvalue()
+
+
+def _unit_axis(axes: Axes, which: str) -> None:
+    axis = axes.xaxis if which == "x" else axes.yaxis
+    (axes.set_xlim if which == "x" else axes.set_ylim)(0.0, 1.0)
+    axis.set_major_locator(FixedLocator([0.0, 0.25, 0.5, 0.75, 1.0]))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.grid(True, axis=which, color=GRID, linewidth=0.7)  # type: ignore[arg-type]
+    axes.set_axisbelow(True)
+
+
+def _file_word(text: str) -> str:
+    return re.sub(r"[^A-Za-z0-9_.-]+", "_", text)
+
+
+def _thin(values_T: np.ndarray) -> np.ndarray:
+    if len(values_T) <= MAX_CURVE_POINTS:
+        return values_T
+    kept: np.ndarray = values_T[np.linspace(0, len(values_T) - 1, MAX_CURVE_POINTS).round().astype(int)]
+    return kept
+
+
+def _spread(values: Mapping[str, float], gap: float) -> dict[str, float]:
+    """Return heights for labels, lowest first, each beside its value or as far above as keeps them apart."""
+    heights: dict[str, float] = {}
+    for name in sorted(values, key=lambda name: values[name]):
+        heights[name] = max([values[name], *(height + gap for height in heights.values())])
+    return heights
+
+
+def _nan_if_none(value: float | None) -> float:
+    return float("nan") if value is None else value
+
+
+def _short(value: float) -> str:
+    return f"{value:.3f}" if value >= 0.001 else f"{value:.1e}"

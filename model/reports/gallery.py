@@ -1,0 +1,177 @@
+"""Which scans should a human look at? The worst misses and false alarms of each class, with their pictures."""
+
+# N scans  B boxes
+
+import hashlib
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+from PIL import Image
+
+from model.evaluation.scored_scans import ScoredScans
+from model.metrics.operating_points import sigmoid
+from model.metrics.ranking import ABSENT, PRESENT
+from shards import storage
+from shards.format.dataset import Dataset, read_parquet
+
+NUM_EXAMPLES = 6
+"""Misses, and as many false alarms, of each class."""
+THUMBNAIL_PX = 320
+"""Longest side: twice the width of a card, for screens with two pixels a pixel."""
+MAX_TOTAL_BYTES = 3_000_000
+"""Of all thumbnails together: with base64's third and the charts a page stays below 5 MB."""
+
+Edges = tuple[float, float, float, float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Example:
+    """One scan that a class gets wrong."""
+
+    key: str
+    score: float
+    """sigmoid(logit) of the class."""
+    num_before: int
+    """Scans without the item that score higher (of a miss), or with it that score lower (of a false alarm)."""
+    width_px: int
+    height_px: int
+    peak_px: tuple[float, float]
+    """x and y where the class' heatmap is highest."""
+    own_boxes: tuple[Edges, ...]
+    """Boxes of the class: xmin, ymin, xmax, ymax in pixels."""
+    other_boxes: tuple[Edges, ...]
+    present: tuple[str, ...]
+    """Classes that the scan holds by its labels."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClassGallery:
+    """What to look at for one class, worst first."""
+
+    misses: tuple[Example, ...]
+    false_alarms: tuple[Example, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Gallery:
+    """The examples of every class, and the pictures that could be read."""
+
+    classes: dict[str, ClassGallery]
+    thumbnails: dict[str, bytes] = field(default_factory=dict)
+    """JPEG by key."""
+    problems: dict[str, str] = field(default_factory=dict)
+    """By key, why there is no picture."""
+
+
+def collect_gallery(
+    scans: ScoredScans, dataset: Dataset, num_examples: int = NUM_EXAMPLES, shown: Sequence[str] | None = None
+) -> Gallery:
+    """Return the worst mistakes of the classes `shown`, or of all, with their pictures, read by offset from the shards.
+
+    A picture that cannot be read is named in `problems`; the figures do not depend on it.
+    """
+    names = scans.classes if shown is None else shown
+    classes = {name: _pick(scans, scans.classes.index(name), num_examples) for name in names}
+    keys = [example.key for of in classes.values() for example in (*of.misses, *of.false_alarms)]
+    thumbnails, problems = read_thumbnails(dataset, scans.split, list(dict.fromkeys(keys)))
+    return Gallery(classes, thumbnails, problems)
+
+
+def read_thumbnails(dataset: Dataset, split: str, keys: Sequence[str]) -> tuple[dict[str, bytes], dict[str, str]]:
+    """Return a small JPEG for each key, and the reason where there is none, in the order of `keys`."""
+    places = _find_places(dataset, split, keys)
+    thumbnails: dict[str, bytes] = {}
+    problems: dict[str, str] = {}
+    total_bytes = 0
+    for key in keys:
+        try:
+            picture = make_thumbnail(places[key].read())
+        except (OSError, ValueError) as error:
+            problems[key] = str(error)
+            continue
+        total_bytes += len(picture)
+        if total_bytes > MAX_TOTAL_BYTES:
+            problems[key] = "left out to keep the page small"
+        else:
+            thumbnails[key] = picture
+    return thumbnails, problems
+
+
+def make_thumbnail(image: bytes) -> bytes:
+    """Return a JPEG of at most THUMBNAIL_PX a side; OSError or ValueError where `image` is none."""
+    with Image.open(io.BytesIO(image)) as opened:
+        opened.draft("RGB", (THUMBNAIL_PX, THUMBNAIL_PX))
+        small = opened.convert("RGB")
+    small.thumbnail((THUMBNAIL_PX, THUMBNAIL_PX))
+    out = io.BytesIO()
+    small.save(out, "JPEG", quality=72, optimize=True)
+    return out.getvalue()
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    tar_url: str
+    offset_bytes: int
+    size_bytes: int
+    sha256: str
+
+    def read(self) -> bytes:
+        image = storage.read_range(self.tar_url, self.offset_bytes, self.size_bytes)
+        if hashlib.sha256(image).hexdigest() != self.sha256:
+            raise ValueError(f"image must have sha256 {self.sha256}, got other bytes ({self.tar_url})")
+        return image
+
+
+def _find_places(dataset: Dataset, split: str, keys: Sequence[str]) -> dict[str, _Place]:
+    columns = ["key", "offset_bytes", "size_bytes", "sha256"]
+    wanted = pa.array(keys, pa.string())
+    places = {}
+    for shard in dataset.shards(split):
+        table = read_parquet(dataset.samples_url(shard), columns)
+        for row in table.filter(pc.is_in(table["key"], value_set=wanted)).to_pylist():
+            key = row.pop("key")
+            places[key] = _Place(dataset.tar_url(shard), **row)
+    return places
+
+
+def _pick(scans: ScoredScans, k: int, num_examples: int) -> ClassGallery:
+    logits_N, labels_N = scans.logits_NK[:, k], scans.labels_NK[:, k]
+    positive_N, negative_N = np.flatnonzero(labels_N == PRESENT), np.flatnonzero(labels_N == ABSENT)
+    lowest = _first_of_groups(positive_N[np.argsort(logits_N[positive_N], kind="stable")], scans, num_examples)
+    highest = _first_of_groups(negative_N[np.argsort(-logits_N[negative_N], kind="stable")], scans, num_examples)
+    return ClassGallery(
+        misses=tuple(_describe(scans, k, n, int((logits_N[negative_N] > logits_N[n]).sum())) for n in lowest),
+        false_alarms=tuple(_describe(scans, k, n, int((logits_N[positive_N] < logits_N[n]).sum())) for n in highest),
+    )
+
+
+def _first_of_groups(order: npt.NDArray[np.int64], scans: ScoredScans, num_examples: int) -> list[int]:
+    # Copies of one image would fill the gallery with one picture.
+    chosen: dict[int, int] = {}
+    for n in order:
+        if len(chosen) == num_examples:
+            break
+        chosen.setdefault(int(scans.groups_N[n]), int(n))
+    return list(chosen.values())
+
+
+def _describe(scans: ScoredScans, k: int, n: int, num_before: int) -> Example:
+    first, last = np.searchsorted(scans.box_scan_B, [n, n + 1])
+    edges = [tuple(map(float, row)) for row in scans.box_edges_B4[first:last]]
+    own = scans.box_class_B[first:last] == k
+    return Example(
+        key=scans.keys_N[n].as_py(),
+        score=float(sigmoid(scans.logits_NK[n, k])),
+        num_before=num_before,
+        width_px=int(scans.sizes_N2[n, 0]),
+        height_px=int(scans.sizes_N2[n, 1]),
+        peak_px=(float(scans.peaks_NK2[n, k, 0]), float(scans.peaks_NK2[n, k, 1])),
+        own_boxes=tuple(box for box, is_own in zip(edges, own, strict=True) if is_own),  # type: ignore[misc]
+        other_boxes=tuple(box for box, is_own in zip(edges, own, strict=True) if not is_own),  # type: ignore[misc]
+        present=tuple(name for j, name in enumerate(scans.classes) if scans.labels_NK[n, j] == PRESENT),
+    )

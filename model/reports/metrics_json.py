@@ -1,0 +1,263 @@
+"""What does metrics.json say? An evaluation as plain numbers, null where a figure is undefined."""
+
+import json
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
+from types import MappingProxyType
+from typing import Any
+
+from model.evaluation.comparison import SIDES_RATE, ClassComparison, Comparison, Difference
+from model.evaluation.evaluate import MISTAKE_RATE, ClassFigures, Evaluation, RankFigures, RankIntervals
+from model.evaluation.pointing import TOLERANCES_PX
+from model.evaluation.subsets import SubsetFigures
+from model.evaluation.top_k import TopAccuracy
+from model.metrics.bootstrap import LEVEL, Interval
+from model.metrics.calibration import CalibrationFigures
+from model.metrics.operating_points import OperatingPoint, sigmoid
+from model.reports.sentences import say_what_is_left_out
+
+FORMAT_VERSION = 1
+METRICS_NAME = "metrics.json"
+
+
+def metrics_json(
+    evaluation: Evaluation,
+    comparison: Comparison | None = None,
+    subsets: Mapping[str, SubsetFigures] = MappingProxyType({}),
+    files: Iterable[str] = (),
+) -> bytes:
+    """Return the text of metrics.json: equal arguments give equal bytes."""
+    document = metrics_document(evaluation, comparison, subsets, files)
+    return (json.dumps(document, indent=1, allow_nan=False) + "\n").encode()
+
+
+def metrics_document(
+    evaluation: Evaluation,
+    comparison: Comparison | None = None,
+    subsets: Mapping[str, SubsetFigures] = MappingProxyType({}),
+    files: Iterable[str] = (),
+) -> dict[str, Any]:
+    """Return what metrics.json holds; `files` are the names of what else the report consists of."""
+    coverage = evaluation.coverage
+    return {
+        "format": FORMAT_VERSION,
+        "model_id": evaluation.model_id,
+        "dataset_digest": evaluation.dataset_digest,
+        "split": evaluation.split,
+        "scored_at": scored_at(evaluation),
+        "num_samples": coverage.num_samples,
+        "num_scans": coverage.num_scans,
+        "num_missing": coverage.num_missing,
+        "num_quarantined": coverage.num_quarantined,
+        "quarantined_by_reason": coverage.quarantined_by_reason,
+        "coverage": {
+            "num_listed": coverage.num_listed,
+            "num_refused": coverage.num_refused,
+            "num_copies": coverage.num_copies,
+            "num_crossing": coverage.num_crossing,
+            "missing_keys": list(coverage.missing_keys),
+            "crossing_keys": list(coverage.crossing_keys),
+        },
+        "classes": {name: _class_document(figures) for name, figures in evaluation.classes.items()},
+        "mean": _mean_document(evaluation),
+        "single_label": None if evaluation.top_accuracy is None else _guesses_document(evaluation.top_accuracy),
+        "any_item": _rank_document(evaluation.any_item.rank, evaluation.any_item.intervals),
+        "bootstrap": {
+            "num_rounds": evaluation.bootstrap.num_rounds,
+            "num_groups": evaluation.bootstrap.num_groups,
+            "level": LEVEL,
+        }
+        if evaluation.bootstrap
+        else None,
+        "mistakes": {
+            "at_false_alarms_per_1000": MISTAKE_RATE,
+            "num_missed": evaluation.mistakes.num_missed_K.tolist(),
+            "num_missed_with_false_alarm": evaluation.mistakes.num_confused_KK.tolist(),
+        },
+        "subsets": {name: _subset_document(subset) for name, subset in subsets.items()},
+        "comparison": _comparison(comparison) if comparison else None,
+        "operating_points": operating_points_document(evaluation),
+        "files": sorted(files),
+        **({} if evaluation.is_in_full else {"left_out": say_what_is_left_out(evaluation)}),
+    }
+
+
+def list_files_of_report(text: bytes) -> list[str]:
+    """Return the names of the files that a metrics.json says belong to it; none where it is damaged or names none."""
+    try:
+        document: Any = json.loads(text)
+    except (json.JSONDecodeError, UnicodeDecodeError):
+        return []
+    names = document.get("files") if isinstance(document, dict) else None
+    if not isinstance(names, list):
+        return []
+    # A report's files lie beside its metrics.json: whatever names another place is not of our making.
+    return [name for name in names if isinstance(name, str) and name and "/" not in name and name != METRICS_NAME]
+
+
+def scored_at(evaluation: Evaluation) -> str | None:
+    """Return when the scores were finished, as `run.json` has it: ISO 8601, UTC; None where it does not say."""
+    at: str | None = (evaluation.run.get("timings") or {}).get("finished_at")
+    return at
+
+
+def operating_points_document(evaluation: Evaluation) -> dict[str, Any]:
+    """Return how many bags raise a true and a false alarm at each of a common row of thresholds, lowest first.
+
+    Of many classes only the alarm for any item is counted.
+    """
+    swept = evaluation.sweep
+    counts = [
+        {"num_true": true_T.tolist(), "num_false": false_T.tolist()}
+        for true_T, false_T in zip(swept.num_true_KT, swept.num_false_KT, strict=True)
+    ]
+    return {
+        "thresholds": swept.thresholds_T.tolist(),
+        "scores": sigmoid(swept.thresholds_T).tolist(),
+        "classes": dict(zip(evaluation.classes, counts, strict=False)) if evaluation.is_in_full else {},
+        "any_item": counts[-1],
+    }
+
+
+def _mean_document(evaluation: Evaluation) -> dict[str, Any]:
+    mean, resampled = evaluation.mean, evaluation.bootstrap
+    return {
+        "roc_auc": mean.roc_auc,
+        "pointing_accuracy": mean.pointing_accuracy,
+        "prevalence": mean.prevalence,
+        "average_precision": mean.average_precision,
+        "intervals": {
+            "average_precision": _interval(resampled.mean_average_precision),
+            "pointing_accuracy": _interval(resampled.mean_pointing_accuracy),
+        }
+        if resampled
+        else None,
+    }
+
+
+def _guesses_document(guesses: Mapping[int, TopAccuracy]) -> dict[str, Any]:
+    named = {f"top{number}_accuracy": of for number, of in guesses.items()}
+    has_intervals = all(of.interval for of in named.values())
+    intervals = {name: _interval(of.interval) for name, of in named.items()} if has_intervals else None
+    return {name: of.value for name, of in named.items()} | {"intervals": intervals}
+
+
+def _subset_document(subset: SubsetFigures) -> dict[str, Any]:
+    return {
+        "num_listed": subset.num_listed,
+        "num_not_rated": subset.num_not_rated,
+        "num_scans": subset.num_listed - subset.num_not_rated,
+        "classes": {name: _class_document(figures) for name, figures in subset.evaluation.classes.items()},
+        "mean": _mean_document(subset.evaluation),
+        "any_item": _rank_document(subset.evaluation.any_item.rank, None),
+    }
+
+
+def _class_document(figures: ClassFigures) -> dict[str, Any]:
+    pointing = figures.pointing
+    return _rank_document(figures.rank, figures.intervals) | {
+        "pointing_accuracy": pointing.accuracy,
+        "pointing": {
+            "num_evaluable": pointing.num_evaluable,
+            "num_hits": pointing.num_hits,
+            "accuracy_within_px": {str(px): pointing.accuracy_within(px) for px in TOLERANCES_PX},
+            "random_point": pointing.random_point,
+            "largest_box": pointing.largest_box,
+        },
+        "average_precision_by_level": list(figures.level_average_precision),
+        "strata": {} if figures.strata is None else asdict(figures.strata),
+    }
+
+
+def _rank_document(rank: RankFigures, intervals: RankIntervals | None) -> dict[str, Any]:
+    operation = rank.operation
+    return {
+        "num_positive": rank.ranking.num_positive,
+        "num_negative": rank.ranking.num_negative,
+        "num_unknown": rank.ranking.num_unknown,
+        "prevalence": rank.ranking.prevalence,
+        "roc_auc": rank.roc_auc,
+        "average_precision": rank.average_precision,
+        "at_false_alarms_per_1000": {str(rate): _point(point) for rate, point in operation.at_false_alarms.items()},
+        "at_recall": {str(recall): _point(point) for recall, point in operation.at_recall.items()},
+        "best_f1": _point(operation.best_f1) if operation.best_f1 else None,
+        "calibration": _calibration(rank.calibration),
+        "intervals": _intervals(intervals) if intervals else None,
+    }
+
+
+def _point(point: OperatingPoint) -> dict[str, Any]:
+    return {
+        "threshold": point.threshold,
+        "score": point.score,
+        "num_true": point.num_true,
+        "num_false": point.num_false,
+        "recall": point.recall,
+        "precision": point.precision,
+        "false_alarms_per_1000": point.false_alarms_per_1000,
+        "f1": point.f1,
+    }
+
+
+def _calibration(figures: CalibrationFigures) -> dict[str, Any]:
+    return {
+        "expected_calibration_error": figures.expected_error,
+        "brier": figures.brier,
+        "bins": {
+            "num_scans": figures.num_scans_B.tolist(),
+            "mean_score": _null_if_nan(figures.mean_score_B.tolist()),
+            "positive_share": _null_if_nan(figures.positive_share_B.tolist()),
+        },
+    }
+
+
+def _intervals(intervals: RankIntervals) -> dict[str, Any]:
+    return {
+        "average_precision": _interval(intervals.average_precision),
+        "roc_auc": _interval(intervals.roc_auc),
+        "recall_at_false_alarms_per_1000": {
+            str(rate): _interval(found) for rate, found in intervals.recall_at_false_alarms.items()
+        },
+        "pointing_accuracy": _interval(intervals.pointing_accuracy),
+    }
+
+
+def _comparison(comparison: Comparison) -> dict[str, Any]:
+    return {
+        "baseline_model_id": comparison.baseline_id,
+        "num_scans": comparison.num_scans,
+        "num_only_new": comparison.num_only_new,
+        "num_only_baseline": comparison.num_only_baseline,
+        "left_out_classes": list(comparison.left_out_classes),
+        "mean_average_precision": _difference(comparison.mean_average_precision),
+        "classes": {name: _class_comparison(of) for name, of in comparison.classes.items()},
+        "any_item": _class_comparison(comparison.any_item),
+    }
+
+
+def _class_comparison(compared: ClassComparison) -> dict[str, Any]:
+    return {
+        "average_precision": _difference(compared.average_precision),
+        "roc_auc": _difference(compared.roc_auc),
+        f"recall_at_{SIDES_RATE}_false_alarms_per_1000": _difference(compared.recall),
+        "changed_sides": asdict(compared.sides) if compared.sides else None,
+    }
+
+
+def _difference(difference: Difference) -> dict[str, Any]:
+    return {
+        "new": difference.new,
+        "baseline": difference.baseline,
+        "difference": difference.value,
+        "interval": _interval(difference.interval),
+        "verdict": difference.verdict,
+    }
+
+
+def _interval(interval: Interval | None) -> list[float] | None:
+    return None if interval is None else [interval.low, interval.high]
+
+
+def _null_if_nan(values: Iterable[float]) -> list[float | None]:
+    return [None if math.isnan(value) else value for value in values]

@@ -1,0 +1,85 @@
+"""Are models getting better? Earlier reports of the same split beside this one, by the time of their scores."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from model.evaluation.evaluate import Evaluation
+from model.metrics.bootstrap import Interval
+from model.reports.metrics_json import FORMAT_VERSION, METRICS_NAME, metrics_document
+from shards import storage
+
+CAUGHT_RATE = "10"
+"""False alarms per 1,000 bags at which the share of bags caught is followed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """One report."""
+
+    model_id: str
+    scored_at: str | None
+    """ISO 8601, UTC; None where the scores' `run.json` does not say."""
+    average_precision: dict[str, float | None]
+    """By class."""
+    mean: float | None
+    interval: Interval | None
+    """Of the mean."""
+    caught: float | None
+    """Recall of the alarm for any item at CAUGHT_RATE false alarms per 1,000 bags."""
+
+
+def read_history(report_urls: Sequence[str], evaluation: Evaluation) -> tuple[Entry, ...]:
+    """Return an entry for each report and one for `evaluation`, oldest scores first; none where no report is named.
+
+    Where any of them does not say when it was scored, they stand in the order they are named, `evaluation` last.
+
+    Args:
+        report_urls: folders with a metrics.json.
+        evaluation: of the report that is being made.
+
+    Raises:
+        ValueError: a report is absent, damaged, or of another dataset or split: its figures cannot stand beside
+            these.
+    """
+    if not report_urls:
+        return ()
+    documents = [_read(url, evaluation) for url in report_urls]
+    entries = tuple(_make_entry(document) for document in [*documents, metrics_document(evaluation)])
+    times = [entry.scored_at for entry in entries]
+    return entries if None in times else tuple(sorted(entries, key=lambda entry: entry.scored_at or ""))
+
+
+def _read(report_url: str, evaluation: Evaluation) -> Mapping[str, Any]:
+    url = storage.join_url(report_url, METRICS_NAME)
+    try:
+        document: Any = json.loads(storage.read_bytes(url))
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise ValueError(f"report must have a metrics.json, got none ({report_url})") from error
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"metrics.json must be a JSON document, got {error} ({url})") from error
+    expected = {"format": FORMAT_VERSION, "dataset_digest": evaluation.dataset_digest, "split": evaluation.split}
+    for field, value in expected.items():
+        found = document.get(field) if isinstance(document, dict) else type(document).__name__
+        if found != value:
+            raise ValueError(f"{field} of an earlier report must be {value!r}, got {found!r} ({url})")
+    earlier: Mapping[str, Any] = document
+    return earlier
+
+
+def _make_entry(document: Mapping[str, Any]) -> Entry:
+    mean = document["mean"]
+    # What stands beside the least form of metrics.json may be absent: another program may have written it.
+    interval = (mean.get("intervals") or {}).get("average_precision")
+    caught = document.get("any_item", {}).get("at_false_alarms_per_1000", {}).get(CAUGHT_RATE)
+    return Entry(
+        model_id=str(document["model_id"]),
+        scored_at=document.get("scored_at"),
+        average_precision={
+            name: figures["average_precision"]["non_interpolated"] for name, figures in document["classes"].items()
+        },
+        mean=mean["average_precision"]["non_interpolated"],
+        interval=Interval(*interval) if interval else None,
+        caught=caught["recall"] if caught else None,
+    )

@@ -1,0 +1,1 @@
+"""Score shards with a trained model: engines and the scorer."""

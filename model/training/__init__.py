@@ -1,0 +1,1 @@
+"""Train networks: configuration, losses, checkpoints and the training loop."""

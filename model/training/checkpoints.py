@@ -1,0 +1,117 @@
+"""Where does a stopped run go on, and which epoch becomes the model? Checkpoints; none holds a pickled object."""
+
+import math
+import pickle
+import time
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from model.training.run_dir import RunDir
+from shards import storage
+
+
+class CheckpointKeeper(Callback):
+    """Keeps the last state and that of the best epoch; Lightning writes each under another name and renames it.
+
+    Nothing is kept of a run that has diverged: it ends with `DivergedError`, no later than its state would be saved.
+    Stops the run where `patience` epochs in a row were no better than the best.
+    """
+
+    def __init__(self, run_dir: RunDir, every_seconds: float, rating: str, patience: int | None = None) -> None:
+        """Make a keeper.
+
+        Args:
+            run_dir: where checkpoints lie.
+            every_seconds: between checkpoints inside an epoch; one is written after each epoch besides.
+            rating: the logged figure that rates an epoch, higher is better.
+            patience: in epochs; None: all epochs are run.
+        """
+        self._run_dir = run_dir
+        self._every_seconds = every_seconds
+        self._rating = rating
+        self._patience = patience
+        self._saved_at = time.monotonic()
+        self.best: dict[str, Any] = {"epoch": None, "rating": None}
+        """Of the best epoch so far, counted from 1; None until a rating was defined."""
+        self.num_epochs = 0
+        """Done so far."""
+
+    @property
+    def result_url(self) -> str:
+        """The checkpoint that becomes the model: the best epoch's, the last where none could be rated."""
+        return self._run_dir.last_url if self.best["epoch"] is None else self._run_dir.best_url
+
+    @property
+    def result_epoch(self) -> int:
+        """The epoch of `result_url`, counted from 1."""
+        return self.num_epochs if self.best["epoch"] is None else int(self.best["epoch"])
+
+    @property
+    def is_out_of_patience(self) -> bool:
+        """Whether the last `patience` epochs were no better than one before them."""
+        best = self.best["epoch"]
+        return self._patience is not None and best is not None and self.num_epochs - best >= self._patience
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Stop at once where the run had lost patience before it was stopped otherwise."""
+        trainer.should_stop = trainer.should_stop or self.is_out_of_patience
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Save the last state where that is due; all ranks follow the first one's clock."""
+        if (batch_idx + 1) % trainer.accumulate_grad_batches:
+            return  # gradients that wait for their step are in no checkpoint
+        if batch_idx + 1 >= trainer.num_training_batches:
+            return  # gone on with from here, Lightning would take the epoch for done and never rate it
+        is_due = time.monotonic() - self._saved_at >= self._every_seconds
+        if trainer.strategy.broadcast(is_due):
+            self._save(trainer, pl_module, self._run_dir.last_url)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save the epoch if it is the best so far, and then as the last: validation has run by now."""
+        module: Any = pl_module
+        module.require_finite("mean loss", [trainer.callback_metrics["train/loss_epoch"]])
+        self.num_epochs = trainer.current_epoch + 1
+        rating = float(trainer.callback_metrics.get(self._rating, math.nan))
+        if math.isfinite(rating) and (self.best["rating"] is None or rating > self.best["rating"]):
+            self.best = {"epoch": self.num_epochs, "rating": rating}
+            self._save(trainer, pl_module, self._run_dir.best_url)
+        self._save(trainer, pl_module, self._run_dir.last_url)
+        trainer.should_stop = trainer.should_stop or self.is_out_of_patience
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a resumed run must know."""
+        return {"best": self.best, "num_epochs": self.num_epochs}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take back what `state_dict` gave."""
+        best = dict(state_dict["best"])
+        if "mean_average_precision" in best:  # what the rating was called when there was only one
+            best["rating"] = best.pop("mean_average_precision")
+        self.best, self.num_epochs = best, state_dict["num_epochs"]
+
+    def recall(self, checkpoint: dict[str, Any]) -> None:
+        """Take the state that a checkpoint holds: after a run in other processes this one's keeper knows nothing."""
+        self.load_state_dict(checkpoint["callbacks"][self.state_key])
+
+    def _save(self, trainer: Trainer, pl_module: LightningModule, url: str) -> None:
+        module: Any = pl_module
+        module.require_finite("weights", module.state_dict().values())
+        trainer.save_checkpoint(url)
+        self._saved_at = time.monotonic()
+
+
+def read_checkpoint(url: str) -> dict[str, Any]:
+    """Return a checkpoint; ValueError where it is damaged or holds anything but tensors and plain values."""
+    with storage.open_reader(url) as handle:
+        try:
+            checkpoint: dict[str, Any] = torch.load(handle, map_location="cpu", weights_only=True)
+        except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+            raise ValueError(
+                f"checkpoint must be whole and hold plain tensors and values alone, got something else ({url}); "
+                f"no pickled object is ever loaded: remove the file to begin the run again"
+            ) from error
+    return checkpoint

@@ -1,0 +1,212 @@
+"""What is a training run told? Everything that changes the weights it ends with, and nothing else."""
+
+import json
+import math
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+from model.networks.config import AttentionConfig
+from model.training.losses import LossConfig, SoftmaxConfig
+from model.training.sxmnet_losses import (
+    NUM_INTUITIVE_LEVELS,
+    AttentionLossConfig,
+    FusedLossConfig,
+    IntuitiveLabels,
+    MetaLossConfig,
+)
+
+Loss = LossConfig | SoftmaxConfig | AttentionLossConfig | FusedLossConfig | MetaLossConfig
+"""What a network can be trained for; `model.training.objectives` makes an objective of each."""
+_LOSSES_OF_FUSION: dict[str, tuple[type, ...]] = {
+    "average": (LossConfig, SoftmaxConfig, AttentionLossConfig, FusedLossConfig),
+    "gated": (FusedLossConfig,),
+    "meta": (MetaLossConfig,),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CosineSchedule:
+    """Linear warm-up, then half a cosine down to nothing."""
+
+    warmup_fraction: float = 0.1
+    """Of all steps."""
+
+    def factor(self, progress: float) -> float:
+        """Return what the learning rate is multiplied with; `progress` is in [0, 1], the share of steps done."""
+        if progress < self.warmup_fraction:
+            # Not from zero: the first of few steps should count too.
+            return 0.1 + 0.9 * progress / self.warmup_fraction
+        return 0.5 + 0.5 * math.cos(math.pi * (progress - self.warmup_fraction) / (1 - self.warmup_fraction))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepSchedule:
+    """A constant rate, divided at fixed points."""
+
+    drops: tuple[float, ...] = (0.5, 0.8)
+    """Shares of all steps after which the rate is divided."""
+    divisor: float = 10.0
+
+    def factor(self, progress: float) -> float:
+        """Return what the learning rate is multiplied with; `progress` is in [0, 1], the share of steps done."""
+        return float(self.divisor ** -sum(progress >= drop for drop in self.drops))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sgd:
+    """Stochastic gradient descent, as the paper's code has it."""
+
+    momentum: float = 0.9
+    weight_decay: float = 1e-4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdamW:
+    """Adam with decoupled weight decay: from random weights it learns in a fraction of the steps."""
+
+    weight_decay: float = 0.01
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainConfig:
+    """One training run; `model.recipes.registry` makes them."""
+
+    recipe: str
+    """The function that made it."""
+    network: str = "chr"
+    backbone: str = "resnet18"
+    num_levels: int = 3
+    fusion: str = "average"
+    """How levels become one prediction, one of `model.networks.config.FUSIONS`."""
+    attention: AttentionConfig | None = None
+    """For the network `sxmnet`."""
+    trim_margins: bool = False
+    """Cut white margins off first, in training and in scoring."""
+    initial_model: str | None = None
+    """Folder of a model to start from, all but its classifiers and its selection of levels: stage II of SXMNet."""
+    pretrained: bool = False
+    """Start the backbone from ImageNet weights."""
+    backbone_weights: str | None = None
+    """A safetensors file with them; None: from timm's hub."""
+    image_size_px: int = 224
+    """What the network sees: a random crop in training, the squashed scan in scoring."""
+    resize_px: int = 256
+    """What a scan is squashed to before the crop."""
+    batch_size: int = 32
+    """Of one process; a recipe's is of all devices together, see `share_out`."""
+    accumulate_batches: int = 1
+    """Batches whose gradients are added up before a step: the weights are those of one batch that many times larger,
+    but for batch norms, which see each batch alone."""
+    max_epochs: int
+    learning_rate: float
+    """The highest of the schedule."""
+    classifier_rate: float = 1.0
+    """The fully connected layers, which begin at random, learn at this many times the rate."""
+    optimizer: Sgd | AdamW = field(default_factory=Sgd)
+    schedule: CosineSchedule | StepSchedule = field(default_factory=CosineSchedule)
+    loss: Loss = field(default_factory=LossConfig)
+    positive_repeats: int = 1
+    """How often a scan with any positive label comes in an epoch; 1 is the paper's plain sampling."""
+    positive_fraction: float = 0.0
+    """The balanced sampler: positives come as often as makes them this share of an epoch's scans, in place of
+    `positive_repeats`; negatives come once all the same. 0: off."""
+    patience: int | None = None
+    """Epochs without a better validation figure after which a run ends; None: all epochs are run."""
+    validation_fraction: float = 0.1
+    """Of the training split, held out by scan to choose the epoch; the test split is never looked at."""
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.batch_size < 1 or self.max_epochs < 1:
+            raise ValueError(f"batch_size and max_epochs must be >= 1, got {self.batch_size} and {self.max_epochs}")
+        if self.accumulate_batches < 1:
+            raise ValueError(f"accumulate_batches must be >= 1, got {self.accumulate_batches}")
+        if self.positive_repeats < 1:
+            raise ValueError(f"positive_repeats must be >= 1, got {self.positive_repeats}")
+        if not 0 <= self.positive_fraction < 1:
+            raise ValueError(f"positive_fraction must be in [0, 1), got {self.positive_fraction}")
+        if self.positive_fraction and self.positive_repeats > 1:
+            raise ValueError(
+                f"positive_fraction must go without positive_repeats, got {self.positive_fraction} and "
+                f"{self.positive_repeats}; set one of them"
+            )
+        if not self.learning_rate > 0:
+            raise ValueError(f"learning_rate must be > 0, got {self.learning_rate}")
+        if not self.classifier_rate > 0:
+            raise ValueError(f"classifier_rate must be > 0, got {self.classifier_rate}")
+        if not 0 <= self.validation_fraction < 1:
+            raise ValueError(f"validation_fraction must be in [0, 1), got {self.validation_fraction}")
+        if self.patience is not None and (self.patience < 1 or not self.validation_fraction):
+            raise ValueError(
+                f"patience must be >= 1 and go with held-out scans, got {self.patience} with validation_fraction "
+                f"{self.validation_fraction}"
+            )
+        if not 32 <= self.image_size_px <= self.resize_px:
+            raise ValueError(
+                f"image_size_px must be in 32..resize_px, got {self.image_size_px} with resize_px {self.resize_px}"
+            )
+        if self.backbone_weights is not None and not self.pretrained:
+            raise ValueError("backbone_weights must go with pretrained, got them without; drop --no-pretrained")
+        self._check_loss()
+
+    def _check_loss(self) -> None:
+        fit = _LOSSES_OF_FUSION.get(self.fusion, ())
+        if not isinstance(self.loss, fit):
+            names = " or ".join(loss.__name__ for loss in fit)
+            raise ValueError(f"loss must be {names} with fusion {self.fusion!r}, got {type(self.loss).__name__}")
+        if isinstance(self.loss, AttentionLossConfig) and self.attention is None:
+            raise ValueError("attention must be given to learn it, got none with AttentionLossConfig")
+        intuitive = isinstance(self.loss, MetaLossConfig) and isinstance(self.loss.labels, IntuitiveLabels)
+        if intuitive and self.num_levels != NUM_INTUITIVE_LEVELS:
+            raise ValueError(f"num_levels must be {NUM_INTUITIVE_LEVELS} with IntuitiveLabels, got {self.num_levels}")
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the JSON form that runs and models record; equal configs give equal documents."""
+        named = {
+            name: {"name": type(getattr(self, name)).__name__} | asdict(getattr(self, name))
+            for name in ("optimizer", "schedule", "loss")
+        }
+        # By way of JSON text, so that what was read back equals what is compared with it: tuples are lists there.
+        document: dict[str, Any] = json.loads(json.dumps(asdict(self) | named))
+        return document
+
+
+def share_out(config: TrainConfig, num_devices: int) -> TrainConfig:
+    """Return what each of several devices is told, so that a step has the config's scans on any number of them.
+
+    On GPUs a batch norm, which is of all devices' scans, sees as many as on one, too.
+
+    Args:
+        config: a recipe; its `batch_size` is of all devices together.
+        num_devices: that train together.
+
+    Raises:
+        ValueError: they cannot have equal parts of a batch.
+    """
+    if config.batch_size % num_devices:
+        raise ValueError(
+            f"batch_size must be a multiple of the number of devices, got {config.batch_size} for {num_devices} "
+            f"(recipe {config.recipe!r}); name --devices or --batch-size"
+        )
+    return replace(config, batch_size=config.batch_size // num_devices)
+
+
+def complete_document(document: dict[str, Any]) -> dict[str, Any]:
+    """Return a recorded config with the fields that releases since have added, as they were before anyone could ask.
+
+    So a run that an earlier release began goes on: each value here is what that release did.
+    """
+    loss = {"name": LossConfig.__name__} | dict(document.get("loss") or {})
+    return _BEFORE | document | {"loss": loss}
+
+
+_BEFORE: dict[str, Any] = {
+    "accumulate_batches": 1,
+    "positive_fraction": 0.0,
+    "patience": None,
+    "fusion": "average",
+    "attention": None,
+    "trim_margins": False,
+    "initial_model": None,
+    "classifier_rate": 1.0,
+}

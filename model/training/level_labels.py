@@ -1,0 +1,200 @@
+"""Which level of a network knows best? A label a scan for Meta Fusion, from what a trained CHR said of it (MF-N).
+
+Paper: B. Hu et al., ACCV 2020, Section 3.2, "Ground-truth Generation": "each image is forwarded through all levels of
+feature pyramid by CHR [...] 1 indicating this pyramid level yielding the minimal classification loss". Predictions hold
+the logits of every level, so scoring the training split is all the forwarding there is.
+
+The labels are a Parquet file with a row a scan, `key` and `level` (1 the finest); what made them is in its metadata.
+
+Shapes: N scans  K classes  L levels
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from model.inputs.sample_table import Samples, load_samples
+from shards import storage
+from shards.format.dataset import Dataset, read_parquet, write_parquet
+from shards.predictions.parts import Predictions
+
+METADATA_KEY = b"sixray-level-labels"
+FORMAT_VERSION = 1
+_SCHEMA = pa.schema(
+    [
+        pa.field("key", pa.string(), nullable=False),
+        pa.field("level", pa.int8(), nullable=False, metadata={"what": "of the least loss, from 1, the finest"}),
+    ]
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LabelsInfo:
+    """What made a table of labels."""
+
+    model_id: str
+    dataset_digest: str
+    split: str
+    num_by_level: tuple[int, ...]
+    """How many scans prefer each level, the finest first (Figure 4, left)."""
+    num_unlabelled: int
+    """Scans of the split without a label: not scored, or nothing known of them."""
+    per_class: bool
+    """The loss is of each class; else, where model and dataset have not the same classes, of any item at all."""
+    trim_margins: bool
+    """Whether the model cut white margins off. Predictions and tables of earlier releases do not say: they count as of
+    whole scans, as a CHR of SIXray takes them."""
+
+
+def label_levels(predictions: Predictions, dataset: Dataset, split: str) -> tuple[pa.Table, LabelsInfo]:
+    """Return the label of each scan of a split that was scored and whose labels are known, in the dataset's order.
+
+    The paper labels OPIXray with a CHR of SIXray, whose classes are others (Table 4, right column), and does not say
+    what the classification loss is then. Ours: where the dataset's classes are not all among the model's, a level's
+    logit for "any item" is its highest over classes, and the label is whether the scan has any.
+
+    Raises:
+        ValueError: the predictions are of another dataset, or have no part of that split.
+    """
+    digests = {predictions.run["dataset_digest"], *(d["digest"] for d in predictions.run.get("datasets", ()))}
+    if dataset.manifest.digest not in digests:
+        raise ValueError(
+            f"predictions must be of the dataset with digest {dataset.manifest.digest}, got predictions of "
+            f"{predictions.run['dataset_digest']} ({predictions.url}); score split {split!r} of {dataset.url} first"
+        )
+    samples = load_samples(dataset, split)
+    rows = predictions.read_rows(split, columns=["key", "level_logits"])
+    per_class = set(samples.classes) <= set(predictions.run["classes"])
+    row_of_sample = pc.index_in(samples.keys, value_set=rows["key"].combine_chunks())
+    scored_N = np.flatnonzero(row_of_sample.is_valid().to_numpy(zero_copy_only=False))
+    rows, samples = rows.take(row_of_sample.drop_null()), samples.take(scored_N)
+    names = samples.classes if per_class else tuple(predictions.run["classes"])
+    level_logits_LNK = _read_levels(rows["level_logits"].combine_chunks(), names)
+    labels_NK = samples.labels_NK
+    if not per_class:
+        level_logits_LNK, labels_NK = level_logits_LNK.max(axis=2, keepdims=True), _any_item(labels_NK)
+    levels_N = least_loss_levels(level_logits_LNK, labels_NK)
+    labelled_N = np.flatnonzero(levels_N)
+    info = LabelsInfo(
+        model_id=predictions.model_id,
+        dataset_digest=dataset.manifest.digest,
+        split=split,
+        num_by_level=tuple(np.bincount(levels_N, minlength=len(level_logits_LNK) + 1)[1:].tolist()),
+        num_unlabelled=len(row_of_sample) - len(labelled_N),
+        per_class=per_class,
+        trim_margins=predictions.run.get("trim_margins", False),
+    )
+    columns = [samples.keys.take(pa.array(labelled_N)), pa.array(levels_N[labelled_N], pa.int8())]
+    return pa.table(columns, schema=_SCHEMA), info
+
+
+def least_loss_levels(level_logits_LNK: np.ndarray, labels_NK: np.ndarray) -> np.ndarray:
+    """Return the level with the least binary cross-entropy, summed over known classes; the finest of equals.
+
+    Args:
+        level_logits_LNK: finest level first.
+        labels_NK: 1 present, 0 absent, NaN unknown.
+
+    Returns:
+        int8 (N,), from 1 to L; 0 for a scan none of whose labels is known.
+    """
+    logits_LNK, known_NK = level_logits_LNK.astype(np.float64), ~np.isnan(labels_NK)
+    # -log sigmoid(x) where present, -log(1 - sigmoid(x)) where absent
+    losses_LNK = np.logaddexp(0.0, logits_LNK) - logits_LNK * np.where(known_NK, labels_NK, 0.0)
+    levels_N = 1 + np.where(known_NK, losses_LNK, 0.0).sum(axis=2).argmin(axis=0)
+    return np.where(known_NK.any(axis=1), levels_N, 0).astype(np.int8)
+
+
+def write_level_labels(url: str, labels: pa.Table, info: LabelsInfo) -> None:
+    """Write a table of labels; equal arguments give equal bytes."""
+    text = json.dumps({"format": FORMAT_VERSION} | asdict(info), sort_keys=True)
+    write_parquet(url, labels.replace_schema_metadata({METADATA_KEY: text}))
+
+
+def read_level_labels(
+    url: str, samples: Samples, num_levels: int, dataset_digest: str, *, trim_margins: bool
+) -> Samples:
+    """Return the samples with the labels of a table; those that it does not name have none.
+
+    Args:
+        url: the table.
+        samples: of the training split.
+        num_levels: of the network to train.
+        dataset_digest: of the samples' dataset.
+        trim_margins: whether the network to train sees scans without their white margins.
+
+    Raises:
+        ValueError: the table is none, is of another dataset, was made by a network with another number of levels or
+            that saw margins where this one does not, or names none of the samples.
+    """
+    table, info = _read_table(url)
+    if info.dataset_digest != dataset_digest:
+        raise ValueError(
+            f"level labels must be of the dataset with digest {dataset_digest}, got {info.dataset_digest} ({url}); "
+            f"score this dataset and run `sixray label-levels` again"
+        )
+    if len(info.num_by_level) != num_levels:
+        raise ValueError(f"level labels must be of {num_levels} levels, got {len(info.num_by_level)} ({url})")
+    if info.trim_margins != trim_margins:
+        raise ValueError(
+            f"level labels must be by a model with trim_margins {trim_margins}, as the recipe, got one with "
+            f"{info.trim_margins} ({url}): an item covers another share of what it saw; write "
+            f'"trim_margins": {str(trim_margins).lower()} beside "network" in the config.json of a copy of '
+            f"{info.model_id}, score the dataset with that and run `sixray label-levels` again"
+        )
+    found = pc.index_in(samples.keys, value_set=table["key"].combine_chunks())
+    if len(samples) and found.null_count == len(found):
+        raise ValueError(
+            f"level labels must name scans of the training split, got none of them ({url}); they are of split "
+            f"{info.split!r}"
+        )
+    return samples.with_levels(pc.fill_null(table["level"].combine_chunks().take(found), 0).to_numpy())
+
+
+def read_labels_info(url: str) -> LabelsInfo:
+    """Return what made a table of labels; ValueError where it is none."""
+    return _read_table(url)[1]
+
+
+def level_labels_sha256(url: str) -> str:
+    """Return the sha256 of a table's file, in hex: equal labels of equal origin have equal bytes."""
+    try:
+        return storage.sha256_of(url)
+    except FileNotFoundError as error:
+        raise _no_table(url, error) from error
+
+
+def _read_table(url: str) -> tuple[pa.Table, LabelsInfo]:
+    try:
+        table = read_parquet(url)
+    except (FileNotFoundError, pa.ArrowInvalid) as error:
+        raise _no_table(url, error) from error
+    text = (table.schema.metadata or {}).get(METADATA_KEY)
+    document = json.loads(text) if text else {}
+    version = document.pop("format", None)
+    if version != FORMAT_VERSION:
+        raise ValueError(
+            f"level labels must be of format {FORMAT_VERSION}, got {version!r} ({url}); "
+            f"write them with `sixray label-levels`"
+        )
+    return table, LabelsInfo(**{"trim_margins": False} | document | {"num_by_level": tuple(document["num_by_level"])})
+
+
+def _no_table(url: str, error: Exception) -> ValueError:
+    return ValueError(f"level labels must be a Parquet file that `sixray label-levels` wrote, got {error} ({url})")
+
+
+def _read_levels(levels: pa.ListArray, classes: Sequence[str]) -> np.ndarray:
+    flat = levels.flatten()
+    columns = [flat.field(name).to_numpy(zero_copy_only=False).reshape(len(levels), -1).T for name in classes]
+    return np.stack(columns, axis=2)
+
+
+def _any_item(labels_NK: np.ndarray) -> np.ndarray:
+    """Return float (N, 1): 1 where any class is present, 0 where all are absent, NaN where that is not known."""
+    present_N = (labels_NK == 1).any(axis=1)
+    return np.where(present_N, 1.0, np.where(np.isnan(labels_NK).any(axis=1), np.nan, 0.0))[:, None]

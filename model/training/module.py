@@ -1,0 +1,255 @@
+"""What happens in a step? The body of Lightning's loop: a batch in, a loss out; held-out scans in, figures out.
+
+Shapes: B batch  K classes  N held-out scans  C colour  H W pixels
+"""
+
+import math
+import warnings
+from collections.abc import Iterable
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from lightning.pytorch import LightningModule
+from torch import Tensor, nn
+
+from model.hardware import Hardware
+from model.inputs.feeds import (
+    Batch,
+    FeedConfig,
+    TrainingFeed,
+    ValidationFeed,
+    epoch_entries,
+    epoch_order,
+    num_batches,
+    num_entries_in_step,
+    repeats_of_positives,
+)
+from model.inputs.sample_table import Samples
+from model.networks.config import ModelConfig
+from model.networks.registry import fully_connected_parameters
+from model.training.config import AdamW, Sgd, TrainConfig
+from model.training.objectives import add_up, build_objective
+
+_LIGHTNING_WARNINGS = (
+    # Lightning 2.6 asks PyTorch 2.9 and later in a way that will go; nothing that a user could change.
+    r"`isinstance\(treespec, LeafSpec\)` is deprecated",
+    # It is meant so: small datasets have fewer steps than the logging interval.
+    r"The number of training batches \(\d+\) is smaller than the logging interval",
+    # Every rank rates the held-out scans of all ranks: there is nothing left to average.
+    r"It is recommended to use `self.log\('validation/",
+    # How Lightning gathers; nothing that a user could change.
+    r"torch.distributed.nn.functional.all_gather is deprecated",
+    # A 1x1 kernel lies in memory alike in both layouts.
+    r"Grad strides do not match bucket view strides",
+)
+
+
+class DivergedError(ValueError):
+    """A run whose numbers are no longer finite; from a process of its own it comes as text and is known by its name."""
+
+
+class TrainingModule(LightningModule):
+    """A network, its objective and its scans; single-device code, run by as many processes as there are devices."""
+
+    def __init__(
+        self,
+        network: nn.Module,
+        config: TrainConfig,
+        model_config: ModelConfig,
+        training: Samples,
+        held_out: Samples,
+        hardware: Hardware,
+    ) -> None:
+        super().__init__()
+        self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.config = config
+        self.objective = build_objective(config.loss)
+        self.objective.check(training)
+        self.objective.check(held_out)
+        self.num_scans_by_level = self.objective.count_levels(training)
+        self.training_samples = training
+        self.held_out = held_out
+        self._model_config = model_config
+        self._hardware = hardware
+        self._validation: list[tuple[Tensor, Tensor]] = []
+        self._feed: TrainingFeed | None = None
+        self._feed_state: dict[str, int] | None = None
+
+    @property
+    def rating(self) -> str:
+        """The logged figure that chooses the epoch."""
+        return f"validation/{self.objective.rating}"
+
+    @property
+    def num_steps_per_epoch(self) -> int:
+        """Optimizer steps of one epoch, over all ranks."""
+        batches = num_batches(self.num_scans_per_epoch, self.config.batch_size, self._hardware.num_devices)
+        return math.ceil(batches / self.config.accumulate_batches)
+
+    @property
+    def num_scans_per_step(self) -> int:
+        """Scans of a full optimizer step, over all ranks."""
+        return self.config.batch_size * self.config.accumulate_batches * self._hardware.num_devices
+
+    @cached_property
+    def num_scans_per_epoch(self) -> int:
+        """Scans seen in one epoch, over all ranks; positives count as often as they come."""
+        return len(epoch_entries(self.training_samples.labels_NK, self.positive_repeats))
+
+    @cached_property
+    def positive_repeats(self) -> int:
+        """How often a positive comes in an epoch."""
+        if self.config.positive_fraction:
+            return repeats_of_positives(self.training_samples.labels_NK, self.config.positive_fraction)
+        return self.config.positive_repeats
+
+    def positives_of_steps(self, epoch: int) -> np.ndarray:
+        """Return how many positive scans each optimizer step of an epoch has, int64, over all ranks; `epoch` from 0."""
+        labels_NK = self.training_samples.labels_NK
+        rows_E = epoch_entries(labels_NK, self.positive_repeats)
+        is_positive_E = (labels_NK == 1).any(axis=1)[rows_E][epoch_order(len(rows_E), self.config.seed, epoch)]
+        starts = np.arange(0, len(rows_E), self.num_scans_per_step)
+        counts: np.ndarray = np.add.reduceat(is_positive_E.astype(np.int64), starts)
+        return counts
+
+    def setup(self, stage: str) -> None:
+        """Keep Lightning's warnings of what is meant so from the log, in every process."""
+        quiet_lightning()
+
+    def train_dataloader(self) -> TrainingFeed:
+        """Return the rank's feed, at the place where the run goes on."""
+        trainer = self.trainer
+        self._feed = TrainingFeed(
+            self.training_samples, self._feed_config(), rank=trainer.global_rank, world_size=trainer.world_size
+        )
+        if self._feed_state is not None:
+            self._feed.load_state_dict(self._feed_state)
+        return self._feed
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the feed's place: Lightning keeps it too, but takes it back only within an epoch, not between two."""
+        if self._feed is not None:
+            checkpoint["feed"] = self._feed.state_dict()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take the feed's place back, before the feed is made."""
+        self._feed_state = checkpoint.get("feed")  # checkpoints of earlier releases have none
+
+    def val_dataloader(self) -> ValidationFeed:
+        """Return the rank's feed of held-out scans."""
+        trainer = self.trainer
+        return ValidationFeed(
+            self.held_out, self._feed_config(), rank=trainer.global_rank, world_size=trainer.world_size
+        )
+
+    def configure_optimizers(self) -> Any:
+        """Return the optimizer, its rate set anew at each step."""
+        config = self.config
+        optimizer = build_optimizer(config, self.network)
+        num_steps = config.max_epochs * self.num_steps_per_epoch
+        schedule = torch.optim.lr_scheduler.LambdaLR(
+            optimizer, lambda step: config.schedule.factor(min(step / num_steps, 1.0))
+        )
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Return the loss of one batch, weighted by its share of the scans of its step."""
+        # Dropout, where a backbone has it, must not depend on where a run was resumed.
+        torch.manual_seed(hash((self.config.seed, self.global_step, batch_idx, self.global_rank)))
+        terms = self.objective.terms(self.network(batch.images_BCHW), batch)
+        loss = add_up(terms)
+        self.log("train/loss", loss, prog_bar=True, sync_dist=True)
+        # Over all scans of the epoch that were seen since the run began or went on; one batch alone says little.
+        num_scans = len(batch.rows_B)
+        self.log("train/loss_epoch", loss, on_step=False, on_epoch=True, sync_dist=True, batch_size=num_scans)
+        if len(terms) > 1:
+            self.log_dict({f"train/loss/{name}": term for name, term in terms.items()}, sync_dist=True)
+        num_positive = (batch.labels_BK == 1).any(dim=1).sum().float()
+        self.log("train/num_positive", num_positive, sync_dist=True, reduce_fx=torch.sum)
+        self.log("train/learning_rate", self.optimizers().param_groups[0]["lr"])  # type: ignore[union-attr]
+        return loss * self._weight(len(batch.rows_B), batch_idx)
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Keep what rates one batch of held-out scans."""
+        self._validation.append((self.objective.evidence(self.network(batch.images_BCHW), batch), batch.labels_BK))
+
+    def on_validation_epoch_end(self) -> None:
+        """Rate the held-out scans of all ranks together."""
+        logits_NK, labels_NK = (torch.cat(parts) for parts in zip(*self._validation, strict=True))
+        self._validation.clear()
+        self.require_finite("what the network says of held-out scans", [logits_NK])
+        if self.trainer.world_size > 1:
+            logits_NK = self.all_gather(logits_NK).flatten(0, 1)  # type: ignore[union-attr]
+            labels_NK = self.all_gather(labels_NK).flatten(0, 1)  # type: ignore[union-attr]
+        figures = self.objective.rate(logits_NK.cpu().numpy(), labels_NK.cpu().numpy(), self.held_out.classes)
+        for name, value in figures.items():
+            if value is not None or name == self.objective.rating:
+                self.log(f"validation/{name}", math.nan if value is None else value, rank_zero_only=False)
+
+    def require_finite(self, name: str, values: Iterable[Tensor]) -> None:
+        """Raise DivergedError, on all ranks alike, where a value is NaN or infinite.
+
+        It waits for the device: to be asked before something is kept, not at every step.
+        """
+        is_finite = torch.stack([value.isfinite().all() for value in values]).all()
+        if not self.trainer.strategy.reduce_boolean_decision(bool(is_finite)):
+            raise DivergedError(
+                f"{name} must be finite, got NaN or infinity by step {self.global_step}, in epoch "
+                f"{self.current_epoch + 1} (learning rate {self.config.learning_rate}): training has diverged; begin "
+                f"again with a smaller --learning-rate and another --output"
+            )
+
+    def _weight(self, num_scans: int, batch_idx: int) -> float:
+        """Return what makes a step's gradient the mean over its scans, however they lie in batches and on ranks.
+
+        Lightning divides by the number of batches that are added up and DDP by the number of ranks: that is the mean
+        only where all batches are of one size, which the last ones of an epoch are not.
+        """
+        config, world_size = self.config, self.trainer.world_size
+        num_in_step = num_entries_in_step(
+            self.num_scans_per_epoch, config.batch_size * world_size, config.accumulate_batches, batch_idx
+        )
+        return float(num_scans * config.accumulate_batches * world_size / num_in_step)
+
+    def _feed_config(self) -> FeedConfig:
+        config = self.config
+        return FeedConfig(
+            batch_size=config.batch_size,
+            crop_px=config.image_size_px,
+            resize_px=config.resize_px,
+            mean=self._model_config.mean,
+            std=self._model_config.std,
+            decode_device=self._hardware.decode_device,
+            num_threads=max(1, self._hardware.num_cores // self.trainer.num_devices),
+            device_id=self.local_rank if self._hardware.device == "cuda" else None,
+            seed=config.seed,
+            positive_repeats=self.positive_repeats,
+            trim_margins=config.trim_margins,
+        )
+
+
+def quiet_lightning() -> None:
+    """Ignore, until the caller's `warnings.catch_warnings` ends, what Lightning warns of and is meant so."""
+    for message in _LIGHTNING_WARNINGS:
+        warnings.filterwarnings("ignore", message=message)
+
+
+def build_optimizer(config: TrainConfig, network: nn.Module) -> torch.optim.Optimizer:
+    """Return the optimizer that a config names over a network's parameters."""
+    rate, parameters = config.learning_rate, group_parameters(config, network)
+    match config.optimizer:
+        case Sgd(momentum=momentum, weight_decay=weight_decay):
+            return torch.optim.SGD(parameters, lr=rate, momentum=momentum, weight_decay=weight_decay)
+        case AdamW(weight_decay=weight_decay):
+            return torch.optim.AdamW(parameters, lr=rate, weight_decay=weight_decay)
+
+
+def group_parameters(config: TrainConfig, network: nn.Module) -> list[dict[str, Any]]:
+    """Return the parameters that one rate is for: all of them, or without and with the fully connected layers' own."""
+    if config.classifier_rate == 1:
+        return [{"params": list(network.parameters())}]
+    connected = fully_connected_parameters(network)
+    others = [parameter for parameter in network.parameters() if all(parameter is not one for one in connected)]
+    return [{"params": others}, {"params": connected, "lr": config.learning_rate * config.classifier_rate}]

@@ -1,0 +1,234 @@
+"""How does a network learn? One run on a dataset, by Lightning: stopped at any moment it goes on exactly."""
+
+import re
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from lightning.pytorch.utilities.exceptions import SIGTERMException
+from timm.layers import convert_sync_batchnorm
+from torch.multiprocessing.spawn import ProcessRaisedException
+
+from model.artifacts.model_files import read_model_files
+from model.artifacts.saved_model import LoadedModel, load_model, save_model, start_from
+from model.hardware import Hardware, detect_hardware
+from model.inputs.sample_table import Samples, hold_out, load_samples
+from model.networks.backbones import normalisation_of
+from model.networks.config import IMAGENET_MEAN, IMAGENET_STD, ModelConfig
+from model.networks.registry import build_network
+from model.networks.sxmnet import attention_only
+from model.training.checkpoints import CheckpointKeeper, read_checkpoint
+from model.training.config import TrainConfig, complete_document
+from model.training.level_labels import level_labels_sha256, read_level_labels
+from model.training.module import DivergedError, TrainingModule, quiet_lightning
+from model.training.run_dir import RunDir, claim_run_dir, find_run_dir, list_differences
+from model.training.sxmnet_losses import AttentionLossConfig, MetaLossConfig, NeuralLabels
+from shards import storage
+from shards.format.dataset import Dataset
+from shards.versions import installed_versions
+
+TRAIN_SPLIT = "train"
+_LOG_STEPS = 10
+
+
+@dataclass(frozen=True, slots=True)
+class TrainResult:
+    """What a run ended with."""
+
+    model: LoadedModel
+    model_url: str
+    was_finished: bool
+    """Nothing was done: the folder held the model already."""
+
+
+def train(
+    dataset: Dataset,
+    output: str,
+    config: TrainConfig,
+    *,
+    hardware: Hardware | None = None,
+    callbacks: Sequence[Callback] = (),
+    checkpoint_seconds: float = 300.0,
+) -> TrainResult:
+    """Train a network on the dataset's training split; a folder that holds the same run unfinished is gone on with.
+
+    Args:
+        dataset: its split `train` is used, less the part held out by `config.validation_fraction`; nothing else.
+        output: the run's folder, any fsspec URL; see `model.training.run_dir`.
+        config: what to compute.
+        hardware: where; what this machine has by default.
+        callbacks: Lightning's, for progress.
+        checkpoint_seconds: between checkpoints inside an epoch; one is written after each epoch besides.
+
+    Raises:
+        ValueError: the folder belongs to another run, the split is absent or empty, weights cannot be had, or what
+            other runs made does not fit.
+        DivergedError: loss, weights or predictions are no longer finite; there is no model.
+        InterruptedError: the process was asked to end; the same call goes on.
+    """
+    hardware = hardware or detect_hardware()
+    inputs = _identify_inputs(config)
+    run_dir = find_run_dir(output, config, dataset.manifest.digest, hardware, inputs)
+    if run_dir.is_finished:
+        return TrainResult(load_model(run_dir.model_url), run_dir.model_url, was_finished=True)
+    if run_dir.is_started:
+        read_checkpoint(run_dir.last_url)  # Lightning would explain how to load a pickle all the same
+    if config.initial_model is not None:
+        _check_stage_one(config, dataset)
+    training, held_out = hold_out(_load_scans(dataset, config), config.validation_fraction, config.seed)
+    if len(training) == 0:
+        raise ValueError(
+            f"samples must be at least 1 scan to train on, got 0 and {len(held_out)} held out "
+            f"(split {TRAIN_SPLIT!r} of {dataset.url})"
+        )
+    model_config = _model_config(config, dataset)
+    torch.manual_seed(config.seed)
+    # A run that goes on has its weights in the checkpoint, one that starts from a model has them there.
+    from_imagenet = config.pretrained and not run_dir.is_started and config.initial_model is None
+    network = build_network(
+        model_config, pretrained=from_imagenet, weights_file=config.backbone_weights if from_imagenet else None
+    )
+    if config.initial_model is not None and not run_dir.is_started:
+        start_from(network, model_config, config.initial_model)
+    if isinstance(config.loss, AttentionLossConfig):
+        attention_only(network)
+    if hardware.device == "cuda" and hardware.num_devices > 1:
+        network = convert_sync_batchnorm(network)  # of all ranks' scans, as one process would see them
+    module = TrainingModule(network, config, model_config, training, held_out, hardware)
+    claim_run_dir(output, config, dataset.manifest.digest, hardware, inputs)  # another run may have since it was found
+    keeper = CheckpointKeeper(run_dir, checkpoint_seconds, module.rating, config.patience)
+    _fit(module, run_dir, hardware, [keeper, *callbacks])
+    keeper.recall(read_checkpoint(run_dir.last_url))
+    module.load_state_dict(read_checkpoint(keeper.result_url)["state_dict"])
+    save_model(run_dir.model_url, network, model_config, _provenance(module, dataset, keeper, inputs))
+    return TrainResult(load_model(run_dir.model_url), run_dir.model_url, was_finished=False)
+
+
+def _identify_inputs(config: TrainConfig) -> dict[str, str]:
+    """Return what other runs made for this one, by what its content is: a file may change where its name does not."""
+    inputs = {}
+    if config.initial_model is not None:
+        inputs["initial_model_id"] = read_model_files(config.initial_model).model_id
+    match config.loss:
+        case MetaLossConfig(labels=NeuralLabels(table=str(table))):
+            inputs["level_labels_sha256"] = level_labels_sha256(table)
+    return inputs
+
+
+def _check_stage_one(config: TrainConfig, dataset: Dataset) -> None:
+    """Raise ValueError where the model to start from says that it is not of stage I, or learnt what is held out here.
+
+    What it does not say of itself is not asked for.
+    """
+    assert config.initial_model is not None
+    provenance = read_model_files(config.initial_model).document["provenance"]
+    learnt = complete_document(provenance["config"]) if "config" in provenance else {}
+    said = learnt | {"loss": learnt.get("loss", {}).get("name"), "dataset_digest": provenance.get("dataset_digest")}
+    expected = {
+        "loss": AttentionLossConfig.__name__,
+        "dataset_digest": dataset.manifest.digest,
+        "validation_fraction": config.validation_fraction,
+        "seed": config.seed,
+    }
+    found = {name: said.get(name) for name in expected if said.get(name) is not None}
+    if differences := list_differences(found, {name: expected[name] for name in found}):
+        raise ValueError(
+            f"model to start from must be of stage I, of the same scans, got one with {'; '.join(differences)} "
+            f"({config.initial_model}); train stage I with this --data, --seed and --validation-fraction, else scans "
+            f"that it learnt from choose the epoch of stage II"
+        )
+
+
+def _load_scans(dataset: Dataset, config: TrainConfig) -> Samples:
+    samples = load_samples(dataset, TRAIN_SPLIT)
+    match config.loss:
+        case AttentionLossConfig():  # "instance-level annotated data, which provides bounding box" (SXMNet, stage I)
+            return samples.take(np.flatnonzero(samples.num_boxes_N))
+        case MetaLossConfig(labels=NeuralLabels(table=None)):
+            raise ValueError(
+                "level labels must be given to train Meta Fusion with, got none; write them with `sixray label-levels` "
+                "and name them with --level-labels"
+            )
+        case MetaLossConfig(labels=NeuralLabels(table=str(table))):
+            return read_level_labels(
+                table, samples, config.num_levels, dataset.manifest.digest, trim_margins=config.trim_margins
+            )
+    return samples
+
+
+def _fit(module: TrainingModule, run_dir: RunDir, hardware: Hardware, callbacks: list[Callback]) -> None:
+    logs_url = storage.join_url(run_dir.url, "logs")
+    loggers = [
+        CSVLogger(logs_url, name="csv"),
+        TensorBoardLogger(logs_url, name="tensorboard", version=""),
+    ]
+    trainer = Trainer(
+        accelerator=hardware.device,
+        devices=hardware.num_devices,
+        # Processes started from here: whatever stands before and after `fit` happens once.
+        strategy="ddp_spawn" if hardware.num_devices > 1 else "auto",
+        use_distributed_sampler=False,  # the feeds know their rank
+        precision="bf16-mixed" if hardware.dtype == "bfloat16" else "32-true",
+        max_epochs=module.config.max_epochs,
+        accumulate_grad_batches=module.config.accumulate_batches,
+        logger=loggers,
+        callbacks=callbacks,
+        log_every_n_steps=_LOG_STEPS,
+        limit_val_batches=1.0 if len(module.held_out) else 0,
+        num_sanity_val_steps=0,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    with warnings.catch_warnings():
+        quiet_lightning()
+        try:
+            trainer.fit(module, ckpt_path=run_dir.last_url if run_dir.is_started else None, weights_only=True)
+        except SIGTERMException as error:  # a SystemExit with code 0, as if the run were finished
+            raise InterruptedError(f"training was stopped by SIGTERM ({run_dir.url})") from error
+        except ProcessRaisedException as error:  # with the traceback of a rank as its text
+            if found := re.search(rf"^{DivergedError.__module__}\.{DivergedError.__name__}: (.*)$", str(error), re.M):
+                raise DivergedError(found[1]) from error
+            raise
+
+
+def _model_config(config: TrainConfig, dataset: Dataset) -> ModelConfig:
+    mean, std = normalisation_of(config.backbone) if config.pretrained else (IMAGENET_MEAN, IMAGENET_STD)
+    return ModelConfig(
+        network=config.network,
+        backbone=config.backbone,
+        classes=dataset.manifest.scored_classes,
+        num_levels=config.num_levels,
+        image_size_px=config.image_size_px,
+        mean=mean,
+        std=std,
+        fusion=config.fusion,
+        attention=config.attention,
+        trim_margins=config.trim_margins,
+    )
+
+
+def _provenance(
+    module: TrainingModule, dataset: Dataset, keeper: CheckpointKeeper, inputs: dict[str, str]
+) -> dict[str, Any]:
+    positives_S = np.concatenate([module.positives_of_steps(epoch) for epoch in range(keeper.num_epochs)])
+    return {
+        "config": module.config.to_json(),
+        **inputs,
+        "dataset_digest": dataset.manifest.digest,
+        "epoch": keeper.result_epoch,
+        "num_epochs": keeper.num_epochs,
+        f"validation_{module.objective.rating}": keeper.best["rating"],
+        "positives_per_step": {
+            "mean": float(positives_S.mean()),
+            "fraction_of_steps_without": float((positives_S == 0).mean()),
+            "scans_per_step": module.num_scans_per_step,
+        },
+        **({"num_scans_by_level": module.num_scans_by_level} if module.num_scans_by_level else {}),
+        "versions": installed_versions("torch", "timm"),
+    }

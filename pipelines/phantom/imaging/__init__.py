@@ -1,0 +1,1 @@
+"""The X-ray physics of generated scans: materials, shapes and the scanner."""

@@ -1,0 +1,1 @@
+"""Items that lie in generated bags, and the bags."""

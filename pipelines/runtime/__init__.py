@@ -1,0 +1,1 @@
+"""Run jobs: runners, process pool, progress, log and command line."""

@@ -1,0 +1,122 @@
+"""How are command lines read? Project flags strictly, Beam's own options after a lone `--`, strictly too."""
+
+import argparse
+import builtins
+import logging
+import re
+import sys
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from difflib import get_close_matches
+from typing import Any
+
+from pipelines.runtime import log
+from shards.storage import mask_secrets
+
+OK, FINDINGS, WRONG_USAGE, STOPPED, CRASHED = 0, 1, 2, 3, 4
+"""Exit codes: all fine; damage or too many refused records (the output is whole all the same); wrong usage or input;
+stopped by the machine (disk full, permission lost, store out of reach), nothing unfinished under a final name; ended by
+a bug or a machine at fault, with a traceback."""
+
+
+MANY_CHOICES = 20
+"""So many values of a flag are named in its help and nowhere else."""
+
+
+class _HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
+    """Shows a flag's default where it has one, and its values in place of a metavar only where they are few."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        shown = action.help if action.default is None else super()._get_help_string(action)
+        return f"{shown}; one of %(choices)s" if _has_many_choices(action) else shown
+
+    def _metavar_formatter(self, action: argparse.Action, default_metavar: str) -> Callable[[int], tuple[str, ...]]:
+        if action.metavar is None and _has_many_choices(action):
+            return lambda num_values: (default_metavar,) * num_values
+        return super()._metavar_formatter(action, default_metavar)
+
+
+class _Parser(argparse.ArgumentParser):
+    """Names those of many values that are near to what was given, rather than all."""
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        if _has_many_choices(action) and action.choices is not None and value not in action.choices:
+            near = get_close_matches(str(value), list(map(str, action.choices)), n=5, cutoff=0.5)
+            meant = f"nearest are {', '.join(near)}; " if near else ""
+            message = f"invalid choice: {value!r}; {meant}`{self.prog} --help` names all {len(list(action.choices))}"
+            raise argparse.ArgumentError(action, message)
+        super()._check_value(action, value)
+
+
+def _has_many_choices(action: argparse.Action) -> bool:
+    return action.choices is not None and len(list(action.choices)) >= MANY_CHOICES
+
+
+def make_parser(command: str, description: str) -> argparse.ArgumentParser:
+    """Return a parser that takes no abbreviation of a flag; its `--help` opens with `description`."""
+    return _Parser(
+        prog=f"sixray {command}",
+        description=description,
+        allow_abbrev=False,
+        formatter_class=_HelpFormatter,
+    )
+
+
+def split_beam_options(argv: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return the project's flags and Beam's, which stand behind a lone `--`."""
+    words = list(argv)
+    if "--" not in words:
+        return words, []
+    at = words.index("--")
+    return words[:at], words[at + 1 :]
+
+
+def fraction(text: str) -> float:
+    """Return a flag's value in [0, 1]; argparse names the flag where it is not."""
+    value = float(text)
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"must be in [0, 1], got {text}")
+    return value
+
+
+def moment(text: str) -> datetime:
+    """Return a flag's ISO date or time, local where it names no zone; argparse names the flag where it is neither."""
+    try:
+        return datetime.fromisoformat(text).astimezone()
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"must be an ISO date or time as 2026-03-01T18:30, got {text!r}") from error
+
+
+def run_command(main: Callable[[Sequence[str]], int], argv: Sequence[str] | None) -> int:
+    """Call a command's body and return its exit code; an error that the user can mend is said in one line."""
+    logging.basicConfig(level=logging.WARNING, format=log.TEXT_FORMAT, stream=sys.stderr)
+    # Beam logs an error with its traceback before it raises it; raised it is said once, below.
+    logging.getLogger("apache_beam.runners.common").setLevel(logging.CRITICAL)
+    log.use_format("text")  # until a flag says otherwise; a process may run several commands
+    try:
+        return main(sys.argv[1:] if argv is None else argv)
+    except (ValueError, FileNotFoundError, NotADirectoryError) as error:
+        log.say(f"error: {mask_secrets(str(error))}", level="error")
+        return WRONG_USAGE
+    except Exception as error:
+        if not isinstance(error, OSError) and not _is_os_error_of_step(error):
+            return _crash()
+        text = mask_secrets(str(error))
+        log.say(f"error: {text}; when that is mended run the same command again, it resumes", level="error")
+        return STOPPED
+
+
+def _crash() -> int:
+    # Not left to Python, which would end with 1, the code of a whole output with findings.
+    logging.getLogger(__name__).critical("ended by an error that is not foreseen", exc_info=True)
+    return CRASHED
+
+
+def _is_os_error_of_step(error: Exception) -> bool:
+    # The embedded runner raises an OSError of a step as RuntimeError("OSError: [Errno 28] … [while running 'Step']").
+    # Of its worker processes it has a traceback before that.
+    if not isinstance(error, RuntimeError):
+        return False
+    found = re.search(r"^(\w+): .*\[while running '", str(error), re.DOTALL | re.MULTILINE)
+    kind = getattr(builtins, found.group(1), None) if found else None
+    return isinstance(kind, type) and issubclass(kind, OSError)

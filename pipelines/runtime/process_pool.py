@@ -1,0 +1,142 @@
+"""Who does the work of a job on one machine? Processes, one a core.
+
+Beam's embedded runner has one thread for all elements of a step, and its own way to have more costs more than it brings
+(each element then travels to another process). Copying scans is half Python, so threads would wait for one another. So
+a step may hand its work to the processes of `run_in_processes`, where its job has started them, and do it itself where
+not: on another engine, whose workers are processes already.
+"""
+
+import gc
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from multiprocessing.process import BaseProcess
+from types import FrameType
+from typing import Any, Generic, TypeVar
+
+import fsspec
+
+from shards.host import count_cores
+
+MAX_PROCESSES = 8
+"""Each takes about 150 MB of memory; fewer than these keep a disk busy."""
+_STOP_SECONDS = 10
+_PRELOADED = ["shards.writing.finish", "shards.writing.dataset_source", "shards.writing.corpus_source"]
+
+_pool: ProcessPoolExecutor | None = None
+_num_processes = 1
+
+T = TypeVar("T")
+
+
+@contextmanager
+def run_in_processes(num_processes: int | None = None) -> Iterator[None]:
+    """Have the tasks of this process done by others while the block runs: one a core, unless said otherwise.
+
+    They start with the first task. Where the block raises, or this process dies, they end at once. They import the
+    program's main module, so it belongs to commands: a script must have it behind `if __name__ == "__main__"`.
+    """
+    global _pool, _num_processes
+    _num_processes = num_processes or min(MAX_PROCESSES, count_cores())
+    if _num_processes == 1:
+        yield
+        return
+    # Not forked from here: a fork of a process with threads (progress, object stores) may hang.
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(_PRELOADED)
+    settings = (dict(os.environ), dict(fsspec.config.conf))
+    _pool = ProcessPoolExecutor(_num_processes, mp_context=context, initializer=_begin, initargs=settings)
+    others = set(multiprocessing.active_children())
+    try:
+        yield
+        _pool.shutdown()
+    except BaseException:
+        _pool.shutdown(wait=False, cancel_futures=True)
+        _stop(set(multiprocessing.active_children()) - others)
+        raise
+    finally:
+        _pool = None
+
+
+def _stop(processes: Iterable[BaseProcess]) -> None:
+    """End processes in the middle of a task: each may remove what is unfinished, if it does not take long."""
+    for process in processes:
+        process.terminate()
+    deadline = time.monotonic() + _STOP_SECONDS
+    for process in processes:
+        process.join(max(0.0, deadline - time.monotonic()))
+        process.kill()
+
+
+class Tasks(Generic[T]):
+    """Calls of a function, done by other processes where there are any; results come in the order of the calls."""
+
+    def __init__(self) -> None:
+        self._pool = _pool
+        self._pending: deque[Future[T]] = deque()
+
+    def call(self, function: Callable[..., T], *args: Any) -> list[T]:
+        """Start a call; return the results that must be taken before the next one may start."""
+        if self._pool is None:
+            return [function(*args)]
+        with _as_os_error():
+            self._pending.append(self._pool.submit(_run, function, *args))
+            return [self._pending.popleft().result()] if len(self._pending) > 2 * _num_processes else []
+
+    def finish(self) -> Iterator[T]:
+        """Yield all results that are left."""
+        while self._pending:
+            with _as_os_error():
+                result = self._pending.popleft().result()
+            yield result
+
+
+@contextmanager
+def _as_os_error() -> Iterator[None]:
+    try:
+        yield
+    except BrokenProcessPool as error:
+        raise OSError(
+            f"worker process must live until its task is done, got: {error}; it was killed, or memory ran out"
+        ) from error
+
+
+def _begin(environment: dict[str, str], store_options: dict[str, Any]) -> None:
+    # What this process was forked from started earlier, perhaps before somebody said where a store is.
+    os.environ.clear()
+    os.environ.update(environment)
+    fsspec.config.conf.clear()
+    fsspec.config.conf.update(store_options)
+    gc.freeze()  # what was imported stays: no need to look through it again and again
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to all: who started this one handles it
+    signal.signal(signal.SIGTERM, _leave_task)
+    threading.Thread(target=_wait_for_parent, daemon=True).start()
+
+
+def _leave_task(number: int, frame: FrameType | None) -> None:
+    signal.signal(number, signal.SIG_IGN)  # asked once: what is being removed then is not left half-way
+    sys.exit(128 + number)
+
+
+def _run(function: Callable[..., T], *args: Any) -> T:
+    try:
+        return function(*args)
+    except SystemExit:  # the task has removed what it left unfinished; there is nobody to tell
+        os._exit(1)
+
+
+def _wait_for_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os.kill(os.getpid(), signal.SIGTERM)  # who runs the job again at once finds nothing half-written
+    time.sleep(_STOP_SECONDS)
+    os._exit(1)

@@ -1,0 +1,238 @@
+"""What does a scoring run plan, and what does it leave on record? Its plan in words, and `run.json`."""
+
+import functools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from model.artifacts.model_files import ModelFiles
+from pipelines.runtime import log
+from shards import storage
+from shards.predictions import parts as predictions
+from shards.predictions.parts import Engine
+from shards.predictions.plan import ScorePlan, ShardTask, held_parts, plan_scoring, unlisted_parts
+from shards.predictions.targets import Found, Target
+from shards.versions import installed_versions
+
+_VERSIONED = ("apache-beam", "nvidia-dali-cuda130", "onnxruntime", "timm", "torch")
+_SAID_AGAIN = {
+    "changed": "changed since it was scored",
+    "repaired": "repaired since it was scored",
+    "incomplete": "incomplete since it was scored",
+    "unreadable": "whether refused scans of it were repaired cannot be read",
+}
+_UNFINISHED = "has no dataset.json and is left for a later run"
+
+
+@dataclass(frozen=True)
+class RunPlan:
+    """What one run does over all folders of predictions."""
+
+    plans: tuple[tuple[Target, ScorePlan], ...]
+    """All that is to do, folder by folder."""
+    chosen: tuple[ShardTask, ...]
+    """What this run does of it, largest shards first."""
+
+    @functools.cached_property
+    def chosen_by_folder(self) -> dict[str, list[ShardTask]]:
+        """The same by the folder of predictions that their parts go to."""
+        found: dict[str, list[ShardTask]] = {}
+        for task in self.chosen:
+            found.setdefault(task.predictions_url, []).append(task)
+        return found
+
+    @property
+    def num_scans(self) -> int:
+        """Scans that this run scores."""
+        return sum(task.shard.num_scans for task in self.chosen)
+
+    @property
+    def num_held(self) -> int:
+        """Shards that were asked for and need nothing."""
+        return sum(plan.num_held for _, plan in self.plans)
+
+    @property
+    def num_left(self) -> int:
+        """Shards that are to be scored, and not by this run."""
+        return sum(len(plan.tasks) for _, plan in self.plans) - len(self.chosen)
+
+    @property
+    def num_held_scans(self) -> int:
+        """Scans in the parts that are there."""
+        return sum(plan.num_held_scans for _, plan in self.plans)
+
+    @property
+    def engines(self) -> tuple[Engine, ...]:
+        """What made the parts that are there, most of them first."""
+        found = [
+            engine for _, plan in sorted(self.plans, key=lambda pair: -pair[1].num_held) for engine in plan.engines
+        ]
+        return tuple(dict.fromkeys(found))
+
+
+@dataclass(frozen=True, slots=True)
+class RunRate:
+    """How fast an earlier run was."""
+
+    scans_per_second: float
+    source: str
+    """Its `run.json`."""
+
+
+def plan_targets(found: Found, model_id: str, split: str | None) -> list[tuple[Target, ScorePlan]]:
+    """Return what is to do in each folder; ValueError where no dataset of all has the split."""
+    datasets = [dataset for target in found.targets for dataset in target.datasets]
+    if split is not None and datasets and not any(split in dataset.manifest.splits for dataset in datasets):
+        datasets[0].shards(split)  # says which splits there are
+    plans = []
+    for target in found.targets:
+        has_split = split is None or any(split in dataset.manifest.splits for dataset in target.datasets)
+        plan = plan_scoring(target.predictions_url, model_id, target.datasets, split) if has_split else ScorePlan((), 0)
+        plans.append((target, plan))
+    return plans
+
+
+def measured_rate(plan: RunPlan, model_id: str) -> RunRate | None:
+    """Return how fast the longest earlier run was: of this model, else of another of the same network and backbone.
+
+    Another model's folder is looked for beside this one's, where last night's model left it.
+    """
+    own = [target.predictions_url for target, _ in plan.plans]
+    kind = model_id.rpartition("-")[0]
+    parents = {url.rpartition("/")[0] for url in own}
+    siblings = [url for parent in sorted(parents) if storage.exists(parent) for url in storage.list_folders(parent)]
+    others = [url for url in siblings if storage.base_name(url).rpartition("-")[0] == kind and url not in own]
+    for urls in (own, others):
+        longest = [(longest, url) for url in urls if (longest := _longest(_known_timings(predictions.read_run(url))))]
+        if longest:
+            timings, url = max(longest, key=lambda pair: pair[0]["num_scans"])
+            return RunRate(float(timings["scans_per_second"]), storage.join_url(url, predictions.RUN_NAME))
+    return None
+
+
+def _known_timings(run: Mapping[str, Any] | None) -> list[dict[str, Any] | None]:
+    return [] if run is None else [run.get("longest_run"), run.get("timings")]
+
+
+def _longest(runs: Iterable[dict[str, Any] | None]) -> dict[str, Any] | None:
+    # A run of a few scans is all start-up: the longest run of a folder tells how fast the next one will be.
+    rated = [timings for timings in runs if timings and timings.get("scans_per_second")]
+    return max(rated, key=lambda timings: timings["num_scans"], default=None)
+
+
+def say_plan(plan: RunPlan, found: Found) -> None:
+    """Write to the log what the run will do, and what it will not."""
+    log.say(f"score: {_summary(plan)}", event="plan", num_shards=len(plan.chosen), num_scans=plan.num_scans)
+    for task in plan.chosen:
+        if task.why in _SAID_AGAIN:
+            log.say(f"score: {task.shard.name} is scored again: {_SAID_AGAIN[task.why]}", shard=task.shard.name)
+    for target, _ in plan.plans:
+        if unlisted := unlisted_parts(target.predictions_url, target.datasets):
+            log.say(f"score: parts of shards that are not in the input stay, unlisted: {', '.join(unlisted)}")
+        if others := _replaced_datasets(target, plan):
+            log.say(
+                f"findings: {target.predictions_url} held scores of {', '.join(others)}; those of shards with the same "
+                f"names are replaced; to keep both, name the folder that holds the datasets as --input, or give each "
+                f"an --output of its own",
+                level="warning",
+            )
+    for folder in found.unfinished:
+        log.say(f"score: {folder} {_UNFINISHED}", folder=folder)
+    for words in found.refused:
+        log.say(f"findings: {words}", level="warning")
+
+
+def _replaced_datasets(target: Target, plan: RunPlan) -> list[str]:
+    """Return the datasets, all of them others, whose parts this run writes over."""
+    url = target.predictions_url
+    if not any(task.why == "changed" for task in plan.chosen_by_folder.get(url, [])):
+        return []
+    before = [dataset["url"] for dataset in (predictions.read_run(url) or {}).get("datasets", [])]
+    return before if set(before).isdisjoint(dataset.url for dataset in target.datasets) else []
+
+
+def describe_dry_run(plan: RunPlan, found: Found, rate: RunRate | None) -> Iterator[str]:
+    """Yield the lines that `--dry-run` prints: every shard, the sum, how long it would take, and what is left out."""
+    for task in plan.chosen:
+        yield f"{task.predictions_url}  {task.shard.name}  {task.shard.num_scans} scans  {task.why}"
+    yield _summary(plan)
+    if plan.chosen and rate is None:
+        yield f"{plan.num_scans} scans; no earlier run of this model or its kind is here to tell how long they take"
+    elif plan.chosen and rate is not None:
+        minutes, seconds = divmod(round(plan.num_scans / rate.scans_per_second), 60)
+        hours, minutes = divmod(minutes, 60)
+        took = f"about {hours}:{minutes:02}:{seconds:02} at {rate.scans_per_second:.1f} scans/s"
+        yield f"{plan.num_scans} scans, {took}, the rate of {rate.source}"
+    yield from (f"{folder} {_UNFINISHED}" for folder in found.unfinished)
+    yield from (f"findings: {words}" for words in found.refused)
+
+
+def _summary(plan: RunPlan) -> str:
+    reasons: dict[str, int] = {}
+    for task in plan.chosen:
+        reasons[task.why] = reasons.get(task.why, 0) + 1
+    told = ", ".join(f"{num} {why}" for why, num in sorted(reasons.items()))
+    todo = f"{len(plan.chosen)} shards to score ({told})" if plan.chosen else "no shard to score"
+    left = f", {plan.num_left} left for a later run" if plan.num_left else ""
+    return f"{todo}, {plan.num_held} scored before{left}"
+
+
+def finish_run(
+    target: Target, model: ModelFiles, split: str | None, tasks: Sequence[ShardTask], timings: dict[str, Any]
+) -> dict[str, Any]:
+    """Write a folder's `run.json` from what lies on disk, unless it says so already; return it.
+
+    Args:
+        target: the folder, and what was to be scored into it.
+        model: that scored.
+        split: that was asked for, None for all.
+        tasks: of this folder that the run did.
+        timings: of the whole run.
+    """
+    url, datasets = target.predictions_url, target.datasets
+    parts = held_parts(url, model.model_id, datasets)
+    state = predictions.run_document(model.document | {"model_id": model.model_id}, datasets, parts, split)
+    before = predictions.read_run(url)
+    written = {task.shard.name for task in tasks}
+    kept = (before or {}).get("sha256", {}).items()
+    known = {file: checksum for file, checksum in kept if predictions.shard_of(file) not in written}
+    state["sha256"] = predictions.checksum_parts(url, parts, known)
+    if before is not None and not tasks:
+        if state.items() <= before.items():
+            return before
+        # What is no longer, or newly, among the inputs: the parts are as they were, and so is how they were made.
+        last = {name: before.get(name) for name in ("timings", "longest_run", "versions")}
+    else:
+        longest = _longest([*_known_timings(before), timings])
+        last = {"timings": timings, "longest_run": longest, "versions": installed_versions(*_VERSIONED)}
+    document = state | last
+    predictions.write_run(url, document)
+    if tasks and held_parts(url, model.model_id, datasets) != parts:
+        return finish_run(target, model, split, tasks, timings)  # another run has written parts in the meantime
+    return document
+
+
+def make_timings(num_scans: int, seconds: float) -> dict[str, Any]:
+    """Return the `timings` of a run that ends now, loading the model included; no rate where nothing was scored."""
+    rate = num_scans / seconds if num_scans else None
+    finished_at = datetime.now(UTC).isoformat(timespec="seconds")
+    return {
+        "finished_at": finished_at,
+        "seconds": round(seconds, 3),
+        "num_scans": num_scans,
+        "scans_per_second": rate,
+    }
+
+
+def sum_counts(runs: Sequence[dict[str, Any]], split: str | None) -> dict[str, Any]:
+    """Return the counts over the runs' parts, of a split or all."""
+    every = [run["counts"] if split is None else run["splits"].get(split, predictions.count_scans([])) for run in runs]
+    reasons: dict[str, int] = {}
+    for counts in every:
+        for reason, num in counts["quarantined_by_reason"].items():
+            reasons[reason] = reasons.get(reason, 0) + num
+    names = ("num_scans", "num_scored", "num_quarantined")
+    return {name: sum(counts[name] for counts in every) for name in names} | {
+        "quarantined_by_reason": dict(sorted(reasons.items()))
+    }

@@ -1,0 +1,187 @@
+"""How do references become a dataset? The steps that `convert` and `reshard` share: deal, write, compare, finish."""
+
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import apache_beam as beam
+from apache_beam.metrics import Metrics
+from apache_beam.pvalue import AsIter, AsSingleton
+from apache_beam.transforms.window import GlobalWindows
+from apache_beam.utils.windowed_value import WindowedValue
+
+from pipelines.runtime import command_line, log, progress
+from pipelines.runtime.process_pool import Tasks
+from shards.curation import leakage
+from shards.curation.leakage import Member
+from shards.format import dataset as datasets
+from shards.format.dataset import DatasetManifest
+from shards.writing import finish, sharding
+from shards.writing.shard_writer import Source, WrittenShard, write_batches
+from shards.writing.sharding import Tallies
+
+DEFAULT_SHARD_BYTES = 256 * 1024 * 1024
+
+
+def write_dataset(
+    refs: beam.PCollection[bytes],
+    source: Source[Any],
+    output: str,
+    shard_bytes: int,
+    options_record: dict[str, Any],
+    *,
+    label: str,
+    kept_num_shards: Mapping[str, int] | None = None,
+    findings: beam.PCollection[dict[str, Any]] | None = None,
+    more_leaks: Sequence[beam.PCollection[Member]] = (),
+) -> beam.PCollection[Any]:
+    """Add to a pipeline what turns records into a dataset: count, deal, write, find duplicates, write the manifest.
+
+    Args:
+        refs: batches of records, pickled; all records of a key are in one batch.
+        source: what makes samples of them.
+        output: folder of the dataset, normalised.
+        shard_bytes: image bytes in a shard on average.
+        options_record: what the manifest says of how the dataset was made.
+        label: of the progress and the counters: the command's name.
+        kept_num_shards: the number of shards of splits that must not follow from their bytes.
+        findings: one dict of what the manifest says beside; nothing is written before it is there.
+        more_leaks: scans in several splits that are equal in other ways than to the byte.
+    """
+    if findings is not None:
+        refs = refs | "AwaitFindings" >> beam.Map(lambda batch, _: batch, AsSingleton(findings))
+    tallies = (
+        refs
+        | "TallySplits" >> beam.Map(sharding.tally_splits)
+        | "SumTallies" >> beam.CombineGlobally(sharding.sum_tallies)
+    )
+    written = (
+        refs
+        | "AssignShards" >> beam.FlatMap(deal, AsSingleton(tallies), shard_bytes, kept_num_shards, label)
+        # ((split, shard name), batch of records)
+        | "GroupByShard" >> beam.GroupByKey()
+        | "WriteShard" >> beam.ParDo(WriteShard(output, source, label))
+        # WrittenShard
+    )
+    equal = (
+        written
+        | "SpreadChecksums" >> beam.FlatMap(finish.spread_checksums, AsSingleton(tallies))
+        # (range of checksums, batch of Checksum)
+        | "GroupByChecksum" >> beam.GroupByKey()
+        | "FindEqual" >> beam.MapTuple(lambda _, batches: finish.find_equal(batches))
+        # groups of equal scans: [[(key, shard name)]]
+    )
+    duplicates = equal | "FindDuplicates" >> beam.FlatMap(finish.find_duplicates)
+    # (shard name, {key: first key with the same bytes})
+    leaks = equal | "FindLeaks" >> beam.FlatMap(leakage.find_byte_equal)
+    leaks = (leaks, *more_leaks) | "FlattenLeaks" >> beam.Flatten()
+    # Member
+    beside = (AsSingleton(findings) if findings is not None else None, AsIter(leaks))
+    infos = written | "KeyByShard" >> beam.Map(lambda shard: (shard.info.name, shard.info))
+    return (
+        {"info": infos, "duplicates": duplicates}
+        | "GroupByShardName" >> beam.CoGroupByKey()
+        | "FinishShard" >> beam.ParDo(FinishShard(output))
+        # FinishedShard
+        | "GatherShards" >> beam.combiners.ToList()
+        | "WriteManifest"
+        >> beam.Map(finish.write_manifest, AsSingleton(tallies), output, source.classes, options_record, *beside)
+    )
+
+
+def deal(
+    batch: bytes, tallies: Tallies, shard_bytes: int, kept_num_shards: Mapping[str, int] | None, label: str
+) -> Iterator[tuple[tuple[str, str], bytes]]:
+    """Yield the records of one batch by shard; from here on it is known how many there are."""
+    progress.begin(label, "writing", sum(tally.num_records for tally in tallies.values()))
+    return sharding.assign_shards(batch, tallies, shard_bytes, kept_num_shards)
+
+
+class _ShardFn(beam.DoFn):
+    """Takes one shard an element; the work is done by other processes where there are any, and comes out in order."""
+
+    def start_bundle(self) -> None:
+        """Begin with no shard under way."""
+        self._tasks: Tasks[Any] = Tasks()
+
+    def process(self, element: Any) -> Iterator[Any]:
+        """Start on a shard; yield those that were started earlier and are done."""
+        for shard in self._tasks.call(*self._task_of(element)):
+            yield self._report(shard)
+
+    def finish_bundle(self) -> Iterator[WindowedValue]:
+        """Yield the shards that are still under way."""
+        for shard in self._tasks.finish():
+            yield GlobalWindows.windowed_value(self._report(shard))
+
+    def _task_of(self, element: Any) -> tuple[Any, ...]:
+        """Return the function to call for an element, and its arguments."""
+        raise NotImplementedError
+
+    def _report(self, shard: Any) -> Any:
+        return shard
+
+
+class WriteShard(_ShardFn):
+    """Writes a shard, or finds that it is there and right; counts what became of its records."""
+
+    def __init__(self, output: str, source: Source[Any], label: str) -> None:
+        self.output = output
+        self.source = source
+        self.label = label
+        self.converted_scans = Metrics.counter(label, "converted-scans")
+        self.quarantined_scans = Metrics.counter(label, "quarantined-scans")
+        self.written_bytes = Metrics.counter(label, "written-bytes")
+        self.reused_shards = Metrics.counter(label, "reused-shards")
+
+    def _task_of(self, element: tuple[tuple[str, str], Iterable[bytes]]) -> tuple[Any, ...]:
+        (split, name), batches = element
+        return write_batches, self.output, split, name, list(batches), self.source
+
+    def _report(self, shard: WrittenShard) -> WrittenShard:
+        self.converted_scans.inc(shard.info.num_scans)
+        self.quarantined_scans.inc(shard.info.num_quarantined)
+        self.reused_shards.inc(int(shard.was_reused))
+        self.written_bytes.inc(0 if shard.was_reused else shard.info.tar_bytes)
+        note_shard(self.label, self.output, shard)
+        progress.advance(self.label, shard.info.num_scans + shard.info.num_quarantined, shard.info.tar_bytes)
+        return shard
+
+
+class FinishShard(_ShardFn):
+    """Writes the rows of a shard under their final name, duplicates known."""
+
+    def __init__(self, output: str) -> None:
+        self.output = output
+
+    def _task_of(self, element: tuple[str, dict[str, Iterable[Any]]]) -> tuple[Any, ...]:
+        _, found = element
+        return finish.finish_shard, self.output, list(found["info"]), list(found["duplicates"])
+
+
+def note_shard(job: str, output: str, shard: WrittenShard) -> None:
+    """Write to the worker's log what became of one shard, and of each record that it refused."""
+    if not log.is_noted():
+        return
+    info = shard.info
+    if info.num_quarantined:
+        refused = datasets.read_parquet(datasets.quarantine_url(output, info.name), ["key", "reason"])
+        for row in refused.to_pylist():
+            log.note("refused", job=job, shard=info.name, key=row["key"], reason=row["reason"])
+    counts = {"num_scans": info.num_scans, "num_quarantined": info.num_quarantined, "tar_bytes": info.tar_bytes}
+    log.note("reused" if shard.was_reused else "written", job=job, shard=info.name, **counts)
+
+
+def report_ledger(manifest: DatasetManifest, max_quarantine_fraction: float) -> int:
+    """Print where the records of each split went; return the exit code, which says whether too many were refused."""
+    for split, counts in manifest.ledger.items():
+        reasons = ", ".join(f"{count} {reason}" for reason, count in counts.quarantined_by_reason.items())
+        line = f"{split}: {counts.listed} listed = {counts.converted} converted + {counts.quarantined} quarantined"
+        print(f"{line} ({reasons})" if reasons else line)
+    print(f"digest {manifest.digest}")
+    quarantined, listed = (sum(getattr(c, n) for c in manifest.ledger.values()) for n in ("quarantined", "listed"))
+    if quarantined <= max_quarantine_fraction * listed:
+        return command_line.OK
+    share = f"{quarantined} of {listed} records"
+    print(f"findings: {share} are in quarantine, more than {max_quarantine_fraction:.2%}", file=sys.stderr)
+    return command_line.FINDINGS

@@ -1,0 +1,1 @@
+"""Read corpora as other people keep them: layouts, lists, annotations, archives."""

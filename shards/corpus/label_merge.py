@@ -1,0 +1,58 @@
+"""Do a scan's list and its boxes say the same, and what are its labels if they do not?"""
+
+from collections.abc import Iterator
+
+from shards.corpus.annotations import Annotation, AnnotationError
+from shards.corpus.policy import Rules
+from shards.corpus.records import Labels
+from shards.format.classes import ClassSet
+from shards.format.tar import Box
+
+
+def compare_labels(
+    listed: Labels | None, annotation: Annotation | None, classes: ClassSet
+) -> Iterator[tuple[str, str]]:
+    """Yield kind and words of each way in which a list's line and an annotation disagree.
+
+    An annotation without any box makes no claim, nor does a doubtful label.
+    """
+    if listed is None or annotation is None or not annotation.boxes:
+        return
+    said = dict(zip(classes.scored, listed, strict=True))
+    boxed = annotation.class_names
+    words = f"the list says {sorted(n for n in said if said[n] == 1)}, the annotation says {sorted(boxed)}"
+    if any(label == 0 and name in boxed for name, label in said.items()):
+        yield "boxed_not_listed", words
+    if any(label == 1 and name not in boxed for name, label in said.items()):
+        yield "listed_not_boxed", words
+
+
+def merge_labels(
+    listed: Labels | None, annotation: Annotation | None, classes: ClassSet, rules: Rules
+) -> tuple[dict[str, int | None], tuple[Box, ...]]:
+    """Return the label of each class and the boxes, from the list's line and the annotation together.
+
+    A list knows the scored classes, an annotation with boxes knows all. An annotation without any box makes no claim.
+    Without a list a box proves that its class is present, and nothing proves absence, unless boxes are exhaustive.
+
+    Raises:
+        AnnotationError: label_contradiction, where the two name different scored classes and the rules refuse that.
+    """
+    if annotation is None and listed is None:
+        return dict.fromkeys(classes.all), ()
+    boxes = annotation.boxes if annotation else ()
+    boxed = frozenset(box.class_name for box in boxes)
+    is_told = annotation is not None and rules.boxes_are_exhaustive
+    labels: dict[str, int | None] = {name: 1 if name in boxed else 0 if is_told else None for name in classes.all}
+    if listed is None:
+        return labels, boxes
+    said = dict(zip(classes.scored, listed, strict=True))
+    disagreement = next(compare_labels(listed, annotation, classes), None)
+    if disagreement is not None and rules.on_contradiction == "quarantine":
+        raise AnnotationError("label_contradiction", disagreement[1])
+    if disagreement is not None and rules.on_contradiction == "keep-boxes":
+        said = {name: None if label is None else int(name in boxed) for name, label in said.items()}
+    labels |= said
+    if boxed:
+        labels |= {name: int(name in boxed) for name in classes.unscored}
+    return labels, tuple(box for box in boxes if labels[box.class_name] != 0)

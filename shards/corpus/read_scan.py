@@ -1,0 +1,139 @@
+"""How does a record become a sample, or a quarantine row that says why not?"""
+
+import hashlib
+from dataclasses import dataclass
+from typing import Any
+
+from shards import storage
+from shards.corpus.annotations import MAX_ANNOTATION_BYTES, Annotation, AnnotationError, parse_annotation
+from shards.corpus.archives import ArchiveError, read_place
+from shards.corpus.description import printable
+from shards.corpus.label_merge import merge_labels
+from shards.corpus.opixray import parse_opixray
+from shards.corpus.policy import Rules
+from shards.corpus.records import MAX_IMAGE_BYTES, ScanRef
+from shards.format.classes import ClassSet
+from shards.images.inspect import ImageBytes, is_jpeg, read_image_size
+from shards.images.jpeg import ImageError
+from shards.images.transcode import to_jpeg
+
+RETRYABLE_REASONS = frozenset({"changed_image", "unreadable_file", "vanished_image"})
+"""Refusals that the next run tries again: the file may be readable then."""
+
+_BOX_TOLERANCE_PX = 1.0
+_NO_RULES = Rules()
+
+
+@dataclass(frozen=True, slots=True)
+class Scan:
+    """A record that became a sample: its row, still without a place in a tar, and its image's bytes."""
+
+    row: dict[str, Any]
+    image: ImageBytes
+
+
+def read_scan(ref: ScanRef, classes: ClassSet, rules: Rules = _NO_RULES) -> Scan | dict[str, Any]:
+    """Read a record's image and annotation; return the sample, or its quarantine row where it must be refused."""
+    if ref.reason:
+        return _quarantine_row(ref, "list", ref.reason, ref.detail)
+    image: bytes | None = None
+    try:
+        image = read_image(ref)
+        if rules.transcode and image and not is_jpeg(image):
+            image = to_jpeg(image)
+        width, height = read_image_size(image)
+        annotation = read_annotation(ref, classes)
+        _check_boxes(annotation, width, height)
+        labels, boxes = merge_labels(ref.labels, annotation, classes, rules)
+    except (ImageError, AnnotationError) as error:
+        return _quarantine_row(ref, "read", error.reason, error.detail, image)
+    row = {
+        "key": ref.key,
+        "split": ref.split,
+        "sha256": hashlib.sha256(image).hexdigest(),
+        "width_px": width,
+        "height_px": height,
+        "labels": labels,
+        "boxes": [box.to_row() for box in boxes],
+        "source_uri": printable(storage.as_uri(ref.source_url)),
+        "duplicate_of": None,
+    }
+    return Scan(row, image)
+
+
+def read_image(ref: ScanRef) -> bytes:
+    """Return the bytes of a record's image; ImageError says why they cannot be read."""
+    if ref.size_bytes > MAX_IMAGE_BYTES:
+        raise ImageError("oversized_file", f"the file has {ref.size_bytes} bytes, at most {MAX_IMAGE_BYTES} are read")
+    try:
+        if ref.image_place is not None:
+            return _read_packed_image(ref)
+        # One byte more than was listed, so that a file that grows is seen, and costs no memory.
+        image = storage.read_range(ref.source_url, 0, ref.size_bytes + 1)
+    except ConnectionError:
+        raise  # not this file's fault: the store is out of reach, and would cost every scan that is left
+    except FileNotFoundError as error:
+        raise ImageError("vanished_image", "the file was there when the corpus was listed, and is gone") from error
+    except OSError as error:
+        raise ImageError("unreadable_file", f"{type(error).__name__}: {error.strerror or error}") from error
+    if len(image) != ref.size_bytes:
+        found = "more" if len(image) > ref.size_bytes else f"{len(image)}"
+        raise ImageError("changed_image", f"the file had {ref.size_bytes} bytes when it was listed, and has {found}")
+    return image
+
+
+def _read_packed_image(ref: ScanRef) -> bytes:
+    assert ref.image_place is not None
+    try:
+        data = read_place(ref.image_place, MAX_IMAGE_BYTES + 1)
+    except ArchiveError as error:
+        raise ImageError("damaged_archive", str(error)) from error
+    if len(data) != ref.size_bytes:
+        raise ImageError("damaged_archive", f"the archive says {ref.size_bytes} bytes, it holds {len(data)} or more")
+    return data
+
+
+def read_annotation(ref: ScanRef, classes: ClassSet) -> Annotation | None:
+    """Return what the annotation of a record says, None where it has none.
+
+    Raises:
+        AnnotationError: it cannot be read or trusted.
+    """
+    if ref.annotation_url is None:
+        return None
+    parse = parse_opixray if ref.annotation_url.endswith(".txt") else parse_annotation
+    return parse(read_annotation_text(ref), classes.spellings)
+
+
+def read_annotation_text(ref: ScanRef) -> bytes:
+    """Return the bytes of a record's annotation, one more than allowed at most: memory stays bounded."""
+    assert ref.annotation_url is not None
+    try:
+        if ref.annotation_place is not None:
+            return read_place(ref.annotation_place, MAX_ANNOTATION_BYTES + 1)
+        with storage.open_reader(ref.annotation_url) as handle:
+            return handle.read(MAX_ANNOTATION_BYTES + 1)
+    except ArchiveError as error:
+        raise AnnotationError("damaged_archive", str(error)) from error
+    except ConnectionError:
+        raise  # the store is out of reach: that is no property of the annotation
+    except OSError as error:
+        detail = f"{storage.as_uri(ref.annotation_url)}: {type(error).__name__}: {error.strerror or error}"
+        raise AnnotationError("unreadable_file", detail) from error
+
+
+def _check_boxes(annotation: Annotation | None, width_px: int, height_px: int) -> None:
+    for box in annotation.boxes if annotation else ():
+        if box.xmax_px > width_px + _BOX_TOLERANCE_PX or box.ymax_px > height_px + _BOX_TOLERANCE_PX:
+            raise AnnotationError("bad_box", f"{box} leaves the image of {width_px} x {height_px} pixels")
+
+
+def _quarantine_row(ref: ScanRef, stage: str, reason: str, detail: str, image: bytes | None = None) -> dict[str, Any]:
+    return {
+        "source_uri": printable(storage.as_uri(ref.source_url)),
+        "key": ref.key,
+        "stage": stage,
+        "reason": reason,
+        "detail": printable(detail),
+        "sha256": hashlib.sha256(image).hexdigest() if image is not None else None,
+    }

@@ -1,0 +1,319 @@
+"""Which records does a corpus list, and what is known of each before its image is read?
+
+Listing yields facts (an image file, a line of a list, an annotation file); facts of one key become records. Every
+record ends as a sample or as a quarantine row, so `listed = converted + quarantined` holds by construction.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from shards import storage
+from shards.corpus import archives
+from shards.corpus import description as corpora
+from shards.corpus.archives import Place
+from shards.corpus.description import Corpus, ListFile, Source
+from shards.corpus.label_lists import read_list
+from shards.corpus.policy import Rules
+from shards.corpus.stream_spool import spool_stream
+
+UNLISTED = "unlisted"
+"""The split of images that no list names: kept and scored, but in neither train nor test."""
+MAX_IMAGE_BYTES = 64 * 1024 * 1024
+"""Largest file taken as an image; SIXray's largest has half a megabyte."""
+
+# The same words for all: beside a million images they cost nothing when a batch is pickled.
+_UNLISTED_REMARK = ("unlisted_image", "no list names it")
+
+Labels = tuple[int | None, ...]
+
+
+class ImageFact(NamedTuple):
+    """An image file that is there."""
+
+    key: str
+    url: str
+    size_bytes: int
+    split: str = ""
+    """What its folder says, where no list does."""
+    presence: str = ""
+    """What its folder says of prohibited items: positive, negative or nothing."""
+    place: Place | None = None
+    """Where its bytes are, for one within an archive."""
+
+
+class RowFact(NamedTuple):
+    """A line of a list, or what a folder says of a file in it."""
+
+    key: str
+    list_url: str
+    list_rank: int
+    split: str
+    labels: Labels
+    """Empty where the list has names alone."""
+    problem: str
+
+
+class AnnotationFact(NamedTuple):
+    """An annotation file that is there."""
+
+    key: str
+    url: str
+    place: Place | None = None
+
+
+class ProblemFact(NamedTuple):
+    """Something that is wrong with the corpus itself: a record that is refused for sure."""
+
+    key: str
+    url: str
+    reason: str
+    detail: str
+    split: str = UNLISTED
+
+
+Fact = ImageFact | RowFact | AnnotationFact | ProblemFact
+
+
+class ScanRef(NamedTuple):
+    """A record: all that is known before its image is read. Image bytes never stand here."""
+
+    key: str
+    split: str
+    source_url: str
+    """The image; for a record without one, the list or annotation that names it."""
+    size_bytes: int
+    labels: Labels | None = None
+    """1 present, 0 absent, None doubtful, in the order of the scored classes; None where no list names the scan."""
+    annotation_url: str | None = None
+    reason: str = ""
+    """Why it is refused already, a fixed word; empty where its image is to be read."""
+    detail: str = ""
+    remarks: tuple[tuple[str, str], ...] = ()
+    """Where its sources disagree: kind and words, whether it is refused for it or not."""
+    presence: str = ""
+    image_place: Place | None = None
+    annotation_place: Place | None = None
+
+    @property
+    def bytes_url(self) -> str:
+        """The file in which the image's bytes lie: itself, or an archive."""
+        return self.image_place.url if self.image_place else self.source_url
+
+
+def list_source(source: Source, corpus: Corpus, drafts_url: str) -> Iterator[Fact]:
+    """Yield a fact for each file of a source; the images of a stream are laid out below `drafts_url` meanwhile."""
+    if source.kind == "images":
+        yield from _list_images(source, corpus, drafts_url)
+    elif source.form == "zip":
+        for item in archives.list_zip(source.url):
+            yield AnnotationFact(_key_of(item.name), item.uri, item.place)
+    else:
+        for info in storage.list_files(source.url):
+            yield AnnotationFact(_key_of(info.url), info.url)
+
+
+def _list_images(source: Source, corpus: Corpus, drafts_url: str) -> Iterator[Fact]:
+    said = (source.split, source.presence)
+    if source.form == "zip":
+        for item in archives.list_zip(source.url):
+            key = corpora.make_key(corpus.layout, item.name)
+            yield ImageFact(key, item.uri, item.size_bytes, *said, item.place)
+    elif source.form == "tar":
+        spool = spool_stream(source.parts or (source.url,), drafts_url, MAX_IMAGE_BYTES)
+        for image in spool.images():
+            uri = f"tar://{image.name}::{storage.as_uri(source.url)}"
+            yield ImageFact(corpora.make_key(corpus.layout, image.name), uri, image.size_bytes, *said, image.place)
+        if spool.problem:
+            yield ProblemFact(_key_of(source.url), source.url, "damaged_archive", spool.problem)
+    else:
+        for info in storage.list_files(source.url):
+            below = info.url.removeprefix(source.url).strip("/")
+            if source.form == "folder" or "/" not in below:
+                yield ImageFact(corpora.make_key(corpus.layout, below), info.url, info.size_bytes, *said)
+
+
+def list_rows(item: ListFile, classes: Sequence[str]) -> Iterator[RowFact]:
+    """Yield a fact for each line of a list."""
+    order = [*corpora.LISTS_IN_ORDER, ""]
+    for row in read_list(item.url, classes, member=item.member, has_labels=item.has_labels):
+        key = corpora.encode_key(row.name)
+        yield RowFact(key, item.uri, order.index(item.subset), item.split, row.labels, row.problem)
+
+
+def _key_of(name: str) -> str:
+    return corpora.encode_key(corpora.stem_of(name))
+
+
+def join_facts(facts: Iterable[Fact], corpus: Corpus, subset: str, rules: Rules) -> Iterator[ScanRef]:
+    """Yield the records that the facts of some keys make, in the order of their keys.
+
+    The facts of one key must all be among `facts`. What `subset` does not ask for is left out.
+
+    Raises:
+        ValueError: an image is unlisted or missing, and the rules say to stop for it.
+    """
+    by_key: defaultdict[str, list[Fact]] = defaultdict(list)
+    for fact in facts:
+        by_key[fact.key].append(fact)
+    for key in sorted(by_key):
+        yield from _join_key(_sort_facts(key, by_key[key]), corpus, subset, rules)
+
+
+@dataclass(slots=True)
+class _KeyFacts:
+    """All that is known of one key, each kind in its order."""
+
+    key: str
+    images: list[ImageFact]
+    links: list[ImageFact]
+    """Among the images, what is no file."""
+    annotations: list[AnnotationFact]
+    rows: list[RowFact]
+    bad_rows: list[RowFact]
+    problems: list[ProblemFact]
+
+    @property
+    def split(self) -> str:
+        """The first list's word, else the folder's."""
+        if self.rows:
+            return self.rows[0].split
+        return next((image.split for image in [*self.images, *self.links] if image.split), UNLISTED)
+
+    @property
+    def labels(self) -> Labels | None:
+        """The first list's word."""
+        return next((row.labels for row in self.rows if row.labels), None)
+
+
+def _sort_facts(key: str, facts: list[Fact]) -> _KeyFacts:
+    kinds: defaultdict[type[Fact], list[Any]] = defaultdict(list)
+    for fact in facts:
+        kinds[type(fact)].append(fact)
+    images = sorted(kinds[ImageFact], key=_image_order)
+    rows = sorted(kinds[RowFact], key=_row_order)
+    return _KeyFacts(
+        key,
+        [image for image in images if image.size_bytes >= 0],
+        [image for image in images if image.size_bytes < 0],
+        _drop_copies(sorted(kinds[AnnotationFact], key=lambda fact: fact.url)),
+        [row for row in rows if not row.problem],
+        [row for row in rows if row.problem],
+        sorted(kinds[ProblemFact]),
+    )
+
+
+def _image_order(fact: ImageFact) -> tuple[str, int]:
+    return fact.url, fact.size_bytes
+
+
+def _row_order(row: RowFact) -> tuple[int, str, str, str, str]:
+    # Labels last: two lines of one list may differ in them alone, and facts come in any order.
+    return row.list_rank, row.split, row.list_url, str(row.labels), row.problem
+
+
+def _drop_copies(annotations: list[AnnotationFact]) -> list[AnnotationFact]:
+    """Leave one of several annotations that are equal by the checksums of the zips that they lie in."""
+    if len(annotations) < 2:
+        return annotations
+    contents = {(fact.place.crc, fact.place.size_bytes) if fact.place else fact.url for fact in annotations}
+    is_packed = all(fact.place is not None for fact in annotations)
+    return annotations[:1] if len(contents) == 1 and is_packed else annotations
+
+
+def _join_key(facts: _KeyFacts, corpus: Corpus, subset: str, rules: Rules) -> Iterator[ScanRef]:
+    key, split = facts.key, facts.split
+    for row in facts.bad_rows:
+        yield ScanRef(key, row.split, row.list_url, 0, reason="bad_list_row", detail=row.problem)
+    for problem in facts.problems:
+        yield ScanRef(key, problem.split, problem.url, 0, reason=problem.reason, detail=problem.detail)
+    if not _is_selected(facts, subset):
+        return
+    for link in facts.links:
+        detail = "a link, not a file; links to folders are not followed: put the folder itself there"
+        yield ScanRef(key, split, link.url, 0, reason="not_a_file", detail=detail)
+    if not facts.images:
+        yield from _join_missing(facts, rules)
+        return
+    yield _join_image(facts, corpus, subset, rules)
+    first = facts.images[0]
+    for image in facts.images[1:]:
+        detail = f"{storage.as_uri(first.url)} has this key already"
+        yield ScanRef(key, split, image.url, image.size_bytes, reason="duplicate_key", detail=detail)
+
+
+def _join_missing(facts: _KeyFacts, rules: Rules) -> Iterator[ScanRef]:
+    named_by = [*(row.list_url for row in facts.rows), *(fact.url for fact in facts.annotations)]
+    if not named_by:
+        return
+    detail = f"no image file has this name; named by {', '.join(storage.as_uri(url) for url in named_by)}"
+    if rules.on_missing == "stop":
+        raise ValueError(f"every scan must have an image, got none for {facts.key!r}: {detail}; see --on-missing")
+    remark = ("missing_image" if facts.rows else "annotation_without_image", detail)
+    yield ScanRef(facts.key, facts.split, named_by[0], 0, reason="missing_image", detail=detail, remarks=(remark,))
+
+
+def _join_image(facts: _KeyFacts, corpus: Corpus, subset: str, rules: Rules) -> ScanRef:
+    image = facts.images[0]
+    annotation = facts.annotations[0] if facts.annotations else None
+    contradictions = [*_compare_rows(facts.rows), *_compare_folders(facts)]
+    reason, detail = "", ""
+    if contradictions and rules.on_contradiction == "quarantine":
+        _, reason, detail = contradictions[0]
+    remarks = [(kind, words) for kind, _, words in contradictions]
+    if corpus.lists and subset == "all" and not corpus.builds_subset and not facts.rows:
+        remarks.append(_UNLISTED_REMARK)
+        if rules.on_unlisted == "stop":
+            raise ValueError(f"every image must be listed, got one that is not: {image.url}; see --on-unlisted")
+        if rules.on_unlisted == "quarantine":
+            reason, detail = "unlisted_image", remarks[-1][1]
+    if len(facts.annotations) > 1:
+        urls = [fact.url for fact in facts.annotations[:2]]
+        reason, detail = "duplicate_annotation", f"{urls[0]} and {urls[1]} have this key"
+    if problem := corpora.key_problem(facts.key):
+        reason, detail = "bad_key", problem
+    return ScanRef(
+        facts.key,
+        facts.split,
+        image.url,
+        image.size_bytes,
+        facts.labels,
+        annotation.url if annotation else None,
+        reason,
+        detail,
+        tuple(remarks),
+        image.presence,
+        image.place,
+        annotation.place if annotation else None,
+    )
+
+
+def _is_selected(facts: _KeyFacts, subset: str) -> bool:
+    if subset == "all":
+        return bool(facts.rows or facts.images or facts.links or facts.annotations)
+    if subset == "positives":
+        return any(1 in row.labels for row in facts.rows)
+    return bool(facts.rows)
+
+
+def _compare_rows(rows: Sequence[RowFact]) -> Iterator[tuple[str, str, str]]:
+    """Yield kind, reason and words of each way in which the lists disagree."""
+    for other in rows[1:]:
+        first = rows[0]
+        if other.labels and first.labels and other.labels != first.labels:
+            words = f"{first.list_url} says {first.labels}, {other.list_url} says {other.labels}"
+            yield "lists_disagree", "label_contradiction", words
+        if other.list_rank == first.list_rank and other.split != first.split:
+            yield "two_splits", "split_contradiction", f"named by both {first.list_url} and {other.list_url}"
+
+
+def _compare_folders(facts: _KeyFacts) -> Iterator[tuple[str, str, str]]:
+    """Yield kind, reason and words where folders disagree with each other, or with the list."""
+    first = facts.images[0]
+    for image in facts.images[1:]:
+        if image.split != first.split and not facts.rows:
+            yield "two_splits", "split_contradiction", f"both {first.url} and {image.url} are there"
+            break
+    if first.presence == "negative" and 1 in (facts.labels or ()):
+        yield "folder_disagrees", "label_contradiction", f"{first.url} lies among the negatives, its line names an item"

@@ -1,0 +1,156 @@
+"""Where do images that come as a stream wait until their shard is written?
+
+A split tar.gz can be read from its start only, and a shard wants its scans in the order of their hashes. So the stream
+is read once, and its images are laid one after another into segments below the drafts of the output, where any one of
+them is a range. A segment appears whole; its table names what it holds. A run that was stopped begins the stream anew,
+unless all of it was laid out. Finishing the dataset removes them.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import IO, Any, NamedTuple
+
+import pyarrow as pa
+
+from shards import storage
+from shards.corpus.archives import ArchiveError, Place, TarMember, read_pieces, stream_tar
+from shards.format import dataset as datasets
+
+SPOOL_NAME = r"spool-[0-9a-f]{16}(\.json|-\d{5,}\.(bin|parquet))"
+"""How the files of a spool are called, as a pattern."""
+SEGMENT_BYTES = 1024**3
+"""What a killed run loses at most, beside the time to read the stream again."""
+
+_SCHEMA = pa.schema([("name", pa.binary()), ("offset_bytes", pa.int64()), ("size_bytes", pa.int64())])
+
+
+class Spooled(NamedTuple):
+    """An image of the stream."""
+
+    name: str
+    """Within the archive."""
+    size_bytes: int
+    """-1 for a link or another thing that is no file."""
+    place: Place | None
+    """None where its bytes were not kept: it is no file, or larger than an image may be."""
+
+
+@dataclass(frozen=True, slots=True)
+class Spool:
+    """What a stream held: its images, and what is wrong with its end."""
+
+    drafts_url: str
+    name: str
+    num_segments: int
+    problem: str
+
+    def images(self) -> Iterator[Spooled]:
+        """Yield all images, a segment in memory at a time as its table of names and places."""
+        for number in range(self.num_segments):
+            url = _segment_url(self.drafts_url, self.name, number)
+            for row in datasets.read_parquet(f"{url}.parquet").to_pylist():
+                offset, size = row["offset_bytes"], row["size_bytes"]
+                yield Spooled(
+                    os.fsdecode(row["name"]), size, Place(f"{url}.bin", offset, size) if offset >= 0 else None
+                )
+
+
+def spool_stream(parts: Sequence[str], drafts_url: str, max_image_bytes: int) -> Spool:
+    """Lay out the images of a split tar, unless an earlier run laid out all of it."""
+    name = f"spool-{_identify(parts)}"
+    done_url = storage.join_url(drafts_url, f"{name}.json")
+    done = _read_done(drafts_url, name, done_url)
+    if done is None:
+        done = _write_segments(parts, drafts_url, name, max_image_bytes)
+        storage.write_bytes(done_url, json.dumps(done).encode())
+    return Spool(drafts_url, name, len(done["sizes"]), done["problem"])
+
+
+def _identify(parts: Sequence[str]) -> str:
+    """Return a name that changes with the archives: their names, sizes and what else the store knows of a version."""
+    digest = hashlib.sha256()
+    for part in parts:
+        fs, inner = storage.filesystem(part)
+        path = storage.local_path(part)
+        version = f"{path.stat().st_size} {path.stat().st_mtime_ns}" if path is not None else fs.ukey(inner)
+        digest.update(f"{part}\n{version}\n".encode("utf-8", "surrogateescape"))
+    return digest.hexdigest()[:16]
+
+
+def _read_done(drafts_url: str, name: str, done_url: str) -> dict[str, Any] | None:
+    if not storage.exists(done_url):
+        return None
+    done: dict[str, Any] = json.loads(storage.read_bytes(done_url))
+    for number, size_bytes in enumerate(done["sizes"]):
+        url = _segment_url(drafts_url, name, number)
+        if not storage.exists(f"{url}.parquet") or _size_of(f"{url}.bin") != size_bytes:
+            return None
+    return done
+
+
+def _size_of(url: str) -> int:
+    fs, inner = storage.filesystem(url)
+    return int(fs.info(inner)["size"]) if fs.exists(inner) else -1
+
+
+def _write_segments(parts: Sequence[str], drafts_url: str, name: str, max_image_bytes: int) -> dict[str, Any]:
+    sizes: list[int] = []
+    stream = _Members(parts)
+    while not stream.is_done:
+        url = _segment_url(drafts_url, name, len(sizes))
+        with storage.atomic_writer(f"{url}.bin") as out:
+            rows = _write_segment(stream, out, max_image_bytes)
+            sizes.append(out.tell())
+        datasets.write_parquet(f"{url}.parquet", pa.Table.from_pylist(rows, schema=_SCHEMA))
+    return {"sizes": sizes, "problem": stream.problem}
+
+
+def _write_segment(stream: "_Members", out: IO[bytes], max_image_bytes: int) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = []
+    for member in stream.take(SEGMENT_BYTES):
+        is_kept = 0 <= member.size_bytes <= max_image_bytes
+        offset = out.tell() if is_kept else -1
+        try:
+            for piece in read_pieces(member) if is_kept else ():
+                out.write(piece)
+        except ArchiveError as error:  # the archive ends in this member: it is not there
+            stream.end(error)
+            break
+        rows.append({"name": os.fsencode(member.name), "offset_bytes": offset, "size_bytes": member.size_bytes})
+    return rows
+
+
+class _Members:
+    """The members of a stream, taken a segment at a time."""
+
+    def __init__(self, parts: Sequence[str]) -> None:
+        self._members = stream_tar(parts)
+        self.is_done = False
+        self.problem = ""
+
+    def take(self, max_bytes: int) -> Iterator[TarMember]:
+        """Yield members until they fill `max_bytes` or the stream ends, well or not."""
+        num = 0
+        while num < max_bytes:
+            try:
+                member = next(self._members, None)
+            except ArchiveError as error:
+                self.end(error)
+                return
+            if member is None:
+                self.is_done = True
+                return
+            num += max(0, member.size_bytes)
+            yield member
+
+    def end(self, error: ArchiveError) -> None:
+        """Note that the stream is at its end, and why too early."""
+        self.is_done = True
+        self.problem = str(error)
+
+
+def _segment_url(drafts_url: str, name: str, number: int) -> str:
+    return storage.join_url(drafts_url, f"{name}-{number:05d}")

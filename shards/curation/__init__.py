@@ -1,0 +1,1 @@
+"""Find contradictions, duplicates and leakage in a corpus; select subsets and rows."""

@@ -1,0 +1,172 @@
+"""Which scans are the same picture, to the byte or to the eye, before any of them is dealt to a shard?
+
+Every image is read once more for it, so it is done on request alone. Two pictures look the same where their perceptual
+hashes differ in at most four of 64 bits; such hashes agree in one of five bands, so only scans with a band in common
+are compared. What travels is a fingerprint a scan; what is gathered are the pairs.
+"""
+
+import hashlib
+import importlib
+import io
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple
+
+from PIL import Image
+
+from shards.corpus.description import hash_key, place_in
+from shards.corpus.read_scan import read_image
+from shards.corpus.records import ScanRef
+from shards.curation.leakage import BYTE_EQUAL, NEAR_EQUAL, Member, deal_group, make_group
+from shards.images.inspect import read_image_size
+from shards.images.jpeg import ImageError
+from shards.shuffle import unpack
+from shards.writing.sharding import NUM_PARTITIONS, batch_by
+
+MAX_DISTANCE_BITS = 4
+"""Among 904 positives of SIXray 101 pairs are at distance 0, 48 at 2, 30 at 4, 16 at 6, 14 at 8; then unlike ones
+begin, 24 at 10 and 77 at 12. (Half of the bits of a hash are set, so distances are even.)"""
+
+_BAND_BITS = 13
+_NUM_BANDS = 5
+_READ_THREADS = 4
+_DRAFT_PX = 64
+"""A JPEG is decoded at an eighth of its size or so: the hash looks at 32 x 32 pixels."""
+
+
+class Fingerprint(NamedTuple):
+    """What a scan looks like."""
+
+    key: str
+    split: str
+    sha256: str
+    perceptual: int | None
+    """64 bits; None where nobody asked, or it cannot be decoded."""
+
+
+class Pair(NamedTuple):
+    """Two scans that are the same."""
+
+    kind: str
+    one: Fingerprint
+    other: Fingerprint
+
+
+def check_library() -> None:
+    """Raise ValueError where the library of perceptual hashes is not installed."""
+    try:
+        _load_library()
+    except ImportError as error:
+        raise ValueError(
+            "near duplicates must have the library ImageHash installed, got none; `pip install 'sixray-pipeline[near]'`"
+        ) from error
+
+
+def _load_library() -> Any:
+    return importlib.import_module("imagehash")  # on demand: most conversions need none
+
+
+def fingerprint_records(batch: bytes, *, with_perceptual: bool) -> list[Fingerprint]:
+    """Return the fingerprints of a batch of records; what cannot be read has none, and is refused later."""
+    refs = [ref for ref in unpack(batch) if not ref.reason]
+    with ThreadPoolExecutor(_READ_THREADS, thread_name_prefix="fingerprint") as pool:
+        found = pool.map(lambda ref: _fingerprint(ref, with_perceptual), refs)
+        return [fingerprint for fingerprint in found if fingerprint is not None]
+
+
+def _fingerprint(ref: ScanRef, with_perceptual: bool) -> Fingerprint | None:
+    try:
+        data = read_image(ref)
+    except ImageError:
+        return None
+    perceptual = perceptual_hash(data) if with_perceptual else None
+    return Fingerprint(ref.key, ref.split, hashlib.sha256(data).hexdigest(), perceptual)
+
+
+def perceptual_hash(data: bytes) -> int | None:
+    """Return the 64 bits of ImageHash's `phash`; None for what cannot be decoded."""
+    try:
+        read_image_size(data)  # nothing that claims too many pixels is decoded
+        with Image.open(io.BytesIO(data), formats=("JPEG", "PNG")) as image:
+            image.draft("L", (_DRAFT_PX, _DRAFT_PX))
+            return int(str(_load_library().phash(image)), 16)
+    except (ImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+        return None
+
+
+def spread_bands(fingerprints: Iterable[Fingerprint]) -> Iterator[tuple[int, bytes]]:
+    """Yield fingerprints in batches by range of what they may have in common: the checksum, or a band of the hash."""
+    items = [(band, fingerprint) for fingerprint in fingerprints for band in _bands_of(fingerprint)]
+    return batch_by(items, lambda item: place_in(hash_key(item[0]), NUM_PARTITIONS))
+
+
+def _bands_of(fingerprint: Fingerprint) -> Iterator[str]:
+    yield fingerprint.sha256
+    if fingerprint.perceptual is not None:
+        for band in range(_NUM_BANDS):
+            yield f"{band} {fingerprint.perceptual >> band * _BAND_BITS & (1 << _BAND_BITS) - 1:x}"
+
+
+def find_pairs(batches: Iterable[bytes]) -> Iterator[Pair]:
+    """Yield the pairs among the scans that share a checksum or a band; a group of n equal ones as n - 1 pairs."""
+    members: defaultdict[str, list[Fingerprint]] = defaultdict(list)
+    for batch in batches:
+        for band, fingerprint in unpack(batch):
+            members[band].append(fingerprint)
+    for band, found in members.items():
+        ordered = sorted(found)
+        if " " not in band:
+            yield from (Pair(BYTE_EQUAL, ordered[0], other) for other in ordered[1:])
+        else:
+            yield from _compare(ordered)
+
+
+def _compare(ordered: list[Fingerprint]) -> Iterator[Pair]:
+    first_of: dict[int, Fingerprint] = {}
+    for fingerprint in ordered:
+        assert fingerprint.perceptual is not None
+        first = first_of.setdefault(fingerprint.perceptual, fingerprint)
+        if first is not fingerprint:
+            yield Pair(NEAR_EQUAL, first, fingerprint)
+    hashes = sorted(first_of)
+    for place, one in enumerate(hashes):
+        for other in hashes[place + 1 :]:
+            if (one ^ other).bit_count() <= MAX_DISTANCE_BITS:
+                yield Pair(NEAR_EQUAL, first_of[one], first_of[other])
+
+
+def connect(pairs: Iterable[Pair]) -> list[list[Fingerprint]]:
+    """Return the groups that pairs make, each in the order of its keys."""
+    parent: dict[str, str] = {}
+    known: dict[str, Fingerprint] = {}
+
+    def root(key: str) -> str:
+        while parent.setdefault(key, key) != key:
+            parent[key] = parent[parent[key]]
+            key = parent[key]
+        return key
+
+    for pair in pairs:
+        known |= {pair.one.key: pair.one, pair.other.key: pair.other}
+        one, other = sorted((root(pair.one.key), root(pair.other.key)))
+        parent[other] = one
+    groups: defaultdict[str, list[Fingerprint]] = defaultdict(list)
+    for key in sorted(known):
+        groups[root(key)].append(known[key])
+    return [groups[key] for key in sorted(groups)]
+
+
+def find_moves(groups: Iterable[list[Fingerprint]]) -> dict[str, str]:
+    """Return the new split of every scan that must change its own for its group to lie in one."""
+    return {key: split for group in groups for key, split in deal_group((member.key, member.split) for member in group)}
+
+
+def find_near_equal(groups: Iterable[list[Fingerprint]], moves: dict[str, str]) -> list[Member]:
+    """Return the members of groups that lie in several splits and are not equal to the byte."""
+    return [
+        member
+        for group in groups
+        if len({fingerprint.sha256 for fingerprint in group}) > 1
+        for member in make_group(NEAR_EQUAL, [(item.key, moves.get(item.key, item.split)) for item in group])
+    ]

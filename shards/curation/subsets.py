@@ -1,0 +1,157 @@
+"""Which scans make up SIXray10, 100 and 1000, and which of them are for testing, where no list says so?
+
+Built as the paper defines them, from keys and presence alone: who is in, and who is in test, follows from a keyed hash
+of the key and the seed. Counts are exact: each threshold is itself the hash of a candidate, which
+`shards.curation.thresholds` finds.
+"""
+
+import hashlib
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from shards.corpus.records import ScanRef
+from shards.curation.thresholds import Hashes, Thresholds
+from shards.shuffle import pack, unpack
+
+NEGATIVES_A_POSITIVE = {"10": 10, "100": 100}
+POSITIVES_OF_1000 = 1000
+_TEST_SHARE = 5
+"""One in five is for testing: the paper's 4 : 1, among positives and negatives alike."""
+
+_HASH_KEY = b"sixray subsets format 1"
+_POSITIVE_ID, _NEGATIVE_ID = re.compile(r"P\d{5}"), re.compile(r"N\d{6,7}")
+
+
+@dataclass(frozen=True, slots=True)
+class Census:
+    """The hashes of some candidates, uint64 (N, 2): the one that chooses, and the one that splits."""
+
+    positives_N2: np.ndarray
+    negatives_N2: np.ndarray
+
+
+def take_census(candidates: Iterable[tuple[str, bool]], seed: int) -> Census:
+    """Return the hashes of candidates, each a key and whether it holds a prohibited item."""
+    hashes: dict[bool, list[tuple[int, int]]] = {True: [], False: []}
+    for key, is_positive in candidates:
+        hashes[is_positive].append(_hash(key, seed))
+    return Census(
+        *(np.array(hashes[kind], dtype=np.uint64).reshape(-1, 2) for kind in (True, False)),
+    )
+
+
+def choosing_hashes(census: Census) -> Hashes:
+    """Return the hashes that choose."""
+    return census.positives_N2[:, 0], census.negatives_N2[:, 0]
+
+
+def splitting_hashes(census: Census, choosing: Thresholds) -> Hashes:
+    """Return the hashes that split, of those who are chosen."""
+    return (
+        census.positives_N2[census.positives_N2[:, 0] <= choosing.first, 1],
+        census.negatives_N2[census.negatives_N2[:, 0] <= choosing.second, 1],
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Who is in, and who is in test: thresholds of hashes, inclusive; -1 takes none."""
+
+    seed: int
+    max_positive: int
+    max_negative: int
+    max_positive_test: int
+    max_negative_test: int
+
+    def split_of(self, key: str, is_positive: bool) -> str | None:
+        """Return `train`, `test`, or None for a scan that is not chosen."""
+        choosing, splitting = _hash(key, self.seed)
+        if choosing > (self.max_positive if is_positive else self.max_negative):
+            return None
+        return "test" if splitting <= (self.max_positive_test if is_positive else self.max_negative_test) else "train"
+
+
+def count_chosen(counts_TR: np.ndarray, subset: str) -> tuple[int, int]:
+    """Return how many positives and how many negatives belong to a subset.
+
+    `10` and `100`: all positives, and 10 or 100 times as many negatives; `1000`: 1,000 positives and all negatives;
+    `positives`: all positives.
+
+    Args:
+        counts_TR: of the candidates' choosing hashes, see `thresholds.count_ranges`.
+        subset: its name.
+
+    Raises:
+        ValueError: there are too few candidates.
+
+    Source:
+        "SIXray: A Large-scale Security Inspection X-ray Benchmark", CVPR 2019, Section 3.1.
+    """
+    num_positives, num_negatives = counts_TR.sum(axis=1).tolist()
+    wanted = {
+        "positives": (num_positives, 0),
+        "1000": (POSITIVES_OF_1000, num_negatives),
+        **{name: (num_positives, ratio * num_positives) for name, ratio in NEGATIVES_A_POSITIVE.items()},
+    }[subset]
+    if not 0 < wanted[0] <= num_positives or not wanted[1] <= num_negatives:
+        raise ValueError(
+            f"subset {subset!r} must have {max(1, wanted[0]):,} positives and {wanted[1]:,} negatives, got "
+            f"{num_positives:,} and {num_negatives:,} in the corpus; give the release's lists by --lists, or more scans"
+        )
+    return wanted
+
+
+def count_test(counts_TR: np.ndarray) -> tuple[int, int]:
+    """Return how many of the chosen positives, and of the chosen negatives, are for testing: one in five."""
+    num_positives, num_negatives = counts_TR.sum(axis=1).tolist()
+    return (num_positives + _TEST_SHARE // 2) // _TEST_SHARE, (num_negatives + _TEST_SHARE // 2) // _TEST_SHARE
+
+
+def make_selection(choosing: Thresholds, splitting: Thresholds, seed: int) -> Selection:
+    """Return who belongs to a subset, from the thresholds of positives and negatives."""
+    return Selection(seed, choosing.first, choosing.second, splitting.first, splitting.second)
+
+
+def _hash(key: str, seed: int) -> tuple[int, int]:
+    salt = seed.to_bytes(16, "big", signed=True)
+    digest = hashlib.blake2b(key.encode(), key=_HASH_KEY, salt=salt, digest_size=16).digest()
+    return int.from_bytes(digest[:8], "big"), int.from_bytes(digest[8:], "big")
+
+
+def census_of_records(batch: bytes, seed: int) -> Census:
+    """Return the candidates in a batch of records: those whose image will be read."""
+    refs: list[ScanRef] = unpack(batch)
+    return take_census(((ref.key, holds_item(ref)) for ref in refs if not ref.reason), seed)
+
+
+def select_records(batch: bytes, selection: Selection, num_classes: int) -> bytes:
+    """Return the records of a batch that are chosen, with their split; a negative without a line has all labels 0.
+
+    What is wrong with the corpus itself stays on record.
+    """
+    chosen: list[ScanRef] = []
+    for ref in unpack(batch):
+        if ref.reason == "damaged_archive":
+            chosen.append(ref)
+        if ref.reason:
+            continue
+        is_positive = holds_item(ref)
+        split = selection.split_of(ref.key, is_positive)
+        if split is not None:
+            labels = ref.labels if is_positive or ref.labels else (0,) * num_classes
+            chosen.append(ref._replace(split=split, labels=labels))
+    return pack(chosen)
+
+
+def holds_item(ref: ScanRef) -> bool:
+    """Say whether a scan holds a prohibited item, by its line, its folder, the release's id, or its annotation."""
+    if ref.labels:
+        return 1 in ref.labels
+    if ref.presence:
+        return ref.presence == "positive"
+    if _NEGATIVE_ID.fullmatch(ref.key):
+        return False
+    return bool(_POSITIVE_ID.fullmatch(ref.key)) or ref.annotation_url is not None

@@ -1,0 +1,67 @@
+"""Which prohibited items does a corpus name, and which of them are scored?"""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import resources
+
+_NAME = re.compile(r"[A-Za-z0-9_-]+")
+
+
+@dataclass(frozen=True, slots=True)
+class ClassSet:
+    """The classes of a corpus, in the order of its lists."""
+
+    scored: tuple[str, ...]
+    """Classes that networks learn and reports rate; the columns of the corpus' lists."""
+    unscored: tuple[str, ...] = ()
+    """Classes that only boxes name (Hammer: 60 scans, left out of the papers' experiments)."""
+    other_spellings: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """Spellings of a class seen in annotations beside its name; case never counts."""
+
+    @property
+    def all(self) -> tuple[str, ...]:
+        """Scored classes, then unscored ones: the fields of a sample's labels."""
+        return self.scored + self.unscored
+
+    @property
+    def spellings(self) -> dict[str, str]:
+        """The class of each known spelling, spellings in lower case."""
+        own = {name.lower(): name for name in self.all}
+        return own | {text.lower(): name for name, texts in self.other_spellings.items() for text in texts}
+
+
+def load_class_set(name: str) -> ClassSet:
+    """Return the class set called `name` in `classes.json`; ValueError names the known ones otherwise."""
+    table = json.loads(resources.files("shards.format").joinpath("classes.json").read_text())
+    if name not in table:
+        raise ValueError(f"class set must be one of {sorted(table)}, got {name!r}")
+    entry = table[name]
+    other_spellings = {class_name: tuple(texts) for class_name, texts in entry["spellings"].items()}
+    return ClassSet(tuple(entry["scored"]), tuple(entry["unscored"]), other_spellings)
+
+
+def make_class_set(names: Sequence[str], spellings: Mapping[str, str], base: ClassSet | None = None) -> ClassSet:
+    """Return the classes `names`, all scored, or those of `base` where none are named, with more spellings.
+
+    Args:
+        names: in the order of the labels.
+        spellings: the class of each other spelling: `{"caidao": "Knife"}`.
+        base: what to add to.
+
+    Raises:
+        ValueError: a name stands twice or cannot name a column, or a spelling belongs to no class or to two.
+    """
+    base = ClassSet(tuple(names)) if names else base or ClassSet(())
+    lowered = [name.lower() for name in base.all]
+    if not base.all or len(set(lowered)) != len(lowered) or not all(_NAME.fullmatch(name) for name in base.all):
+        raise ValueError(f"classes must be different names of letters, digits, _ and -, got {list(base.all)}")
+    others = {name: list(texts) for name, texts in base.other_spellings.items()}
+    for text, name in spellings.items():
+        if name not in base.all:
+            raise ValueError(f"class map must name one of {list(base.all)}, got {text!r} for {name!r}")
+        if base.spellings.get(text.lower(), name) != name:
+            raise ValueError(f"class map must not rename a known spelling, got {text!r} for {name!r}")
+        others.setdefault(name, []).append(text)
+    return ClassSet(base.scored, base.unscored, {name: tuple(texts) for name, texts in others.items()})

@@ -1,0 +1,168 @@
+"""Which bytes are a shard's scans, and can they be trusted? Read in order, ahead of need, each against its row.
+
+A batch of neighbouring scans is one range of the tar, so a shard is read front to back in large pieces: from a disk as
+fast as it gives them, from an object store by a few range requests at a time. That keeps a remote shard ahead of
+whoever uses it, with a bounded amount of memory and without a copy on a scratch disk.
+"""
+
+import hashlib
+import tarfile
+from collections import deque
+from collections.abc import Generator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import cached_property
+from typing import NamedTuple
+
+from shards import storage
+from shards.format.dataset import read_parquet
+from shards.format.tar import BLOCK_BYTES
+from shards.images.inspect import EXTENSIONS, read_image_size
+from shards.images.jpeg import ImageError
+
+_REMOTE_BATCHES_AHEAD = 4
+_LOCAL_BATCHES_AHEAD = 2
+
+
+class ScanRow(NamedTuple):
+    """What a row of `samples` says of one scan's image."""
+
+    key: str
+    split: str
+    offset_bytes: int
+    size_bytes: int
+    sha256: str
+    width_px: int
+    height_px: int
+    source_uri: str
+
+
+class Refusal(NamedTuple):
+    """Why a scan cannot be used."""
+
+    reason: str
+    """A short fixed word: missing_shard, truncated_shard, missing_component, checksum_mismatch, size_mismatch, or one
+    of `shards.images.inspect`."""
+    detail: str
+    sha256: str | None
+    """Of the bytes that were read in the image's place; None where there were none."""
+
+
+class ReadScan(NamedTuple):
+    """A scan as read: its row, and either the image's bytes or why not."""
+
+    row: ScanRow
+    image: bytes | None
+    refusal: Refusal | None
+
+
+def read_rows(samples_url: str, num_scans: int) -> list[ScanRow]:
+    """Return the rows of a shard in tar order; ValueError where there are not `num_scans`, as the manifest says."""
+    table = read_parquet(samples_url, ScanRow._fields)
+    if table.num_rows != num_scans:
+        raise ValueError(
+            f"samples of a shard must have {num_scans} rows, got {table.num_rows} ({samples_url}); "
+            f"run `sixray verify` on the dataset"
+        )
+    return [ScanRow(*values) for values in zip(*(table[name].to_pylist() for name in ScanRow._fields), strict=True)]
+
+
+def read_scans(tar_url: str, rows: Sequence[ScanRow], batch_size: int) -> Generator[list[ReadScan], None, None]:
+    """Yield all rows in order, in batches, each with its image or the reason why it has none.
+
+    Raises:
+        OSError: the tar is there but cannot be read (permissions, network): trying again may help, so nothing is
+            refused for it.
+    """
+    reader = ShardReader(tar_url)
+    num_ahead = _LOCAL_BATCHES_AHEAD if storage.local_path(tar_url) is not None else _REMOTE_BATCHES_AHEAD
+    pending: deque[Future[list[ReadScan]]] = deque()
+    with ThreadPoolExecutor(num_ahead, thread_name_prefix="read-scans") as pool:
+        try:
+            for first in range(0, len(rows), batch_size):
+                pending.append(pool.submit(reader.read, rows[first : first + batch_size]))
+                if len(pending) > num_ahead:
+                    yield pending.popleft().result()
+            while pending:
+                yield pending.popleft().result()
+        finally:
+            for future in pending:
+                future.cancel()
+
+
+class ShardReader:
+    """Reads scans of one tar; threads may use it at once."""
+
+    def __init__(self, tar_url: str) -> None:
+        self.tar_url = tar_url
+
+    def read(self, rows: Sequence[ScanRow]) -> list[ReadScan]:
+        """Return neighbouring scans, read in one piece and checked."""
+        start = max(0, min(row.offset_bytes for row in rows) - BLOCK_BYTES)
+        end = max(row.offset_bytes + row.size_bytes for row in rows)
+        try:
+            piece = memoryview(storage.read_range(self.tar_url, start, end - start))
+        except FileNotFoundError:
+            missing = Refusal("missing_shard", f"there is no {storage.base_name(self.tar_url)}", None)
+            return [ReadScan(row, None, missing) for row in rows]
+        return [self._check(row, piece, start) for row in rows]
+
+    def _check(self, row: ScanRow, piece: memoryview, start: int) -> ReadScan:
+        at = row.offset_bytes - start
+        image = bytes(piece[at : at + row.size_bytes])
+        refusal = check_image(row, image) if len(image) == row.size_bytes else _truncated(row, image)
+        if refusal is not None and not _names_member(piece[max(0, at - BLOCK_BYTES) : at], row.key):
+            # The scan is not where its row says: a tool packed the tar anew, or the tar ends early.
+            image, refusal = self._read_member(row, refusal)
+        return ReadScan(row, image if refusal is None else None, refusal)
+
+    def _read_member(self, row: ScanRow, refusal: Refusal) -> tuple[bytes, Refusal | None]:
+        member = next((self._members[name] for name in _member_names(row.key) if name in self._members), None)
+        if member is not None:
+            image = storage.read_range(self.tar_url, *member)
+            return image, check_image(row, image)
+        if refusal.reason == "truncated_shard":
+            return b"", refusal
+        return b"", Refusal("missing_component", f"the tar has no {' or '.join(_member_names(row.key))}", None)
+
+    @cached_property
+    def _members(self) -> dict[str, tuple[int, int]]:
+        """Offset and size of every member that can be found; needed only where rows and tar disagree."""
+        found: dict[str, tuple[int, int]] = {}
+        with storage.open_reader(self.tar_url) as handle:
+            try:
+                with tarfile.open(fileobj=handle, mode="r:", ignore_zeros=True) as tar:
+                    for member in tar:
+                        found[member.name] = (member.offset_data, member.size)
+            except (tarfile.TarError, EOFError):
+                return found  # what stands before the damage is still good
+        return found
+
+
+def check_image(row: ScanRow, image: bytes) -> Refusal | None:
+    """Return why these bytes are not the image of a row, or None: the checksum first, then what the header claims."""
+    checksum = hashlib.sha256(image).hexdigest()
+    if not image:
+        return Refusal("empty_file", "the image has 0 bytes", None)
+    if checksum != row.sha256:
+        return Refusal("checksum_mismatch", f"row says sha256 {row.sha256}, the tar has {checksum}", checksum)
+    try:
+        size = read_image_size(image)
+    except ImageError as error:
+        return Refusal(error.reason, error.detail, checksum)
+    if size != (row.width_px, row.height_px):
+        found = f"row says {row.width_px} x {row.height_px} pixels, the image has {size[0]} x {size[1]}"
+        return Refusal("size_mismatch", found, checksum)
+    return None
+
+
+def _truncated(row: ScanRow, image: bytes) -> Refusal:
+    detail = f"the tar ends after {len(image)} of the image's {row.size_bytes} bytes"
+    return Refusal("truncated_shard", detail, hashlib.sha256(image).hexdigest() if image else None)
+
+
+def _names_member(header: memoryview, key: str) -> bool:
+    return bytes(header[:100]).rstrip(b"\0").decode("utf-8", "replace") in _member_names(key)
+
+
+def _member_names(key: str) -> list[str]:
+    return [f"{key}.{extension}" for extension in EXTENSIONS]

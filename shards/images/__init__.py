@@ -1,0 +1,1 @@
+"""Recognise, check and transcode image files by their bytes."""

@@ -1,0 +1,101 @@
+"""What kind of picture is this, is it whole, and how large? Told by its bytes, not by what its file is called."""
+
+import struct
+import zlib
+from typing import Literal
+
+from shards.images.jpeg import MAX_PIXELS, ImageError, read_jpeg_size
+
+Extension = Literal["jpg", "png"]
+ImageBytes = bytes | memoryview
+"""A file's bytes, by themselves or within a larger piece."""
+EXTENSIONS: tuple[Extension, ...] = ("jpg", "png")
+"""What the image of a sample is called in its tar: `<key>.jpg` or `<key>.png`."""
+
+_JPEG_START = b"\xff\xd8"
+_PNG_START = b"\x89PNG\r\n\x1a\n"
+_HEADER_BYTES = 13
+_CHUNK_EDGE_BYTES = 12
+# Bit depths that each colour type may have: grey, RGB, palette, grey with alpha, RGBA.
+_PNG_DEPTHS = {0: {1, 2, 4, 8, 16}, 2: {8, 16}, 3: {1, 2, 4, 8}, 4: {8, 16}, 6: {8, 16}}
+
+
+def component_extension(data: ImageBytes) -> Extension:
+    """Return the extension under which these bytes stand in a tar.
+
+    It follows from the bytes alone, so that a tar can be compared with its rows, which do not name it.
+    """
+    return "png" if data[: len(_PNG_START)] == _PNG_START else "jpg"
+
+
+def is_jpeg(data: bytes) -> bool:
+    """Say whether these bytes begin as a JPEG does."""
+    return data.startswith(_JPEG_START)
+
+
+def read_image_size(data: bytes) -> tuple[int, int]:
+    """Return (width, height) in pixels of a whole JPEG or PNG, read from its structure without decoding.
+
+    Raises:
+        ImageError: empty_file, unknown_format, oversized_image, or truncated_ or bad_ with jpeg or png.
+    """
+    if not data:
+        raise ImageError("empty_file", "the file has 0 bytes")
+    if is_jpeg(data):
+        return read_jpeg_size(data)
+    if data.startswith(_PNG_START):
+        return _read_png_size(data)
+    raise ImageError(
+        "unknown_format", f"the file begins with {data[:8].hex(' ')}, a JPEG begins with ff d8, a PNG with 89 50 4e 47"
+    )
+
+
+def _read_png_size(data: bytes) -> tuple[int, int]:
+    """Return the size of a PNG whose every chunk is there with its checksum.
+
+    Source:
+        Portable Network Graphics (W3C, third edition), Sections 5 and 11.2.
+    """
+    size: tuple[int, int] | None = None
+    has_pixels = False
+    at = len(_PNG_START)
+    while True:
+        kind, body = _read_chunk(data, at)
+        if size is None:
+            size = _parse_header(kind, body)
+        has_pixels = has_pixels or kind == b"IDAT"
+        if kind == b"IEND":
+            break
+        at += _CHUNK_EDGE_BYTES + len(body)
+    if not has_pixels:
+        raise ImageError("bad_png", "there is no IDAT chunk: the picture has no pixels")
+    return size
+
+
+def _read_chunk(data: bytes, at: int) -> tuple[bytes, memoryview]:
+    end = len(data)
+    if at + _CHUNK_EDGE_BYTES > end:
+        raise ImageError("truncated_png", f"the file ends before its IEND chunk, after {end} bytes")
+    (length,) = struct.unpack_from(">I", data, at)
+    if at + _CHUNK_EDGE_BYTES + length > end:
+        raise ImageError("truncated_png", f"the chunk at byte {at} claims {length} bytes, the file has {end}")
+    view = memoryview(data)
+    (expected,) = struct.unpack_from(">I", data, at + 8 + length)
+    if zlib.crc32(view[at + 4 : at + 8 + length]) != expected:
+        raise ImageError("bad_png", f"the chunk at byte {at} is not what its checksum says")
+    return data[at + 4 : at + 8], view[at + 8 : at + 8 + length]
+
+
+def _parse_header(kind: bytes, body: memoryview) -> tuple[int, int]:
+    if kind != b"IHDR" or len(body) != _HEADER_BYTES:
+        raise ImageError("bad_png", f"the first chunk is {kind!r} of {len(body)} bytes, expected IHDR of 13")
+    width, height, depth, colour = struct.unpack_from(">IIBB", body)
+    if width == 0 or height == 0 or depth not in _PNG_DEPTHS.get(colour, ()):
+        raise ImageError(
+            "bad_png", f"the header claims {width} x {height} pixels of {depth} bits and colour type {colour}"
+        )
+    if width * height > MAX_PIXELS:
+        raise ImageError(
+            "oversized_image", f"the header claims {width} x {height} pixels, at most {MAX_PIXELS} are read"
+        )
+    return width, height

@@ -1,0 +1,1 @@
+"""Read and write predictions: parts, run.json, and which parts are still to be made."""

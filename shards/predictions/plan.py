@@ -1,0 +1,174 @@
+"""Which shards must be scored, and why? What lies on disk is compared with what the datasets hold now."""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import datetime
+
+from shards import storage
+from shards.format.dataset import Dataset, ShardInfo, read_parquet
+from shards.format.shard_reader import ShardReader, read_rows
+from shards.predictions.parts import Engine, PartInfo, part_url, quarantine_part_url, read_part_infos
+
+
+@dataclass(frozen=True, slots=True)
+class ShardTask:
+    """A shard to score."""
+
+    shard: ShardInfo
+    tar_url: str
+    samples_url: str
+    predictions_url: str
+    """PREDICTIONS/<model-id>, where its part goes."""
+    why: str
+    """A short fixed word: unscored, changed (its digest), incomplete (no quarantine beside the part), repaired, or
+    unreadable (whether it was repaired cannot be seen)."""
+
+
+@dataclass(frozen=True, slots=True)
+class ScorePlan:
+    """What is to do, and what is done."""
+
+    tasks: tuple[ShardTask, ...]
+    """Shards to score, largest first, so that the last worker does not end alone."""
+    num_held: int
+    """Shards that were asked for and need nothing."""
+    engines: tuple[Engine, ...] = ()
+    """What made the parts of this model that are there, most of them first."""
+    num_held_scans: int = 0
+    """Scans in them."""
+
+    @property
+    def num_scans(self) -> int:
+        """Scans to score."""
+        return sum(task.shard.num_scans for task in self.tasks)
+
+    @property
+    def num_by_reason(self) -> dict[str, int]:
+        """How many shards are to be scored for which reason."""
+        return dict(sorted(Counter(task.why for task in self.tasks).items()))
+
+
+def plan_scoring(predictions_url: str, model_id: str, datasets: Sequence[Dataset], split: str | None) -> ScorePlan:
+    """Return what is to do so that every shard of a split (or all) has a part of this model.
+
+    Args:
+        predictions_url: PREDICTIONS/<model-id>.
+        model_id: of the model that scores.
+        datasets: their shards must have different names.
+        split: of every dataset; None for all.
+
+    Raises:
+        ValueError: two datasets have a shard of the same name, or none has the split.
+    """
+    check_names(datasets)
+    shards = [(dataset, shard) for dataset in datasets for shard in _choose(dataset, datasets, split)]
+    infos = read_part_infos(predictions_url, [shard.name for _, shard in shards])
+
+    def reason(pair: tuple[Dataset, ShardInfo]) -> str | None:
+        dataset, shard = pair
+        return _why(predictions_url, model_id, dataset, shard, infos[shard.name])
+
+    with ThreadPoolExecutor(16, thread_name_prefix="plan-scoring") as pool:
+        reasons = list(pool.map(reason, shards))
+    tasks = [
+        ShardTask(shard, dataset.tar_url(shard), dataset.samples_url(shard), predictions_url, why)
+        for (dataset, shard), why in zip(shards, reasons, strict=True)
+        if why is not None
+    ]
+    tasks.sort(key=lambda task: (-task.shard.num_scans, task.shard.name))
+    held = [info for info in infos.values() if info is not None and info.model_id == model_id]
+    engines = Counter(info.engine for info in held)
+    return ScorePlan(
+        tuple(tasks),
+        len(shards) - len(tasks),
+        tuple(engine for engine, _ in engines.most_common()),
+        sum(info.num_scans for info in held),
+    )
+
+
+def choose_tasks(tasks: Sequence[ShardTask], since: datetime | None, limit: int | None) -> list[ShardTask]:
+    """Return the tasks of a partial run, in their order.
+
+    Args:
+        tasks: of `plan_scoring`.
+        since: only shards whose tar was last written then or later, by the store's clock. A tar that is not there
+            stays: its scans must be named, whenever it went.
+        limit: at most so many shards; None for all.
+    """
+    chosen = list(tasks)
+    if since is not None:
+        with ThreadPoolExecutor(16, thread_name_prefix="modified-at") as pool:
+            times = list(pool.map(lambda task: storage.modified_at(task.tar_url), tasks))
+        chosen = [task for task, time in zip(tasks, times, strict=True) if time is None or time >= since]
+    return chosen[:limit]
+
+
+def held_parts(predictions_url: str, model_id: str, datasets: Sequence[Dataset]) -> list[PartInfo]:
+    """Return the parts that are there for the shards of these datasets as they are now, of whatever split."""
+    shards = {shard.name: shard for dataset in datasets for shard in dataset.shards()}
+    infos = read_part_infos(predictions_url, shards)
+    return [info for name, info in infos.items() if info is not None and info.is_of(shards[name], model_id)]
+
+
+def unlisted_parts(predictions_url: str, datasets: Sequence[Dataset]) -> list[str]:
+    """Return the names of parts that are no shard's of these datasets: left by a dataset that was made anew."""
+    known = {part_url(predictions_url, shard.name) for dataset in datasets for shard in dataset.shards()}
+    root = f"{storage.normalise_url(predictions_url)}/"
+    urls = [info.url for info in storage.list_files(predictions_url)] if storage.exists(predictions_url) else []
+    names = [url.removeprefix(root) for url in urls if url not in known]
+    return sorted(name.removesuffix(".parquet") for name in names if name.endswith(".parquet") and "/" not in name)
+
+
+def check_names(datasets: Sequence[Dataset]) -> None:
+    """Raise ValueError where two datasets have a shard of the same name: their parts would be one file."""
+    owners: dict[str, str] = {}
+    for dataset in datasets:
+        for shard in dataset.shards():
+            if shard.name in owners:
+                raise ValueError(
+                    f"shard names must differ between datasets of one folder of predictions, got {shard.name} in "
+                    f"{owners[shard.name]} and in {dataset.url}; name the folder that holds both as --input (each "
+                    f"dataset then has a folder of its own), or score each to an --output of its own"
+                )
+            owners[shard.name] = dataset.url
+
+
+def _choose(dataset: Dataset, datasets: Sequence[Dataset], split: str | None) -> Iterable[ShardInfo]:
+    # In an archive of several datasets not each must have the split, but one must.
+    if split is None or split in dataset.manifest.splits or not any(split in d.manifest.splits for d in datasets):
+        return dataset.shards(split)
+    return ()
+
+
+def _why(predictions_url: str, model_id: str, dataset: Dataset, shard: ShardInfo, info: PartInfo | None) -> str | None:
+    if info is None:
+        return "unscored"
+    if not info.is_of(shard, model_id):
+        return "changed"
+    if info.num_quarantined == 0:
+        return None
+    try:
+        quarantine = read_parquet(quarantine_part_url(predictions_url, shard.name), ["key", "sha256"])
+    except (FileNotFoundError, ValueError):
+        return "incomplete"
+    if quarantine.num_rows != info.num_quarantined:
+        return "incomplete"
+    try:
+        return "repaired" if _was_repaired(dataset, shard, quarantine.to_pydict()) else None
+    except (OSError, ValueError):
+        return "unreadable"  # who scores it finds out why, and says so
+
+
+def _was_repaired(dataset: Dataset, shard: ShardInfo, quarantine: dict[str, list[str | None]]) -> bool:
+    """Say whether other bytes stand now where scans were refused: only those few scans are read for it."""
+    refused = dict(zip(quarantine["key"], quarantine["sha256"], strict=True))
+    reader = ShardReader(dataset.tar_url(shard))
+    rows = [row for row in read_rows(dataset.samples_url(shard), shard.num_scans) if row.key in refused]
+    for row in rows:
+        (scan,) = reader.read([row])
+        found = row.sha256 if scan.refusal is None else scan.refusal.sha256
+        if found != refused[row.key]:
+            return True
+    return False

@@ -1,0 +1,1 @@
+"""Check datasets and predictions on disk against their manifests."""

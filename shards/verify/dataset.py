@@ -1,0 +1,186 @@
+"""Does a whole dataset agree with its manifest: every file, every row, the ledger, keys and duplicates?"""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+
+import pyarrow as pa
+
+from shards import storage
+from shards.corpus.description import hash_key, place_in
+from shards.curation.leakage import LEAKAGE_NAME
+from shards.format import dataset as datasets
+from shards.format.dataset import Dataset, ShardInfo
+from shards.format.schemas import samples_schema
+from shards.shuffle import unpack
+from shards.verify.shard import Damage, check_shard, shard_metadata
+from shards.writing.finish import count_reasons, expected_files
+from shards.writing.sharding import NUM_PARTITIONS, batch_by
+
+_ROWS_A_RANGE = 500_000
+"""About 50 MB, and 220 MB unpacked. No finding depends on it."""
+
+Row = tuple[str, str, str, str | None]
+"""key, sha256, shard name, duplicate_of."""
+
+
+@dataclass(frozen=True, slots=True)
+class CheckedShard:
+    """What was found in one shard."""
+
+    split: str
+    num_rows: int
+    quarantined_by_reason: dict[str, int]
+    rows: tuple[Row, ...]
+    damages: tuple[Damage, ...]
+    num_read_bytes: int
+    """Of the tar."""
+
+
+def audit_shard(dataset: Dataset, info: ShardInfo) -> CheckedShard:
+    """Read every byte of one shard's files."""
+    damages: list[Damage] = []
+    reasons: dict[str, int] = {}
+    num_read_bytes = 0
+    samples_file = f"samples/{info.name}.parquet"
+    try:
+        table = datasets.read_parquet(dataset.samples_url(info))
+        damages += _check_rows(dataset, info, table, samples_file)
+        found, num_read_bytes = check_shard(dataset.url, info.split, info.name, table)
+        damages += found
+    except FileNotFoundError:
+        damages.append(Damage(samples_file, "", "missing_file", f"{info.num_scans} rows are not there"))
+        table = samples_schema(dataset.manifest.classes).empty_table()
+    except ValueError as error:
+        damages.append(Damage(samples_file, "", "unreadable_table", str(error)))
+        table = samples_schema(dataset.manifest.classes).empty_table()
+    if info.num_quarantined:
+        found, reasons = _check_quarantine(dataset, info)
+        damages += found
+    names = [info.name] * len(table)
+    columns = [table[name].to_pylist() for name in ("key", "sha256", "duplicate_of")]
+    rows = tuple(zip(columns[0], columns[1], names, columns[2], strict=True))
+    return CheckedShard(info.split, len(table), reasons, rows, tuple(sorted(set(damages))), num_read_bytes)
+
+
+def audit_ledger(dataset: Dataset, shards: Iterable[CheckedShard]) -> list[Damage]:
+    """Compare the ledger with what the shards hold, and the files that lie there with those that should."""
+    converted: Counter[str] = Counter()
+    reasons: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    for shard in shards:
+        converted[shard.split] += shard.num_rows
+        reasons[shard.split].update(shard.quarantined_by_reason)
+    damages = [*_find_surplus(dataset), *_check_leakage(dataset)]
+    manifest_url = storage.join_url(dataset.url, datasets.MANIFEST_NAME)
+    if storage.read_bytes(manifest_url) != dataset.manifest.to_json():
+        detail = "its totals are not those of its shards and ledger, or its text is not what a conversion writes"
+        damages.append(Damage(datasets.MANIFEST_NAME, "", "manifest_mismatch", detail))
+    for split, counts in dataset.manifest.ledger.items():
+        found = (converted[split], sum(reasons[split].values()), dict(sorted(reasons[split].items())))
+        expected = (counts.converted, counts.quarantined, counts.quarantined_by_reason)
+        if found != expected:
+            detail = f"split {split!r}: shards hold {found}, the ledger says {asdict(counts)}"
+            damages.append(Damage(datasets.MANIFEST_NAME, "", "ledger_mismatch", detail))
+    return damages
+
+
+def choose_num_ranges(num_scans: int) -> int:
+    """Return in how many ranges the rows of a dataset are compared, by key and by checksum."""
+    return max(NUM_PARTITIONS, -(-num_scans // _ROWS_A_RANGE))
+
+
+def batch_rows_by_checksum(shard: CheckedShard, num_ranges: int) -> Iterator[tuple[int, bytes]]:
+    """Yield the rows of a shard in batches by range of their checksum."""
+    # Hashed once more: a damaged row's checksum may be any text.
+    return batch_by(shard.rows, lambda row: place_in(hash_key(row[1]), num_ranges))
+
+
+def batch_rows_by_key(shard: CheckedShard, num_ranges: int) -> Iterator[tuple[int, bytes]]:
+    """Yield the rows of a shard in batches by range of the key's hash."""
+    return batch_by(shard.rows, lambda row: place_in(hash_key(row[0]), num_ranges))
+
+
+def audit_duplicates(batches: Iterable[bytes]) -> Iterator[Damage]:
+    """Yield the rows whose `duplicate_of` is not the first key with the same bytes; all such rows are in `batches`."""
+    members: defaultdict[str, list[Row]] = defaultdict(list)
+    for row in _unpack(batches):
+        members[row[1]].append(row)
+    for rows in members.values():
+        first, *others = sorted(rows, key=lambda row: row[0])
+        for row, expected in [(first, None), *((other, first[0]) for other in others)]:
+            if row[3] != expected:
+                detail = f"duplicate_of is {row[3]!r}, the first key with these bytes is {expected!r}"
+                yield Damage(f"samples/{row[2]}.parquet", row[0], "duplicate_mismatch", detail)
+
+
+def audit_keys(batches: Iterable[bytes]) -> Iterator[Damage]:
+    """Yield the keys that occur more than once; all rows of such a key are in `batches`."""
+    shards_of: defaultdict[str, list[str]] = defaultdict(list)
+    for row in _unpack(batches):
+        shards_of[row[0]].append(row[2])
+    for key, names in shards_of.items():
+        for name in sorted(names)[1:]:
+            yield Damage(f"samples/{name}.parquet", key, "key_twice", f"the key is also in {min(names)}")
+
+
+def _unpack(batches: Iterable[bytes]) -> Iterator[Row]:
+    for batch in batches:
+        yield from unpack(batch)
+
+
+def _check_rows(dataset: Dataset, info: ShardInfo, table: pa.Table, file: str) -> list[Damage]:
+    schema = samples_schema(dataset.manifest.classes)
+    if table.schema.remove_metadata() != schema.remove_metadata():
+        raise ValueError(f"rows must have the columns {schema.names} of format 1, got {table.schema.names}")
+    metadata = shard_metadata(table)
+    pairs = {
+        "rows": (table.num_rows, info.num_scans),
+        "sha256": (storage.sha256_of(dataset.samples_url(info)), info.samples_sha256),
+        "digest of the tar": (metadata["digest"], info.digest),
+        "size of the tar": (metadata["tar_bytes"], info.tar_bytes),
+        "bytes of images": (sum(table["size_bytes"].to_pylist()), info.image_bytes),
+        "refused records": (metadata["num_quarantined"], info.num_quarantined),
+        "split": (set(table["split"].to_pylist()) or {info.split}, {info.split}),
+        "shard": (set(table["shard"].to_pylist()) or {f"{info.name}.tar"}, {f"{info.name}.tar"}),
+    }
+    return [
+        Damage(file, "", "row_mismatch", f"{what}: the table has {found}, the manifest says {expected}")
+        for what, (found, expected) in pairs.items()
+        if found != expected
+    ]
+
+
+def _check_quarantine(dataset: Dataset, info: ShardInfo) -> tuple[list[Damage], dict[str, int]]:
+    url = datasets.quarantine_url(dataset.url, info.name)
+    file = f"quarantine/{storage.base_name(url)}"
+    try:
+        table = datasets.read_parquet(url)
+        checksum = storage.sha256_of(url)
+    except FileNotFoundError:
+        return [Damage(file, "", "missing_file", "the file is not there")], {}
+    except ValueError as error:
+        return [Damage(file, "", "unreadable_table", str(error))], {}
+    if checksum == info.quarantine_sha256:
+        return [], count_reasons(table)
+    detail = f"the file has sha256 {checksum}, the manifest says {info.quarantine_sha256}"
+    return [Damage(file, "", "checksum_mismatch", detail)], count_reasons(table)
+
+
+def _find_surplus(dataset: Dataset) -> list[Damage]:
+    expected = expected_files(dataset.url, dataset.manifest)
+    surplus = [info.url for info in storage.list_files(dataset.url) if info.url not in expected]
+    names = (url.removeprefix(dataset.url).lstrip("/") for url in surplus)
+    return [Damage(name, "", "surplus_file", "no shard of this dataset has such a file") for name in sorted(names)]
+
+
+def _check_leakage(dataset: Dataset) -> list[Damage]:
+    expected = dataset.manifest.leakage.get("sha256")
+    if expected is None:
+        return []
+    try:
+        found = storage.sha256_of(storage.join_url(dataset.url, LEAKAGE_NAME))
+    except FileNotFoundError:
+        return [Damage(LEAKAGE_NAME, "", "missing_file", "the file is not there")]
+    if found == expected:
+        return []
+    return [Damage(LEAKAGE_NAME, "", "checksum_mismatch", f"the file has sha256 {found}, the manifest says {expected}")]

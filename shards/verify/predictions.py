@@ -1,0 +1,104 @@
+"""Do predictions agree with their run: every file, every row, every count?"""
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from shards import storage
+from shards.format.dataset import read_parquet
+from shards.format.schemas import QUARANTINE_SCHEMA, predictions_schema
+from shards.predictions import parts
+from shards.predictions.parts import PartInfo, Predictions
+from shards.verify.shard import Damage
+
+
+def audit_predictions(predictions: Predictions) -> list[Damage]:
+    """Read every byte of one model's predictions; return all that is wrong, in the order of the files."""
+    damages = _check_checksums(predictions) + _find_surplus(predictions)
+    infos: list[PartInfo] = []
+    seen: Counter[str] = Counter()
+    for name in predictions.run["parts"]:
+        found, info, keys = _audit_part(predictions, name)
+        damages += found
+        infos += [info] if info is not None else []
+        seen.update(keys)
+    damages += [
+        Damage(parts.RUN_NAME, key, "key_twice", f"{count} rows have this key")
+        for key, count in seen.items()
+        if count > 1
+    ]
+    counts = parts.count_scans(infos)
+    if not damages and counts != predictions.run["counts"]:
+        detail = f"the parts hold {counts}, the run says {predictions.run['counts']}"
+        damages.append(Damage(parts.RUN_NAME, "", "count_mismatch", detail))
+    return sorted(set(damages))
+
+
+def _audit_part(predictions: Predictions, name: str) -> tuple[list[Damage], PartInfo | None, list[str]]:
+    file = f"{name}.parquet"
+    info = parts.read_part_info(predictions.url, name)
+    if info is None:
+        return [Damage(file, "", "unreadable_part", "the part is missing, damaged or not of format 1")], None, []
+    try:
+        table = read_parquet(parts.part_url(predictions.url, name))
+        refused = _read_quarantine(predictions.url, info)
+    except (FileNotFoundError, ValueError) as error:
+        return [Damage(file, "", "unreadable_part", str(error))], info, []
+    schema = predictions_schema(predictions.run["classes"])
+    if table.schema.remove_metadata() != schema.remove_metadata():
+        detail = f"columns must be {schema.names} with classes {predictions.run['classes']}, got {table.schema.names}"
+        return [Damage(file, "", "schema_mismatch", detail)], info, []
+    damages = _check_part(predictions.run, info, table, refused, file)
+    return damages, info, table["key"].to_pylist() + refused["key"].to_pylist()
+
+
+def _read_quarantine(url: str, info: PartInfo) -> pa.Table:
+    if not info.num_quarantined:
+        return QUARANTINE_SCHEMA.empty_table()
+    return read_parquet(parts.quarantine_part_url(url, info.shard))
+
+
+def _check_part(run: dict[str, Any], info: PartInfo, table: pa.Table, refused: pa.Table, file: str) -> list[Damage]:
+    pairs = {
+        "model": (info.model_id, run["model_id"]),
+        "shard": (f"{info.shard}.parquet", file),
+        "rows": (table.num_rows, info.num_scored),
+        "refused scans": (refused.num_rows, info.num_quarantined),
+        "split": (set(table["split"].to_pylist()) or {info.split}, {info.split}),
+    }
+    damages = [
+        Damage(file, "", "part_mismatch", f"{what}: the table has {found}, expected {expected}")
+        for what, (found, expected) in pairs.items()
+        if found != expected
+    ]
+    logits_KN = [field.to_numpy(zero_copy_only=False) for field in table["logits"].combine_chunks().flatten()]
+    not_finite = ~np.isfinite(np.stack(logits_KN)).all(axis=0) if table.num_rows else np.zeros(0, bool)
+    keys = table["key"].filter(pa.array(not_finite)).to_pylist()
+    return damages + [Damage(file, key, "logit_not_finite", "a logit is NaN or infinite") for key in keys]
+
+
+def _check_checksums(predictions: Predictions) -> list[Damage]:
+    damages = []
+    for file, expected in predictions.run["sha256"].items():
+        try:
+            found = storage.sha256_of(storage.join_url(predictions.url, file))
+        except FileNotFoundError:
+            damages.append(Damage(file, "", "missing_file", "the run says it is there"))
+            continue
+        if found != expected:
+            damages.append(
+                Damage(file, "", "checksum_mismatch", f"the file has sha256 {found}, the run says {expected}")
+            )
+    return damages
+
+
+def _find_surplus(predictions: Predictions) -> list[Damage]:
+    expected: Sequence[str] = [parts.RUN_NAME, *predictions.run["sha256"]]
+    root = f"{predictions.url}/"
+    found = (info.url.removeprefix(root) for info in storage.list_files(predictions.url))
+    return [
+        Damage(name, "", "surplus_file", "the run knows nothing of it") for name in sorted(set(found) - set(expected))
+    ]

@@ -1,0 +1,1 @@
+"""Assign records to shards and write the shards of a dataset."""

@@ -1,0 +1,281 @@
+"""How does a shard of a dataset come to be on disk, whole, once, and with every record accounted for?
+
+A shard is written in two steps, because `duplicate_of` needs the checksums of all shards: first the tar, its index, its
+quarantine part and its rows as a draft below `_drafts/`; then, duplicates known, the rows under their final name. Each
+file is renamed into place, and rows name the plan they follow from, so a later run can tell what is done.
+"""
+
+import json
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any, Protocol, TypeVar
+
+import pyarrow as pa
+
+from shards import storage
+from shards.corpus.description import hash_key
+from shards.corpus.read_scan import RETRYABLE_REASONS, Scan
+from shards.format import dataset as datasets
+from shards.format.classes import ClassSet
+from shards.format.dataset import ShardInfo
+from shards.format.schemas import QUARANTINE_SCHEMA, samples_schema
+from shards.format.tar import TarPiece, TarShardWriter, pack_samples
+from shards.verify.shard import METADATA_KEY, check_shard, shard_metadata
+from shards.writing.sharding import unpack_records
+
+DRAFTS_FOLDER = "_drafts"
+
+_REMOTE_READERS = 16
+_CHUNK_SCANS = 64
+_CHUNK_BYTES = 1024 * 1024
+
+
+class Ref(Protocol):
+    """A record by reference, a named tuple: a scan of a corpus, a sample of another dataset; never image bytes."""
+
+    @property
+    def key(self) -> str:
+        """Its keyed hash says where in the shard it stands."""
+        ...
+
+    @property
+    def size_bytes(self) -> int:
+        """Of the image."""
+        ...
+
+    @property
+    def reason(self) -> str:
+        """Why it is refused already; empty where its image is to be read."""
+        ...
+
+    @property
+    def bytes_url(self) -> str:
+        """The file in which the image's bytes lie, an archive perhaps."""
+        ...
+
+    def __lt__(self, other: Any, /) -> bool:
+        """Records of one key have an order too, so that bytes do not depend on who comes first."""
+        ...
+
+
+AnyRef = TypeVar("AnyRef", bound=Ref)
+InRef = TypeVar("InRef", bound=Ref, contravariant=True)
+Refused = dict[str, Any]
+"""A row of quarantine."""
+
+
+class Source(Protocol[InRef]):
+    """What makes samples of records."""
+
+    @property
+    def classes(self) -> ClassSet:
+        """The fields of the samples' labels."""
+        ...
+
+    def read(self, refs: Sequence[InRef], /) -> Sequence[Scan | Refused]:
+        """Return the sample of each of some neighbouring records, or its quarantine row; several threads call it."""
+        ...
+
+    def digest_plan(self, name: str, refs: Sequence[InRef], /) -> str:
+        """Return what stands in the metadata of a shard for its records, so that a later run knows it for its own."""
+        ...
+
+    def is_settled(self, table: pa.Table, refs: Sequence[InRef], /) -> bool:
+        """Say whether nothing in the rows of an earlier run for the same plan must be tried again."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class WrittenShard:
+    """A shard whose tar is on disk."""
+
+    info: ShardInfo
+    checksums: tuple[tuple[str, str], ...]
+    """(sha256, key) of each sample."""
+    was_reused: bool
+    """An earlier run had written it, and every byte was found to be right."""
+
+
+def write_batches(
+    dataset_url: str, split: str, name: str, batches: Iterable[bytes], source: Source[Any]
+) -> WrittenShard:
+    """Write the shard of the records in some batches: see `write_shard`."""
+    return write_shard(dataset_url, split, name, unpack_records(batches), source)
+
+
+def write_shard(
+    dataset_url: str, split: str, name: str, refs: Iterable[AnyRef], source: Source[AnyRef]
+) -> WrittenShard:
+    """Write the tar, index, quarantine part and draft rows of one shard, unless they are there and right.
+
+    The samples stand in the order of their keyed hashes; the bytes depend on the records alone.
+    """
+    ordered = sorted(refs, key=lambda ref: (hash_key(ref.key), ref))
+    plan = source.digest_plan(name, ordered)
+    draft = _find_finished(dataset_url, split, name, plan, ordered, source)
+    if draft is not None:
+        return _as_written(split, name, draft, was_reused=True)
+    # From here on the dataset differs from what its manifest says, until a new manifest is written.
+    storage.remove(storage.join_url(dataset_url, datasets.MANIFEST_NAME))
+    rows, refused, digest, tar_bytes = _write_tar(dataset_url, split, name, ordered, source)
+    _write_quarantine(dataset_url, name, refused)
+    metadata = {
+        "plan": plan,
+        "digest": digest,
+        "tar_bytes": tar_bytes,
+        "image_bytes": sum(row["size_bytes"] for row in rows),
+        "num_quarantined": len(refused),
+        "num_retryable": sum(row["reason"] in RETRYABLE_REASONS for row in refused),
+    }
+    table = pa.Table.from_pylist(rows, schema=samples_schema(source.classes.all))
+    table = table.replace_schema_metadata({METADATA_KEY: json.dumps(metadata).encode()})
+    storage.remove(datasets.samples_url(dataset_url, name))
+    datasets.write_parquet(_draft_url(dataset_url, name), table)
+    return _as_written(split, name, table, was_reused=False)
+
+
+def finish_rows(dataset_url: str, name: str, duplicate_of: Mapping[str, str]) -> None:
+    """Write the rows of a shard under their final name, with `duplicate_of` by key."""
+    draft_url = _draft_url(dataset_url, name)
+    final_url = datasets.samples_url(dataset_url, name)
+    has_draft = storage.exists(draft_url)
+    table = datasets.read_parquet(draft_url if has_draft else final_url)
+    originals = pa.array([duplicate_of.get(key) for key in table["key"].to_pylist()], pa.string())
+    finished = table.set_column(
+        table.schema.get_field_index("duplicate_of"), table.schema.field("duplicate_of"), originals
+    )
+    if has_draft or not finished.equals(table):
+        storage.remove(storage.join_url(dataset_url, datasets.MANIFEST_NAME))
+        datasets.write_parquet(final_url, finished)
+        storage.remove(draft_url)
+
+
+def _write_tar(
+    dataset_url: str, split: str, name: str, refs: Sequence[AnyRef], source: Source[AnyRef]
+) -> tuple[list[dict[str, Any]], list[Refused], str, int]:
+    """Write the tar and its index; return rows, quarantine rows, digest and size. No samples: no tar."""
+    tar_url = storage.join_url(dataset_url, split, f"{name}.tar")
+    index_url = storage.join_url(dataset_url, split, f"{name}.idx")
+    rows: list[dict[str, Any]] = []
+    refused: list[Refused] = []
+    pieces = _take_pieces(_read_pieces(refs, source), refused)
+    first = next(pieces, None)
+    if first is None:
+        storage.remove(tar_url)
+        storage.remove(index_url)
+        return rows, refused, "", 0
+    with storage.atomic_writer(tar_url) as out:
+        writer = TarShardWriter(out)
+        for piece in chain([first], pieces):
+            for sample, offset in zip(piece.samples, writer.write(piece), strict=True):
+                place = {"shard": f"{name}.tar", "offset_bytes": offset, "size_bytes": sample.image_bytes}
+                rows.append(sample.row | place)
+        digest = writer.finish()
+    storage.write_bytes(index_url, writer.index())
+    return rows, refused, digest, writer.size_bytes
+
+
+def _take_pieces(results: Iterable[tuple[TarPiece, list[Refused]]], refused: list[Refused]) -> Iterator[TarPiece]:
+    for piece, rows in results:
+        refused += rows
+        if piece.samples:
+            yield piece
+
+
+def _read_pieces(refs: Sequence[AnyRef], source: Source[AnyRef]) -> Iterator[tuple[TarPiece, list[Refused]]]:
+    """Yield the samples that `source` makes of records, in order and packed, with the rows of those it refuses.
+
+    A disk has the next bytes ready: they are read when they are needed. A store answers after milliseconds: threads ask
+    it for a few chunks ahead. A chunk closes at 1 MB, so memory is bounded whatever the sizes are.
+    """
+    first = next((ref for ref in refs if not ref.reason), None)
+    if first is None or storage.local_path(first.bytes_url) is not None:
+        yield from (_read_piece(source, chunk) for chunk in _chunk(refs))
+        return
+    pending: deque[Future[tuple[TarPiece, list[Refused]]]] = deque()
+    with ThreadPoolExecutor(_REMOTE_READERS, thread_name_prefix="read-scans") as pool:
+        for chunk in _chunk(refs):
+            pending.append(pool.submit(_read_piece, source, chunk))
+            if len(pending) > 2 * _REMOTE_READERS:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
+
+
+def _read_piece(source: Source[AnyRef], refs: Sequence[AnyRef]) -> tuple[TarPiece, list[Refused]]:
+    results = source.read(refs)
+    piece = pack_samples((result.row, result.image) for result in results if isinstance(result, Scan))
+    return piece, [result for result in results if not isinstance(result, Scan)]
+
+
+def _chunk(refs: Sequence[AnyRef]) -> Iterator[list[AnyRef]]:
+    chunk: list[AnyRef] = []
+    size = 0
+    for ref in refs:
+        chunk.append(ref)
+        size += ref.size_bytes
+        if len(chunk) == _CHUNK_SCANS or size >= _CHUNK_BYTES:
+            yield chunk
+            chunk, size = [], 0
+    if chunk:
+        yield chunk
+
+
+def _write_quarantine(dataset_url: str, name: str, refused: Sequence[Refused]) -> None:
+    url = datasets.quarantine_url(dataset_url, name)
+    if refused:
+        datasets.write_parquet(url, pa.Table.from_pylist(list(refused), schema=QUARANTINE_SCHEMA))
+    else:
+        storage.remove(url)
+
+
+def _find_finished(
+    dataset_url: str, split: str, name: str, plan: str, refs: Sequence[AnyRef], source: Source[AnyRef]
+) -> pa.Table | None:
+    """Return the rows that an earlier run wrote for this plan, if every byte of the shard is as they say."""
+    draft_url = _draft_url(dataset_url, name)
+    for url in (draft_url, datasets.samples_url(dataset_url, name)):
+        table = _read_rows(url, source.classes)
+        if table is None or shard_metadata(table)["plan"] != plan or not source.is_settled(table, refs):
+            continue
+        damages, _ = check_shard(dataset_url, split, name, table)
+        if not damages:
+            if url != draft_url:
+                storage.remove(draft_url)  # of another plan, or damaged: the final rows are what counts
+            return table
+    return None
+
+
+def _read_rows(url: str, classes: ClassSet) -> pa.Table | None:
+    """Return the rows in a file; None where it is absent or not, to the byte, what is written for these rows."""
+    try:
+        table = datasets.read_parquet(url)
+        shard_metadata(table)
+    except (FileNotFoundError, ValueError):
+        return None
+    if table.schema.remove_metadata() != samples_schema(classes.all):
+        return None
+    # Pages have checksums, what lies between them has none.
+    return table if storage.read_bytes(url) == datasets.parquet_bytes(table) else None
+
+
+def _as_written(split: str, name: str, table: pa.Table, *, was_reused: bool) -> WrittenShard:
+    metadata = shard_metadata(table)
+    info = ShardInfo(
+        name=name,
+        split=split,
+        num_scans=table.num_rows,
+        num_quarantined=metadata["num_quarantined"],
+        image_bytes=metadata["image_bytes"],
+        tar_bytes=metadata["tar_bytes"],
+        digest=metadata["digest"],
+    )
+    checksums = tuple(zip(table["sha256"].to_pylist(), table["key"].to_pylist(), strict=True))
+    return WrittenShard(info, checksums, was_reused)
+
+
+def _draft_url(dataset_url: str, name: str) -> str:
+    return storage.join_url(dataset_url, DRAFTS_FOLDER, f"{name}.parquet")

@@ -1,0 +1,129 @@
+"""Which shard holds which record? Batches of facts and records, joined, counted and dealt.
+
+Facts of one key meet in one of many ranges of keyed hashes; the records they make are dealt to shards, which are ranges
+of the same hash. What passes between the steps is a batch of named tuples, pickled in one piece: one element a scan
+would cost more than copying the scan.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from shards.corpus import records
+from shards.corpus.description import Corpus, hash_key, place_in
+from shards.corpus.policy import Rules
+from shards.corpus.records import Fact
+from shards.format.dataset import shard_name
+from shards.shuffle import pack, unpack
+
+NUM_PARTITIONS = 256
+"""Ranges in which facts meet: 4,000 scans each for the whole of SIXray. No byte of the output depends on it."""
+
+_BATCH_ITEMS = 65_536
+_MIN_SCANS_A_SHARD = 16
+"""With fewer on average a shard might get none by chance (one in ten million at 16)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """How many records a split has, and how many bytes of images."""
+
+    num_records: int = 0
+    num_images: int = 0
+    image_bytes: int = 0
+
+    def __add__(self, other: "Tally") -> "Tally":
+        return Tally(
+            self.num_records + other.num_records,
+            self.num_images + other.num_images,
+            self.image_bytes + other.image_bytes,
+        )
+
+    def num_shards(self, shard_bytes: int) -> int:
+        """Return how many shards of `shard_bytes` the split gets."""
+        by_size = -(-self.image_bytes // shard_bytes)
+        return max(1, min(by_size, self.num_images // _MIN_SCANS_A_SHARD))
+
+
+Tallies = dict[str, Tally]
+
+
+def batch_facts(facts: Iterable[Fact]) -> Iterator[tuple[int, bytes]]:
+    """Yield facts in batches by the range of hashes that holds their key."""
+    return batch_by_key(facts)
+
+
+def batch_by_key(items: Iterable[Any]) -> Iterator[tuple[int, bytes]]:
+    """Yield whatever has a key in batches by the range of hashes that holds it."""
+    return batch_by(items, lambda item: place_in(hash_key(item.key), NUM_PARTITIONS))
+
+
+def join_batches(batches: Iterable[bytes], corpus: Corpus, subset: str, rules: Rules) -> bytes:
+    """Return the records that all facts of one range make."""
+    facts = (fact for batch in batches for fact in unpack(batch))
+    return pack(records.join_facts(facts, corpus, subset, rules))
+
+
+def batch_by(items: Iterable[Any], part_of: Callable[[Any], Any]) -> Iterator[tuple[Any, bytes]]:
+    """Yield items in batches of one part each, pickled in one piece; memory holds 65,536 items at most.
+
+    One element a scan in a shuffle costs more than copying the scan; Beam's own coder would take each field by itself.
+    """
+    parts: defaultdict[Any, list[Any]] = defaultdict(list)
+    for count, item in enumerate(items, start=1):
+        parts[part_of(item)].append(item)
+        if count % _BATCH_ITEMS == 0:
+            yield from _flush(parts)
+    yield from _flush(parts)
+
+
+def _flush(parts: dict[Any, list[Any]]) -> Iterator[tuple[Any, bytes]]:
+    for part, items in parts.items():
+        yield part, pack(items)
+    parts.clear()
+
+
+def tally_splits(batch: bytes) -> Tallies:
+    """Return how much each split has in one batch of records."""
+    sizes: defaultdict[str, list[int | None]] = defaultdict(list)
+    for ref in unpack(batch):
+        sizes[ref.split].append(None if ref.reason else ref.size_bytes)
+    return {split: _tally(of) for split, of in sizes.items()}
+
+
+def _tally(sizes: list[int | None]) -> Tally:
+    taken = [size for size in sizes if size is not None]
+    return Tally(len(sizes), len(taken), sum(taken))
+
+
+def sum_tallies(parts: Iterable[Tallies]) -> Tallies:
+    """Return the sum a split."""
+    total: Tallies = {}
+    for part in parts:
+        for split, tally in part.items():
+            total[split] = total.get(split, Tally()) + tally
+    return total
+
+
+def assign_shards(
+    batch: bytes, tallies: Tallies, shard_bytes: int, kept_num_shards: Mapping[str, int] | None = None
+) -> Iterator[tuple[tuple[str, str], bytes]]:
+    """Yield the records of one batch by split and shard: the range of hashes that holds the key's.
+
+    A split has as many shards as its bytes fill, or as `kept_num_shards` says.
+    """
+    num_shards = {split: tally.num_shards(shard_bytes) for split, tally in tallies.items()} | dict(
+        kept_num_shards or {}
+    )
+
+    def shard_of(ref: Any) -> tuple[str, str]:
+        num = num_shards[ref.split]
+        return ref.split, shard_name(ref.split, place_in(hash_key(ref.key), num), num)
+
+    return batch_by(unpack(batch), shard_of)
+
+
+def unpack_records(batches: Iterable[bytes]) -> list[Any]:
+    """Return the records of all batches."""
+    return [ref for batch in batches for ref in unpack(batch)]

@@ -1,0 +1,74 @@
+"""Does SXMNet go where CHR goes: to disk and back, through every engine, to ONNX, and into Parquet?"""
+
+import dataclasses
+
+import onnxruntime
+import pytest
+import torch
+
+from model.artifacts.export import export_model, output_names
+from model.artifacts.saved_model import load_model, save_model
+from model.hardware import detect_hardware
+from model.networks.config import AttentionConfig, ModelConfig
+from model.networks.registry import build_network
+from model.scoring.engine_selection import Way
+from model.scoring.engines import build_engine
+from model.scoring.scorer import Scorer, ScoringNetwork
+from shards.format.shard_reader import read_rows
+from tests.shards.by_hand import CLASSES, make_jpeg, write_dataset
+from tests.threads import one_thread
+
+__all__ = ["one_thread"]  # a fixture for all tests here
+
+CONFIG = ModelConfig(
+    network="sxmnet",
+    backbone="resnet10t",
+    classes=CLASSES,
+    image_size_px=64,
+    fusion="meta",
+    attention=AttentionConfig(),
+)
+CPU = dataclasses.replace(detect_hardware(), device="cpu", dtype="float32", decode_device="cpu", num_cores=2)
+NAMES = ["logits", "level_logits", "heatmap_1", "heatmap_2", "heatmap_3", "level_weights", "attention"]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    torch.manual_seed(0)
+    url = str(tmp_path_factory.mktemp("model"))
+    save_model(url, build_network(CONFIG), CONFIG)
+    return load_model(url)
+
+
+@pytest.mark.parametrize("engine", ["eager", "onnxruntime"])
+def test_an_engine_says_what_the_network_says_weights_and_mask_too(model, engine):
+    images = torch.randn(3, 3, 64, 64)
+    with torch.inference_mode():
+        expected = dict(model.network(images).named_tensors())
+    found = dict(build_engine(Way(engine, "float32"), model.network, CONFIG, CPU)(images).named_tensors())
+    assert list(found) == list(expected) == output_names(CONFIG) == NAMES
+    for name, tensor in found.items():
+        torch.testing.assert_close(tensor, expected[name], atol=1e-4, rtol=0)
+
+
+def test_an_export_names_weights_and_mask(model):
+    file, document = export_model(model, "onnx")
+    session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
+    assert [output.name for output in session.get_outputs()] == document["outputs"] == NAMES
+    _, document = export_model(model, "torch-export")
+    assert document["outputs"] == NAMES
+
+
+def test_a_scan_becomes_a_row_with_the_weighted_logit(model, tmp_path):
+    name = "test-00000-of-00001"
+    dataset = write_dataset(tmp_path, {name: [(f"N{number:05d}", make_jpeg(number)) for number in range(5)]})
+    (info,) = dataset.shards()
+    rows = read_rows(dataset.samples_url(info), info.num_scans)
+    scores = Scorer(ScoringNetwork(model, CPU), batch_size=2).score_shard(dataset.tar_url(info), rows)
+    assert scores.predictions.num_rows == 5
+    for row, found in zip(rows, scores.predictions.to_pylist(), strict=True):
+        for class_name in CLASSES:
+            levels = [level[class_name] for level in found["level_logits"]]
+            assert min(levels) - 1e-4 <= found["logits"][class_name] <= max(levels) + 1e-4
+            peak = found["peaks"][class_name]
+            assert 0 < peak["x_px"] < row.width_px and 0 < peak["y_px"] < row.height_px

@@ -1,0 +1,135 @@
+"""Are strata, levels and mistakes those of the scans they name? Counted scan by scan."""
+
+import numpy as np
+import pytest
+from sklearn.metrics import average_precision_score, roc_auc_score
+
+from model.evaluation.breakdowns import count_mistakes, rate_strata
+from model.evaluation.evaluate import evaluate
+from model.evaluation.scored_scans import join
+from model.reports.metrics_json import metrics_document
+from shards.predictions.parts import open_predictions
+from tests.model.written import prediction, sample, write_dataset, write_predictions
+
+
+def write(tmp_path, samples, rows):
+    dataset = write_dataset(tmp_path / "ds", samples)
+    return open_predictions(write_predictions(tmp_path / "pred", dataset, rows)), dataset
+
+
+@pytest.fixture
+def random_scans(tmp_path):
+    """200 scans of two image sizes; the gun's box covers 1, 3, 8 or 20 % of the image."""
+    random = np.random.default_rng(6)
+    samples, rows, facts = [], [], []
+    for i in range(200):
+        size = [(400, 400), (1000, 1000)][i % 2]
+        gun, knife = bool(random.random() < 0.4), bool(random.random() < 0.2)
+        share = random.choice([0.01, 0.03, 0.08, 0.20])
+        side = (share * size[0] * size[1]) ** 0.5
+        boxes = [("Gun", 5, 5, 5 + side, 5 + side)] * gun + [("Knife", 0, 0, 9, 9)] * knife * 2
+        samples.append(sample(f"{i:05d}", (int(gun), int(knife)), boxes, size_px=size))
+        logits = (float(random.normal() + gun).__round__(1), 0.0)
+        rows.append(prediction(f"{i:05d}", logits))
+        facts.append((gun, share if gun else None, len(boxes), size, logits[0]))
+    return *write(tmp_path, samples, rows), facts
+
+
+def test_each_stratum_is_rated_over_its_own_positives(random_scans):
+    predictions, dataset, facts = random_scans
+    evaluation = evaluate(predictions, dataset, "test", num_rounds=0)
+    gun = evaluation.classes["Gun"]
+    point = gun.rank.operation.at_false_alarms[10]
+    by_box = [
+        ("below 2 %", lambda share: share == 0.01),
+        ("2–5 %", lambda share: share == 0.03),
+        ("5–10 %", lambda share: share == 0.08),
+        ("from 10 %", lambda share: share == 0.20),
+    ]
+    assert gun.strata is not None
+    assert [stratum.name for stratum in gun.strata.by_box_size] == [name for name, _ in by_box]
+    for stratum, (_, belongs) in zip(gun.strata.by_box_size, by_box, strict=True):
+        kept = [(present, score) for present, share, _, _, score in facts if not present or belongs(share)]
+        present, scores = (np.array(column) for column in zip(*kept, strict=True))
+        scores = scores.astype(np.float32)
+        assert stratum.num_positive == present.sum()
+        assert stratum.average_precision == pytest.approx(average_precision_score(present, scores), abs=1e-12)
+        assert stratum.roc_auc == pytest.approx(roc_auc_score(present, scores), abs=1e-12)
+        assert stratum.recall == pytest.approx((scores[present] >= point.threshold).mean())
+
+
+def test_the_number_of_items_counts_the_boxes_of_all_classes(random_scans):
+    predictions, dataset, facts = random_scans
+    strata = rate_strata(join(predictions, dataset, "test"), 0, None).by_num_items
+    expected = [sum(gun and boxes == n for gun, _, boxes, _, _ in facts) for n in (1, 2)]
+    expected.append(sum(gun and boxes >= 3 for gun, _, boxes, _, _ in facts))
+    assert [stratum.num_positive for stratum in strata] == expected
+    assert all(stratum.num_negative == sum(not gun for gun, *_ in facts) for stratum in strata)
+    assert all(stratum.recall is None for stratum in strata)
+
+
+def test_an_image_size_has_its_own_negatives(random_scans):
+    predictions, dataset, facts = random_scans
+    below, middle, above = rate_strata(join(predictions, dataset, "test"), 0, None).by_image_size
+    assert below.num_negative == sum(not gun and size == (400, 400) for gun, _, _, size, _ in facts)
+    assert above.num_positive == sum(gun and size == (1000, 1000) for gun, _, _, size, _ in facts)
+    assert (middle.num_positive, middle.average_precision, middle.roc_auc) == (0, None, None)
+
+
+def test_levels_are_rated_each_alone(tmp_path):
+    samples = [sample(key, (int(key in "ab"), 0)) for key in "abcd"]
+    rows = []
+    for key, levels in {"a": (4, 1), "b": (3, 2), "c": (2, 3), "d": (1, 4)}.items():
+        row = prediction(key, (0.0, 0.0))
+        row["level_logits"] = [{"Gun": float(value), "Knife": 0.0} for value in levels]
+        rows.append(row)
+    predictions, dataset = write(tmp_path, samples, rows)
+    document = metrics_document(evaluate(predictions, dataset, "test", num_rounds=0))
+    assert document["classes"]["Gun"]["average_precision_by_level"] == [1.0, pytest.approx((1 / 3 + 2 / 4) / 2)]
+    assert document["classes"]["Knife"]["average_precision_by_level"] == [None, None]
+
+
+def test_a_model_of_one_level_has_no_table_of_levels(tmp_path):
+    row = prediction("a", (0.0, 0.0))
+    row["level_logits"] = row["level_logits"][:1]
+    predictions, dataset = write(tmp_path, [sample("a", (1, 0))], [row])
+    evaluation = evaluate(predictions, dataset, "test", num_rounds=0)
+    assert evaluation.classes["Gun"].level_average_precision == ()
+
+
+def test_rows_with_different_numbers_of_levels_are_refused(tmp_path):
+    rows = [prediction("a", (0.0, 0.0)), prediction("b", (0.0, 0.0))]
+    rows[1]["level_logits"] = rows[1]["level_logits"][:2]
+    predictions, dataset = write(tmp_path, [sample("a", (1, 0)), sample("b", (0, 0))], rows)
+    with pytest.raises(ValueError, match=r"level logits must have one number of levels, got \[2, 3\]"):
+        join(predictions, dataset, "test")
+
+
+def test_a_level_logit_that_is_not_finite_is_refused(tmp_path):
+    row = prediction("a", (0.0, 0.0))
+    row["level_logits"] = [{"Gun": float("nan"), "Knife": 0.0}] * 3
+    predictions, dataset = write(tmp_path, [sample("a", (1, 0))], [row])
+    with pytest.raises(ValueError, match="level logits must be finite"):
+        join(predictions, dataset, "test")
+
+
+def test_a_miss_with_a_false_alarm_for_another_class_is_a_confusion(tmp_path):
+    labels = {"seen": (1, 0), "unseen": (1, 0), "as knife": (1, 0), "both": (1, 1), "clean": (0, 0)}
+    logits = {"seen": (5, 0), "unseen": (0, 0), "as knife": (0, 5), "both": (0, 5), "clean": (0, 0)}
+    samples = [sample(key, of) for key, of in labels.items()]
+    predictions, dataset = write(tmp_path, samples, [prediction(key, of) for key, of in logits.items()])
+    evaluation = evaluate(predictions, dataset, "test", num_rounds=0)
+    points = [figures.rank.operation.at_recall[0.5] for figures in evaluation.classes.values()]
+    assert [point.threshold for point in points] == [0.0, 5.0]
+    gun = evaluation.classes["Gun"].rank.operation.at_false_alarms[10]
+    mistakes = count_mistakes(join(predictions, dataset, "test"), [gun, points[1]])
+    assert gun.threshold == 5.0
+    assert mistakes.num_missed_K.tolist() == [3, 0]
+    assert mistakes.num_confused_KK.tolist() == [[0, 1], [0, 0]]
+
+
+def test_without_any_threshold_every_positive_is_missed_and_none_confused(tmp_path):
+    predictions, dataset = write(tmp_path, [sample("a", (1, 0))], [prediction("a", (1, 1))])
+    mistakes = count_mistakes(join(predictions, dataset, "test"), [None, None])
+    assert mistakes.num_missed_K.tolist() == [1, 0]
+    assert not mistakes.num_confused_KK.any()

@@ -1,0 +1,336 @@
+"""Are the figures those of the joined rows, and are predictions refused that do not belong to the dataset?"""
+
+import json
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from sklearn.metrics import average_precision_score, roc_auc_score, top_k_accuracy_score
+
+from model.evaluation.evaluate import evaluate
+from model.evaluation.scored_scans import join
+from model.reports.metrics_json import metrics_document, metrics_json
+from shards.format.dataset import write_parquet
+from shards.format.schemas import predictions_schema
+from shards.predictions.parts import Predictions, open_predictions, part_url
+from tests.model.written import CLASSES, MODEL_ID, add_split, prediction, sample, write_dataset, write_predictions
+
+GUN_BOX = ("Gun", 10, 10, 30, 30)
+
+
+@pytest.fixture
+def write(tmp_path):
+    """Write samples and predictions; return both, opened."""
+
+    def write_both(samples, rows, num_shards=1, **options):
+        dataset = write_dataset(tmp_path / "ds", samples, num_shards=num_shards)
+        return open_predictions(write_predictions(tmp_path / "pred", dataset, rows, **options)), dataset
+
+    return write_both
+
+
+def evaluate_written(written, split="test"):
+    predictions, dataset = written
+    return evaluate(predictions, dataset, split)
+
+
+def random_rows(num_scans=300, seed=3):
+    random = np.random.default_rng(seed)
+    labels = (random.random((num_scans, 2)) < 0.1).astype(int)
+    logits = (random.normal(size=(num_scans, 2)) + labels).round(1)
+    samples = [sample(f"P{i:05d}", labels[i].tolist()) for i in range(num_scans)]
+    return samples, [prediction(f"P{i:05d}", logits[i].tolist()) for i in range(num_scans)], labels, logits
+
+
+def test_figures_are_scikit_learns_whatever_the_order_of_rows_and_parts(write):
+    samples, rows, labels, logits = random_rows()
+    document = metrics_document(evaluate_written(write(samples, rows[::-1], num_shards=3)))
+    assert document["num_scans"] == 300
+    for k, name in enumerate(CLASSES):
+        figures = document["classes"][name]
+        scores = logits[:, k].astype(np.float32)
+        assert figures["num_positive"] == labels[:, k].sum()
+        assert figures["prevalence"] == labels[:, k].mean()
+        ours = figures["average_precision"]["non_interpolated"]
+        assert ours == pytest.approx(average_precision_score(labels[:, k], scores), abs=1e-12)
+        assert figures["roc_auc"] == pytest.approx(roc_auc_score(labels[:, k], scores), abs=1e-12)
+
+
+def test_where_every_scan_has_one_class_it_is_rated_how_often_that_is_guessed(write):
+    random = np.random.default_rng(0)
+    true_N, logits_NK = random.integers(0, 2, 100), random.normal(size=(100, 2)).astype(np.float32)
+    samples = [sample(f"P{i:05d}", np.eye(2, dtype=int)[true].tolist()) for i, true in enumerate(true_N)]
+    rows = [prediction(f"P{i:05d}", logits.tolist()) for i, logits in enumerate(logits_NK)]
+    evaluation = evaluate_written(write(samples, rows))
+    expected = top_k_accuracy_score(true_N, logits_NK[:, 1] - logits_NK[:, 0], k=1)
+    found = metrics_document(evaluation)["single_label"]
+    low, high = found["intervals"]["top1_accuracy"]
+    assert low < expected < high
+    assert high - low == pytest.approx(2 * 1.96 * (expected * (1 - expected) / 100) ** 0.5, rel=0.1)
+    intervals = {"top1_accuracy": [low, high], "top5_accuracy": [1.0, 1.0]}
+    assert found == {"top1_accuracy": expected, "top5_accuracy": 1.0, "intervals": intervals}
+
+
+def test_scans_with_the_same_bytes_are_drawn_together_for_the_accuracy_too(write):
+    labels = [(1, 0), (0, 1), (1, 0), (0, 1)]
+    samples = [
+        sample(str(i), labels[i // 25], duplicate_of=None if i % 25 == 0 else str(i - i % 25)) for i in range(100)
+    ]
+    rows = [prediction(str(i), (1.0, 0.0)) for i in range(100)]
+    found = metrics_document(evaluate_written(write(samples, rows)))["single_label"]
+    assert found["top1_accuracy"] == 0.5
+    assert found["intervals"]["top1_accuracy"] == [0.0, 1.0]
+
+
+@pytest.mark.parametrize("labels", [(0, 0), (1, 1), (1, None)])
+def test_one_scan_without_exactly_one_class_leaves_guesses_undefined(write, labels):
+    samples = [sample("a", (1, 0)), sample("b", labels)]
+    document = metrics_document(evaluate_written(write(samples, [prediction(key, (1, 0)) for key in "ab"])))
+    assert document["single_label"] is None
+
+
+def test_the_least_form_of_metrics_json_is_all_there(write):
+    samples, rows, _, _ = random_rows()
+    text = metrics_json(evaluate_written(write(samples, rows)))
+    document = json.loads(text)
+    assert document["format"] == 1
+    assert document["model_id"] == MODEL_ID
+    assert len(document["dataset_digest"]) == 64
+    assert document["split"] == "test"
+    assert (document["num_scans"], document["num_missing"], document["num_quarantined"]) == (300, 0, 0)
+    definitions = {"non_interpolated", "voc_all_points", "voc2007_11_point"}
+    for figures in [*document["classes"].values(), document["mean"]]:
+        assert set(figures["average_precision"]) == definitions
+        assert {"roc_auc", "pointing_accuracy"} <= set(figures)
+    for figures in document["classes"].values():
+        assert {"num_positive", "num_unknown", "prevalence"} <= set(figures)
+
+
+def test_a_class_without_positives_is_null_and_counts_in_no_mean(write):
+    samples = [sample("a", (1, 0)), sample("b", (0, 0)), sample("c", (0, 0))]
+    rows = [prediction("a", (1, 0)), prediction("b", (2, 0)), prediction("c", (0, 0))]
+    document = json.loads(metrics_json(evaluate_written(write(samples, rows))))
+    assert set(document["classes"]["Knife"]["average_precision"].values()) == {None}
+    assert document["classes"]["Knife"]["roc_auc"] is None
+    assert document["classes"]["Knife"]["prevalence"] == 0
+    assert document["mean"]["average_precision"] == document["classes"]["Gun"]["average_precision"]
+    assert document["mean"]["roc_auc"] == document["classes"]["Gun"]["roc_auc"] == 0.5
+
+
+def test_an_unknown_label_leaves_the_scan_out_of_that_class_only(write):
+    samples = [sample("a", (1, 1)), sample("b", (None, 0)), sample("c", (0, 1))]
+    rows = [prediction("a", (1, 1)), prediction("b", (9, 3)), prediction("c", (0, 2))]
+    document = metrics_document(evaluate_written(write(samples, rows)))
+    gun, knife = document["classes"]["Gun"], document["classes"]["Knife"]
+    assert (gun["num_positive"], gun["num_unknown"], gun["prevalence"]) == (1, 1, 1 / 2)
+    assert gun["average_precision"]["non_interpolated"] == 1.0
+    assert (knife["num_positive"], knife["num_unknown"], knife["prevalence"]) == (2, 0, 2 / 3)
+    assert document["num_scans"] == 3
+
+
+def test_every_sample_is_scored_quarantined_or_missing(write):
+    samples = [sample(key, (0, 0)) for key in "abcde"]
+    rows = [prediction(key, (0, 0)) for key in "ab"]
+    quarantined = [("c", "unreadable"), ("d", "unreadable"), ("of another split", "truncated")]
+    coverage = evaluate_written(write(samples, rows, quarantined=quarantined)).coverage
+    assert (coverage.num_samples, coverage.num_scans, coverage.num_quarantined, coverage.num_missing) == (5, 2, 2, 1)
+    assert coverage.quarantined_by_reason == {"unreadable": 2}
+    assert coverage.missing_keys == ("e",)
+
+
+def test_copies_within_the_split_and_in_another_are_counted_and_named(tmp_path):
+    own = [sample("a", (1, 0)), sample("b", (1, 0), duplicate_of="a"), sample("c", (0, 0)), sample("d", (0, 0))]
+    own[3]["duplicate_of"] = "t1"  # first seen in the other split
+    other = [sample("t1", (0, 0)), sample("t2", (0, 0), duplicate_of="a"), sample("t3", (0, 0))]
+    dataset = add_split(write_dataset(tmp_path / "ds", own), other, "train")
+    rows = [prediction(key, (0, 0)) for key in "abcd"]
+    test_parts = ["test-00000-of-00001"]
+    url = write_predictions(tmp_path / "pred", dataset, [*rows, *rows], parts=test_parts)
+    write_parquet(part_url(url, test_parts[0]), pa.Table.from_pylist(rows, predictions_schema(CLASSES)))
+    coverage = evaluate(open_predictions(url), dataset, "test").coverage
+    assert coverage.num_copies == 1
+    assert coverage.num_crossing == 3
+    assert coverage.crossing_keys == ("a", "b", "d")
+
+
+def test_pointing_is_judged_where_the_class_is_present_and_has_a_box(write):
+    samples = [
+        sample("hit", (1, 0), [GUN_BOX]),
+        sample("second", (1, 0), [GUN_BOX, ("Gun", 100, 10, 120, 30)]),
+        sample("other", (1, 1), [GUN_BOX, ("Knife", 100, 10, 120, 30)]),
+        sample("no box", (1, 0), []),
+        sample("hammer", (0, 0), [("Hammer", 0, 0, 200, 100)]),
+        sample("doubtful", (None, 0), [GUN_BOX]),
+    ]
+    at = {"hit": (30, 30), "second": (110, 20), "other": (110, 20), "no box": (20, 20), "doubtful": (20, 20)}
+    rows = [prediction(row["key"], (0, 0), [at.get(row["key"], (0, 0))] * 2) for row in samples]
+    classes = evaluate_written(write(samples, rows)).classes
+    assert (classes["Gun"].pointing.num_hits, classes["Gun"].pointing.num_evaluable) == (2, 3)
+    assert classes["Gun"].pointing.accuracy == 2 / 3
+    assert classes["Knife"].pointing.accuracy == 1.0
+    # 20 x 20 of 200 x 100 pixels, in one scan of three twice that.
+    assert classes["Gun"].pointing.random_point == pytest.approx((0.02 + 0.04 + 0.02) / 3)
+
+
+def test_pointing_beside_a_box_counts_within_a_tolerance_and_the_largest_item_is_a_baseline(write):
+    samples = [
+        sample("alone", (1, 0), [GUN_BOX]),
+        sample("beside a larger one", (1, 1), [GUN_BOX, ("Knife", 100, 10, 160, 60)]),
+    ]
+    rows = [prediction(row["key"], (0, 0), [(46, 20), (0, 0)]) for row in samples]
+    gun = evaluate_written(write(samples, rows)).classes["Gun"].pointing
+    assert gun.num_hits_within == {0: 0, 15: 0, 18: 2}
+    assert gun.largest_box == 0.5
+
+
+def test_without_any_box_pointing_accuracy_is_null(write):
+    document = metrics_document(evaluate_written(write([sample("a", (1, 0))], [prediction("a", (0, 0))])))
+    assert document["classes"]["Gun"]["pointing_accuracy"] is None
+    assert document["mean"]["pointing_accuracy"] is None
+
+
+def test_when_nothing_could_be_scored_every_figure_is_null(write):
+    predictions, dataset = write([sample("a", (1, 0))], [], quarantined=[("a", "truncated")])
+    document = json.loads(metrics_json(evaluate(predictions, dataset, "test")))
+    assert (document["num_scans"], document["num_quarantined"]) == (0, 1)
+    assert document["classes"]["Gun"]["prevalence"] is None
+    assert document["mean"]["average_precision"]["non_interpolated"] is None
+
+
+def test_scans_with_the_same_bytes_are_one_group(write):
+    samples = [sample("a", (1, 0)), sample("b", (1, 0), duplicate_of="a"), sample("c", (0, 0))]
+    predictions, dataset = write(samples, [prediction(key, (0, 0)) for key in "abc"])
+    groups_N = join(predictions, dataset, "test").groups_N
+    assert groups_N.tolist() == [0, 0, 1]
+
+
+def test_operating_points_are_counted_for_every_class_and_for_any_item(write):
+    samples, rows, labels, logits = random_rows()
+    points = metrics_document(evaluate_written(write(samples, rows)))["operating_points"]
+    scores = np.column_stack([logits, logits.max(axis=1)]).astype(np.float32)
+    present = np.column_stack([labels, labels.max(axis=1)]) == 1
+    for k, of in enumerate([*points["classes"].values(), points["any_item"]]):
+        for t, threshold in enumerate(points["thresholds"]):
+            alarms = scores[:, k] >= threshold
+            assert of["num_true"][t] == (alarms & present[:, k]).sum()
+            assert of["num_false"][t] == (alarms & ~present[:, k]).sum()
+
+
+def test_intervals_hold_their_figures_and_the_mean_has_one_of_its_own(write):
+    samples, rows, _, _ = random_rows()
+    document = metrics_document(evaluate_written(write(samples, rows)))
+    assert document["bootstrap"] == {"num_rounds": 1000, "num_groups": 300, "level": 0.95}
+    for figures in [*document["classes"].values(), document["mean"], document["any_item"]]:
+        low, high = figures["intervals"]["average_precision"]
+        assert low < figures["average_precision"]["non_interpolated"] < high
+
+
+def test_predictions_of_another_dataset_are_refused(write):
+    predictions, dataset = write([sample("a", (1, 0))], [prediction("a", (0, 0))], dataset_digest="f" * 64)
+    with pytest.raises(ValueError, match=r"must be of the dataset with digest .*, got predictions of f{64} .*score"):
+        evaluate(predictions, dataset, "test")
+
+
+def test_predictions_of_several_datasets_are_rated_on_the_one_that_is_named(write):
+    predictions, dataset = write([sample("a", (1, 0))], [prediction("a", (0, 0))])
+    digests = [{"url": "x", "digest": "f" * 64}, {"url": "y", "digest": dataset.manifest.digest}]
+    parts = [*predictions.run["parts"], "test-00000-of-00009"]
+    both = Predictions(
+        predictions.url, predictions.run | {"dataset_digest": "e" * 64, "datasets": digests, "parts": parts}
+    )
+    assert evaluate(both, dataset, "test").coverage.num_scans == 1
+
+
+def test_a_class_that_the_dataset_does_not_have_is_refused(write):
+    predictions, dataset = write([sample("a", (1, 0))], [prediction("a", (0, 0))], classes=["Gun", "Blade"])
+    with pytest.raises(ValueError, match=r"classes of the predictions must be among .*, got \['Gun', 'Blade'\]"):
+        evaluate(predictions, dataset, "test")
+
+
+def test_columns_that_lack_a_class_of_the_run_are_refused(write):
+    row = prediction("a", (0,), classes=("Gun",))
+    predictions, dataset = write([sample("a", (1, 0))], [row], schema=predictions_schema(("Gun",)))
+    with pytest.raises(ValueError, match=r"must have a column 'logits' of type struct<Gun.*Knife.*test-00000-of-00001"):
+        evaluate(predictions, dataset, "test")
+
+
+def test_a_missing_column_is_refused(write):
+    schema = predictions_schema(CLASSES)
+    without_peaks = schema.remove(schema.get_field_index("peaks"))
+    predictions, dataset = write([sample("a", (1, 0))], [prediction("a", (0, 0))], schema=without_peaks)
+    with pytest.raises(ValueError, match=r"must have a column 'peaks' of type .*, got none .*test-00000"):
+        evaluate(predictions, dataset, "test")
+
+
+def test_half_precision_logits_are_refused_because_they_tie_what_differs(write):
+    predictions, dataset = write([sample("a", (1, 0))], [prediction("a", (0, 0))])
+    half = pa.struct([pa.field(name, pa.float16()) for name in CLASSES])
+    table = pa.Table.from_pylist([prediction("a", (0, 0))], predictions_schema(CLASSES))
+    at = table.schema.get_field_index("logits")
+    halved = pa.StructArray.from_arrays([pa.array([np.float16(0)], pa.float16())] * 2, fields=list(half))
+    write_parquet(part_url(predictions.url, "test-00000-of-00001"), table.set_column(at, "logits", halved))
+    with pytest.raises(ValueError, match=r"column 'logits' of type .*float.*, got struct<Gun: halffloat"):
+        evaluate(predictions, dataset, "test")
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_a_logit_that_is_not_finite_is_refused_by_name(write, bad):
+    rows = [prediction("a", (0, 0)), prediction("b", (0, bad))]
+    predictions, dataset = write([sample("a", (1, 0)), sample("b", (0, 0))], rows)
+    with pytest.raises(ValueError, match=r"logits must be finite, got (nan|inf) \(sample 'b', class 'Knife'"):
+        evaluate(predictions, dataset, "test")
+
+
+def test_a_peak_that_is_not_finite_is_refused_by_name(write):
+    rows = [prediction("a", (0, 0), [(0, 0), (float("nan"), 0)])]
+    with pytest.raises(ValueError, match=r"peaks must be finite, got .*nan.*\(sample 'a', class 'Knife'"):
+        evaluate_written(write([sample("a", (1, 0))], rows))
+
+
+def test_a_key_that_is_predicted_twice_is_refused(write):
+    rows = [prediction("a", (0, 0)), prediction("a", (1, 1))]
+    with pytest.raises(ValueError, match=r"predictions must name each key once, got 'a' twice"):
+        evaluate_written(write([sample("a", (1, 0))], rows))
+
+
+def test_a_key_that_the_dataset_does_not_have_is_refused(write):
+    rows = [prediction("a", (0, 0)), prediction("z", (1, 1))]
+    with pytest.raises(ValueError, match=r"must be of samples of split 'test', got 1 others, the first 'z'"):
+        evaluate_written(write([sample("a", (1, 0))], rows))
+
+
+def test_a_truncated_table_is_refused_by_name(write):
+    predictions, dataset = write([sample("a", (1, 0))], [prediction("a", (0, 0))])
+    path = part_url(predictions.url, "test-00000-of-00001")
+    with open(path, "r+b") as handle:  # noqa: PTH123 (a URL here, and a path)
+        handle.truncate(300)
+    with pytest.raises(ValueError, match=r"table must be a whole Parquet file, .*test-00000-of-00001.parquet"):
+        evaluate(predictions, dataset, "test")
+
+
+def test_a_part_that_went_missing_is_refused_with_what_to_do(write, tmp_path):
+    predictions, dataset = write([sample("a", (1, 0))], [prediction("a", (0, 0))])
+    (tmp_path / "pred" / MODEL_ID / "test-00000-of-00001.parquet").unlink()
+    with pytest.raises(ValueError, match=r"must have every part that run.json lists, .*it makes what is missing"):
+        evaluate(predictions, dataset, "test")
+
+
+def test_a_split_that_was_not_scored_is_refused(write):
+    predictions, dataset = write([sample("a", (1, 0))], [prediction("a", (0, 0))], parts=["train-00000-of-00001"])
+    with pytest.raises(ValueError, match=r"must have a part of split 'test', got parts \['train-00000-of-00001'\]"):
+        evaluate(predictions, dataset, "test")
+
+
+def test_a_split_that_the_dataset_does_not_have_is_refused(write):
+    with pytest.raises(ValueError, match=r"split must be one of \['test'\], got 'val'"):
+        evaluate_written(write([sample("a", (1, 0))], [prediction("a", (0, 0))]), split="val")
+
+
+def test_a_run_without_its_classes_is_refused(write, tmp_path):
+    predictions, dataset = write([sample("a", (1, 0))], [prediction("a", (0, 0))])
+    run_path = tmp_path / "pred" / MODEL_ID / "run.json"
+    document = json.loads(run_path.read_text())
+    del document["classes"]
+    run_path.write_text(json.dumps(document))
+    with pytest.raises(ValueError, match=r"run.json must have 'classes', got"):
+        evaluate(open_predictions(predictions.url), dataset, "test")

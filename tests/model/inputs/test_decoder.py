@@ -1,0 +1,138 @@
+"""Does every image become what Pillow makes of it, and does a bad one cost its own place alone?"""
+
+import dataclasses
+import io
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from model.hardware import detect_hardware
+from model.inputs import decoder as decode
+from model.inputs.decoder import BatchDecoder
+from model.networks.config import ModelConfig
+from tests.shards.by_hand import absurd_header, bogus_huffman, make_jpeg
+
+CONFIG = ModelConfig(backbone="resnet10t", classes=("Gun", "Knife"), image_size_px=64)
+CPU = dataclasses.replace(detect_hardware(), device="cpu", decode_device="cpu", num_cores=2)
+IMAGES = [make_jpeg(number) for number in range(11)]
+BAD = {
+    "empty": b"",
+    "zeros": bytes(500),
+    "text": b"not a picture at all",
+    "cut": IMAGES[0][: len(IMAGES[0]) // 2],
+    "header alone": IMAGES[0][:40],
+    "huffman": bogus_huffman(IMAGES[0]),
+    "absurd": absurd_header(IMAGES[0]),
+}
+
+
+@pytest.fixture(scope="module")
+def decoder():
+    return BatchDecoder(CONFIG, CPU, batch_size=11)
+
+
+@pytest.fixture(scope="module")
+def sound(decoder):
+    images, errors, _ = decoder.decode(IMAGES)
+    assert errors == {}
+    return images
+
+
+def as_pillow_sees(jpeg):
+    """Second implementation: decode, squash with antialiased bilinear, normalise."""
+    side = CONFIG.image_size_px
+    with Image.open(io.BytesIO(jpeg)) as image:
+        pixels = np.asarray(image.convert("RGB").resize((side, side), Image.Resampling.BILINEAR), dtype=np.float32)
+    return ((pixels / 255 - CONFIG.mean) / CONFIG.std).transpose(2, 0, 1)
+
+
+def grey_levels_apart(image, jpeg):
+    return np.abs(image - as_pillow_sees(jpeg)) * np.array(CONFIG.std)[:, None, None] * 255
+
+
+def test_squashed_images_are_those_of_pillow_within_two_grey_levels(sound):
+    for image, jpeg in zip(sound.numpy(), IMAGES, strict=True):
+        difference = grey_levels_apart(image, jpeg)
+        assert difference[:, 1:-1, 1:-1].max() <= 2.01  # both round to whole levels
+        # Beyond the border DALI repeats the last pixel, Pillow drops it from the mean.
+        assert difference.max() <= 16
+        assert difference.mean() <= 0.2
+
+
+def test_an_image_of_the_networks_size_is_pillows_to_the_bit(decoder):
+    rng = np.random.default_rng(0)
+    for _ in range(3):
+        out = io.BytesIO()
+        Image.fromarray(rng.integers(0, 255, (64, 64, 3), dtype=np.uint8)).save(out, "JPEG", quality=75)
+        images, *_ = decoder.decode([out.getvalue()])
+        assert grey_levels_apart(images[0].numpy(), out.getvalue()).max() < 1e-4
+
+
+def test_an_orientation_tag_turns_no_scan_for_sizes_and_boxes_are_those_of_the_stored_one(decoder):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # lies on its side
+    out = io.BytesIO()
+    with Image.open(io.BytesIO(make_jpeg(3, 120, 70))) as image:
+        image.save(out, "JPEG", quality=95, exif=exif)
+    (image,) = decoder.decode([out.getvalue()]).images_BCHW.numpy()
+    assert grey_levels_apart(image, out.getvalue()).max() <= 2.5
+
+
+def test_images_are_float32_and_channels_last(sound):
+    assert sound.shape == (11, 3, 64, 64)
+    assert sound.dtype == torch.float32
+    assert sound.is_contiguous(memory_format=torch.channels_last)
+
+
+@given(bad=st.dictionaries(st.integers(0, 10), st.sampled_from(sorted(BAD)), max_size=11))
+@settings(max_examples=20, deadline=None)
+def test_bad_images_are_named_and_their_neighbours_are_equal_to_the_bit(decoder, sound, bad):
+    images, errors, _ = decoder.decode([BAD[bad[place]] if place in bad else IMAGES[place] for place in range(11)])
+    assert set(errors) == set(bad)
+    for place in range(11):
+        assert torch.equal(images[place], torch.zeros(3, 64, 64) if place in bad else sound[place])
+
+
+@given(empty=st.sets(st.integers(0, 10)))
+@settings(max_examples=10, deadline=None)
+def test_an_empty_place_is_zeros_and_moves_no_neighbour(decoder, sound, empty):
+    images, errors, _ = decoder.decode([None if place in empty else IMAGES[place] for place in range(11)])
+    assert errors == {}
+    for place in range(11):
+        assert torch.equal(images[place], torch.zeros(3, 64, 64) if place in empty else sound[place])
+
+
+def test_the_decoders_words_are_kept_without_its_traceback(decoder):
+    _, errors, _ = decoder.decode([IMAGES[0], BAD["cut"], BAD["zeros"]])
+    assert "Failed to decode" in errors[1]
+    assert "nvImageCodec failure" in errors[2]
+    assert all(".py" not in words for words in errors.values())
+
+
+def test_a_batch_goes_on_after_any_number_of_lost_pipelines(decoder, sound):
+    for _ in range(5):
+        decoder.decode([BAD["zeros"], IMAGES[1]])
+    images, errors, _ = decoder.decode(IMAGES)
+    assert errors == {}
+    assert torch.equal(images, sound)
+
+
+def test_a_machine_that_decodes_nothing_blames_no_scan(decoder, monkeypatch):
+    monkeypatch.setattr(decode, "_sound_image", lambda: np.zeros(10, np.uint8))
+    with pytest.raises(RuntimeError, match=r"DALI must decode a sound image, got .*; the machine is at fault"):
+        decoder.decode([IMAGES[0], BAD["zeros"]])
+
+
+def test_an_empty_batch_is_no_image(decoder):
+    images, errors, _ = decoder.decode([])
+    assert images.shape == (0, 3, 64, 64)
+    assert errors == {}
+
+
+def test_a_batch_of_no_size_is_refused():
+    with pytest.raises(ValueError, match="batch_size must be >= 1, got 0"):
+        BatchDecoder(CONFIG, CPU, batch_size=0)

@@ -1,0 +1,134 @@
+import io
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from matplotlib import colormaps
+from matplotlib.colors import to_hex
+from PIL import Image, ImageColor
+
+from model.networks.peaks import find_peaks
+from model.reports.charts import CHANCE, SERIES
+from model.reports.heatmap_overlay import PANEL_PX, Marks, draw_overlay, format_range, fuse_heatmaps
+
+MARKS = Marks(
+    title="P00042   Gun: score 0.870, labelled present",
+    class_name="Gun",
+    peak_px=(150.0, 60.0),
+    own_boxes=((100.0, 20.0, 180.0, 90.0),),
+    other_boxes=((10.0, 10.0, 50.0, 50.0),),
+)
+SCAN = Image.new("RGB", (200, 120), (240, 240, 240))
+HEATMAP = np.linspace(-3, 5, 200 * 120, dtype=np.float32).reshape(120, 200)
+
+
+def open_page(png):
+    return np.asarray(Image.open(io.BytesIO(png)).convert("RGB")).astype(int)
+
+
+def has_colour(pixels, colour):
+    return bool((pixels == ImageColor.getrgb(colour)).all(axis=-1).any())
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    seed=st.integers(0, 2**31),
+    sizes=st.lists(st.tuples(st.integers(1, 7), st.integers(1, 7)), min_size=1, max_size=3),
+    width=st.integers(20, 200),
+    height=st.integers(20, 200),
+)
+def test_the_fused_heatmap_is_highest_where_the_peak_is(seed, sizes, width, height):
+    generator = torch.Generator().manual_seed(seed)
+    maps = [torch.randn(1, 2, *size, generator=generator) for size in sizes]
+    fused_KHW = fuse_heatmaps(maps, height, width)
+    peaks = find_peaks(maps, torch.tensor([width]), torch.tensor([height]))
+    assert fused_KHW.shape == (2, height, width)
+    for k in range(2):
+        assert fused_KHW[k].max() <= peaks.value_BK[0, k] + 1e-5
+        # Between a cell's centre and the pixel beside it a map falls by at most its slope over half a pixel.
+        at = fused_KHW[k, int(min(peaks.y_px_BK[0, k], height - 1)), int(min(peaks.x_px_BK[0, k], width - 1))]
+        slope = max(2 * m.abs().max().item() * (m.shape[-1] / width + m.shape[-2] / height) for m in maps)
+        assert at >= fused_KHW[k].max() - slope
+
+
+def test_a_heatmap_lies_where_the_network_looked_and_is_lowest_elsewhere():
+    heatmap = torch.tensor([[[[1.0, 2.0], [3.0, 4.0]]]])
+    found = fuse_heatmaps([heatmap], 40, 80, (0.25, 0.5, 0.75, 1.0))[0]
+    assert found.shape == (40, 80)
+    np.testing.assert_allclose(found[20:, 20:60], fuse_heatmaps([heatmap], 20, 40)[0])
+    outside = np.ones((40, 80), bool)
+    outside[20:, 20:60] = False
+    assert set(found[outside]) == {1.0}
+
+
+def test_a_picture_shows_scan_and_heatmap_side_by_side_with_boxes_and_peak():
+    page = open_page(draw_overlay(SCAN, HEATMAP, MARKS))
+    left, right = page[50:170, 10:210], page[50:170, 220:420]
+    assert has_colour(left, SERIES) and has_colour(right, SERIES)
+    assert has_colour(right, CHANCE) and not has_colour(left, CHANCE)
+    y, x = np.argwhere((right == ImageColor.getrgb(CHANCE)).all(axis=-1)).mean(axis=0)
+    assert (x, y) == pytest.approx((150, 60), abs=1.5)
+
+
+def test_the_heatmap_is_darker_where_it_is_low_and_brighter_where_it_is_high():
+    bare = Marks(title="", class_name="Gun", peak_px=(0, 0), own_boxes=(), other_boxes=())
+    right = open_page(draw_overlay(SCAN, HEATMAP, bare))[50:170, 220:420]
+    assert right[100, 100, 0] > right[60, 100, 0] + 10  # inferno's red rises with the value
+
+
+def test_an_attention_mask_makes_a_third_panel():
+    attention = np.zeros((120, 200), np.float32)
+    attention[:, 100:] = 1
+    two, three = (open_page(draw_overlay(SCAN, HEATMAP, MARKS, mask)) for mask in (None, attention))
+    assert three.shape[1] == 3 * 210 + 10 > two.shape[1]
+    mask = three[50:170, 430:630]
+    assert mask[60, 150, 0] > mask[60, 50, 0]
+    brightest = ImageColor.getrgb(to_hex(colormaps["inferno"](1.0)))
+    assert [int((page[-30:-10] == brightest).all(axis=-1).any(axis=0).sum()) for page in (two, three)] == [2, 4]
+
+
+def test_a_large_scan_is_made_smaller_and_its_marks_with_it():
+    marks = Marks(title="", class_name="Gun", peak_px=(1500.0, 900.0), own_boxes=(), other_boxes=())
+    page = open_page(draw_overlay(Image.new("RGB", (2000, 1200)), np.eye(1200, 2000, dtype=np.float32), marks))
+    panel = page[50 : 50 + round(PANEL_PX * 0.6), 20 + PANEL_PX : 20 + 2 * PANEL_PX]
+    y, x = np.argwhere((panel == ImageColor.getrgb(CHANCE)).all(axis=-1)).mean(axis=0)
+    assert (x, y) == pytest.approx((0.75 * PANEL_PX, 0.45 * PANEL_PX), abs=2)
+
+
+@pytest.mark.parametrize(
+    ("ends", "text"),
+    [
+        ((-3.0, 5.0), ("-3.0", "5.0")),
+        ((-0.0131, 0.0352), ("-0.013", "0.035")),
+        ((-0.004, 5.0), ("0.0", "5.0")),
+        ((5.1231, 5.1239), ("5.12310", "5.12390")),
+        ((-250.0, 1200.0), ("-250", "1200")),
+        ((-0.00123, -0.00123), ("-0.00123", "-0.00123")),
+        ((-np.inf, 1.0), ("-inf", "1")),
+        ((np.nan, np.nan), ("nan", "nan")),
+    ],
+)
+def test_the_ends_of_a_scale_are_told_apart(ends, text):
+    assert format_range(*ends) == text
+
+
+@given(lowest=st.floats(-1e3, 1e3), span=st.floats(1e-5, 1e3))
+def test_a_scale_says_its_ends_to_a_twentieth_of_its_length(lowest, span):
+    first, last = map(float, format_range(lowest, lowest + span))
+    assert first < last
+    assert max(abs(first - lowest), abs(last - lowest - span)) <= 0.05 * span * 1.01
+
+
+def test_a_long_title_widens_the_page():
+    marks = replace(MARKS, title="P00042   Gun: score 0.870, labelled present, levels weigh " + "0.33 " * 20)
+    assert (
+        open_page(draw_overlay(SCAN, HEATMAP, marks)).shape[1] > open_page(draw_overlay(SCAN, HEATMAP, MARKS)).shape[1]
+    )
+
+
+def test_equal_arguments_give_equal_bytes_and_a_flat_map_can_be_drawn():
+    flat = np.zeros((120, 200), np.float32)
+    assert draw_overlay(SCAN, flat, MARKS) == draw_overlay(SCAN, flat, MARKS)

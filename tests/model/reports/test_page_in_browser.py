@@ -1,0 +1,145 @@
+"""Does the page work in a real browser: slider, sorting, print, accessibility? Skipped without Chromium."""
+
+import re
+import shutil
+
+import numpy as np
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import sync_playwright
+
+from model.evaluation.evaluate import evaluate
+from model.reports.charts import draw_figures
+from model.reports.metrics_json import metrics_document
+from model.reports.page import render_html
+from shards.predictions.parts import open_predictions
+from tests.model.written import prediction, sample, write_dataset, write_predictions
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed here")
+PRINTABLE_PX = 687
+"""A4 less the two margins of 14 mm that the page asks for, at 96 pixels an inch."""
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory):
+    """A page over 400 scans as a file, and what metrics.json says of them."""
+    root = tmp_path_factory.mktemp("browser")
+    random = np.random.default_rng(4)
+    labels = (random.random((400, 2)) < [0.3, 0.1]).astype(int)
+    logits = random.normal(size=(400, 2)) + 1.5 * labels
+    samples = [sample(f"P{i:05d}", labels[i].tolist()) for i in range(400)]
+    dataset = write_dataset(root / "ds", samples)
+    rows = [prediction(f"P{i:05d}", logits[i].tolist()) for i in range(400)]
+    url = write_predictions(root / "pred", dataset, rows)
+    evaluation = evaluate(open_predictions(url), dataset, "test", num_rounds=50)
+    page = root / "report.html"
+    page.write_text(render_html(evaluation, draw_figures(evaluation)))
+    return page, metrics_document(evaluation)
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """Debian's Chromium; Playwright brings none of its own here."""
+    flags = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--disable-background-networking"]
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=flags)
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def open_page(report, browser):
+    """Return a function that opens the page at a width and a colour scheme, with what it said and asked for."""
+    contexts = []
+
+    def open_at(width_px=1280, color_scheme="light"):
+        context = browser.new_context(viewport={"width": width_px, "height": 900}, color_scheme=color_scheme)
+        contexts.append(context)
+        page = context.new_page()
+        page.said, page.asked = [], []
+        page.on("console", lambda message: page.said.append(message.text))
+        page.on("pageerror", lambda error: page.said.append(str(error)))
+        page.on("request", lambda request: page.asked.append(request.url))
+        page.goto(report[0].as_uri())
+        return page
+
+    yield open_at
+    for context in contexts:
+        context.close()
+
+
+def test_the_page_opens_without_an_error_and_loads_nothing(open_page, report):
+    page = open_page()
+    assert page.title() == "chr-resnet18-0123456789ab on test: evaluation"
+    assert page.said == []
+    assert page.asked == [report[0].as_uri()]
+
+
+def test_the_slider_shows_what_metrics_json_says_at_each_threshold(open_page, report):
+    page, document = open_page(), report[1]
+    points = document["operating_points"]
+    names = [*document["classes"], "Any item"]
+    for t in (0, 57, len(points["scores"]) - 1):
+        page.locator("#threshold").fill(str(t))
+        assert float(page.locator("#threshold-score").inner_text()) == pytest.approx(points["scores"][t], rel=1e-3)
+        for name, row in zip(names, page.locator("#alarm-table tbody tr").all(), strict=True):
+            cells = row.locator("th, td").all_text_contents()
+            counts = points["classes"].get(name, points["any_item"])
+            sizes = document["classes"].get(name, document["any_item"])
+            hits, false = counts["num_true"][t], counts["num_false"][t]
+            assert cells[0] == name
+            assert [cells[2], cells[3], cells[5]] == [str(hits), str(sizes["num_positive"] - hits), str(false)]
+            assert float(cells[1].removesuffix("\xa0%")) == pytest.approx(100 * hits / sizes["num_positive"], abs=0.051)
+            assert float(cells[4]) == pytest.approx(1000 * false / sizes["num_negative"], abs=0.51)
+            if hits + false:
+                assert float(cells[6].removesuffix("\xa0%")) == pytest.approx(100 * hits / (hits + false), abs=0.051)
+            else:
+                assert cells[6] == "–"
+
+
+def test_the_slider_moves_by_the_keyboard(open_page):
+    page = open_page()
+    before = page.locator("#threshold-score").inner_text()
+    page.locator("#threshold").focus()
+    for _ in range(20):
+        page.keyboard.press("ArrowLeft")
+    assert page.locator("#threshold-score").inner_text() != before
+
+
+def test_tables_sort_by_a_click_both_ways_and_say_so(open_page):
+    page = open_page()
+    table = page.locator("table", has=page.locator("#classes-caption"))
+    header = table.locator("thead th").nth(1)
+
+    def look():
+        return header.get_attribute("aria-sort"), table.locator("tbody tr > :first-child").all_text_contents()
+
+    assert look() == (None, ["Gun", "Knife"])
+    header.locator("button").click()
+    assert look() == ("descending", ["Gun", "Knife"])
+    header.locator("button").click()
+    assert look() == ("ascending", ["Knife", "Gun"])
+
+
+@pytest.mark.parametrize("width_px", [390, 1280])
+def test_the_page_is_never_wider_than_the_window(open_page, width_px):
+    assert open_page(width_px).evaluate("document.documentElement.scrollWidth") <= width_px
+
+
+@pytest.mark.parametrize("color_scheme", ["light", "dark"])
+@pytest.mark.parametrize("width_px", [390, 1280])
+def test_an_accessibility_checker_finds_nothing(open_page, color_scheme, width_px):
+    violations = Axe().run(open_page(width_px, color_scheme)).response["violations"]
+    assert [(found["id"], found["nodes"][0]["html"][:200]) for found in violations] == []
+
+
+def test_printed_pages_are_a4_and_nothing_is_cut_at_the_side(open_page):
+    page = open_page()
+    pdf = page.pdf(prefer_css_page_size=True)
+    boxes = {tuple(map(float, found)) for found in re.findall(rb"/MediaBox \[0 0 ([\d.]+) ([\d.]+)\]", pdf)}
+    assert boxes, "the PDF names no page size"
+    assert all(abs(width - 595) < 2 and abs(height - 842) < 2 for width, height in boxes)
+    page.emulate_media(media="print")
+    page.set_viewport_size({"width": PRINTABLE_PX, "height": 900})
+    assert page.evaluate("document.documentElement.scrollWidth") <= PRINTABLE_PX

@@ -1,0 +1,116 @@
+"""Do earlier reports stand beside this one, and only those that may?"""
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from model.evaluation.evaluate import evaluate
+from model.reports.charts import draw_figures, draw_history
+from model.reports.page import render_html
+from model.reports.trend import read_history
+from pipelines.evaluate import main
+from shards.predictions.parts import open_predictions
+from tests.model.written import prediction, sample, write_dataset, write_predictions
+
+SAMPLES = [sample("a", (1, 0)), sample("b", (0, 1)), sample("c", (0, 0))]
+
+
+@pytest.fixture
+def written(tmp_path):
+    """Two models' reports, the first one worse, and the evaluation of the second."""
+    dataset = write_dataset(tmp_path / "ds", SAMPLES)
+    for name, logits in (("old", (0, 1, 2)), ("new", (2, 1, 0))):
+        rows = [prediction(key, (logit, 0)) for key, logit in zip("abc", logits, strict=True)]
+        url = write_predictions(tmp_path / name, dataset, rows, model_id=f"{name}-model")
+        flags = ["--predictions", url, "--data", dataset.url, "--output", str(tmp_path / f"report-{name}")]
+        assert main([*flags, "--bootstrap-rounds", "20"]) == 0
+    return tmp_path, flags, evaluate(open_predictions(url), dataset, "test", 20)
+
+
+def test_entries_follow_the_order_of_the_reports_and_end_with_this_one(written):
+    root, _, evaluation = written
+    first, last = read_history([str(root / "report-old")], evaluation)
+    assert (first.model_id, last.model_id) == ("old-model", "new-model")
+    assert first.average_precision["Gun"] == pytest.approx(1 / 3)
+    assert last.average_precision["Gun"] == 1.0
+    assert last.interval == evaluation.bootstrap.mean_average_precision
+    assert last.caught == evaluation.any_item.rank.operation.at_false_alarms[10].recall
+
+
+def test_without_earlier_reports_there_is_no_history(written):
+    assert read_history([], written[2]) == ()
+
+
+def test_a_report_of_the_least_form_is_enough(written):
+    root, _, evaluation = written
+    path = root / "report-old" / "metrics.json"
+    document = json.loads(path.read_text())
+    del document["any_item"], document["mean"]["intervals"], document["operating_points"]
+    path.write_text(json.dumps(document))
+    entry = read_history([str(root / "report-old")], evaluation)[0]
+    assert (entry.interval, entry.caught) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"dataset_digest": "f" * 64}, r"dataset_digest of an earlier report must be '.*', got 'f{64}'"),
+        ({"split": "val"}, r"split of an earlier report must be 'test', got 'val'"),
+        ({"format": 2}, r"format of an earlier report must be 1, got 2"),
+    ],
+)
+def test_a_report_that_is_not_of_these_scans_is_refused(written, change, message):
+    root, _, evaluation = written
+    path = root / "report-old" / "metrics.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(ValueError, match=message):
+        read_history([str(root / "report-old")], evaluation)
+
+
+def test_a_folder_without_a_report_and_a_damaged_report_are_refused(written):
+    root, _, evaluation = written
+    with pytest.raises(ValueError, match=r"report must have a metrics.json, got none"):
+        read_history([str(root)], evaluation)
+    (root / "report-old" / "metrics.json").write_text("{")
+    with pytest.raises(ValueError, match=r"metrics.json must be a JSON document, got"):
+        read_history([str(root / "report-old")], evaluation)
+
+
+def test_the_page_shows_the_table_and_the_trend(written):
+    root, flags, evaluation = written
+    assert main([*flags, "--history", str(root / "report-old"), "--history", str(root / "report-new")]) == 0
+    page = (root / "report-new" / "report.html").read_text()
+    assert "Are models getting better?" in page
+    assert (root / "report-new" / "history.svg").exists()
+    assert page.count("old-model") == 1
+    without = render_html(evaluation, draw_figures(evaluation))
+    assert "Are models getting better?" not in without
+
+
+def test_equal_histories_are_drawn_alike(written):
+    root, _, evaluation = written
+    history = read_history([str(root / "report-old")], evaluation)
+    assert draw_history(history) == draw_history(history)
+
+
+def stamp(root, name, at):
+    path = root / f"report-{name}" / "metrics.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"scored_at": at}))
+
+
+def test_reports_stand_by_the_time_of_their_scores_where_all_say_it(written):
+    root, _, evaluation = written
+    stamped = replace(evaluation, run=evaluation.run | {"timings": {"finished_at": "2026-03-02T01:00:00+00:00"}})
+    stamp(root, "old", "2026-03-03T01:00:00+00:00")
+    assert [entry.model_id for entry in read_history([str(root / "report-old")], stamped)] == ["new-model", "old-model"]
+    stamp(root, "old", None)
+    assert [entry.model_id for entry in read_history([str(root / "report-old")], stamped)] == ["old-model", "new-model"]
+
+
+def test_dates_stand_under_the_trend(written):
+    root, _, evaluation = written
+    stamped = replace(evaluation, run=evaluation.run | {"timings": {"finished_at": "2026-03-02T01:00:00+00:00"}})
+    stamp(root, "old", "2026-03-01T01:00:00+00:00")
+    drawn = draw_history(read_history([str(root / "report-old")], stamped))
+    assert "2026-03-01" in drawn and "2026-03-02" in drawn and "Scored on" in drawn

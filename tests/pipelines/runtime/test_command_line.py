@@ -1,0 +1,139 @@
+"""Are command lines read strictly, and errors said in one line?"""
+
+import pytest
+
+from pipelines.runtime import command_line
+
+
+@pytest.mark.parametrize(
+    ("argv", "expected"),
+    [
+        ([], ([], [])),
+        (["--input", "x"], (["--input", "x"], [])),
+        (["--input", "x", "--"], (["--input", "x"], [])),
+        (["a", "--", "--runner=X", "--", "b"], (["a"], ["--runner=X", "--", "b"])),
+        (["--", "--parallelism=2"], ([], ["--parallelism=2"])),
+    ],
+)
+def test_beams_options_stand_behind_the_first_lone_dashes(argv, expected):
+    assert command_line.split_beam_options(argv) == expected
+
+
+def test_an_abbreviated_flag_is_unknown(capsys):
+    parser = command_line.make_parser("x", "Does x.")
+    parser.add_argument("--output")
+    with pytest.raises(SystemExit) as leaving:
+        parser.parse_args(["--out=a"])
+    assert leaving.value.code == command_line.WRONG_USAGE
+    assert "sixray x: error: unrecognized arguments: --out=a" in capsys.readouterr().err
+
+
+def refuse(words, capsys):
+    parser = command_line.make_parser("x", "Does x.")
+    parser.add_argument("--recipe", choices=[f"chr_resnet{depth}_sixray10" for depth in range(70)], help="the recipe")
+    parser.add_argument("--size", choices=("small", "large"))
+    with pytest.raises(SystemExit) as leaving:
+        parser.parse_args(words)
+    printed = capsys.readouterr()
+    return leaving.value.code, printed.out + printed.err
+
+
+def test_a_misspelt_one_of_many_values_brings_the_nearest_and_not_all(capsys):
+    code, printed = refuse(["--recipe", "chr_resnet34_sixray100"], capsys)
+    assert code == command_line.WRONG_USAGE
+    assert "argument --recipe: invalid choice: 'chr_resnet34_sixray100'; nearest are chr_resnet34_sixray10, " in printed
+    assert "; `sixray x --help` names all 70" in printed
+    assert printed.count("chr_resnet") == 6
+    assert "--recipe RECIPE" in printed and "--size {small,large}" in printed
+
+
+def test_a_value_that_is_near_to_none_points_to_the_help_which_names_all(capsys):
+    code, printed = refuse(["--recipe", "@"], capsys)
+    assert printed.endswith("argument --recipe: invalid choice: '@'; `sixray x --help` names all 70\n")
+    code, printed = refuse(["--help"], capsys)
+    assert (code, printed.count("chr_resnet")) == (command_line.OK, 70)
+    assert "the recipe; one of chr_resnet0_sixray10, " in " ".join(printed.split())
+
+
+def test_few_values_are_all_named(capsys):
+    assert "invalid choice: 'huge' (choose from 'small', 'large')" in refuse(["--size", "huge"], capsys)[1]
+
+
+@pytest.mark.parametrize(("text", "value"), [("0", 0), ("1", 1), ("0.01", 0.01), ("1e-3", 0.001)])
+def test_fractions_are_read(text, value):
+    assert command_line.fraction(text) == value
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("-0.1", "must be in [0, 1], got -0.1"),
+        ("1.5", "must be in [0, 1], got 1.5"),
+        ("nan", "must be in [0, 1], got nan"),
+        ("one", "invalid fraction value: 'one'"),
+    ],
+)
+def test_what_is_no_fraction_is_refused_with_its_flag(text, message, capsys):
+    parser = command_line.make_parser("x", "Does x.")
+    parser.add_argument("--share", type=command_line.fraction)
+    with pytest.raises(SystemExit):
+        parser.parse_args([f"--share={text}"])
+    assert f"argument --share: {message}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("error", [ValueError, FileNotFoundError, NotADirectoryError])
+def test_wrong_input_is_said_in_one_line(error, capsys):
+    def main(argv):
+        raise error(f"what must be, got {argv}")
+
+    assert command_line.run_command(main, ["a"]) == command_line.WRONG_USAGE
+    assert capsys.readouterr().err == "error: what must be, got ['a']\n"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError("No space left on device"),
+        PermissionError("no access"),
+        ConnectionResetError("reset"),
+        RuntimeError("OSError: [Errno 28] No space left\non device [while running 'WriteShard']"),
+        RuntimeError("PermissionError: [Errno 13] no [while running 'ListFacts-ptransform-12']"),
+    ],
+)
+def test_what_the_machine_stopped_is_said_in_one_line_with_the_remedy(error, capsys):
+    def main(argv):
+        raise error
+
+    assert command_line.run_command(main, []) == command_line.STOPPED == 3
+    expected = f"error: {error}; when that is mended run the same command again, it resumes\n"
+    assert capsys.readouterr().err == expected
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        AssertionError("bug"),
+        RuntimeError("bug"),
+        RuntimeError("KeyError: 'bug' [while running 'WriteShard']"),
+        RuntimeError("print: bug [while running 'WriteShard']"),
+        RuntimeError("OSError: bug, but in no step"),
+    ],
+)
+def test_a_bug_is_dressed_up_as_nothing_else_and_has_a_code_of_its_own(error, caplog):
+    def main(argv):
+        raise error
+
+    assert command_line.run_command(main, []) == command_line.CRASHED == 4
+    assert "Traceback" in caplog.text and f"{type(error).__name__}: {error}" in caplog.text
+
+
+def test_without_words_those_of_the_process_are_taken(monkeypatch):
+    monkeypatch.setattr("sys.argv", ["sixray", "one", "two"])
+    seen = []
+
+    def main(argv):
+        seen.extend(argv)
+        return command_line.FINDINGS
+
+    assert command_line.run_command(main, None) == 1
+    assert seen == ["one", "two"]

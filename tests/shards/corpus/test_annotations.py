@@ -1,0 +1,139 @@
+"""Which annotations are read, and which are refused by which word?"""
+
+import pytest
+
+from shards.corpus.annotations import MAX_ANNOTATION_BYTES, AnnotationError, parse_annotation
+from shards.format.classes import load_class_set
+from shards.format.tar import Box
+from tests.corpora import voc_xml
+
+SPELLINGS = load_class_set("sixray").spellings
+
+
+def parse(text: bytes):
+    return parse_annotation(text, SPELLINGS)
+
+
+def refusal_of(text: bytes) -> AnnotationError:
+    with pytest.raises(AnnotationError) as error_info:
+        parse(text)
+    return error_info.value
+
+
+def box_xml(**corners: str) -> bytes:
+    inner = "".join(f"<{name}>{value}</{name}>" for name, value in corners.items())
+    return f"<annotation><object><name>Gun</name><bndbox>{inner}</bndbox></object></annotation>".encode()
+
+
+def test_the_owners_name_is_no_item():
+    text = voc_xml([("Knife", 17.318, 0, 355.424, 302)])
+    assert b"<name>MeioJane</name>" in text
+    assert parse(text).boxes == (Box("Knife", 17.318, 0, 355.424, 302),)
+
+
+def test_no_object_is_no_box():
+    assert parse(voc_xml()).boxes == ()
+    assert parse(voc_xml()).class_names == frozenset()
+
+
+def test_objects_keep_their_order_and_classes_are_counted_once():
+    annotation = parse(voc_xml([("Gun", 1, 1, 2, 2), ("Hammer", 1, 1, 3, 3), ("Gun", 4, 4, 5, 5)]))
+    assert [box.class_name for box in annotation.boxes] == ["Gun", "Hammer", "Gun"]
+    assert annotation.class_names == {"Gun", "Hammer"}
+
+
+@pytest.mark.parametrize(
+    ("spelling", "class_name"),
+    [
+        ("Plier", "Pliers"),
+        ("plier", "Pliers"),
+        ("pilers", "Pliers"),
+        ("Pliers", "Pliers"),
+        ("Scissor", "Scissors"),
+        ("scissors", "Scissors"),
+        ("Gun-", "Gun"),
+        ("gun", "Gun"),
+        (" Wrench\n", "Wrench"),
+        ("HAMMER", "Hammer"),
+        ("knife", "Knife"),
+    ],
+)
+def test_spellings_seen_in_the_wild_are_known(spelling, class_name):
+    assert parse(voc_xml([(spelling, 1, 1, 9, 9)])).class_names == {class_name}
+
+
+@pytest.mark.parametrize("name", ["Bomb", "", "core_battery", "Gun Knife"])
+def test_an_unknown_class_is_refused_and_the_known_ones_named(name):
+    error = refusal_of(voc_xml([(name, 1, 1, 9, 9)]))
+    assert error.reason == "unknown_class"
+    assert repr(name) in error.detail and "'Hammer'" in error.detail and "'Scissors'" in error.detail
+
+
+def test_an_object_without_a_name_is_refused():
+    assert refusal_of(b"<annotation><object/></annotation>").reason == "unknown_class"
+
+
+@pytest.mark.parametrize(
+    ("corners", "detail"),
+    [
+        ({"xmin": "9", "ymin": "1", "xmax": "1", "ymax": "2"}, "Gun box must have 0 <= min < max"),
+        ({"xmin": "1", "ymin": "1", "xmax": "1", "ymax": "2"}, "Gun box must have 0 <= min < max"),
+        ({"xmin": "-0.5", "ymin": "1", "xmax": "3", "ymax": "2"}, "Gun box must have 0 <= min < max"),
+        ({"xmin": "1", "ymin": "1", "xmax": "3"}, "<ymax> must be a number, got None"),
+        ({"xmin": "", "ymin": "1", "xmax": "3", "ymax": "2"}, "<xmin> must be a number, got ''"),
+        ({"xmin": "1,5", "ymin": "1", "xmax": "3", "ymax": "2"}, "<xmin> must be a number, got '1,5'"),
+        ({"xmin": "1", "ymin": "nan", "xmax": "3", "ymax": "2"}, "<ymin> must be finite, got 'nan'"),
+        ({"xmin": "1", "ymin": "1", "xmax": "inf", "ymax": "2"}, "<xmax> must be finite, got 'inf'"),
+        ({"xmin": "1", "ymin": "1", "xmax": "1e999", "ymax": "2"}, "<xmax> must be finite, got '1e999'"),
+    ],
+)
+def test_a_box_that_is_none_is_refused(corners, detail):
+    error = refusal_of(box_xml(**corners))
+    assert error.reason == "bad_box"
+    assert error.detail.startswith(detail)
+
+
+def test_whitespace_around_decimals_is_allowed():
+    text = box_xml(xmin=" 1.25 ", ymin="\n0", xmax="3.5", ymax="2")
+    assert parse(text).boxes == (Box("Gun", 1.25, 0, 3.5, 2),)
+
+
+BILLION_LAUGHS = b"""<?xml version="1.0"?><!DOCTYPE a [<!ENTITY b "bang"><!ENTITY c "&b;&b;&b;&b;&b;&b;&b;&b;">]>
+<annotation><object><name>&c;</name></object></annotation>"""
+EXTERNAL = b"""<!DOCTYPE a [<!ENTITY x SYSTEM "file:///etc/passwd">]><annotation><owner>&x;</owner></annotation>"""
+DOCTYPE = b"""<!DOCTYPE annotation SYSTEM "http://example.invalid/voc.dtd"><annotation/>"""
+
+
+@pytest.mark.parametrize(
+    ("text", "detail"),
+    [
+        (BILLION_LAUGHS, "DTDForbidden"),
+        (EXTERNAL, "DTDForbidden"),
+        (DOCTYPE, "DTDForbidden"),
+        (b"<annotation>&nosuch;</annotation>", "ParseError: undefined entity"),
+        (b"", "ParseError: no element found"),
+        (b"\0" * 100, "ParseError"),
+        (b"\xff\xd8\xff\xe0 no xml", "ParseError"),
+        (voc_xml([("Gun", 1, 1, 2, 2)])[:-20], "ParseError"),
+        (b'<?xml version="1.0" encoding="no-such"?><annotation/>', "unknown encoding"),
+        (b'<?xml version="1.0" encoding="utf-32"?><annotation/>', ""),
+        (b"<html/>", "the root element is <html>, expected <annotation>"),
+        (b" " * (MAX_ANNOTATION_BYTES + 1), f"the file has more than {MAX_ANNOTATION_BYTES} bytes"),
+    ],
+)
+def test_what_is_no_plain_xml_is_refused(text, detail):
+    error = refusal_of(text)
+    assert error.reason == "unreadable_xml"
+    assert detail in error.detail
+    assert "root:" not in error.detail
+
+
+def test_utf_8_and_utf_16_with_their_marks_are_read():
+    text = voc_xml([("Gun", 1, 1, 2, 2)]).decode()
+    assert parse(b"\xef\xbb\xbf" + text.encode()).class_names == {"Gun"}
+    assert parse(text.encode("utf-16")).class_names == {"Gun"}
+
+
+def test_deeply_nested_elements_do_not_exhaust_the_stack():
+    depth = 100_000
+    assert refusal_of(b"<a>" * depth + b"</a>" * depth).detail == "the root element is <a>, expected <annotation>"

@@ -1,0 +1,192 @@
+"""Does a record become the sample that its files make, or a row that says why not?"""
+
+import hashlib
+import re
+
+import pytest
+
+from shards.corpus import read_scan as scans
+from shards.corpus import records
+from shards.corpus.annotations import Annotation, AnnotationError
+from shards.corpus.label_merge import merge_labels
+from shards.corpus.policy import Rules
+from shards.corpus.read_scan import Scan, read_scan
+from shards.corpus.records import ScanRef
+from shards.format.classes import load_class_set
+from shards.format.tar import Box
+from tests.corpora import jpeg_bytes, voc_xml
+
+CLASSES = load_class_set("sixray")
+UNKNOWN = dict.fromkeys(CLASSES.all)
+
+
+@pytest.fixture
+def ref(tmp_path):
+    """A record as listing makes it, changed by keyword; `image` and `xml` are the files' bytes, None for no file."""
+
+    def make(image: bytes | None = None, xml: bytes | None = None, **changes) -> ScanRef:
+        image_path, xml_path = tmp_path / "P1.jpg", tmp_path / "P1.xml"
+        if image is not None:
+            image_path.write_bytes(image)
+        if xml is not None:
+            xml_path.write_bytes(xml)
+        annotation_url = str(xml_path) if xml is not None else None
+        record = ScanRef("P1", "train", str(image_path), len(image or b""), None, annotation_url)
+        return record._replace(**changes)
+
+    return make
+
+
+def refused(record: ScanRef) -> tuple[str, str, str]:
+    row = read_scan(record, CLASSES)
+    assert isinstance(row, dict)
+    return row["stage"], row["reason"], row["detail"]
+
+
+def test_a_sound_record_becomes_a_sample(ref):
+    image = jpeg_bytes(1)
+    record = ref(image, voc_xml([("plier", 1, 2.5, 30, 20)]), labels=(0, 0, 0, 1, 0))
+    scan = read_scan(record, CLASSES)
+    assert isinstance(scan, Scan)
+    assert scan.image == image
+    assert scan.row == {
+        "key": "P1",
+        "split": "train",
+        "sha256": hashlib.sha256(image).hexdigest(),
+        "width_px": 40,
+        "height_px": 30,
+        "labels": {"Gun": 0, "Knife": 0, "Wrench": 0, "Pliers": 1, "Scissors": 0, "Hammer": 0},
+        "boxes": [{"class": "Pliers", "xmin_px": 1, "ymin_px": 2.5, "xmax_px": 30, "ymax_px": 20}],
+        "source_uri": f"file://{record.source_url}",
+        "duplicate_of": None,
+    }
+
+
+@pytest.mark.parametrize(
+    ("image", "reason"),
+    [
+        (b"", "empty_file"),
+        (b"<html>", "unknown_format"),
+        (jpeg_bytes(1)[:200], "truncated_jpeg"),
+        (b"\xff\xd8" + bytes(99), "bad_jpeg"),
+    ],
+)
+def test_an_image_that_is_no_whole_jpeg_is_refused_with_its_checksum(ref, image, reason):
+    row = read_scan(ref(image), CLASSES)
+    assert isinstance(row, dict)
+    assert (row["stage"], row["reason"], row["key"]) == ("read", reason, "P1")
+    assert row["sha256"] == hashlib.sha256(image).hexdigest()
+
+
+def test_an_image_that_vanished_or_cannot_be_read_is_refused_for_this_run(ref, tmp_path):
+    assert refused(ref()) == ("read", "vanished_image", "the file was there when the corpus was listed, and is gone")
+    folder = tmp_path / "folder.jpg"
+    folder.mkdir()
+    assert refused(ref(source_url=str(folder))) == ("read", "unreadable_file", "IsADirectoryError: Is a directory")
+    assert {"vanished_image", "unreadable_file", "changed_image"} == scans.RETRYABLE_REASONS
+
+
+@pytest.mark.parametrize(("num_more", "found"), [(-9, "[0-9]+"), (1, "more"), (100, "more")])
+def test_an_image_that_is_of_another_size_than_when_it_was_listed_is_refused_for_this_run(ref, num_more, found):
+    data = jpeg_bytes(1)
+    record = ref(data)._replace(size_bytes=len(data) - num_more)
+    stage, reason, detail = refused(record)
+    assert (stage, reason) == ("read", "changed_image")
+    assert re.fullmatch(rf"the file had {len(data) - num_more} bytes when it was listed, and has {found}", detail)
+
+
+def test_a_file_too_large_to_be_an_image_is_not_even_opened(ref):
+    stage, reason, detail = refused(ref(size_bytes=records.MAX_IMAGE_BYTES + 1))
+    assert (stage, reason) == ("read", "oversized_file")
+    assert detail == f"the file has {64 * 1024 * 1024 + 1} bytes, at most {64 * 1024 * 1024} are read"
+
+
+def test_what_listing_refused_is_not_read(ref):
+    record = ref(reason="duplicate_key", detail="another\x1b[2J has this key already")
+    assert refused(record) == ("list", "duplicate_key", "another\\x1b[2J has this key already")
+
+
+@pytest.mark.parametrize(
+    ("xml", "reason", "detail"),
+    [
+        (b"<annotation>", "unreadable_xml", "ParseError: "),
+        (b"x" * 2_000_000, "unreadable_xml", "the file has more than 1000000 bytes"),
+        (voc_xml([("Bomb", 1, 1, 2, 2)]), "unknown_class", "an object is named 'Bomb'"),
+        (voc_xml([("Gun", 3, 1, 2, 2)]), "bad_box", "Gun box must have 0 <= min < max"),
+        (voc_xml([("Gun", 1, 1, 41.5, 2)]), "bad_box", "Box(class_name='Gun'"),
+        (voc_xml([("Gun", 1, 1, 2, 31.5)]), "bad_box", "Box(class_name='Gun'"),
+        (voc_xml([("Knife", 1, 1, 2, 2)]), "label_contradiction", "the list says ['Gun'], the annotation says ['Kn"),
+    ],
+)
+def test_an_annotation_that_cannot_be_trusted_refuses_its_scan(ref, xml, reason, detail):
+    stage, found, text = refused(ref(jpeg_bytes(1), xml, labels=(1, 0, 0, 0, 0)))
+    assert (stage, found) == ("read", reason)
+    assert text.startswith(detail)
+
+
+def test_a_huge_annotation_is_not_read_into_memory(ref, tmp_path, monkeypatch):
+    seen = []
+
+    def parse(text: bytes, spellings: dict[str, str]) -> Annotation:
+        seen.append(len(text))
+        return Annotation(())
+
+    monkeypatch.setattr(scans, "parse_annotation", parse)
+    record = ref(jpeg_bytes(1), b"")
+    with (tmp_path / "P1.xml").open("wb") as out:
+        out.truncate(1 << 40)
+    read_scan(record, CLASSES)
+    assert seen == [1_000_001]
+
+
+def test_an_annotation_that_cannot_be_read_refuses_its_scan_for_this_run(ref, tmp_path):
+    record = ref(jpeg_bytes(1), annotation_url=str(tmp_path / "gone.xml"))
+    stage, reason, detail = refused(record)
+    assert (stage, reason) == ("read", "unreadable_file")
+    assert detail == f"file://{tmp_path}/gone.xml: FileNotFoundError: No such file or directory"
+
+
+def test_a_box_may_touch_the_border_and_pass_it_by_a_pixel(ref):
+    scan = read_scan(ref(jpeg_bytes(1), voc_xml([("Gun", 0, 0, 41, 31)])), CLASSES)
+    assert isinstance(scan, Scan)
+
+
+def annotation_of(*names: str) -> Annotation:
+    return Annotation(tuple(Box(name, 0, 0, 1, 1) for name in names))
+
+
+@pytest.mark.parametrize(
+    ("listed", "annotation", "known"),
+    [
+        (None, None, {}),
+        (None, annotation_of(), {}),
+        (None, annotation_of("Gun", "Hammer"), {"Gun": 1, "Hammer": 1}),
+        ((1, 0, 0, 0, 0), None, {"Gun": 1, "Knife": 0, "Wrench": 0, "Pliers": 0, "Scissors": 0}),
+        ((1, 0, 0, 0, 0), annotation_of(), {"Gun": 1, "Knife": 0, "Wrench": 0, "Pliers": 0, "Scissors": 0}),
+        (
+            (1, 0, 0, 0, 0),
+            annotation_of("Gun", "Gun"),
+            {"Gun": 1, "Knife": 0, "Wrench": 0, "Pliers": 0, "Scissors": 0, "Hammer": 0},
+        ),
+        (
+            (0, 0, 0, 0, 0),
+            annotation_of("Hammer"),
+            None,
+        ),
+        (
+            (1, 0, None, 0, 0),
+            annotation_of("Gun", "Wrench", "Hammer"),
+            {"Gun": 1, "Knife": 0, "Pliers": 0, "Scissors": 0, "Hammer": 1},
+        ),
+    ],
+)
+def test_list_and_annotation_make_one_set_of_labels(listed, annotation, known):
+    if known is None:
+        known = {**dict.fromkeys(CLASSES.scored, 0), "Hammer": 1}
+    assert merge_labels(listed, annotation, CLASSES, Rules())[0] == UNKNOWN | known
+
+
+@pytest.mark.parametrize("names", [("Knife",), ("Gun", "Knife"), ("Hammer",)])
+def test_boxes_of_other_scored_classes_than_the_list_contradict_it(names):
+    with pytest.raises(AnnotationError, match=r"label_contradiction: the list says \['Gun'\], the annotation says"):
+        merge_labels((1, 0, 0, 0, 0), annotation_of(*names), CLASSES, Rules())

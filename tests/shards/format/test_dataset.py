@@ -1,0 +1,218 @@
+"""Is a manifest written and read back as it was, and a damaged one refused by name?"""
+
+import json
+
+import duckdb
+import pyarrow as pa
+import pytest
+
+from shards.format import dataset as datasets
+from shards.format.dataset import (
+    DamagedManifestError,
+    DatasetManifest,
+    ShardInfo,
+    SplitLedger,
+    open_dataset,
+    read_parquet,
+    shard_name,
+    write_parquet,
+)
+from shards.format.schemas import QUARANTINE_SCHEMA, predictions_schema, samples_schema
+from tests.corpora import flip_byte
+from tests.shards.plain_calls import convert_plainly
+
+
+def make_shard(name="train-00000-of-00001", num_scans=2, num_quarantined=1):
+    return ShardInfo(
+        name=name,
+        split=name.partition("-")[0],
+        num_scans=num_scans,
+        num_quarantined=num_quarantined,
+        image_bytes=10,
+        tar_bytes=20,
+        digest="d" * 64,
+        samples_sha256="s" * 64,
+        quarantine_sha256="q" * 64,
+    )
+
+
+def make_manifest(**changes):
+    fields = {
+        "classes": ("Gun", "Hammer"),
+        "scored_classes": ("Gun",),
+        "shards": (make_shard(),),
+        "ledger": {"train": SplitLedger(listed=3, converted=2, quarantined=1, quarantined_by_reason={"x": 1})},
+        "options": {"input": "file:///c"},
+        "versions": {"python": "3"},
+    }
+    return DatasetManifest(**(fields | changes))
+
+
+def test_a_manifest_is_read_back_as_it_was_written():
+    manifest = make_manifest()
+    assert DatasetManifest.from_json(manifest.to_json(), "url") == manifest
+    document = json.loads(manifest.to_json())
+    assert document["format"] == 1
+    assert document["splits"]["train"] == {"num_scans": 2, "num_shards": 1, "image_bytes": 10, "tar_bytes": 20}
+    ledger = document["ledger"]
+    assert (ledger["listed"], ledger["converted"], ledger["quarantined"]) == (3, 2, 1)
+
+
+def test_shards_in_another_order_give_the_same_text_and_digest():
+    one, other = make_shard("train-00000-of-00002"), make_shard("train-00001-of-00002")
+    ledger = {"train": SplitLedger(listed=6, converted=4, quarantined=2)}
+    forward, backward = (make_manifest(shards=s, ledger=ledger) for s in ((one, other), (other, one)))
+    assert forward.to_json() == backward.to_json()
+    assert forward.digest == backward.digest != make_manifest().digest
+    assert forward.num_scans == 4 and forward.splits == ("train",)
+
+
+def test_a_ledger_that_does_not_add_up_cannot_be_made():
+    with pytest.raises(
+        DamagedManifestError,
+        match=r"ledger of split 'train' must have listed = converted \+ quarantined, got 4 = 2 \+ 1; a scan is unacc",
+    ):
+        make_manifest(ledger={"train": SplitLedger(listed=4, converted=2, quarantined=1)})
+
+
+def edit(**changes) -> bytes:
+    document = json.loads(make_manifest().to_json())
+    for name, value in changes.items():
+        if value is None:
+            del document[name]
+        else:
+            document[name] = value
+    return json.dumps(document).encode()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(b"", b"{", b"[]", b"null", b"\xff\xfe{}", b"{}"),
+        *(edit(shards=None), edit(digest=None), edit(shards=[{"name": 1}])),
+        *(edit(ledger={"splits": []}), edit(ledger=[]), edit(classes=1)),
+    ],
+)
+def test_a_text_that_is_no_manifest_is_refused(text):
+    expected = r"dataset manifest must be a JSON document of format 1, got .* \(the-url\); run `sixray convert` again"
+    with pytest.raises(DamagedManifestError, match=expected):
+        DatasetManifest.from_json(text, "the-url")
+
+
+def test_another_format_is_named():
+    with pytest.raises(
+        ValueError, match=r"dataset must have format 1, got 2 \(u\); read it with the release of"
+    ) as info:
+        DatasetManifest.from_json(edit(format=2), "u")
+    assert not isinstance(info.value, DamagedManifestError)
+
+
+def test_a_digest_that_is_not_that_of_the_shards_is_refused():
+    with pytest.raises(DamagedManifestError, match=r"dataset digest must be that of its shards \w{64}, got 00 \(u\)"):
+        DatasetManifest.from_json(edit(digest="00"), "u")
+
+
+def test_a_folder_without_a_manifest_is_unfinished(tmp_path):
+    expected = (
+        rf"dataset must have a dataset.json, got none \({tmp_path}\); the conversion did not finish: run the same"
+    )
+    with pytest.raises(ValueError, match=expected):
+        open_dataset(str(tmp_path))
+    with pytest.raises(ValueError, match=r"dataset must have a dataset\.json, got none"):
+        open_dataset(str(tmp_path / "absent"))
+    (tmp_path / "file").touch()
+    with pytest.raises(ValueError, match=r"dataset must have a dataset\.json, got none"):
+        open_dataset(str(tmp_path / "file"))
+
+
+def test_rows_are_read_a_split_in_tar_order(tmp_path, corpus):
+    convert_plainly(corpus.root, tmp_path / "ds")
+    dataset = open_dataset(str(tmp_path / "ds"))
+    keys = dataset.read_samples("train", columns=["key"])["key"].to_pylist()
+    assert set(keys) == {f"{'P' if n % 3 == 0 else 'N'}{n:05d}" for n in range(40)}
+    assert dataset.read_samples().num_rows == 46
+    assert dataset.read_samples(shards=()).num_rows == 0
+    assert dataset.read_samples(shards=(), columns=["key"]).column_names == ["key"]
+    with pytest.raises(ValueError, match=r"split must be one of \['test', 'train'\], got 'val' \("):
+        dataset.read_samples("val")
+
+
+def test_shards_without_samples_are_not_offered_to_readers(tmp_path):
+    empty = make_shard("test-00000-of-00001", num_scans=0)
+    ledger = {
+        "train": SplitLedger(listed=3, converted=2, quarantined=1),
+        "test": SplitLedger(listed=1, converted=0, quarantined=1),
+    }
+    manifest = make_manifest(shards=(make_shard(), empty), ledger=ledger)
+    dataset = datasets.Dataset(str(tmp_path), manifest)
+    assert dataset.shards() == (make_shard(),)
+    assert dataset.shards("test") == ()
+    shard = dataset.shards()[0]
+    stem = f"{tmp_path}/train/train-00000-of-00001"
+    assert (dataset.tar_url(shard), dataset.index_url(shard)) == (f"{stem}.tar", f"{stem}.idx")
+
+
+def test_names_of_shards_sort_as_they_count():
+    names = [shard_name("train", index, 12) for index in range(12)]
+    assert names[7] == "train-00007-of-00012" and names == sorted(names)
+    assert all(datasets.SHARD_NAME.fullmatch(name) for name in names)
+
+
+TABLE = pa.Table.from_pylist(
+    [{"source_uri": f"file:///{n}", "key": str(n), "stage": "read", "reason": "x", "detail": ""} for n in range(99)],
+    schema=QUARANTINE_SCHEMA,
+)
+
+
+def test_equal_tables_give_equal_bytes_that_others_read(tmp_path):
+    one, other = tmp_path / "one.parquet", tmp_path / "other.parquet"
+    write_parquet(str(one), TABLE)
+    write_parquet(str(other), read_parquet(str(one)))
+    assert one.read_bytes() == other.read_bytes() == datasets.parquet_bytes(TABLE)
+    assert duckdb.sql(f"select count(*), max(key) from '{one}'").fetchall() == [(99, "98")]
+    assert read_parquet(str(one), ["key"]).column_names == ["key"]
+
+
+def test_no_flipped_byte_of_a_table_raises_anything_but_the_named_error(tmp_path):
+    path = tmp_path / "t.parquet"
+    write_parquet(str(path), TABLE)
+    size = path.stat().st_size
+    num_refused = 0
+    for at in range(0, size, 5):
+        flip_byte(path, at)
+        try:
+            read_parquet(str(path))
+        except ValueError as error:
+            assert str(path) in str(error)
+            num_refused += 1
+        flip_byte(path, at)
+    assert num_refused > size / 20
+
+
+@pytest.mark.parametrize("data", [b"", b"PAR1", b"no table at all", datasets.parquet_bytes(TABLE)[:-9]])
+def test_what_is_no_table_is_refused_by_name(tmp_path, data):
+    path = tmp_path / "t.parquet"
+    path.write_bytes(data)
+    with pytest.raises(ValueError, match=rf"table must be a whole Parquet file, got .* \({path}\)"):
+        read_parquet(str(path))
+
+
+def test_an_absent_table_is_absent_not_damaged(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        read_parquet(str(tmp_path / "absent.parquet"))
+
+
+def test_columns_are_those_of_format_1():
+    samples = samples_schema(("Gun", "Hammer"))
+    assert samples.names == [
+        *("key", "split", "shard", "offset_bytes", "size_bytes", "sha256", "width_px", "height_px"),
+        *("labels", "boxes", "source_uri", "duplicate_of"),
+    ]
+    assert samples.field("labels").type == pa.struct([("Gun", pa.int8()), ("Hammer", pa.int8())])
+    assert [field.name for field in samples.field("boxes").type.value_type] == [
+        *("class", "xmin_px", "ymin_px", "xmax_px", "ymax_px"),
+    ]
+    assert QUARANTINE_SCHEMA.names == ["source_uri", "key", "stage", "reason", "detail", "sha256"]
+    assert predictions_schema(("Gun",)).names == ["key", "split", "logits", "level_logits", "peaks"]
+    nullable = {field.name for schema in (samples, QUARANTINE_SCHEMA) for field in schema if field.nullable}
+    assert nullable == {"duplicate_of", "sha256"}
