@@ -17,9 +17,9 @@ from pipelines.runtime import command_line
 from shards import storage
 from shards.format.dataset import Dataset, open_dataset, parquet_bytes, read_parquet
 from shards.format.schemas import QUARANTINE_SCHEMA
+from shards.host import installed_versions
 from shards.predictions import parts
 from shards.predictions.parts import Predictions, open_predictions
-from shards.versions import installed_versions
 
 FORMAT_VERSION = 1
 

@@ -15,7 +15,7 @@ from model.evaluation.scored_scans import ScoredScans, join
 from model.hardware import Hardware, detect_hardware
 from model.inputs.decoder import BatchDecoder
 from model.metrics.operating_points import sigmoid
-from model.networks.config import NetworkOutput
+from model.networks.output import NetworkOutput
 from model.reports.heatmap_overlay import Edges, Marks, draw_overlay, fuse_heatmaps
 from model.scoring.engine_selection import Way
 from model.scoring.engines import build_engine

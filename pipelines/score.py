@@ -39,12 +39,12 @@ from pipelines.steps.score_run import (
     sum_counts,
 )
 from shards import storage
+from shards.format.dataset import count_reasons
 from shards.format.shard_reader import read_rows
 from shards.predictions.parts import Engine, PartInfo, forget_checksums, quarantine_part_url, read_part_info, write_part
 from shards.predictions.plan import ShardTask, choose_tasks
 from shards.predictions.targets import Found, find_targets
 from shards.storage import mask_secrets
-from shards.writing.finish import count_reasons
 
 if TYPE_CHECKING:  # PyTorch and DALI are imported by a worker that scores, not by a run that finds nothing to do
     from model.scoring.scorer import Scorer, ScoringNetwork, ShardScores

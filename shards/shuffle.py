@@ -6,7 +6,8 @@ each, and a conversion grows by 0.33 kB a scan instead of 1.8.
 """
 
 import pickle
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
 from itertools import groupby
 from typing import Any
 
@@ -37,3 +38,29 @@ def unpack(batch: bytes) -> list[Any]:
     for kind, run in pickle.loads(plain):
         items += run if kind is None else map(kind._make, run)
     return items
+
+
+NUM_PARTITIONS = 256
+"""Ranges in which facts meet: 4,000 scans each for the whole of SIXray. No byte of the output depends on it."""
+
+
+_BATCH_ITEMS = 65_536
+
+
+def batch_by(items: Iterable[Any], part_of: Callable[[Any], Any]) -> Iterator[tuple[Any, bytes]]:
+    """Yield items in batches of one part each, pickled in one piece; memory holds 65,536 items at most.
+
+    One element a scan in a shuffle costs more than copying the scan; Beam's own coder would take each field by itself.
+    """
+    parts: defaultdict[Any, list[Any]] = defaultdict(list)
+    for count, item in enumerate(items, start=1):
+        parts[part_of(item)].append(item)
+        if count % _BATCH_ITEMS == 0:
+            yield from _flush(parts)
+    yield from _flush(parts)
+
+
+def _flush(parts: dict[Any, list[Any]]) -> Iterator[tuple[Any, bytes]]:
+    for part, items in parts.items():
+        yield part, pack(items)
+    parts.clear()

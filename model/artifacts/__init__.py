@@ -1,1 +1,3 @@
 """Save, load, export and import models at rest."""
+
+__all__ = ["export", "import_chr", "model_files", "saved_model"]

@@ -20,9 +20,9 @@ from torch import Tensor, nn
 from torch.onnx import OnnxExporterError
 
 from model.artifacts.saved_model import LoadedModel
-from model.networks.config import WHITE, ModelConfig, NetworkOutput
-from shards.host import count_cores
-from shards.versions import installed_versions
+from model.networks.config import WHITE, ModelConfig
+from model.networks.output import NetworkOutput
+from shards.host import count_cores, installed_versions
 
 INPUT_NAME = "images"
 TOLERANCE = 1e-4

@@ -6,9 +6,9 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
+from model.networks.config import check_format
 from shards import storage
 
-FORMAT_VERSION = 1
 WEIGHTS_NAME = "model.safetensors"
 CONFIG_NAME = "config.json"
 STORE_KEYS = ("weights_sha256", "provenance")
@@ -49,16 +49,6 @@ def make_model_id(network: str, backbone: str, weights: bytes, config_text: byte
     """Return the name under which a model's predictions are kept."""
     digest = hashlib.sha256(weights + config_text).hexdigest()
     return f"{network}-{re.sub(r'[^A-Za-z0-9._]+', '_', backbone)}-{digest[:12]}"
-
-
-def check_format(document: dict[str, Any], where: str) -> None:
-    """Raise ValueError where a model's config is of a format that this release does not read."""
-    version = document.get("format")
-    if version != FORMAT_VERSION:
-        raise ValueError(
-            f"model must have format {FORMAT_VERSION}, got {version!r} ({where}); "
-            f"load it with the release of sixray-pipeline that wrote it"
-        )
 
 
 def _read(folder: str, name: str) -> bytes:

@@ -13,7 +13,6 @@ import pyarrow.compute as pc
 
 from model.evaluation.evaluate import Evaluation, rate
 from model.evaluation.scored_scans import ScoredScans
-from model.recipes.paper_tables import load_tables
 from shards.corpus.label_lists import read_list
 from shards.format.dataset import Dataset
 from shards.predictions.parts import Predictions
@@ -28,15 +27,6 @@ class SubsetFigures:
     """Listed scans of which the split has no prediction: other splits', refused or missing ones."""
     evaluation: Evaluation
     """Without intervals; its coverage is that of the whole split."""
-
-
-@dataclass(frozen=True, slots=True)
-class PaperTables:
-    """Tables 2 and 3 of the CHR paper: by subset, method and class, in [0, 1]; the class `mean` stands for all."""
-
-    source: str
-    average_precision: dict[str, dict[str, dict[str, float]]]
-    pointing_accuracy: dict[str, dict[str, dict[str, float]]]
 
 
 def rate_subsets(
@@ -55,22 +45,6 @@ def rate_subsets(
             that has a prediction.
     """
     return {name: _rate_subset(scans, predictions, dataset, url) for name, url in lists.items()}
-
-
-def load_paper_tables() -> PaperTables:
-    """Return the figures that the CHR paper prints, its subsets by the names of their lists."""
-    tables = load_tables()
-
-    def by_subset(name: str) -> dict[str, dict[str, dict[str, float]]]:
-        figures: dict[str, dict[str, dict[str, float]]] = {}
-        for row in tables[name].rows:
-            for column, value in zip(tables[name].columns, row.values, strict=True):
-                subset = column.dataset.name.removeprefix("sixray")
-                figures.setdefault(subset, {}).setdefault(row.name, {})[column.scored_class] = value / 100
-        return figures
-
-    source = f"{tables['chr-2'].paper}, Tables 2 and 3, in {tables['chr-2'].unit}"
-    return PaperTables(source, by_subset("chr-2"), by_subset("chr-3"))
 
 
 def select(scans: ScoredScans, rows: npt.NDArray[np.int64]) -> ScoredScans:

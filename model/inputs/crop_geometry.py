@@ -6,9 +6,10 @@ to the right of its right one. The whole scan is (0, 0, 1, 1).
 Shapes: B batch  M boxes of a batch
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+from torch import Tensor
 from torch.utils.dlpack import from_dlpack
 
 
@@ -71,3 +72,15 @@ def areas_in(edges_M4: np.ndarray, windows_M4: np.ndarray) -> np.ndarray:
     )
     shares_M: np.ndarray = (areas_M / windows_M).astype(np.float32)
     return shares_M
+
+
+class Boxes(NamedTuple):
+    """The items of a batch, each scan as the network sees it: cropped, mirrored."""
+
+    edges_M4: Tensor
+    """float32: left, top, right and bottom as fractions of what the network sees; a box may lie outside 0..1 partly or
+    wholly, where the crop cut it off."""
+    areas_M: Tensor
+    """float32: the share of the scan before that crop that the box covers, in (0, 1]."""
+    scans_M: Tensor
+    """int64: the place of its scan in the batch."""

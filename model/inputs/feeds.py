@@ -26,11 +26,18 @@ import torch
 from torch import Tensor
 from torch.utils.dlpack import from_dlpack
 
-from model.inputs.crop_geometry import areas_in, crop_windows, is_mirrored, read_windows, see_boxes, whole_windows
+from model.inputs.crop_geometry import (
+    Boxes,
+    areas_in,
+    crop_windows,
+    is_mirrored,
+    read_windows,
+    see_boxes,
+    whole_windows,
+)
 from model.inputs.dali_graphs import scoring_graph, training_graph
 from model.inputs.prefetch import map_ahead, run_ahead
 from model.inputs.sample_table import Samples
-from model.training.attention_targets import Boxes
 
 _log = logging.getLogger(__name__)
 _READ_THREADS = 8

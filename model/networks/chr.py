@@ -15,8 +15,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from model.networks.config import ModelConfig, NetworkOutput
+from model.networks.config import ModelConfig
 from model.networks.level_fusion import SelectionNetwork, build_selection, without_autocast
+from model.networks.output import NetworkOutput
 
 
 class HierarchicalNetwork(nn.Module):

@@ -20,7 +20,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from model.networks.chr import MapClassifier, UpsampledMix
-from model.networks.config import ModelConfig, NetworkOutput
+from model.networks.config import ModelConfig
+from model.networks.output import NetworkOutput
 
 
 class AuthorsNetwork(nn.Module):

@@ -4,14 +4,11 @@ Shapes: B batch  K classes  L levels  H W pixels of an image  h w cells of a hea
 """
 
 import json
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from torch import Tensor
-
-from model.artifacts.model_files import FORMAT_VERSION, check_format
-
+FORMAT_VERSION = 1
+"""Of `config.json`."""
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 WHITE = 240
@@ -110,56 +107,6 @@ class ModelConfig:
             raise ValueError(f"model config must be complete, got {json.dumps(document)} ({where}): {error}") from error
 
 
-@dataclass(frozen=True, slots=True)
-class NetworkOutput:
-    """What a network says of a batch: everything that scores, peaks and losses need, from one pass."""
-
-    level_logits_LBK: Tensor
-    """float32; level 1 (finest) first."""
-    heatmaps: tuple[Tensor, ...]
-    """Class activation maps of level 1 to L, each float32 (B, K, h, w), in logits: the mean over the cells of a
-    map is that level's logit."""
-    log_weights_BL: Tensor | None = None
-    """float32, the logarithms of the levels' weights in the fused prediction, which add up to 1; None: equal ones."""
-    attention_B1hw: Tensor | None = None
-    """float32 in [0, 1], where the network looks; None where it has no attention head."""
-
-    @property
-    def logits_BK(self) -> Tensor:
-        """The fused prediction, taken of logits, not probabilities.
-
-        With equal weights it is the mean over levels (Eq. 5 of the CHR paper, Eq. 1 of SXMNet's), else their sum times
-        the weights of that scan (Eq. 2 of SXMNet's). The papers fuse the classifiers' outputs y; their losses take
-        logarithms of y, so y could be read as probabilities too. A mean of logits keeps the order within a level, does
-        not saturate, and is what `sigmoid(logits)` as the score of a prediction asks for.
-        """
-        if self.log_weights_BL is None:
-            return self.level_logits_LBK.mean(dim=0)
-        return (self.log_weights_BL.exp().T[:, :, None] * self.level_logits_LBK).sum(dim=0)
-
-    def named_tensors(self) -> Iterator[tuple[str, Tensor]]:
-        """Yield all there is under the names of exports, the batch first in each; see `model.artifacts.export`."""
-        yield "logits", self.logits_BK
-        yield "level_logits", self.level_logits_LBK.transpose(0, 1)
-        for level, heatmap_BKhw in enumerate(self.heatmaps, start=1):
-            yield f"heatmap_{level}", heatmap_BKhw
-        if self.log_weights_BL is not None:
-            yield "level_weights", self.log_weights_BL.exp()
-        if self.attention_B1hw is not None:
-            yield "attention", self.attention_B1hw
-
-    @classmethod
-    def from_named(cls, tensors: dict[str, Tensor]) -> "NetworkOutput":
-        """Return the output whose `named_tensors` these are."""
-        weights_BL = tensors.get("level_weights")
-        return cls(
-            tensors["level_logits"].transpose(0, 1),
-            tuple(tensor for name, tensor in tensors.items() if name.startswith("heatmap_")),
-            None if weights_BL is None else weights_BL.log(),
-            tensors.get("attention"),
-        )
-
-
 _NO_VALUE = object()
 _LATER_DEFAULTS: dict[str, Any] = {"fusion": "average", "attention": None, "trim_margins": False}
 _TYPES: dict[str, tuple[type, ...]] = {
@@ -185,3 +132,13 @@ def _check_type(name: str, value: Any, where: str) -> None:
     if not good:
         what = " or ".join(kind.__name__ for kind in _TYPES[name])
         raise ValueError(f"{name} must be {'a list of ' if is_list else 'one '}{what}, got {value!r} ({where})")
+
+
+def check_format(document: dict[str, Any], where: str) -> None:
+    """Raise ValueError where a model's config is of a format that this release does not read."""
+    version = document.get("format")
+    if version != FORMAT_VERSION:
+        raise ValueError(
+            f"model must have format {FORMAT_VERSION}, got {version!r} ({where}); "
+            f"load it with the release of sixray-pipeline that wrote it"
+        )

@@ -7,8 +7,9 @@ from torch import nn
 from model.networks import chr as chr_net
 from model.networks import chr_reference, sxmnet
 from model.networks.backbones import build_backbone
-from model.networks.config import ModelConfig, NetworkOutput
+from model.networks.config import ModelConfig
 from model.networks.level_fusion import SelectionNetwork
+from model.networks.output import NetworkOutput
 
 __all__ = ["NETWORKS", "ModelConfig", "NetworkOutput", "build_network", "count_parameters"]
 

@@ -16,8 +16,9 @@ from torchvision.ops import FeaturePyramidNetwork
 
 from model.networks.attention_head import AttentionHead, refine_pyramid
 from model.networks.chr import MapClassifier, classify_levels
-from model.networks.config import AttentionConfig, ModelConfig, NetworkOutput
+from model.networks.config import AttentionConfig, ModelConfig
 from model.networks.level_fusion import SelectionNetwork, build_selection
+from model.networks.output import NetworkOutput
 
 PYRAMID_FEATURES = 256
 """Of each level, as in the paper of the pyramid; three of them are the 768 that Table 1 begins with."""

@@ -169,3 +169,28 @@ def _check_row(row: PaperRow, num_columns: int, table: str) -> None:
     for value in row.values:
         if not 0 <= value <= 100:
             raise ValueError(f"value must be a per cent, got {value} ({row.name!r}, table {table})")
+
+
+@dataclass(frozen=True, slots=True)
+class PaperTables:
+    """Tables 2 and 3 of the CHR paper: by subset, method and class, in [0, 1]; the class `mean` stands for all."""
+
+    source: str
+    average_precision: dict[str, dict[str, dict[str, float]]]
+    pointing_accuracy: dict[str, dict[str, dict[str, float]]]
+
+
+def load_paper_tables() -> PaperTables:
+    """Return the figures that the CHR paper prints, its subsets by the names of their lists."""
+    tables = load_tables()
+
+    def by_subset(name: str) -> dict[str, dict[str, dict[str, float]]]:
+        figures: dict[str, dict[str, dict[str, float]]] = {}
+        for row in tables[name].rows:
+            for column, value in zip(tables[name].columns, row.values, strict=True):
+                subset = column.dataset.name.removeprefix("sixray")
+                figures.setdefault(subset, {}).setdefault(row.name, {})[column.scored_class] = value / 100
+        return figures
+
+    source = f"{tables['chr-2'].paper}, Tables 2 and 3, in {tables['chr-2'].unit}"
+    return PaperTables(source, by_subset("chr-2"), by_subset("chr-3"))

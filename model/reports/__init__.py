@@ -1,1 +1,3 @@
 """Render an evaluation: metrics.json, tables, charts and the report page."""
+
+__all__ = ["charts", "csv_tables", "gallery", "heatmap_overlay", "metrics_json", "page", "sentences", "trend"]

@@ -13,8 +13,9 @@ from markupsafe import Markup
 from model.evaluation.comparison import SIDES_RATE, ClassComparison, Comparison
 from model.evaluation.evaluate import MISTAKE_RATE, ClassFigures, Evaluation
 from model.evaluation.pointing import TOLERANCES_PX
-from model.evaluation.subsets import PaperTables, SubsetFigures, load_paper_tables
+from model.evaluation.subsets import SubsetFigures
 from model.metrics.operating_points import FALSE_ALARM_RATES, RECALLS, OperatingPoint, sigmoid
+from model.recipes.paper_tables import PaperTables, load_paper_tables
 from model.reports import sentences
 from model.reports.charts import inline_svg, precision_recall_file, reliability_file
 from model.reports.gallery import Gallery

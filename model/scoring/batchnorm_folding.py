@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from model.networks.config import NetworkOutput
+from model.networks.output import NetworkOutput
 
 _TOLERANCE = 1e-4
 

@@ -15,7 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from model.hardware import Hardware
-from model.networks.config import ModelConfig, NetworkOutput
+from model.networks.config import ModelConfig
+from model.networks.output import NetworkOutput
 from model.scoring.batchnorm_folding import fold_batch_norms
 from model.scoring.engine_selection import EngineWish, Way, earlier_way, list_ways
 

@@ -7,22 +7,10 @@ on the scan or on the mask's grid, is open; here a cell of the mask is inside wh
 Shapes: B batch  M boxes of a batch  h w cells of a mask
 """
 
-from typing import NamedTuple
-
 import torch
 from torch import Tensor
 
-
-class Boxes(NamedTuple):
-    """The items of a batch, each scan as the network sees it: cropped, mirrored."""
-
-    edges_M4: Tensor
-    """float32: left, top, right and bottom as fractions of what the network sees; a box may lie outside 0..1 partly or
-    wholly, where the crop cut it off."""
-    areas_M: Tensor
-    """float32: the share of the scan before that crop that the box covers, in (0, 1]."""
-    scans_M: Tensor
-    """int64: the place of its scan in the batch."""
+from model.inputs.crop_geometry import Boxes
 
 
 def draw_ellipses(boxes: Boxes, num_scans: int, num_rows: int, num_columns: int) -> Tensor:

@@ -15,12 +15,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from model.inputs.crop_geometry import areas_in, whole_windows
+from model.inputs.crop_geometry import Boxes, areas_in, whole_windows
 from model.inputs.feeds import Batch
 from model.inputs.sample_table import Samples
 from model.metrics import ranking
-from model.networks.config import NetworkOutput
-from model.training.attention_targets import Boxes, draw_ellipses
+from model.networks.output import NetworkOutput
+from model.training.attention_targets import draw_ellipses
 from model.training.config import Loss
 from model.training.losses import LossConfig, SoftmaxConfig, hierarchical_loss, softmax_loss
 from model.training.sxmnet_losses import (

@@ -19,7 +19,7 @@ from model.artifacts.saved_model import is_model
 from model.hardware import Hardware
 from model.training.config import TrainConfig, complete_document
 from shards import storage
-from shards.versions import installed_versions
+from shards.host import installed_versions
 
 FORMAT_VERSION = 1
 _LIBRARIES = ("torch", "timm", "lightning", "nvidia-dali-cuda130")

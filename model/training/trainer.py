@@ -30,7 +30,7 @@ from model.training.run_dir import RunDir, claim_run_dir, find_run_dir, list_dif
 from model.training.sxmnet_losses import AttentionLossConfig, MetaLossConfig, NeuralLabels
 from shards import storage
 from shards.format.dataset import Dataset
-from shards.versions import installed_versions
+from shards.host import installed_versions
 
 TRAIN_SPLIT = "train"
 _LOG_STEPS = 10

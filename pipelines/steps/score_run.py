@@ -9,11 +9,11 @@ from typing import Any
 from model.artifacts.model_files import ModelFiles
 from pipelines.runtime import log
 from shards import storage
+from shards.host import installed_versions
 from shards.predictions import parts as predictions
 from shards.predictions.parts import Engine
 from shards.predictions.plan import ScorePlan, ShardTask, held_parts, plan_scoring, unlisted_parts
 from shards.predictions.targets import Found, Target
-from shards.versions import installed_versions
 
 _VERSIONED = ("apache-beam", "nvidia-dali-cuda130", "onnxruntime", "timm", "torch")
 _SAID_AGAIN = {

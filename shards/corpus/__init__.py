@@ -1,1 +1,14 @@
 """Read corpora as other people keep them: layouts, lists, annotations, archives."""
+
+__all__ = [
+    "annotations",
+    "class_folders",
+    "description",
+    "label_lists",
+    "label_merge",
+    "layouts",
+    "policy",
+    "read_scan",
+    "records",
+    "stream_spool",
+]

@@ -13,9 +13,9 @@ import pyarrow as pa
 from shards import storage
 from shards.corpus.records import UNLISTED
 from shards.format import dataset as datasets
+from shards.format.dataset import LEAKAGE_NAME
 from shards.shuffle import pack, unpack
 
-LEAKAGE_NAME = "leakage.parquet"
 BYTE_EQUAL, NEAR_EQUAL = "byte_equal", "near_equal"
 MAX_EXAMPLES = 5
 

@@ -21,8 +21,7 @@ from shards.corpus.records import ScanRef
 from shards.curation.leakage import BYTE_EQUAL, NEAR_EQUAL, Member, deal_group, make_group
 from shards.images.inspect import read_image_size
 from shards.images.jpeg import ImageError
-from shards.shuffle import unpack
-from shards.writing.sharding import NUM_PARTITIONS, batch_by
+from shards.shuffle import NUM_PARTITIONS, batch_by, unpack
 
 MAX_DISTANCE_BITS = 4
 """Among 904 positives of SIXray 101 pairs are at distance 0, 48 at 2, 30 at 4, 16 at 6, 14 at 8; then unlike ones

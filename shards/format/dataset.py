@@ -4,6 +4,7 @@ import hashlib
 import io
 import json
 import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import IO, Any
@@ -12,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from shards import storage
+from shards.format import dataset as datasets
 from shards.format.schemas import samples_schema
 
 FORMAT_VERSION = 1
@@ -267,3 +269,27 @@ def parquet_bytes(table: pa.Table) -> bytes:
 
 def _write_table(table: pa.Table, out: IO[bytes]) -> None:
     pq.write_table(table, out, compression="zstd", write_page_checksum=True)
+
+
+LEAKAGE_NAME = "leakage.parquet"
+
+
+def count_reasons(quarantine: pa.Table) -> dict[str, int]:
+    """Return how many rows of a quarantine table have each reason, in the order of the reasons."""
+    return dict(sorted(Counter(quarantine["reason"].to_pylist()).items()))
+
+
+def expected_files(dataset_url: str, manifest: DatasetManifest) -> dict[str, int | None]:
+    """Return the URL of every file that a finished dataset has, with its size in bytes where the manifest knows it."""
+    root = storage.normalise_url(dataset_url)
+    files: dict[str, int | None] = {storage.join_url(root, datasets.MANIFEST_NAME): None}
+    if manifest.leakage:
+        files[storage.join_url(root, LEAKAGE_NAME)] = None
+    for shard in manifest.shards:
+        files[datasets.samples_url(root, shard.name)] = None
+        if shard.num_quarantined:
+            files[datasets.quarantine_url(root, shard.name)] = None
+        if shard.num_scans:
+            files[storage.join_url(root, shard.split, f"{shard.name}.tar")] = shard.tar_bytes
+            files[storage.join_url(root, shard.split, f"{shard.name}.idx")] = None
+    return files

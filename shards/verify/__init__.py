@@ -1,1 +1,3 @@
 """Check datasets and predictions on disk against their manifests."""
+
+__all__ = ["dataset", "predictions", "quick", "shard"]

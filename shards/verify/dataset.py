@@ -8,14 +8,11 @@ import pyarrow as pa
 
 from shards import storage
 from shards.corpus.description import hash_key, place_in
-from shards.curation.leakage import LEAKAGE_NAME
 from shards.format import dataset as datasets
-from shards.format.dataset import Dataset, ShardInfo
+from shards.format.dataset import LEAKAGE_NAME, Dataset, ShardInfo, count_reasons, expected_files
 from shards.format.schemas import samples_schema
-from shards.shuffle import unpack
+from shards.shuffle import NUM_PARTITIONS, batch_by, unpack
 from shards.verify.shard import Damage, check_shard, shard_metadata
-from shards.writing.finish import count_reasons, expected_files
-from shards.writing.sharding import NUM_PARTITIONS, batch_by
 
 _ROWS_A_RANGE = 500_000
 """About 50 MB, and 220 MB unpacked. No finding depends on it."""

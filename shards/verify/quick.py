@@ -13,11 +13,10 @@ import pyarrow.parquet as pq
 
 from shards import storage
 from shards.format import dataset as datasets
-from shards.format.dataset import Dataset, ShardInfo
+from shards.format.dataset import Dataset, ShardInfo, expected_files
 from shards.format.schemas import QUARANTINE_SCHEMA, samples_schema
 from shards.format.tar import INDEX_VERSION
 from shards.verify.shard import METADATA_KEY, Damage
-from shards.writing.finish import expected_files
 
 _NUM_READERS = 16
 _TAIL_BYTES = 64 * 1024

@@ -7,20 +7,18 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import pyarrow as pa
-
 from shards import storage
 from shards.corpus.description import place_in
 from shards.corpus.stream_spool import SPOOL_NAME
-from shards.curation.leakage import LEAKAGE_NAME, Member, write_leakage
+from shards.curation.leakage import Member, write_leakage
 from shards.format import dataset as datasets
 from shards.format.classes import ClassSet
-from shards.format.dataset import DatasetManifest, ShardInfo, SplitLedger
+from shards.format.dataset import LEAKAGE_NAME, DatasetManifest, ShardInfo, SplitLedger, count_reasons, expected_files
 from shards.format.tar import BLOCK_BYTES, make_header
-from shards.shuffle import unpack
-from shards.versions import installed_versions
+from shards.host import installed_versions
+from shards.shuffle import batch_by, unpack
 from shards.writing.shard_writer import DRAFTS_FOLDER, WrittenShard, finish_rows
-from shards.writing.sharding import Tallies, Tally, batch_by
+from shards.writing.sharding import Tallies, Tally
 
 _CHECKSUMS_A_BUCKET = 100_000
 
@@ -83,11 +81,6 @@ def finish_shard(output: str, info: Iterable[ShardInfo], duplicates: Iterable[di
     quarantine_url = datasets.quarantine_url(output, shard.name)
     shard = replace(shard, quarantine_sha256=storage.sha256_of(quarantine_url))
     return FinishedShard(shard, count_reasons(datasets.read_parquet(quarantine_url, ["reason"])))
-
-
-def count_reasons(quarantine: pa.Table) -> dict[str, int]:
-    """Return how many rows of a quarantine table have each reason, in the order of the reasons."""
-    return dict(sorted(Counter(quarantine["reason"].to_pylist()).items()))
 
 
 def write_manifest(
@@ -184,19 +177,3 @@ def _remove_surplus(output: str, manifest: DatasetManifest) -> None:
     for url, size_bytes in expected.items():
         if size_bytes is not None and found.get(url) != size_bytes and not url.endswith(datasets.MANIFEST_NAME):
             raise ValueError(f"shard must have {size_bytes} bytes, got {found.get(url)} ({url}); run the job again")
-
-
-def expected_files(dataset_url: str, manifest: DatasetManifest) -> dict[str, int | None]:
-    """Return the URL of every file that a finished dataset has, with its size in bytes where the manifest knows it."""
-    root = storage.normalise_url(dataset_url)
-    files: dict[str, int | None] = {storage.join_url(root, datasets.MANIFEST_NAME): None}
-    if manifest.leakage:
-        files[storage.join_url(root, LEAKAGE_NAME)] = None
-    for shard in manifest.shards:
-        files[datasets.samples_url(root, shard.name)] = None
-        if shard.num_quarantined:
-            files[datasets.quarantine_url(root, shard.name)] = None
-        if shard.num_scans:
-            files[storage.join_url(root, shard.split, f"{shard.name}.tar")] = shard.tar_bytes
-            files[storage.join_url(root, shard.split, f"{shard.name}.idx")] = None
-    return files

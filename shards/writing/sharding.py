@@ -6,7 +6,7 @@ would cost more than copying the scan.
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,12 +15,8 @@ from shards.corpus.description import Corpus, hash_key, place_in
 from shards.corpus.policy import Rules
 from shards.corpus.records import Fact
 from shards.format.dataset import shard_name
-from shards.shuffle import pack, unpack
+from shards.shuffle import NUM_PARTITIONS, batch_by, pack, unpack
 
-NUM_PARTITIONS = 256
-"""Ranges in which facts meet: 4,000 scans each for the whole of SIXray. No byte of the output depends on it."""
-
-_BATCH_ITEMS = 65_536
 _MIN_SCANS_A_SHARD = 16
 """With fewer on average a shard might get none by chance (one in ten million at 16)."""
 
@@ -63,25 +59,6 @@ def join_batches(batches: Iterable[bytes], corpus: Corpus, subset: str, rules: R
     """Return the records that all facts of one range make."""
     facts = (fact for batch in batches for fact in unpack(batch))
     return pack(records.join_facts(facts, corpus, subset, rules))
-
-
-def batch_by(items: Iterable[Any], part_of: Callable[[Any], Any]) -> Iterator[tuple[Any, bytes]]:
-    """Yield items in batches of one part each, pickled in one piece; memory holds 65,536 items at most.
-
-    One element a scan in a shuffle costs more than copying the scan; Beam's own coder would take each field by itself.
-    """
-    parts: defaultdict[Any, list[Any]] = defaultdict(list)
-    for count, item in enumerate(items, start=1):
-        parts[part_of(item)].append(item)
-        if count % _BATCH_ITEMS == 0:
-            yield from _flush(parts)
-    yield from _flush(parts)
-
-
-def _flush(parts: dict[Any, list[Any]]) -> Iterator[tuple[Any, bytes]]:
-    for part, items in parts.items():
-        yield part, pack(items)
-    parts.clear()
 
 
 def tally_splits(batch: bytes) -> Tallies:

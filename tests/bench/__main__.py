@@ -18,7 +18,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from shards.versions import installed_versions
+from shards.host import installed_versions
 from tests.bench.measure import Measurement, describe_hardware
 
 FOLDER = Path(__file__).parent

@@ -19,7 +19,8 @@ from model.hardware import Hardware, detect_hardware
 from model.inputs.feeds import Batch, FeedConfig, TrainingFeed
 from model.inputs.sample_table import load_samples
 from model.networks.backbones import build_backbone
-from model.networks.config import IMAGENET_MEAN, IMAGENET_STD, AttentionConfig, ModelConfig, NetworkOutput
+from model.networks.config import IMAGENET_MEAN, IMAGENET_STD, AttentionConfig, ModelConfig
+from model.networks.output import NetworkOutput
 from model.networks.peaks import find_peaks
 from model.networks.registry import build_network
 from model.recipes.registry import BACKBONES

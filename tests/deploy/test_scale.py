@@ -30,7 +30,7 @@ from shards.curation.thresholds import NUM_RANGES, Place, Thresholds
 from shards.format.classes import load_class_set
 from shards.format.dataset import Dataset, DatasetManifest, ShardInfo
 from shards.predictions.plan import ShardTask
-from shards.shuffle import pack, unpack
+from shards.shuffle import NUM_PARTITIONS, batch_by, pack, unpack
 from shards.verify import dataset as audit
 from shards.verify.dataset import CheckedShard
 from shards.verify.shard import Damage
@@ -38,7 +38,7 @@ from shards.writing import sharding
 from shards.writing.dataset_source import SampleRef
 from shards.writing.finish import FinishedShard, spread_checksums
 from shards.writing.shard_writer import WrittenShard
-from shards.writing.sharding import NUM_PARTITIONS, Tally
+from shards.writing.sharding import Tally
 from tests.deploy.manifests import DEPLOY
 
 IMAGE_BYTES, SHARD_BYTES = 100_000, 256 * 1024 * 1024
@@ -302,7 +302,7 @@ def test_ranges_of_keys_are_even():
 
 
 def test_a_batch_holds_a_bounded_number_of_items():
-    sizes = [len(unpack(batch)) for _, batch in sharding.batch_by(range(150_000), lambda _: 0)]
+    sizes = [len(unpack(batch)) for _, batch in batch_by(range(150_000), lambda _: 0)]
     assert sizes == [65_536, 65_536, 150_000 - 2 * 65_536]
 
 

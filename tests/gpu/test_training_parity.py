@@ -7,12 +7,12 @@ import pytest
 import torch
 
 from model.hardware import detect_hardware
+from model.inputs.crop_geometry import Boxes
 from model.inputs.feeds import Batch, FeedConfig, TrainingFeed
 from model.inputs.sample_table import load_samples
 from model.networks.config import FUSIONS, IMAGENET_MEAN, IMAGENET_STD, AttentionConfig, ModelConfig
 from model.networks.registry import NETWORKS, build_network
 from model.recipes.registry import demo
-from model.training.attention_targets import Boxes
 from model.training.losses import LossConfig
 from model.training.objectives import build_objective
 from model.training.sxmnet_losses import AttentionLossConfig, FusedLossConfig, IntuitiveLabels, MetaLossConfig

@@ -1,1 +1,3 @@
 """The X-ray physics of generated scans: materials, shapes and the scanner."""
+
+__all__ = ["outlines", "scanner", "shapes"]

@@ -6,7 +6,8 @@ from sklearn.metrics import average_precision_score
 
 from model.evaluation.evaluate import evaluate
 from model.evaluation.scored_scans import join
-from model.evaluation.subsets import load_paper_tables, rate_subsets, select
+from model.evaluation.subsets import rate_subsets, select
+from model.recipes.paper_tables import load_paper_tables
 from shards.predictions.parts import open_predictions
 from tests.model.written import prediction, sample, write_dataset, write_predictions
 

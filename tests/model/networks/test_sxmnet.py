@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 from torch.nn import functional
 
 from model.networks.attention_head import AttentionHead, UpsampleModule, refine_pyramid
-from model.networks.config import AttentionConfig, ModelConfig, NetworkOutput
+from model.networks.config import AttentionConfig, ModelConfig
 from model.networks.level_fusion import SelectionNetwork
+from model.networks.output import NetworkOutput
 from model.networks.registry import build_network, count_parameters
 from model.networks.sxmnet import PyramidNetwork, attention_only
 from tests.model.networks.test_registry import GivenFeatures

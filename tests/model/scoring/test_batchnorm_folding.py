@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from model.networks.config import ModelConfig, NetworkOutput
+from model.networks.config import ModelConfig
+from model.networks.output import NetworkOutput
 from model.networks.registry import build_network
 from model.scoring.batchnorm_folding import fold_batch_norms
 from tests.threads import one_thread

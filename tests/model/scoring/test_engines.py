@@ -10,7 +10,8 @@ from torch import nn
 
 from model.artifacts.export import trace_onnx
 from model.hardware import Hardware
-from model.networks.config import AttentionConfig, ModelConfig, NetworkOutput
+from model.networks.config import AttentionConfig, ModelConfig
+from model.networks.output import NetworkOutput
 from model.networks.registry import build_network
 from model.scoring import engine_selection, engines
 from model.scoring.engine_selection import (

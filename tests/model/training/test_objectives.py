@@ -7,10 +7,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from model.inputs.crop_geometry import Boxes
 from model.inputs.feeds import Batch
 from model.inputs.sample_table import load_samples
-from model.networks.config import NetworkOutput
-from model.training.attention_targets import Boxes
+from model.networks.output import NetworkOutput
 from model.training.losses import LossConfig, SoftmaxConfig, hierarchical_loss, softmax_loss
 from model.training.objectives import average_precisions, build_objective, top_accuracy
 from tests.model.scans import make_dataset

@@ -15,11 +15,13 @@ from lightning.pytorch import Callback
 
 from model.artifacts.saved_model import load_model, save_model, start_from
 from model.hardware import detect_hardware
+from model.inputs.crop_geometry import Boxes
 from model.inputs.feeds import Batch
 from model.inputs.sample_table import hold_out, load_samples
-from model.networks.config import AttentionConfig, ModelConfig, NetworkOutput
+from model.networks.config import AttentionConfig, ModelConfig
+from model.networks.output import NetworkOutput
 from model.networks.registry import build_network, fully_connected_parameters
-from model.training.attention_targets import Boxes, draw_ellipses
+from model.training.attention_targets import draw_ellipses
 from model.training.config import Sgd, TrainConfig, complete_document
 from model.training.level_labels import LabelsInfo, write_level_labels
 from model.training.module import build_optimizer

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from shards import storage
+from shards import shuffle, storage
 from shards.corpus import read_scan
 from shards.corpus.description import encode_key, hash_key
 from shards.format.dataset import open_dataset, read_parquet, write_parquet
@@ -102,7 +102,7 @@ def test_bytes_do_not_depend_on_the_order_of_anything(dirty, calm, tmp_path, see
 
 @pytest.mark.parametrize(("facts", "partitions"), [(1, 256), (7, 3), (65_536, 1)])
 def test_bytes_do_not_depend_on_the_size_of_batches(dirty, calm, tmp_path, monkeypatch, facts, partitions):
-    monkeypatch.setattr(sharding, "_BATCH_ITEMS", facts)
+    monkeypatch.setattr(shuffle, "_BATCH_ITEMS", facts)
     monkeypatch.setattr(sharding, "NUM_PARTITIONS", partitions)
     convert_plainly(dirty.root, tmp_path / "ds", seed=facts)
     assert files_of(tmp_path / "ds") == files_of(calm)

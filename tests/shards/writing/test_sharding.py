@@ -4,10 +4,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from shards import shuffle
 from shards.corpus.description import Corpus, Source
 from shards.corpus.policy import Rules
 from shards.corpus.records import ImageFact, ScanRef
-from shards.shuffle import pack, unpack
+from shards.shuffle import NUM_PARTITIONS, batch_by, pack, unpack
 from shards.writing import sharding
 from shards.writing.sharding import Tally
 
@@ -22,8 +23,8 @@ def make_refs(count: int, split: str = "train", size_bytes: int = 1000) -> list[
 @given(st.lists(st.integers(0, 9), max_size=60), st.integers(1, 7))
 def test_batches_hold_every_item_once_in_its_part(items, batch_items):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sharding, "_BATCH_ITEMS", batch_items)
-        batches = [(part, unpack(batch)) for part, batch in sharding.batch_by(items, lambda item: item % 3)]
+        patch.setattr(shuffle, "_BATCH_ITEMS", batch_items)
+        batches = [(part, unpack(batch)) for part, batch in batch_by(items, lambda item: item % 3)]
     assert sorted(item for _, batch in batches for item in batch) == sorted(items)
     assert all(item % 3 == part for part, batch in batches for item in batch)
     assert all(0 < len(batch) <= batch_items for _, batch in batches)
@@ -33,7 +34,7 @@ def test_facts_of_one_key_meet_in_one_range():
     facts = [ImageFact(f"N{number % 50}", f"/c/{number}/N{number % 50}.jpg", 1) for number in range(100)]
     ranges: dict[str, set[int]] = {}
     for part, batch in sharding.batch_facts(facts):
-        assert 0 <= part < sharding.NUM_PARTITIONS
+        assert 0 <= part < NUM_PARTITIONS
         for fact in unpack(batch):
             ranges.setdefault(fact.key, set()).add(part)
     assert len(ranges) == 50 and all(len(parts) == 1 for parts in ranges.values())

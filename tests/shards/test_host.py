@@ -4,7 +4,7 @@ import platform
 
 import pyarrow
 
-from shards.versions import installed_versions
+from shards.host import installed_versions
 
 
 def test_installed_distributions_are_named_and_absent_ones_left_out():
