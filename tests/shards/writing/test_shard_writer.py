@@ -18,6 +18,7 @@ from shards.corpus.description import encode_key, hash_key
 from shards.format.dataset import open_dataset, read_parquet, write_parquet
 from shards.format.tar import TarShardWriter
 from shards.images.jpeg import ImageError
+from shards.storage import files
 from shards.verify.shard import METADATA_KEY
 from shards.writing import sharding
 from tests.corpora import (
@@ -232,7 +233,8 @@ def test_a_run_that_stops_at_any_write_is_resumed_to_the_same_bytes(dirty, calm,
         return real(url)
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(storage, "atomic_writer", stop)
+        for module in (storage, files):
+            patch.setattr(module, "atomic_writer", stop)
         convert_plainly(dirty.root, tmp_path / "ds", seed=moment)
     assert not (tmp_path / "ds/dataset.json").exists()
     convert_plainly(dirty.root, tmp_path / "ds")
