@@ -21,7 +21,7 @@ from model.recipes.reproduction import (
     reproduction_json,
     reproduction_markdown,
 )
-from model.training.config import share_out
+from model.training.config import split_batch_across_devices
 from pipelines.reproduce_runs import Adjust, check_datasets, finish_run, plan_runs
 from pipelines.runtime import log
 from pipelines.runtime.command_line import OK, make_parser, run_command
@@ -77,7 +77,7 @@ def reproduce(config: ReproduceConfig, adjust: Adjust, hardware: Hardware) -> Re
     check_datasets(table, datasets)
     runs = plan_runs(chosen, datasets, config.output, config.seeds, adjust)
     for run in runs:
-        share_out(run.config, hardware.num_devices)  # refused now, not days later
+        split_batch_across_devices(run.config, hardware.num_devices)  # refused now, not days later
     for paper in chosen.datasets:
         if paper.name not in datasets:
             log.say(f"reproduce: no --data {paper.name}=DATASET is given, its cells are not run")

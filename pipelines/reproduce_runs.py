@@ -10,7 +10,7 @@ from model.recipes.paper_tables import PaperTable
 from model.recipes.registry import RECIPES
 from model.recipes.reproduction import FIGURES_NAME, RunFigures, measure, read_figures
 from model.recipes.sxmnet import NEEDS, Needs, prepare
-from model.training.config import TrainConfig, share_out
+from model.training.config import TrainConfig, split_batch_across_devices
 from model.training.level_labels import read_labels_info
 from model.training.run_dir import list_differences
 from model.training.trainer import train
@@ -144,7 +144,7 @@ def train_run(run: PlannedRun, hardware: Hardware) -> LoadedModel:
     if run.labeller is not None:
         label_levels(run, run.labeller, hardware)
     log.say(f"reproduce: {run.config.recipe}, seed {run.config.seed}, on {run.data}")
-    config = share_out(run.config, hardware.num_devices)
+    config = split_batch_across_devices(run.config, hardware.num_devices)
     return train(run.dataset, run.url, config, hardware=hardware, callbacks=[ShowProgress()]).model
 
 

@@ -11,9 +11,10 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from model.hardware import Hardware, detect_hardware
-from model.recipes.registry import ABLATIONS, RECIPES, ablate
+from model.recipes.chr import ABLATIONS, with_ablation
+from model.recipes.registry import RECIPES
 from model.recipes.sxmnet import prepare
-from model.training.config import TrainConfig, share_out
+from model.training.config import TrainConfig, split_batch_across_devices
 from model.training.trainer import TrainResult, train
 from pipelines.runtime.command_line import OK, make_parser, run_command
 from pipelines.runtime.progress import Progress
@@ -34,7 +35,7 @@ def _run(argv: Sequence[str]) -> int:
     result = train(
         open_dataset(flags.data),
         flags.output,
-        share_out(config, hardware.num_devices),
+        split_batch_across_devices(config, hardware.num_devices),
         hardware=hardware,
         callbacks=[ShowProgress()],
         checkpoint_seconds=flags.checkpoint_seconds,
@@ -51,7 +52,7 @@ def choose_hardware(num_devices: int | None) -> Hardware:
 
 def configure(flags: argparse.Namespace) -> TrainConfig:
     """Return the recipe's config with what the flags change; ValueError where they do not fit together."""
-    recipe = ablate(RECIPES[flags.recipe](), flags.network, flags.num_levels)
+    recipe = with_ablation(RECIPES[flags.recipe](), flags.network, flags.num_levels)
     size_px = flags.image_size or recipe.image_size_px
     changes = {
         "max_epochs": flags.max_epochs,

@@ -6,10 +6,9 @@ to the right of its right one. The whole scan is (0, 0, 1, 1).
 Shapes: B batch  M boxes of a batch
 """
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-from torch import Tensor
 from torch.utils.dlpack import from_dlpack
 
 
@@ -24,32 +23,6 @@ def read_windows(output: Any) -> np.ndarray:
     x_B, y_B, width_B, height_B, whole_width_B, whole_height_B = numbers_B6.T
     edges = (x_B / whole_width_B, y_B / whole_height_B, (x_B + width_B) / whole_width_B)
     return np.stack([*edges, (y_B + height_B) / whole_height_B], axis=1).astype(np.float32)
-
-
-def crop_windows(windows_B4: np.ndarray, augmentations_B3: np.ndarray, resize_px: int, crop_px: int) -> np.ndarray:
-    """Return what a random crop leaves of windows, float32 (B, 4).
-
-    Args:
-        windows_B4: what is squashed to a square of `resize_px`.
-        augmentations_B3: crop x and y, and mirror, as `model.inputs.feeds` draws them.
-        resize_px: side of the square.
-        crop_px: side of the part that is cut out of it.
-    """
-    room_px = resize_px - crop_px
-    # DALI rounds the corner to a pixel, half up.
-    corner_B2 = np.floor(augmentations_B3[:, :2].astype(np.float32) * np.float32(room_px) + np.float32(0.5))
-    inner_B4 = np.concatenate([corner_B2, corner_B2 + crop_px], axis=1) / resize_px
-    origin_B4, size_B4 = np.tile(windows_B4[:, :2], 2), np.tile(windows_B4[:, 2:] - windows_B4[:, :2], 2)
-    cropped_B4 = origin_B4 + inner_B4 * size_B4
-    is_mirrored_B1 = is_mirrored(augmentations_B3)[:, None]
-    windows_B4 = np.where(is_mirrored_B1, cropped_B4[:, [2, 1, 0, 3]], cropped_B4)
-    return windows_B4.astype(np.float32, copy=False)
-
-
-def is_mirrored(augmentations_B3: np.ndarray) -> np.ndarray:
-    """Say which scans are mirrored, bool (B,): every second one."""
-    mirrored_B: np.ndarray = augmentations_B3[:, 2] < 0.5
-    return mirrored_B
 
 
 def see_boxes(edges_M4: np.ndarray, windows_M4: np.ndarray) -> np.ndarray:
@@ -72,15 +45,3 @@ def areas_in(edges_M4: np.ndarray, windows_M4: np.ndarray) -> np.ndarray:
     )
     shares_M: np.ndarray = (areas_M / windows_M).astype(np.float32)
     return shares_M
-
-
-class Boxes(NamedTuple):
-    """The items of a batch, each scan as the network sees it: cropped, mirrored."""
-
-    edges_M4: Tensor
-    """float32: left, top, right and bottom as fractions of what the network sees; a box may lie outside 0..1 partly or
-    wholly, where the crop cut it off."""
-    areas_M: Tensor
-    """float32: the share of the scan before that crop that the box covers, in (0, 1]."""
-    scans_M: Tensor
-    """int64: the place of its scan in the batch."""

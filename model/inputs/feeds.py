@@ -1,61 +1,30 @@
-"""How do scans reach the network? Exact, seeded, resumable epochs; images decoded by DALI ahead of need.
-
-Whatever is random follows from (seed, epoch, entry) alone, never from batch size, rank, worker or point of resumption.
-An epoch has one entry for each sample, and where positives are repeated more for those; it is one permutation of all
-entries, and each entry's crop and mirror come from a table of that epoch.
-
-Over `world_size` ranks, rank r takes places r, r + world_size, ... of the permutation, so that the ranks' batches
-together are the batch one process would take. Every entry appears exactly once an epoch. Ranks take the same number
-of steps with batches of the same size: where the entries do not divide, the last batch of some ranks ends with one
-repeated entry whose labels are all unknown, so that it weighs nothing in the loss and in every metric (batch
-normalisation does see it). A last batch of one entry gets such a repeated one for company.
+"""Feed a network with batches of decoded scans, in seeded, resumable epochs.
 
 Shapes: B batch  K classes  N samples  E entries of an epoch  H W pixels  C colour
 """
 
 import logging
-import math
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.dlpack import from_dlpack
 
-from model.inputs.crop_geometry import (
-    Boxes,
-    areas_in,
-    crop_windows,
-    is_mirrored,
-    read_windows,
-    see_boxes,
-    whole_windows,
-)
+from model.inputs.augment import crop_windows, epoch_augmentations, is_mirrored
+from model.inputs.batch import Batch, Boxes
+from model.inputs.crop_geometry import areas_in, read_windows, see_boxes, whole_windows
 from model.inputs.dali_graphs import scoring_graph, training_graph
-from model.inputs.prefetch import map_ahead, run_ahead
-from model.inputs.sample_table import Samples
+from model.inputs.prefetch import iterate_in_background, map_prefetched
+from model.inputs.sample_table import SampleTable
+from model.inputs.sampling import epoch_entries, epoch_order, num_batches, rank_batches
 
 _log = logging.getLogger(__name__)
 _READ_THREADS = 8
-
-
-class Batch(NamedTuple):
-    """What a step takes."""
-
-    images_BCHW: Tensor
-    """float32, normalised, channels_last."""
-    labels_BK: Tensor
-    """float32: 1 present, 0 absent, NaN unknown (or padding, or an image that cannot be decoded)."""
-    rows_B: Tensor
-    """int64 into the feed's samples; `feed.samples.keys` has the keys."""
-    boxes: Boxes
-    """Of the scored classes, as the network sees them; none of padding, or of an image that cannot be decoded."""
-    levels_B: Tensor
-    """int64: the level that Meta Fusion is to prefer, from 1 (finest); 0 unknown."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,73 +58,6 @@ class FeedConfig:
             raise ValueError(f"positive_repeats must be >= 1, got {self.positive_repeats}")
 
 
-def epoch_entries(labels_NK: np.ndarray, positive_repeats: int) -> np.ndarray:
-    """Return the row of each entry of an epoch, int64 (E,): every row, then the positive ones again."""
-    positives = np.flatnonzero((labels_NK == 1).any(axis=1))
-    return np.concatenate([np.arange(len(labels_NK)), *[positives] * (positive_repeats - 1)])
-
-
-def repeats_of_positives(labels_NK: np.ndarray, fraction: float) -> int:
-    """Return how often each positive must come in an epoch for positives to be at least `fraction` of its entries.
-
-    Every negative comes once, so an epoch stays whole and grows with the fraction; 1 where there are no positives.
-
-    Args:
-        labels_NK: 1 present; a row with any of them is a positive.
-        fraction: in (0, 1).
-    """
-    num_positive = int((labels_NK == 1).any(axis=1).sum())
-    num_negative = len(labels_NK) - num_positive
-    if num_positive == 0:
-        return 1
-    return max(1, math.ceil(fraction * num_negative / ((1 - fraction) * num_positive)))
-
-
-def epoch_order(num_entries: int, seed: int, epoch: int) -> np.ndarray:
-    """Return the permutation of one epoch, int64 (E,)."""
-    return _generator(seed, epoch, 0).permutation(num_entries)
-
-
-def epoch_augmentations(num_entries: int, seed: int, epoch: int) -> np.ndarray:
-    """Return float64 (E, 3) in [0, 1): crop x, crop y and mirror of each entry in one epoch."""
-    return _generator(seed, epoch, 1).random((num_entries, 3))
-
-
-def rank_batches(order_E: np.ndarray, batch_size: int, rank: int, world_size: int) -> list[np.ndarray]:
-    """Return the entries of each batch of a rank; -1 - entry stands for a padding copy of `entry`."""
-    if len(order_E) == 0:
-        return []
-    entries = order_E[rank::world_size]
-    padding = -1 - order_E[0]
-    if len(entries) < math.ceil(len(order_E) / world_size):
-        entries = np.append(entries, padding)
-    batches = [entries[start : start + batch_size] for start in range(0, len(entries), batch_size)]
-    # A batch norm refuses a single scan whose map is one cell, as the deepest is at 32 px (Inception-v3: at 100): the
-    # last step of an epoch would end the run. What a step weighs and how many there are stays as it is; who asks for
-    # batches of one learns it at the first step, and pays for no second scan where maps are larger.
-    if len(batches[-1]) == 1 < batch_size:
-        batches[-1] = np.append(batches[-1], padding)
-    return batches
-
-
-def num_batches(num_entries: int, batch_size: int, world_size: int) -> int:
-    """Return how many batches `rank_batches` gives, the same on every rank."""
-    return math.ceil(math.ceil(num_entries / world_size) / batch_size)
-
-
-def num_entries_in_step(num_entries: int, batch_size: int, accumulate: int, batch: int) -> int:
-    """Return how many entries the optimizer step has that a batch belongs to.
-
-    Args:
-        num_entries: of the epoch.
-        batch_size: of all ranks together.
-        accumulate: batches whose gradients are added up; fewer where the epoch ends.
-        batch: its number in the epoch, from 0.
-    """
-    size = batch_size * accumulate
-    return min(size, num_entries - batch // accumulate * size)
-
-
 class TrainingFeed:
     """Batches of shuffled, augmented scans; iterating gives the rest of the current epoch, then the next one.
 
@@ -163,7 +65,7 @@ class TrainingFeed:
     any step goes on with the next batch it would have taken.
     """
 
-    def __init__(self, samples: Samples, config: FeedConfig, *, rank: int = 0, world_size: int = 1) -> None:
+    def __init__(self, samples: SampleTable, config: FeedConfig, *, rank: int = 0, world_size: int = 1) -> None:
         if len(samples) == 0:
             raise ValueError("samples must be at least 1 scan to train on, got 0; see the splits in `sixray info`")
         self.samples = samples
@@ -182,7 +84,7 @@ class TrainingFeed:
         batches = rank_batches(order_E, self.config.batch_size, *self._place)
         augmentations_E3 = epoch_augmentations(len(self._entries_E), self.config.seed, epoch)
         decoder = _Decoder(self.samples, self.config, self._entries_E, augmentations_E3)
-        for number, batch in enumerate(run_ahead(decoder.decode(batches[first:])), start=first + 1):
+        for number, batch in enumerate(iterate_in_background(decoder.decode(batches[first:])), start=first + 1):
             self._epoch, self._next_batch = (epoch, number) if number < len(batches) else (epoch + 1, 0)
             yield batch
 
@@ -198,7 +100,7 @@ class TrainingFeed:
 class ValidationFeed:
     """Batches of held-out scans in their order, seen as scoring sees them: whole, squashed, not augmented."""
 
-    def __init__(self, samples: Samples, config: FeedConfig, *, rank: int = 0, world_size: int = 1) -> None:
+    def __init__(self, samples: SampleTable, config: FeedConfig, *, rank: int = 0, world_size: int = 1) -> None:
         self.samples = samples
         self.config = config
         self._place = (rank, world_size)
@@ -210,14 +112,14 @@ class ValidationFeed:
     def __iter__(self) -> Iterator[Batch]:
         batches = rank_batches(np.arange(len(self.samples)), self.config.batch_size, *self._place)
         decoder = _Decoder(self.samples, self.config, np.arange(len(self.samples)), None)
-        return run_ahead(decoder.decode(batches))
+        return iterate_in_background(decoder.decode(batches))
 
 
 class _Decoder:
     """Reads and decodes batches of rows: with augmentations the training graph, without them the scoring graph."""
 
     def __init__(
-        self, samples: Samples, config: FeedConfig, entries_E: np.ndarray, augmentations_E3: np.ndarray | None
+        self, samples: SampleTable, config: FeedConfig, entries_E: np.ndarray, augmentations_E3: np.ndarray | None
     ) -> None:
         self._samples = samples
         self._config = config
@@ -305,10 +207,10 @@ class _Decoder:
         return None if self._augmentations_E3 is None else np.zeros((1, 3))
 
 
-def read_ahead(samples: Samples, batches: Sequence[np.ndarray]) -> Generator[list[np.ndarray], None, None]:
+def read_ahead(samples: SampleTable, batches: Sequence[np.ndarray]) -> Generator[list[np.ndarray], None, None]:
     """Yield the encoded images (uint8) of each batch of rows, the next batches being read meanwhile."""
     with ThreadPoolExecutor(_READ_THREADS, thread_name_prefix="read") as pool:
-        for encoded in map_ahead(pool, samples.read_image, batches):
+        for encoded in map_prefetched(pool, samples.read_image, batches):
             yield [np.frombuffer(image, dtype=np.uint8) for image in encoded]
 
 
@@ -331,7 +233,3 @@ def _run(
 def _substitute(encoded: Sequence[np.ndarray], is_bad_B: np.ndarray) -> list[np.ndarray]:
     good = encoded[int(np.argmin(is_bad_B))]
     return [good if bad else image for image, bad in zip(encoded, is_bad_B, strict=True)]
-
-
-def _generator(seed: int, epoch: int, stream: int) -> np.random.Generator:
-    return np.random.Generator(np.random.Philox(np.random.SeedSequence((seed, epoch, stream))))

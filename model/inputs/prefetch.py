@@ -12,7 +12,7 @@ _AHEAD = 2
 T = TypeVar("T")
 
 
-def map_ahead(
+def map_prefetched(
     pool: ThreadPoolExecutor, function: Callable[[int], T], batches: Sequence[Iterable[int]], ahead: int = _AHEAD
 ) -> Generator[list[T], None, None]:
     """Yield the results of each batch in order, the calls of the next batches being under way."""
@@ -30,7 +30,7 @@ def map_ahead(
             future.cancel()
 
 
-def run_ahead(items: Iterator[T], ahead: int = _AHEAD) -> Generator[T, None, None]:
+def iterate_in_background(items: Iterator[T], ahead: int = _AHEAD) -> Generator[T, None, None]:
     """Yield what `items` yields, computed in a thread up to `ahead` items ahead; its errors are raised here.
 
     Leaving the loop early stops the thread after the item it is at and closes `items`.

@@ -18,7 +18,7 @@ _COLUMNS = ["key", "shard", "offset_bytes", "size_bytes", "width_px", "height_px
 
 
 @dataclass(frozen=True, slots=True)
-class Samples:
+class SampleTable:
     """Where the images of some rows lie, and what is known of them."""
 
     keys: pa.Array
@@ -48,7 +48,7 @@ class Samples:
     def __len__(self) -> int:
         return len(self.keys)
 
-    def take(self, rows: np.ndarray) -> "Samples":
+    def take(self, rows: np.ndarray) -> "SampleTable":
         """Return some rows, in the order asked for."""
         return replace(
             self,
@@ -65,7 +65,7 @@ class Samples:
             levels_N=self.levels_N[rows],
         )
 
-    def with_levels(self, levels_N: np.ndarray) -> "Samples":
+    def with_levels(self, levels_N: np.ndarray) -> "SampleTable":
         """Return the same rows with labels for Meta Fusion."""
         assert len(levels_N) == len(self)
         return replace(self, levels_N=levels_N.astype(np.int8))
@@ -94,7 +94,7 @@ class Samples:
         return f"sample {self.keys[row].as_py()!r}, shard {self.shard_urls[self.shards_N[row]]!r}"
 
 
-def load_samples(dataset: Dataset, split: str) -> Samples:
+def load_sample_table(dataset: Dataset, split: str) -> SampleTable:
     """Return all rows of a split, in shard and tar order, with the labels of the scored classes."""
     table = dataset.read_samples(split, columns=_COLUMNS).combine_chunks()
     shards = dataset.shards(split)
@@ -103,7 +103,7 @@ def load_samples(dataset: Dataset, split: str) -> Samples:
     numbers = np.array([number_of[name] for name in names.dictionary.to_pylist()], dtype=np.int32)
     keys = table["key"].combine_chunks()
     boxes_X4, num_boxes_N = _boxes(table)
-    return Samples(
+    return SampleTable(
         keys=keys,
         groups=pc.coalesce(table["duplicate_of"].combine_chunks(), keys),
         shard_urls=tuple(dataset.tar_url(shard) for shard in shards),
@@ -134,7 +134,7 @@ def _labels(labels: pa.StructArray, classes: tuple[str, ...]) -> np.ndarray:
     return np.stack(columns, axis=1).astype(np.float32)
 
 
-def hold_out(samples: Samples, fraction: float, seed: int) -> tuple[Samples, Samples]:
+def hold_out(samples: SampleTable, fraction: float, seed: int) -> tuple[SampleTable, SampleTable]:
     """Return (rows to train on, rows held out), the second about `fraction` of all.
 
     A scan's side follows from a keyed hash of its group alone: it stays where it is when scans are added, and

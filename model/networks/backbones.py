@@ -1,22 +1,15 @@
-"""How does an image become features? Any timm network, cut at its last L levels of resolution."""
+"""Build a backbone: any timm network, cut at its last L levels of resolution."""
 
-from contextlib import suppress
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
-import huggingface_hub
 import timm
 import torch
-from huggingface_hub.errors import EntryNotFoundError
-from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from shards import storage
+from model.networks.weights import create_from_file, create_from_hub
 
 _META: dict[str, Any] = {"device": "meta"}
-_HUB_FILE = "model.safetensors"
-_HUB_SECONDS = 10
 
 
 def build_backbone(
@@ -45,9 +38,9 @@ def build_backbone(
     """
     options = _choose_options(name, num_levels, image_size_px)
     if weights_file is not None:
-        return _channels_first(_from_file(name, weights_file, options))
+        return _channels_first(create_from_file(name, weights_file, options))
     if pretrained:
-        return _channels_first(_from_hub(name, options))
+        return _channels_first(create_from_hub(name, options))
     return _channels_first(timm.create_model(name, pretrained=False, **options))
 
 
@@ -62,17 +55,6 @@ class ChannelsFirst(nn.Module):
     def forward(self, images_BCHW: Tensor) -> list[Tensor]:
         """Return the features, finest level first."""
         return [features_BhwD.permute(0, 3, 1, 2) for features_BhwD in self.body(images_BCHW)]
-
-
-def normalisation_of(name: str) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
-    """Return mean and standard deviation of RGB in 0..1 that timm's pretrained weights of a backbone were made with.
-
-    Not ImageNet's for all: Inception-v3 wants 0.5 for each.
-    """
-    found = timm.get_pretrained_cfg(name)
-    if found is None:
-        raise ValueError(f"backbone must be a timm network with pretrained weights, got {name!r}; use --no-pretrained")
-    return tuple(found.mean), tuple(found.std)  # type: ignore[return-value]
 
 
 def _channels_first(backbone: nn.Module) -> nn.Module:
@@ -112,63 +94,3 @@ def _try(network: nn.Module, name: str, image_size_px: int) -> None:
             f"image_size_px must be one that the backbone {name!r} takes, got {image_size_px}: {error}; "
             f"choose another size, or a backbone that takes any, e.g. resnet34"
         ) from error
-
-
-def _from_file(name: str, weights_file: str, options: dict[str, Any]) -> nn.Module:
-    path = storage.local_path(weights_file)
-    if path is not None and not path.exists():
-        raise ValueError(f"backbone weights must be a file that is there, got {weights_file!r}, which does not exist")
-    if path is None or path.suffix != ".safetensors" or not path.is_file():
-        raise ValueError(
-            f"backbone weights must be a local .safetensors file, got {weights_file!r}; pickles are never loaded: "
-            f"convert them with `safetensors.torch.save_file`"
-        )
-    return _load(name, path, options)
-
-
-def _load(name: str, path: Path, options: dict[str, Any]) -> nn.Module:
-    # timm loads what it finds and leaves the rest random when only features are asked for: so look first.
-    needed = timm.create_model(name, pretrained=False, num_classes=0, **_META).state_dict()
-    try:
-        with safe_open(path, framework="pt") as handle:
-            shapes = {key: tuple(handle.get_slice(key).get_shape()) for key in handle.keys()}  # noqa: SIM118
-    except SafetensorError as error:
-        raise ValueError(f"backbone weights must be a safetensors file, got {error} ({path})") from error
-    unfit = [key for key, value in needed.items() if shapes.get(key) != tuple(value.shape)]
-    if unfit:
-        raise ValueError(
-            f"backbone weights must fit {name!r} under timm's names, got shape {shapes.get(unfit[0], 'none')} for "
-            f"{unfit[0]!r}, one of {len(unfit)} that differ or have none ({path})"
-        )
-    backbone: nn.Module = timm.create_model(
-        name, pretrained=True, pretrained_cfg_overlay={"file": str(path)}, **options
-    )
-    return backbone
-
-
-def _from_hub(name: str, options: dict[str, Any]) -> nn.Module:
-    try:
-        _ask_hub(name)
-        backbone: nn.Module = timm.create_model(name, pretrained=True, **options)
-    except Exception as error:  # the hub's client, its HTTP library and the socket each have errors of their own
-        raise ValueError(
-            f"ImageNet weights of {name!r} must be fetched from timm's hub, got {type(error).__name__}: {error}; "
-            f"give --backbone-weights FILE (safetensors), or --no-pretrained to train from scratch"
-        ) from error
-    return backbone
-
-
-def _ask_hub(name: str) -> None:
-    """Raise where weights are not in the hub's cache and the hub does not answer one question at once.
-
-    timm asks for file after file, each six times with growing pauses: without a network a minute and a half, and a
-    warning for each time.
-    """
-    found = timm.get_pretrained_cfg(name)
-    if found is None or not found.hf_hub_id:
-        return
-    repository, _, revision = found.hf_hub_id.partition("@")
-    place = {"repo_id": repository, "filename": _HUB_FILE, "revision": revision or None}
-    if not isinstance(huggingface_hub.try_to_load_from_cache(**place), str):
-        with suppress(EntryNotFoundError):  # timm knows other names of files
-            huggingface_hub.get_hf_file_metadata(huggingface_hub.hf_hub_url(**place), timeout=_HUB_SECONDS)

@@ -1,150 +1,17 @@
-"""Which runs are known by name? A recipe is a function that returns a whole training config."""
+"""Look up recipes by name; a recipe is a function that returns a whole training config."""
 
-from collections.abc import Callable, Iterable
-from dataclasses import replace
-from functools import partial
-from itertools import product
+from collections.abc import Callable
 
+from model.recipes.chr import ABLATIONS, BACKBONES, SUBSETS, sixray
+from model.recipes.general import default, demo, ilsvrc2012, name_variants
 from model.recipes.sxmnet import SXMNET_RECIPES
-from model.training.config import AdamW, Sgd, StepSchedule, TrainConfig
-from model.training.losses import LossConfig, SoftmaxConfig
-
-BACKBONES = ("resnet34", "resnet50", "resnet101", "inception_v3", "densenet121")
-"""Of Tables 2 and 3 of the CHR paper."""
-SUBSETS = (10, 100, 1000)
-"""SIXray10, SIXray100 and SIXray1000: negatives to a positive."""
-ABLATIONS = ("plain", "h", "ch", "hr", "chr")
-"""Of Table 4, on ResNet-34."""
-BALANCED = ("ch", "chr")
-"""Those with the class-balanced loss."""
-
-
-def default() -> TrainConfig:
-    """CHR on ResNet-18 from scratch at 224 px: needs neither a GPU nor a network.
-
-    `sixray train --data DATASET --output RUN_DIR`; about 15 scans a second on 2 CPU cores in float32, 30 where they
-    have bf16 units. For small and middle-sized datasets; with pretrained weights (`chr_resnet34_sixray10`) a network
-    begins with far more than these can learn.
-    """
-    return TrainConfig(recipe="default", max_epochs=20, learning_rate=5e-4, optimizer=AdamW())
-
-
-def demo() -> TrainConfig:
-    """CHR on ResNet-18 from scratch at 128 px, for some 1,400 generated scans in one or two minutes on 2 CPU cores.
-
-    `sixray demo`: a mean AP of several times the prevalence. From random weights and with a hundred positives there is
-    no time for the paper's setting (SGD, each scan once an epoch): it had learned next to nothing after 4,000 scans.
-    """
-    return TrainConfig(
-        recipe="demo",
-        image_size_px=128,
-        resize_px=144,
-        batch_size=16,
-        max_epochs=2,
-        learning_rate=5e-4,
-        optimizer=AdamW(),
-        loss=LossConfig(threshold=0.01),
-        positive_repeats=10,
-    )
-
-
-def sixray(network: str, backbone: str, subset: int) -> TrainConfig:
-    """Return a system of Tables 2, 3 or 4 of the CHR paper, named `<network>_<backbone>_sixray<subset>`.
-
-    From the authors' code (ResNet-101 alone is there): torchvision's ImageNet weights; squash to 256 px, random crop
-    224, mirror; SGD with momentum 0.9 and weight decay 1e-4 at 0.01 throughout, for 15 epochs; 320 scans a step, on two
-    GPUs, so that a batch norm sees 160. From the paper: three levels, the class-balanced loss where the network's name
-    has a c. Ours, since neither gives them: the loss' threshold (the code's drops nothing), that one in twenty training
-    scans is held out to choose the epoch (the code looks at the test list), bf16, and that Inception-v3 sees 299 px, as
-    is its convention.
-
-    The rate is the code's and the loss' reduction the paper's, which do not come together anywhere: the code adds up,
-    over levels, the mean over classes and scans; here a level's loss is the sum over classes and levels are averaged
-    (Eq. 6, Section 4.3). So a gradient is K / L times what the code's would be at this rate: 5 classes / 3 levels, 1.67
-    times, and 5 times for `plain`, which has one level.
-
-    `sixray train --data SIXRAY10 --output RUN_DIR --recipe chr_resnet34_sixray10`, on one GPU with 40 GB. Not run yet
-    on SIXray: no figure of ours is known; the paper's are what `paper_tables.json` has.
-
-    Args:
-        network: of Table 4: `plain` is the bare backbone of Table 2, `chr` the paper's system.
-        backbone: one of timm's with weights of torchvision.
-        subset: 10, 100 or 1000. The settings are the same; each is trained on a dataset of that subset.
-    """
-    is_inception = backbone == "inception_v3"
-    return TrainConfig(
-        recipe=f"{network}_{backbone}_sixray{subset}",
-        network=network,
-        backbone=f"{backbone}.tv_in1k",
-        num_levels=1 if network == "plain" else 3,
-        pretrained=True,
-        image_size_px=299 if is_inception else 224,
-        resize_px=342 if is_inception else 256,
-        batch_size=160,
-        accumulate_batches=2,
-        max_epochs=15,
-        learning_rate=0.01,
-        optimizer=Sgd(momentum=0.9, weight_decay=1e-4),
-        schedule=StepSchedule(drops=()),
-        loss=LossConfig(balanced=network in BALANCED),
-        validation_fraction=0.05,
-    )
-
-
-def ablate(config: TrainConfig, network: str | None, num_levels: int | None) -> TrainConfig:
-    """Return a multi-label config with another system of Table 4: its network, its number of levels, its loss.
-
-    Args:
-        config: what is kept of it: all else.
-        network: one of `ABLATIONS`, None for the config's; a c in it asks for the class-balanced loss.
-        num_levels: L; None: the config's, one of `plain`, three where the config has but one.
-    """
-    name = network or config.network
-    at_least = 1 if network is None else 3
-    levels = num_levels or (1 if name == "plain" else max(config.num_levels, at_least))
-    loss = config.loss
-    if network is not None and isinstance(loss, LossConfig):
-        loss = replace(loss, balanced=network in BALANCED)
-    return replace(config, network=name, num_levels=levels, loss=loss)
-
-
-def ilsvrc2012(network: str, backbone: str) -> TrainConfig:
-    """Return a system of Section 5.5 of the CHR paper, images of one class: `<network>_<backbone>_ilsvrc2012`.
-
-    The paper's top-1 errors: 27.88 (plain) and 27.01 (CHR) on ResNet-18, 22.85 and 22.00 on ResNet-50. From the paper:
-    the weights of the loss are switched off, all else is the standard of ResNet's own paper, so: random weights, SGD
-    0.1 with momentum 0.9 and weight decay 1e-4, 256 images a step, a tenth of the rate at 30 and 60 of 90 epochs. Not
-    as in that paper: images are squashed to 256 px and cropped like scans, without the standard's random scale and
-    colour, and scored squashed, without its centre crop; so the paper's errors are no measure of ours.
-
-    Args:
-        network: `plain` or `chr`.
-        backbone: a timm name.
-    """
-    return TrainConfig(
-        recipe=f"{network}_{backbone}_ilsvrc2012",
-        network=network,
-        backbone=backbone,
-        num_levels=1 if network == "plain" else 3,
-        batch_size=256,
-        max_epochs=90,
-        learning_rate=0.1,
-        optimizer=Sgd(momentum=0.9, weight_decay=1e-4),
-        schedule=StepSchedule(drops=(1 / 3, 2 / 3)),
-        loss=SoftmaxConfig(),
-        validation_fraction=0.01,
-    )
-
-
-def _named(recipe: Callable[..., TrainConfig], *choices: Iterable[str | int]) -> dict[str, Callable[[], TrainConfig]]:
-    return {recipe(*chosen).recipe: partial(recipe, *chosen) for chosen in product(*choices)}
-
+from model.training.config import TrainConfig
 
 RECIPES: dict[str, Callable[[], TrainConfig]] = (
     {"default": default, "demo": demo}
-    | _named(sixray, ("plain", "chr"), BACKBONES, SUBSETS)
-    | _named(sixray, ABLATIONS, ("resnet34",), SUBSETS)
-    | _named(ilsvrc2012, ("plain", "chr"), ("resnet18", "resnet50"))
+    | name_variants(sixray, ("plain", "chr"), BACKBONES, SUBSETS)
+    | name_variants(sixray, ABLATIONS, ("resnet34",), SUBSETS)
+    | name_variants(ilsvrc2012, ("plain", "chr"), ("resnet18", "resnet50"))
     | SXMNET_RECIPES
 )
 """Name -> recipe. Of the CHR paper Tables 2 and 3: plain and chr on five backbones; Table 4: five networks on

@@ -1,4 +1,4 @@
-"""Which runs make the tables of the SXMNet paper? A recipe for every system of Tables 2 to 8, on both datasets.
+"""Recipes of the SXMNet paper: every system of its Tables 2 to 8, on both datasets.
 
 Paper: B. Hu et al., "Multi-label X-ray Imagery Classification via Bottom-up Attention and Meta Fusion", ACCV 2020.
 
@@ -11,9 +11,8 @@ Ours, since it does not say: momentum 0.9 and weight decay 1e-4; squash to 256 p
 stages; stage II goes on training the attention head, through the classification alone ("others" of Section 4.2 has it
 in); ResNet-50 and its pyramid have the settings of stage II, so that rows of a table differ in their network alone, and
 start from ImageNet. CHR was "re-train[ed] with the source codes provided by the authors" (Section 4.4): so it is on
-ResNet-101, the only backbone there, and has that code's settings, those of `model.recipes.registry.sixray`; but it is
-the
-network of its paper (`chr`), not of that code (`chr_authors`), which Meta Fusion has no place in. With Meta Fusion it
+ResNet-101, the only backbone there, with that code's settings (`model.recipes.chr.sixray`); but it is the network of
+its paper (`chr`), not of that code (`chr_authors`), which has no place for Meta Fusion. With Meta Fusion it
 learns from its fused prediction (Eq. 4) in place of its own loss. So the rows of CHR in Table 8 differ in more than the
 fusion: its own loss is class-balanced, taken of every level, and a sum over classes; L_cls is of the fused prediction
 and a mean over classes, at the same rate a gradient of a fifth where there are five.
@@ -28,12 +27,11 @@ that do not go together.
 No recipe was run on these datasets yet: no figure of ours is known; the paper's are what `paper_tables.json` has.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import partial
-from itertools import product
 
 from model.networks.config import AttentionConfig
+from model.recipes.general import name_variants
 from model.training.config import Sgd, StepSchedule, TrainConfig
 from model.training.losses import LossConfig
 from model.training.sxmnet_losses import (
@@ -191,17 +189,13 @@ def _name(*parts: str) -> str:
     return "_".join(part for part in parts if part)
 
 
-def _named(recipe: Callable[..., TrainConfig], *choices: Iterable[str]) -> dict[str, Callable[[], TrainConfig]]:
-    return {recipe(*chosen).recipe: partial(recipe, *chosen) for chosen in product(*choices, DATASETS)}
-
-
 SXMNET_RECIPES: dict[str, Callable[[], TrainConfig]] = (
-    _named(baseline, ("plain", "fpn", "chr"))
-    | _named(baseline_meta, ("fpn", "chr"), LABELS)
-    | _named(attention, VARIANTS)
-    | _named(sxmnet, VARIANTS)
-    | _named(fused, ("average", "gated", "mfi"))
-    | _named(self_attention)
+    name_variants(baseline, ("plain", "fpn", "chr"), DATASETS)
+    | name_variants(baseline_meta, ("fpn", "chr"), LABELS, DATASETS)
+    | name_variants(attention, VARIANTS, DATASETS)
+    | name_variants(sxmnet, VARIANTS, DATASETS)
+    | name_variants(fused, ("average", "gated", "mfi"), DATASETS)
+    | name_variants(self_attention, DATASETS)
 )
 """Name -> recipe."""
 

@@ -18,7 +18,7 @@ from torch import Tensor
 from model.artifacts.saved_model import LoadedModel
 from model.hardware import Hardware
 from model.inputs.decoder import BatchDecoder, Decoded
-from model.inputs.prefetch import run_ahead
+from model.inputs.prefetch import iterate_in_background
 from model.networks.config import ModelConfig
 from model.networks.peaks import find_peaks
 from model.scoring.engine_selection import EngineWish
@@ -125,7 +125,7 @@ class Scorer:
         scored: list[tuple[list[ScanRow], BatchScores]] = []
         refused: list[tuple[ScanRow, Refusal]] = []
         num_read_bytes = 0
-        for scans, decoded in run_ahead(self._decode(read_scans(tar_url, rows, self._batch_size))):
+        for scans, decoded in iterate_in_background(self._decode(read_scans(tar_url, rows, self._batch_size))):
             sizes_B2 = torch.tensor([(scan.row.width_px, scan.row.height_px) for scan in scans])
             widths_px_B, heights_px_B = sizes_B2.unbind(1)
             scores = self._network.score(decoded.images_BCHW, widths_px_B, heights_px_B, decoded.windows_B4)

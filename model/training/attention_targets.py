@@ -10,7 +10,7 @@ Shapes: B batch  M boxes of a batch  h w cells of a mask
 import torch
 from torch import Tensor
 
-from model.inputs.crop_geometry import Boxes
+from model.inputs.batch import Boxes
 
 
 def draw_ellipses(boxes: Boxes, num_scans: int, num_rows: int, num_columns: int) -> Tensor:

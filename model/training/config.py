@@ -93,7 +93,7 @@ class TrainConfig:
     resize_px: int = 256
     """What a scan is squashed to before the crop."""
     batch_size: int = 32
-    """Of one process; a recipe's is of all devices together, see `share_out`."""
+    """Of one process; a recipe's is of all devices together, see `split_batch_across_devices`."""
     accumulate_batches: int = 1
     """Batches whose gradients are added up before a step: the weights are those of one batch that many times larger,
     but for batch norms, which see each batch alone."""
@@ -171,7 +171,7 @@ class TrainConfig:
         return document
 
 
-def share_out(config: TrainConfig, num_devices: int) -> TrainConfig:
+def split_batch_across_devices(config: TrainConfig, num_devices: int) -> TrainConfig:
     """Return what each of several devices is told, so that a step has the config's scans on any number of them.
 
     On GPUs a batch norm, which is of all devices' scans, sees as many as on one, too.

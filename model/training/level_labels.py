@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from model.inputs.sample_table import Samples, load_samples
+from model.inputs.sample_table import SampleTable, load_sample_table
 from shards import storage
 from shards.format.dataset import Dataset, read_parquet, write_parquet
 from shards.predictions.parts import Predictions
@@ -66,7 +66,7 @@ def label_levels(predictions: Predictions, dataset: Dataset, split: str) -> tupl
             f"predictions must be of the dataset with digest {dataset.manifest.digest}, got predictions of "
             f"{predictions.run['dataset_digest']} ({predictions.url}); score split {split!r} of {dataset.url} first"
         )
-    samples = load_samples(dataset, split)
+    samples = load_sample_table(dataset, split)
     rows = predictions.read_rows(split, columns=["key", "level_logits"])
     per_class = set(samples.classes) <= set(predictions.run["classes"])
     row_of_sample = pc.index_in(samples.keys, value_set=rows["key"].combine_chunks())
@@ -116,8 +116,8 @@ def write_level_labels(url: str, labels: pa.Table, info: LabelsInfo) -> None:
 
 
 def read_level_labels(
-    url: str, samples: Samples, num_levels: int, dataset_digest: str, *, trim_margins: bool
-) -> Samples:
+    url: str, samples: SampleTable, num_levels: int, dataset_digest: str, *, trim_margins: bool
+) -> SampleTable:
     """Return the samples with the labels of a table; those that it does not name have none.
 
     Args:

@@ -15,18 +15,10 @@ from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 
 from model.hardware import Hardware
-from model.inputs.feeds import (
-    Batch,
-    FeedConfig,
-    TrainingFeed,
-    ValidationFeed,
-    epoch_entries,
-    epoch_order,
-    num_batches,
-    num_entries_in_step,
-    repeats_of_positives,
-)
-from model.inputs.sample_table import Samples
+from model.inputs.batch import Batch
+from model.inputs.feeds import FeedConfig, TrainingFeed, ValidationFeed
+from model.inputs.sample_table import SampleTable
+from model.inputs.sampling import epoch_entries, epoch_order, num_batches, num_entries_in_step, repeats_of_positives
 from model.networks.config import ModelConfig
 from model.networks.registry import fully_connected_parameters
 from model.training.config import AdamW, Sgd, TrainConfig
@@ -58,8 +50,8 @@ class TrainingModule(LightningModule):
         network: nn.Module,
         config: TrainConfig,
         model_config: ModelConfig,
-        training: Samples,
-        held_out: Samples,
+        training: SampleTable,
+        held_out: SampleTable,
         hardware: Hardware,
     ) -> None:
         super().__init__()

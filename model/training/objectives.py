@@ -15,9 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from model.inputs.crop_geometry import Boxes, areas_in, whole_windows
-from model.inputs.feeds import Batch
-from model.inputs.sample_table import Samples
+from model.inputs.batch import Batch, Boxes
+from model.inputs.crop_geometry import areas_in, whole_windows
+from model.inputs.sample_table import SampleTable
 from model.metrics import ranking
 from model.networks.output import NetworkOutput
 from model.training.attention_targets import draw_ellipses
@@ -47,10 +47,10 @@ class Objective(ABC):
     """The figure of `rate` whose highest value chooses the epoch."""
 
     @abstractmethod
-    def check(self, samples: Samples) -> None:
+    def check(self, samples: SampleTable) -> None:
         """Raise ValueError where these scans cannot be trained on so."""
 
-    def count_levels(self, training: Samples) -> dict[str, int] | None:
+    def count_levels(self, training: SampleTable) -> dict[str, int] | None:
         """Return from how many scans each level is learnt, `unlabelled` those from none; None: no level is learnt.
 
         Raises:
@@ -104,7 +104,7 @@ class MultiLabel(Objective):
     config: LossConfig
     rating: ClassVar[str] = "mean_average_precision"
 
-    def check(self, samples: Samples) -> None:
+    def check(self, samples: SampleTable) -> None:
         """Take any labels."""
 
     def terms(self, output: NetworkOutput, batch: Batch) -> dict[str, Tensor]:
@@ -126,7 +126,7 @@ class SingleLabel(Objective):
 
     rating: ClassVar[str] = "top1_accuracy"
 
-    def check(self, samples: Samples) -> None:
+    def check(self, samples: SampleTable) -> None:
         """Raise ValueError where a scan has no item, several, or labels that are not known."""
         num_present_N = (samples.labels_NK == 1).sum(axis=1)
         is_bad_N = (num_present_N != 1) | np.isnan(samples.labels_NK).any(axis=1)
@@ -157,7 +157,7 @@ class Attention(Objective):
 
     rating: ClassVar[str] = "attention_fit"
 
-    def check(self, samples: Samples) -> None:
+    def check(self, samples: SampleTable) -> None:
         """Raise ValueError where scans have no boxes: there is nothing to learn from them."""
         if (samples.num_boxes_N == 0).any():
             row = int(np.argmin(samples.num_boxes_N))
@@ -192,10 +192,10 @@ class Fused(Objective):
     config: FusedLossConfig | MetaLossConfig
     rating: ClassVar[str] = "mean_average_precision"
 
-    def check(self, samples: Samples) -> None:
+    def check(self, samples: SampleTable) -> None:
         """Take any labels; scans without boxes, or that a table does not name, have no label of their level."""
 
-    def count_levels(self, training: Samples) -> dict[str, int] | None:
+    def count_levels(self, training: SampleTable) -> dict[str, int] | None:
         """Return from how many scans each level is learnt; of MF-I by the share of the scan as stored, untrimmed."""
         if isinstance(self.config, FusedLossConfig):
             return None
@@ -235,7 +235,7 @@ class Fused(Objective):
         return rate_average_precision(evidence, labels_NK, classes)
 
 
-def _boxes_as_stored(samples: Samples) -> Boxes:
+def _boxes_as_stored(samples: SampleTable) -> Boxes:
     edges_M4, scans_M = samples.boxes_of(np.arange(len(samples)))
     areas_M = areas_in(edges_M4, whole_windows(len(edges_M4)))
     return Boxes(*(torch.from_numpy(array) for array in (edges_M4, areas_M, scans_M)))

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from model.inputs.crop_geometry import Boxes
+from model.inputs.batch import Boxes
 
 NUM_INTUITIVE_LEVELS = 3
 UNKNOWN_LEVEL = 0

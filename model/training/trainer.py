@@ -17,11 +17,11 @@ from torch.multiprocessing.spawn import ProcessRaisedException
 from model.artifacts.model_files import read_model_files
 from model.artifacts.saved_model import LoadedModel, load_model, save_model, start_from
 from model.hardware import Hardware, detect_hardware
-from model.inputs.sample_table import Samples, hold_out, load_samples
-from model.networks.backbones import normalisation_of
+from model.inputs.sample_table import SampleTable, hold_out, load_sample_table
 from model.networks.config import IMAGENET_MEAN, IMAGENET_STD, ModelConfig
 from model.networks.registry import build_network
 from model.networks.sxmnet import attention_only
+from model.networks.weights import pretrained_normalisation
 from model.training.checkpoints import CheckpointKeeper, read_checkpoint
 from model.training.config import TrainConfig, complete_document
 from model.training.level_labels import level_labels_sha256, read_level_labels
@@ -144,8 +144,8 @@ def _check_stage_one(config: TrainConfig, dataset: Dataset) -> None:
         )
 
 
-def _load_scans(dataset: Dataset, config: TrainConfig) -> Samples:
-    samples = load_samples(dataset, TRAIN_SPLIT)
+def _load_scans(dataset: Dataset, config: TrainConfig) -> SampleTable:
+    samples = load_sample_table(dataset, TRAIN_SPLIT)
     match config.loss:
         case AttentionLossConfig():  # "instance-level annotated data, which provides bounding box" (SXMNet, stage I)
             return samples.take(np.flatnonzero(samples.num_boxes_N))
@@ -198,7 +198,7 @@ def _fit(module: TrainingModule, run_dir: RunDir, hardware: Hardware, callbacks:
 
 
 def _model_config(config: TrainConfig, dataset: Dataset) -> ModelConfig:
-    mean, std = normalisation_of(config.backbone) if config.pretrained else (IMAGENET_MEAN, IMAGENET_STD)
+    mean, std = pretrained_normalisation(config.backbone) if config.pretrained else (IMAGENET_MEAN, IMAGENET_STD)
     return ModelConfig(
         network=config.network,
         backbone=config.backbone,

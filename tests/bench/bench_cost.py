@@ -16,14 +16,15 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from model.hardware import Hardware, detect_hardware
-from model.inputs.feeds import Batch, FeedConfig, TrainingFeed
-from model.inputs.sample_table import load_samples
+from model.inputs.batch import Batch
+from model.inputs.feeds import FeedConfig, TrainingFeed
+from model.inputs.sample_table import load_sample_table
 from model.networks.backbones import build_backbone
 from model.networks.config import IMAGENET_MEAN, IMAGENET_STD, AttentionConfig, ModelConfig
 from model.networks.output import NetworkOutput
 from model.networks.peaks import find_peaks
 from model.networks.registry import build_network
-from model.recipes.registry import BACKBONES
+from model.recipes.chr import BACKBONES
 from model.training.losses import LossConfig
 from model.training.objectives import build_objective
 from tests.bench.measure import Measurement, time_in_turn
@@ -194,7 +195,9 @@ def _kept_bytes(step: Callable[[], None]) -> int:
 
 def make_feed(hardware: Hardware, scratch: Path) -> TrainingFeed:
     """Return a feed of scans of the release's sizes, one item in five."""
-    samples = load_samples(make_shards(scratch / "feed", make_scans(32), STEP_BATCH_SIZE * NUM_FEED_STEPS, 1), "test")
+    samples = load_sample_table(
+        make_shards(scratch / "feed", make_scans(32), STEP_BATCH_SIZE * NUM_FEED_STEPS, 1), "test"
+    )
     samples.labels_NK[:] = np.random.default_rng(0).random(samples.labels_NK.shape) < 0.2
     config = FeedConfig(
         batch_size=STEP_BATCH_SIZE,

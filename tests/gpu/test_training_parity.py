@@ -7,12 +7,12 @@ import pytest
 import torch
 
 from model.hardware import detect_hardware
-from model.inputs.crop_geometry import Boxes
-from model.inputs.feeds import Batch, FeedConfig, TrainingFeed
-from model.inputs.sample_table import load_samples
+from model.inputs.batch import Batch, Boxes
+from model.inputs.feeds import FeedConfig, TrainingFeed
+from model.inputs.sample_table import load_sample_table
 from model.networks.config import FUSIONS, IMAGENET_MEAN, IMAGENET_STD, AttentionConfig, ModelConfig
 from model.networks.registry import NETWORKS, build_network
-from model.recipes.registry import demo
+from model.recipes.general import demo
 from model.training.losses import LossConfig
 from model.training.objectives import build_objective
 from model.training.sxmnet_losses import AttentionLossConfig, FusedLossConfig, IntuitiveLabels, MetaLossConfig
@@ -63,7 +63,7 @@ def feed_of(samples, **device):
 
 
 def test_both_decoders_give_the_same_batches_within_a_stated_tolerance(tmp_path):
-    samples = load_samples(make_dataset(tmp_path), "train")
+    samples = load_sample_table(make_dataset(tmp_path), "train")
     on_cpu = list(feed_of(samples, decode_device="cpu"))
     on_gpu = list(feed_of(samples, decode_device="mixed", device_id=0))
     for cpu, gpu in zip(on_cpu, on_gpu, strict=True):

@@ -13,7 +13,7 @@ from lightning.pytorch import Callback
 
 from model.artifacts.saved_model import load_model
 from model.recipes.registry import RECIPES
-from model.training.config import share_out
+from model.training.config import split_batch_across_devices
 from model.training.losses import SoftmaxConfig
 from pipelines.runtime.command_line import OK, STOPPED, WRONG_USAGE
 from pipelines.train import _parser, configure, main
@@ -193,7 +193,7 @@ def test_devices_share_the_batch_so_that_a_step_has_the_recipes_scans(dataset, t
 @pytest.mark.parametrize("num_devices", [1, 2, 4, 8])
 def test_every_recipe_can_be_shared_by_the_gpus_of_one_machine(num_devices):
     for recipe in RECIPES.values():
-        whole, part = recipe(), share_out(recipe(), num_devices)
+        whole, part = recipe(), split_batch_across_devices(recipe(), num_devices)
         assert part == replace(whole, batch_size=part.batch_size)
         assert part.batch_size * num_devices == whole.batch_size
 

@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from model.hardware import Hardware
-from model.inputs.crop_geometry import areas_in, crop_windows, see_boxes, whole_windows
+from model.inputs.augment import crop_windows
+from model.inputs.crop_geometry import areas_in, see_boxes, whole_windows
 from model.inputs.decoder import BatchDecoder
 from model.inputs.feeds import FeedConfig, TrainingFeed, ValidationFeed
-from model.inputs.sample_table import Samples
+from model.inputs.sample_table import SampleTable
 from model.networks.config import IMAGENET_MEAN, IMAGENET_STD, ModelConfig
 from model.networks.peaks import find_peaks
 from tests.threads import one_thread
@@ -51,7 +52,7 @@ def make_samples(tmp_path, margin):
     sizes = np.array([len(image) for image, *_ in drawn])
     keys = pa.array([f"P{number:05d}" for number in range(12)])
     px = np.array([size for *_, size in drawn])
-    return Samples(
+    return SampleTable(
         keys=keys,
         groups=keys,
         shard_urls=(str(path),),

@@ -10,25 +10,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from model.inputs.feeds import (
-    FeedConfig,
-    TrainingFeed,
-    ValidationFeed,
-    epoch_augmentations,
-    epoch_entries,
-    epoch_order,
-    num_batches,
-    rank_batches,
-)
-from model.inputs.prefetch import run_ahead
-from model.inputs.sample_table import Samples, load_samples
+from model.inputs.augment import epoch_augmentations
+from model.inputs.feeds import FeedConfig, TrainingFeed, ValidationFeed
+from model.inputs.prefetch import iterate_in_background
+from model.inputs.sample_table import SampleTable, load_sample_table
+from model.inputs.sampling import epoch_entries, epoch_order, num_batches, rank_batches
 from model.networks.config import IMAGENET_MEAN, IMAGENET_STD
 from tests.model.scans import make_dataset
 
 
 @pytest.fixture(scope="module")
 def samples(tmp_path_factory):
-    return load_samples(make_dataset(tmp_path_factory.mktemp("dataset"), num_train=11), "train")
+    return load_sample_table(make_dataset(tmp_path_factory.mktemp("dataset"), num_train=11), "train")
 
 
 def config_of(batch_size=4, **changes):
@@ -193,11 +186,11 @@ def test_a_batch_without_any_decodable_image_is_an_error(samples):
 
 
 def with_damage(samples, row):
-    class Damaged(Samples):
+    class Damaged(SampleTable):
         def read_image(self, asked):
             return b"\xff\xd8 garbage" if asked == row else samples.read_image(asked)
 
-    return Damaged(*(getattr(samples, name) for name in Samples.__dataclass_fields__))
+    return Damaged(*(getattr(samples, name) for name in SampleTable.__dataclass_fields__))
 
 
 def test_a_shard_that_is_too_short_is_named(tmp_path):
@@ -205,7 +198,7 @@ def test_a_shard_that_is_too_short_is_named(tmp_path):
     path = tmp_path / "train" / "train-00000-of-00001.tar"
     path.write_bytes(path.read_bytes()[:2000])
     with pytest.raises(ValueError, match=r"image must have \d+ bytes, got \d+ \(sample 'P0.*train-00000-of-00001.tar"):
-        list(TrainingFeed(load_samples(dataset, "train"), config_of()))
+        list(TrainingFeed(load_sample_table(dataset, "train"), config_of()))
 
 
 def test_no_samples_to_train_on_is_an_error(samples):
@@ -223,7 +216,7 @@ def test_an_error_ahead_of_need_is_raised_where_the_item_was_due():
         yield 1
         raise ValueError("second item")
 
-    found = run_ahead(items())
+    found = iterate_in_background(items())
     assert next(found) == 1
     with pytest.raises(ValueError, match="second item"):
         next(found)
@@ -238,7 +231,7 @@ def test_leaving_the_loop_early_ends_the_thread():
         finally:
             closed.append(True)
 
-    found = run_ahead(items())
+    found = iterate_in_background(items())
     assert next(found) == 0
     found.close()
     assert "feed" not in {thread.name for thread in threading.enumerate()}

@@ -6,9 +6,10 @@ from typing import Any
 import pytest
 import torch
 
-from model.networks.backbones import build_backbone, normalisation_of
+from model.networks.backbones import build_backbone
 from model.networks.config import IMAGENET_MEAN, IMAGENET_STD, AttentionConfig, ModelConfig
 from model.networks.registry import build_network, count_parameters
+from model.networks.weights import pretrained_normalisation
 
 CONFIG = ModelConfig(backbone="resnet18", classes=("Gun", "Knife", "Wrench", "Pliers", "Scissors"))
 # Depth and cells a side of the last four levels at 224 px (28, 14 and 7 cells are the paper's, Section 5.1), and the
@@ -114,7 +115,7 @@ def test_a_size_that_a_backbone_does_not_take_is_refused_before_training(backbon
 
 
 def test_normalisation_is_that_of_the_pretrained_weights():
-    assert normalisation_of("resnet34.tv_in1k") == (IMAGENET_MEAN, IMAGENET_STD)
-    assert normalisation_of("inception_v3.tv_in1k") == ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+    assert pretrained_normalisation("resnet34.tv_in1k") == (IMAGENET_MEAN, IMAGENET_STD)
+    assert pretrained_normalisation("inception_v3.tv_in1k") == ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
     with pytest.raises(ValueError, match="backbone must be a timm network with pretrained weights, got 'resnet35'"):
-        normalisation_of("resnet35")
+        pretrained_normalisation("resnet35")

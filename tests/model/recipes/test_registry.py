@@ -7,7 +7,8 @@ import torch
 
 from model.networks.config import ModelConfig
 from model.networks.registry import build_network
-from model.recipes.registry import ABLATIONS, BACKBONES, RECIPES, SUBSETS
+from model.recipes.chr import ABLATIONS, BACKBONES, SUBSETS
+from model.recipes.registry import RECIPES
 from model.training.config import CosineSchedule, Sgd, StepSchedule
 from model.training.losses import LossConfig, SoftmaxConfig
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from model.inputs.sample_table import load_samples
+from model.inputs.sample_table import load_sample_table
 from model.training.level_labels import (
     METADATA_KEY,
     label_levels,
@@ -87,7 +87,9 @@ def test_labels_follow_the_keys_and_come_back_to_the_samples(dataset, tmp_path, 
     out = capsys.readouterr().out
     assert "loss of each class" in out
     assert "level 1: 1, level 2: 0, level 3: 1; without a label: 2" in out
-    samples = read_level_labels(table, load_samples(dataset, "train"), 3, dataset.manifest.digest, trim_margins=False)
+    samples = read_level_labels(
+        table, load_sample_table(dataset, "train"), 3, dataset.manifest.digest, trim_margins=False
+    )
     assert dict(zip(samples.keys.to_pylist(), samples.levels_N.tolist(), strict=True)) == {
         "a": 1,
         "b": 3,
@@ -114,7 +116,7 @@ def test_predictions_of_another_dataset_are_refused(dataset, tmp_path):
 
 
 def test_tables_that_do_not_fit_are_refused(dataset, tmp_path):
-    samples, table = load_samples(dataset, "train"), str(tmp_path / "levels.parquet")
+    samples, table = load_sample_table(dataset, "train"), str(tmp_path / "levels.parquet")
     digest = dataset.manifest.digest
     with pytest.raises(ValueError, match="level labels must be a Parquet file that `sixray label-levels` wrote"):
         read_level_labels(table, samples, 3, digest, trim_margins=False)
@@ -137,7 +139,7 @@ def test_tables_that_do_not_fit_are_refused(dataset, tmp_path):
 
 @pytest.mark.parametrize("trimmed", [True, False])
 def test_labels_by_a_model_that_saw_other_margins_are_refused(dataset, tmp_path, trimmed):
-    samples, table = load_samples(dataset, "train"), str(tmp_path / "levels.parquet")
+    samples, table = load_sample_table(dataset, "train"), str(tmp_path / "levels.parquet")
     url = predictions_of(dataset, tmp_path)
     run = json.loads((Path(url) / "run.json").read_text())
     (Path(url) / "run.json").write_text(json.dumps(run | {"trim_margins": trimmed}))

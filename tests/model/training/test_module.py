@@ -13,8 +13,8 @@ from torch.multiprocessing.spawn import ProcessRaisedException
 
 from model.artifacts.saved_model import load_model
 from model.hardware import detect_hardware
-from model.inputs.feeds import epoch_entries, num_entries_in_step, rank_batches, repeats_of_positives
-from model.inputs.sample_table import load_samples
+from model.inputs.sample_table import load_sample_table
+from model.inputs.sampling import epoch_entries, num_entries_in_step, rank_batches, repeats_of_positives
 from model.networks.config import ModelConfig
 from model.networks.registry import build_network
 from model.training.config import Sgd, StepSchedule
@@ -166,7 +166,7 @@ def test_the_loss_of_an_epoch_is_the_mean_over_its_scans(dataset, tmp_path):
 
 def test_single_label_scans_are_learnt_by_a_soft_max_and_rated_by_accuracy(dataset, tmp_path, monkeypatch):
     def load_single_label(*args):
-        samples = load_samples(*args)
+        samples = load_sample_table(*args)
         samples.labels_NK[:] = np.eye(3)[np.argmax(samples.labels_NK, axis=1)]
         return samples
 

@@ -7,9 +7,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from model.inputs.crop_geometry import Boxes
-from model.inputs.feeds import Batch
-from model.inputs.sample_table import load_samples
+from model.inputs.batch import Batch, Boxes
+from model.inputs.sample_table import load_sample_table
 from model.networks.output import NetworkOutput
 from model.training.losses import LossConfig, SoftmaxConfig, hierarchical_loss, softmax_loss
 from model.training.objectives import average_precisions, build_objective, top_accuracy
@@ -108,7 +107,7 @@ def test_a_network_that_always_says_the_same_is_never_right():
 
 @pytest.mark.parametrize("labels", [(0.0, 0.0, 0.0), (1.0, 1.0, 0.0), (1.0, math.nan, 0.0)])
 def test_scans_without_exactly_one_known_item_cannot_be_trained_by_a_soft_max(tmp_path, labels):
-    samples = load_samples(make_dataset(tmp_path, num_train=4, num_shards=1), "train")
+    samples = load_sample_table(make_dataset(tmp_path, num_train=4, num_shards=1), "train")
     samples.labels_NK[:] = np.eye(3)[[0, 1, 2, 0]]
     objective = build_objective(SoftmaxConfig())
     objective.check(samples)

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from model.inputs.crop_geometry import Boxes
+from model.inputs.batch import Boxes
 from model.training.attention_targets import draw_ellipses
 from model.training.sxmnet_losses import (
     IntuitiveLabels,

@@ -15,9 +15,8 @@ from lightning.pytorch import Callback
 
 from model.artifacts.saved_model import load_model, save_model, start_from
 from model.hardware import detect_hardware
-from model.inputs.crop_geometry import Boxes
-from model.inputs.feeds import Batch
-from model.inputs.sample_table import hold_out, load_samples
+from model.inputs.batch import Batch, Boxes
+from model.inputs.sample_table import hold_out, load_sample_table
 from model.networks.config import AttentionConfig, ModelConfig
 from model.networks.output import NetworkOutput
 from model.networks.registry import build_network, fully_connected_parameters
@@ -120,7 +119,7 @@ def test_stage_one_learns_from_scans_with_boxes_alone(dataset, tmp_path):
         hardware=FLOAT32,
         callbacks=[Record()],
     )
-    samples = load_samples(dataset, "train")
+    samples = load_sample_table(dataset, "train")
     with_boxes = {key for key, num in zip(samples.keys.to_pylist(), samples.num_boxes_N, strict=True) if num}
     assert seen == with_boxes
     assert len(with_boxes) < 30
@@ -191,7 +190,7 @@ def test_two_processes_end_a_stage_with_the_weights_of_one(dataset, tmp_path, st
 
 
 def test_labels_of_a_table_reach_the_loss(dataset, tmp_path):
-    samples = load_samples(dataset, "train")
+    samples = load_sample_table(dataset, "train")
     table = str(tmp_path / "levels.parquet")
     labels = pa.table({"key": samples.keys, "level": pa.array(np.arange(30) % 4, pa.int8())})
     info = LabelsInfo(
@@ -320,13 +319,13 @@ def test_an_objective_is_its_equation_and_padding_adds_nothing():
 
 
 def test_attention_cannot_be_learnt_from_scans_without_boxes(dataset):
-    samples = load_samples(dataset, "train")
+    samples = load_sample_table(dataset, "train")
     with pytest.raises(ValueError, match=r"scans must have boxes to learn attention, got none \(sample 'P000"):
         build_objective(AttentionLossConfig()).check(samples)
 
 
 def test_a_model_says_from_how_many_scans_each_level_was_learnt(dataset, stage_one, stage_two):
-    training, _ = hold_out(load_samples(dataset, "train"), STAGE_TWO.validation_fraction, STAGE_TWO.seed)
+    training, _ = hold_out(load_sample_table(dataset, "train"), STAGE_TWO.validation_fraction, STAGE_TWO.seed)
     keys, expected = set(training.keys.to_pylist()), Counter[str]()
     for row in dataset.read_samples("train").to_pylist():
         if row["key"] in keys:
@@ -341,7 +340,7 @@ def test_a_model_says_from_how_many_scans_each_level_was_learnt(dataset, stage_o
 
 @pytest.mark.parametrize("labels", [IntuitiveLabels(), NeuralLabels(table="t")])
 def test_meta_fusion_cannot_be_learnt_from_scans_without_a_level(tmp_path, labels):
-    samples = load_samples(make_dataset(tmp_path, num_train=4), "train")  # without boxes
+    samples = load_sample_table(make_dataset(tmp_path, num_train=4), "train")  # without boxes
     with pytest.raises(
         ValueError, match=r"must have levels, got none of 4 scans with one \(sample 'P0.*; (train|score)"
     ):

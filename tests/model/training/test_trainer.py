@@ -7,7 +7,7 @@ from lightning.pytorch import Callback
 
 from model.artifacts.saved_model import load_model
 from model.hardware import detect_hardware
-from model.inputs.sample_table import load_samples
+from model.inputs.sample_table import load_sample_table
 from model.training.checkpoints import read_checkpoint
 from model.training.config import CosineSchedule, StepSchedule, TrainConfig
 from model.training.module import DivergedError, TrainingModule
@@ -240,7 +240,7 @@ def test_a_run_that_is_refused_leaves_its_folder_free(dataset, tmp_path):
 def test_a_folder_that_another_run_claims_while_this_one_is_checked_is_refused(dataset, tmp_path, monkeypatch):
     def load_slowly(*args):
         claim_run_dir(str(tmp_path), replace(TINY, seed=1), dataset.manifest.digest, FLOAT32, {})
-        return load_samples(*args)
+        return load_sample_table(*args)
 
     monkeypatch.setattr("model.training.trainer.load_samples", load_slowly)
     with pytest.raises(
