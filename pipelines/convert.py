@@ -27,7 +27,7 @@ from shards.corpus import records
 from shards.corpus.class_folders import list_class_folders
 from shards.corpus.description import Corpus, ListFile, Source, printable
 from shards.corpus.layouts import Parts, find_corpus
-from shards.corpus.policy import OnContradiction, OnMissing, OnUnlisted, Rules
+from shards.corpus.policy import OnContradiction, OnMissing, OnUnlisted, Policy
 from shards.corpus.records import Fact, ImageFact
 from shards.curation import contradictions, leakage, subsets
 from shards.curation import near_duplicates as groups
@@ -57,7 +57,7 @@ class ConvertConfig:
     """Instead of the layout's own classes; all are scored."""
     class_map: tuple[tuple[str, str], ...] = ()
     """More spellings: (spelling, class)."""
-    rules: Rules = field(default_factory=Rules)
+    policy: Policy = field(default_factory=Policy)
     seed: int = 0
     """Of the choice where a subset must be built."""
     split_policy: Literal["keep", "group"] = "keep"
@@ -125,10 +125,10 @@ def convert_corpus(
 ) -> beam.PCollection[DatasetManifest]:
     """Add the conversion to a pipeline: list and join, then what every dataset goes through."""
     output = storage.normalise_url(config.output)
-    rules = config.rules.for_layout(corpus.layout)
+    policy = config.policy.for_layout(corpus.layout)
     subset = "all" if corpus.builds_subset else config.subset
     if corpus.builds_subset:
-        rules = replace(rules, boxes_are_exhaustive=True)
+        policy = replace(policy, boxes_are_exhaustive=True)
     refs = (
         pipeline
         | "CreateSources" >> beam.Create([*corpus.sources, *corpus.lists])
@@ -136,7 +136,7 @@ def convert_corpus(
         | "ListFacts" >> beam.FlatMap(list_facts, corpus, classes, storage.join_url(output, DRAFTS_FOLDER))
         # (range of hashes, batch of Fact)
         | "GroupByKeyHash" >> beam.GroupByKey()
-        | "JoinFacts" >> beam.MapTuple(lambda _, batches: sharding.join_batches(batches, corpus, subset, rules))
+        | "JoinFacts" >> beam.MapTuple(lambda _, batches: sharding.join_batches(batches, corpus, subset, policy))
         # batch of ScanRef
     )
     if corpus.builds_subset:
@@ -148,10 +148,11 @@ def convert_corpus(
     findings = (
         refs
         | "FindContradictions" >> beam.Map(contradictions.find_contradictions, classes)
-        | "SumAgreements" >> beam.CombineGlobally(contradictions.sum_agreements)
-        | "CheckAgreement" >> beam.Map(lambda found: {"contradictions": contradictions.check_agreement(found, rules)})
+        | "SumContradictions" >> beam.CombineGlobally(contradictions.sum_contradictions)
+        | "CheckContradictions"
+        >> beam.Map(lambda found: {"contradictions": contradictions.check_contradictions(found, policy)})
     )
-    source = ScanSource(classes, rules)
+    source = ScanSource(classes, policy)
     record = record_options(corpus, config)
     return write_dataset(
         refs,
@@ -206,7 +207,7 @@ def record_options(corpus: Corpus, config: ConvertConfig) -> dict[str, Any]:
         "shard_bytes": config.shard_bytes,
         "classes": list(config.classes),
         "class_map": dict(config.class_map),
-        **asdict(config.rules.for_layout(corpus.layout)),
+        **asdict(config.policy.for_layout(corpus.layout)),
     }
 
 
@@ -269,7 +270,7 @@ def make_config(flags: argparse.Namespace) -> ConvertConfig:
         parts=Parts(images=tuple(flags.images), annotations=tuple(flags.annotations), lists=tuple(flags.lists)),
         classes=flags.classes,
         class_map=flags.class_map,
-        rules=Rules(
+        policy=Policy(
             on_contradiction=flags.on_contradiction,
             on_unlisted=flags.on_unlisted,
             on_missing=flags.on_missing,

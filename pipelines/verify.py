@@ -17,10 +17,10 @@ from shards.corpus.description import printable
 from shards.format.dataset import MANIFEST_NAME, DamagedManifestError, Dataset, ShardInfo, open_dataset
 from shards.predictions.parts import RUN_NAME, open_predictions
 from shards.verify import dataset as audit
+from shards.verify.damage import Damage
 from shards.verify.dataset import CheckedShard
-from shards.verify.predictions import audit_predictions
-from shards.verify.quick import audit_quickly
-from shards.verify.shard import Damage
+from shards.verify.predictions import verify_predictions
+from shards.verify.quick import verify_quickly
 
 _MADE_AGAIN = "run the same `sixray {command}` again, it rewrites what is damaged"
 
@@ -64,19 +64,19 @@ def audit_dataset(pipeline: beam.Pipeline, dataset: Dataset, report_url: str) ->
         checked
         | "BatchByChecksum" >> beam.FlatMap(audit.batch_rows_by_checksum, num_ranges)
         | "GroupByChecksum" >> beam.GroupByKey()
-        | "AuditDuplicates" >> beam.FlatMapTuple(lambda _, batches: audit.audit_duplicates(batches))
+        | "AuditDuplicates" >> beam.FlatMapTuple(lambda _, batches: audit.verify_duplicates(batches))
     )
     keys = (
         checked
         | "BatchByKey" >> beam.FlatMap(audit.batch_rows_by_key, num_ranges)
         | "GroupByKeyHash" >> beam.GroupByKey()
-        | "AuditKeys" >> beam.FlatMapTuple(lambda _, batches: audit.audit_keys(batches))
+        | "AuditKeys" >> beam.FlatMapTuple(lambda _, batches: audit.verify_keys(batches))
     )
     ledger = (
         checked
         | "DropRows" >> beam.Map(lambda shard: replace(shard, rows=(), damages=()))
         | "GatherCounts" >> beam.combiners.ToList()
-        | "AuditLedger" >> beam.FlatMap(lambda shards: audit.audit_ledger(dataset, shards))
+        | "AuditLedger" >> beam.FlatMap(lambda shards: audit.verify_ledger(dataset, shards))
     )
     return (
         (checked | "TakeDamages" >> beam.FlatMap(lambda shard: shard.damages), duplicates, keys, ledger)
@@ -98,7 +98,7 @@ class AuditShard(beam.DoFn):
 
     def process(self, info: ShardInfo) -> Iterator[CheckedShard]:
         """Yield what was found in one shard, and report how far the job is."""
-        checked = audit.audit_shard(self.dataset, info)
+        checked = audit.verify_shard(self.dataset, info)
         self.verified_scans.inc(checked.num_rows)
         self.read_bytes.inc(checked.num_read_bytes)
         counts = {"num_scans": checked.num_rows, "num_findings": len(checked.damages)}
@@ -157,7 +157,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def _verify_quickly(dataset: Dataset, report_url: str | None) -> int:
-    damages = audit_quickly(dataset)
+    damages = verify_quickly(dataset)
     if report_url:
         write_report(damages, report_url)
     what = _contents_of(dataset)
@@ -175,7 +175,7 @@ def _remedy_for(dataset: Dataset) -> str:
 def _verify_predictions(folder: str) -> int:
     # A few hundred bytes a scan: one process reads a million in seconds, no job is needed.
     predictions = open_predictions(folder)
-    damages = audit_predictions(predictions)
+    damages = verify_predictions(predictions)
     what = f"predictions of {predictions.run['counts']['num_scans']:,} scans"
     return report_findings(damages, what, "remove what is named and run `sixray score` again, it makes what is missing")
 

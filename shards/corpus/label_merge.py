@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from shards.corpus.annotations import Annotation, AnnotationError
-from shards.corpus.policy import Rules
+from shards.corpus.policy import Policy
 from shards.corpus.records import Labels
 from shards.format.classes import ClassSet
 from shards.format.tar import Box
@@ -28,7 +28,7 @@ def compare_labels(
 
 
 def merge_labels(
-    listed: Labels | None, annotation: Annotation | None, classes: ClassSet, rules: Rules
+    listed: Labels | None, annotation: Annotation | None, classes: ClassSet, policy: Policy
 ) -> tuple[dict[str, int | None], tuple[Box, ...]]:
     """Return the label of each class and the boxes, from the list's line and the annotation together.
 
@@ -36,21 +36,21 @@ def merge_labels(
     Without a list a box proves that its class is present, and nothing proves absence, unless boxes are exhaustive.
 
     Raises:
-        AnnotationError: label_contradiction, where the two name different scored classes and the rules refuse that.
+        AnnotationError: label_contradiction, where the two name different scored classes and the policy refuses that.
     """
     if annotation is None and listed is None:
         return dict.fromkeys(classes.all), ()
     boxes = annotation.boxes if annotation else ()
     boxed = frozenset(box.class_name for box in boxes)
-    is_told = annotation is not None and rules.boxes_are_exhaustive
+    is_told = annotation is not None and policy.boxes_are_exhaustive
     labels: dict[str, int | None] = {name: 1 if name in boxed else 0 if is_told else None for name in classes.all}
     if listed is None:
         return labels, boxes
     said = dict(zip(classes.scored, listed, strict=True))
     disagreement = next(compare_labels(listed, annotation, classes), None)
-    if disagreement is not None and rules.on_contradiction == "quarantine":
+    if disagreement is not None and policy.on_contradiction == "quarantine":
         raise AnnotationError("label_contradiction", disagreement[1])
-    if disagreement is not None and rules.on_contradiction == "keep-boxes":
+    if disagreement is not None and policy.on_contradiction == "keep-boxes":
         said = {name: None if label is None else int(name in boxed) for name, label in said.items()}
     labels |= said
     if boxed:

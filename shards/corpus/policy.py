@@ -9,7 +9,7 @@ OnMissing = Literal["quarantine", "stop"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Rules:
+class Policy:
     """What a conversion does where the corpus is not of one mind."""
 
     on_contradiction: OnContradiction = "quarantine"
@@ -37,6 +37,6 @@ class Rules:
         if not 0 <= self.max_contradiction_fraction <= 1:
             raise ValueError(f"max_contradiction_fraction must be in [0, 1], got {self.max_contradiction_fraction}")
 
-    def for_layout(self, layout: str) -> "Rules":
-        """Return the rules for a layout: OPIXray and VOC box every item, so a class without a box is absent there."""
+    def for_layout(self, layout: str) -> "Policy":
+        """Return the policy for a layout: OPIXray and VOC box every item, so a class without a box is absent there."""
         return replace(self, boxes_are_exhaustive=True) if layout in ("opixray", "voc") else self

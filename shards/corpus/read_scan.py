@@ -10,7 +10,7 @@ from shards.corpus.archives import ArchiveError, read_place
 from shards.corpus.description import printable
 from shards.corpus.label_merge import merge_labels
 from shards.corpus.opixray import parse_opixray
-from shards.corpus.policy import Rules
+from shards.corpus.policy import Policy
 from shards.corpus.records import MAX_IMAGE_BYTES, ScanRef
 from shards.format.classes import ClassSet
 from shards.images.inspect import ImageBytes, is_jpeg, read_image_size
@@ -21,7 +21,7 @@ RETRYABLE_REASONS = frozenset({"changed_image", "unreadable_file", "vanished_ima
 """Refusals that the next run tries again: the file may be readable then."""
 
 _BOX_TOLERANCE_PX = 1.0
-_NO_RULES = Rules()
+_DEFAULT_POLICY = Policy()
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,19 +32,19 @@ class Scan:
     image: ImageBytes
 
 
-def read_scan(ref: ScanRef, classes: ClassSet, rules: Rules = _NO_RULES) -> Scan | dict[str, Any]:
+def read_scan(ref: ScanRef, classes: ClassSet, policy: Policy = _DEFAULT_POLICY) -> Scan | dict[str, Any]:
     """Read a record's image and annotation; return the sample, or its quarantine row where it must be refused."""
     if ref.reason:
         return _quarantine_row(ref, "list", ref.reason, ref.detail)
     image: bytes | None = None
     try:
         image = read_image(ref)
-        if rules.transcode and image and not is_jpeg(image):
+        if policy.transcode and image and not is_jpeg(image):
             image = to_jpeg(image)
         width, height = read_image_size(image)
         annotation = read_annotation(ref, classes)
         _check_boxes(annotation, width, height)
-        labels, boxes = merge_labels(ref.labels, annotation, classes, rules)
+        labels, boxes = merge_labels(ref.labels, annotation, classes, policy)
     except (ImageError, AnnotationError) as error:
         return _quarantine_row(ref, "read", error.reason, error.detail, image)
     row = {

@@ -15,7 +15,7 @@ from shards.corpus import description as corpora
 from shards.corpus.archives import Place
 from shards.corpus.description import Corpus, ListFile, Source
 from shards.corpus.label_lists import read_list
-from shards.corpus.policy import Rules
+from shards.corpus.policy import Policy
 from shards.corpus.stream_spool import spool_stream
 
 UNLISTED = "unlisted"
@@ -146,19 +146,19 @@ def _key_of(name: str) -> str:
     return corpora.encode_key(corpora.stem_of(name))
 
 
-def join_facts(facts: Iterable[Fact], corpus: Corpus, subset: str, rules: Rules) -> Iterator[ScanRef]:
+def join_facts(facts: Iterable[Fact], corpus: Corpus, subset: str, policy: Policy) -> Iterator[ScanRef]:
     """Yield the records that the facts of some keys make, in the order of their keys.
 
     The facts of one key must all be among `facts`. What `subset` does not ask for is left out.
 
     Raises:
-        ValueError: an image is unlisted or missing, and the rules say to stop for it.
+        ValueError: an image is unlisted or missing, and the policy says to stop for it.
     """
     by_key: defaultdict[str, list[Fact]] = defaultdict(list)
     for fact in facts:
         by_key[fact.key].append(fact)
     for key in sorted(by_key):
-        yield from _join_key(_sort_facts(key, by_key[key]), corpus, subset, rules)
+        yield from _join_key(_sort_facts(key, by_key[key]), corpus, subset, policy)
 
 
 @dataclass(slots=True)
@@ -222,7 +222,7 @@ def _drop_copies(annotations: list[AnnotationFact]) -> list[AnnotationFact]:
     return annotations[:1] if len(contents) == 1 and is_packed else annotations
 
 
-def _join_key(facts: _KeyFacts, corpus: Corpus, subset: str, rules: Rules) -> Iterator[ScanRef]:
+def _join_key(facts: _KeyFacts, corpus: Corpus, subset: str, policy: Policy) -> Iterator[ScanRef]:
     key, split = facts.key, facts.split
     for row in facts.bad_rows:
         yield ScanRef(key, row.split, row.list_url, 0, reason="bad_list_row", detail=row.problem)
@@ -234,39 +234,39 @@ def _join_key(facts: _KeyFacts, corpus: Corpus, subset: str, rules: Rules) -> It
         detail = "a link, not a file; links to folders are not followed: put the folder itself there"
         yield ScanRef(key, split, link.url, 0, reason="not_a_file", detail=detail)
     if not facts.images:
-        yield from _join_missing(facts, rules)
+        yield from _join_missing(facts, policy)
         return
-    yield _join_image(facts, corpus, subset, rules)
+    yield _join_image(facts, corpus, subset, policy)
     first = facts.images[0]
     for image in facts.images[1:]:
         detail = f"{storage.as_uri(first.url)} has this key already"
         yield ScanRef(key, split, image.url, image.size_bytes, reason="duplicate_key", detail=detail)
 
 
-def _join_missing(facts: _KeyFacts, rules: Rules) -> Iterator[ScanRef]:
+def _join_missing(facts: _KeyFacts, policy: Policy) -> Iterator[ScanRef]:
     named_by = [*(row.list_url for row in facts.rows), *(fact.url for fact in facts.annotations)]
     if not named_by:
         return
     detail = f"no image file has this name; named by {', '.join(storage.as_uri(url) for url in named_by)}"
-    if rules.on_missing == "stop":
+    if policy.on_missing == "stop":
         raise ValueError(f"every scan must have an image, got none for {facts.key!r}: {detail}; see --on-missing")
     remark = ("missing_image" if facts.rows else "annotation_without_image", detail)
     yield ScanRef(facts.key, facts.split, named_by[0], 0, reason="missing_image", detail=detail, remarks=(remark,))
 
 
-def _join_image(facts: _KeyFacts, corpus: Corpus, subset: str, rules: Rules) -> ScanRef:
+def _join_image(facts: _KeyFacts, corpus: Corpus, subset: str, policy: Policy) -> ScanRef:
     image = facts.images[0]
     annotation = facts.annotations[0] if facts.annotations else None
     contradictions = [*_compare_rows(facts.rows), *_compare_folders(facts)]
     reason, detail = "", ""
-    if contradictions and rules.on_contradiction == "quarantine":
+    if contradictions and policy.on_contradiction == "quarantine":
         _, reason, detail = contradictions[0]
     remarks = [(kind, words) for kind, _, words in contradictions]
     if corpus.lists and subset == "all" and not corpus.builds_subset and not facts.rows:
         remarks.append(_UNLISTED_REMARK)
-        if rules.on_unlisted == "stop":
+        if policy.on_unlisted == "stop":
             raise ValueError(f"every image must be listed, got one that is not: {image.url}; see --on-unlisted")
-        if rules.on_unlisted == "quarantine":
+        if policy.on_unlisted == "quarantine":
             reason, detail = "unlisted_image", remarks[-1][1]
     if len(facts.annotations) > 1:
         urls = [fact.url for fact in facts.annotations[:2]]

@@ -13,7 +13,7 @@ from typing import Any
 from shards.corpus.annotations import AnnotationError
 from shards.corpus.description import printable
 from shards.corpus.label_merge import compare_labels
-from shards.corpus.policy import Rules
+from shards.corpus.policy import Policy
 from shards.corpus.read_scan import read_annotation
 from shards.corpus.records import ScanRef
 from shards.format.classes import ClassSet
@@ -29,7 +29,7 @@ Example = tuple[str, str]
 
 
 @dataclass(frozen=True, slots=True)
-class Agreement:
+class Contradictions:
     """What was found when the sources were held against each other."""
 
     num_compared: int = 0
@@ -42,7 +42,7 @@ class Agreement:
     """The first few of each by key, so that they do not depend on who was looked at first."""
 
 
-def find_contradictions(batch: bytes, classes: ClassSet) -> Agreement:
+def find_contradictions(batch: bytes, classes: ClassSet) -> Contradictions:
     """Return what the sources of a batch of records disagree on; their annotations are read for it."""
     refs: list[ScanRef] = unpack(batch)
     both = [ref for ref in refs if ref.labels and ref.annotation_url and ref.reason != "duplicate_annotation"]
@@ -55,7 +55,7 @@ def find_contradictions(batch: bytes, classes: ClassSet) -> Agreement:
     for kind, (key, words) in said:
         counts[kind] = counts.get(kind, 0) + 1
         examples.setdefault(kind, []).append((key, printable(words)))
-    return Agreement(
+    return Contradictions(
         sum(has_boxes for has_boxes, _, _ in compared),
         sum(bool(found) for _, _, found in compared),
         counts,
@@ -72,7 +72,7 @@ def _compare(ref: ScanRef, classes: ClassSet) -> tuple[bool, str, list[tuple[str
     return has_boxes, ref.key, list(compare_labels(ref.labels, annotation, classes))
 
 
-def sum_agreements(parts: Iterable[Agreement]) -> Agreement:
+def sum_contradictions(parts: Iterable[Contradictions]) -> Contradictions:
     """Return the sum."""
     num_compared, num_contradicted = 0, 0
     counts: dict[str, int] = {}
@@ -83,33 +83,33 @@ def sum_agreements(parts: Iterable[Agreement]) -> Agreement:
         for kind, count in part.counts.items():
             counts[kind] = counts.get(kind, 0) + count
             examples[kind] = _first([*examples.get(kind, ()), *part.examples[kind]])
-    return Agreement(num_compared, num_contradicted, counts, examples)
+    return Contradictions(num_compared, num_contradicted, counts, examples)
 
 
 def _first(items: list[Example]) -> tuple[Example, ...]:
     return tuple(heapq.nsmallest(MAX_EXAMPLES, items))
 
 
-def check_agreement(agreement: Agreement, rules: Rules) -> dict[str, Any]:
+def check_contradictions(found: Contradictions, policy: Policy) -> dict[str, Any]:
     """Return what the manifest says of contradictions, by kind.
 
     Raises:
         ValueError: lists and boxes contradict each other so often that the lists must be those of another release.
     """
-    num, of = agreement.num_contradicted, agreement.num_compared
-    if num >= MIN_CONTRADICTIONS and num > rules.max_contradiction_fraction * of:
-        examples = "; ".join(f"{key}: {words}" for key, words in _label_examples(agreement))
+    num, of = found.num_contradicted, found.num_compared
+    if num >= MIN_CONTRADICTIONS and num > policy.max_contradiction_fraction * of:
+        examples = "; ".join(f"{key}: {words}" for key, words in _label_examples(found))
         raise ValueError(
             f"lists and boxes must agree on most scans, got {num} of {of} ({num / of:.1%}) that contradict, more than "
-            f"{rules.max_contradiction_fraction:.1%} ({examples}); the lists belong to another release of the corpus: "
+            f"{policy.max_contradiction_fraction:.1%} ({examples}); the lists belong to another release of the corpus: "
             f"give the right ones by --lists, or take these all the same by --max-contradiction-fraction 1"
         )
     return {
         kind: {
-            "count": agreement.counts[kind],
-            "examples": [{"key": key, "detail": words} for key, words in agreement.examples[kind]],
+            "count": found.counts[kind],
+            "examples": [{"key": key, "detail": words} for key, words in found.examples[kind]],
         }
-        for kind in sorted(agreement.counts)
+        for kind in sorted(found.counts)
     }
 
 
@@ -131,7 +131,6 @@ def add_contradictions(parts: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     }
 
 
-def _label_examples(agreement: Agreement) -> Iterator[Example]:
+def _label_examples(found: Contradictions) -> Iterator[Example]:
     kinds = ("boxed_not_listed", "listed_not_boxed")
-    found = {example for kind in kinds for example in agreement.examples.get(kind, ())}
-    yield from sorted(found)[:3]
+    yield from sorted({example for kind in kinds for example in found.examples.get(kind, ())})[:3]

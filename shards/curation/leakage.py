@@ -73,7 +73,7 @@ def _summarise(members: Sequence[Member]) -> dict[str, dict[str, Any]]:
     return found
 
 
-def deal_group(members: Iterable[tuple[str, str]]) -> Iterator[tuple[str, str]]:
+def assign_group_to_split(members: Iterable[tuple[str, str]]) -> Iterator[tuple[str, str]]:
     """Yield key and split of the members of a group that must change their split for it to lie in one.
 
     The group goes where most of its members are, ties to the first split by name that is not `train`: a scan that is
@@ -87,14 +87,14 @@ def deal_group(members: Iterable[tuple[str, str]]) -> Iterator[tuple[str, str]]:
     yield from ((key, best) for key, split in ordered if split not in (best, UNLISTED))
 
 
-def deal_equal(batches: Iterable[bytes]) -> Iterator[tuple[str, str]]:
+def assign_equal_to_split(batches: Iterable[bytes]) -> Iterator[tuple[str, str]]:
     """Yield key and new split for all groups of equal checksums in a range: batches of (checksum, key, split)."""
     groups: defaultdict[str, list[tuple[str, str]]] = defaultdict(list)
     for batch in batches:
         for checksum, key, split in unpack(batch):
             groups[checksum].append((key, split))
     for members in groups.values():
-        yield from deal_group(members)
+        yield from assign_group_to_split(members)
 
 
 def move_records(batch: bytes, splits: dict[str, str]) -> bytes:

@@ -18,7 +18,7 @@ from PIL import Image
 from shards.corpus.description import hash_key, place_in
 from shards.corpus.read_scan import read_image
 from shards.corpus.records import ScanRef
-from shards.curation.leakage import BYTE_EQUAL, NEAR_EQUAL, Member, deal_group, make_group
+from shards.curation.leakage import BYTE_EQUAL, NEAR_EQUAL, Member, assign_group_to_split, make_group
 from shards.images.inspect import read_image_size
 from shards.images.jpeg import ImageError
 from shards.shuffle import NUM_PARTITIONS, batch_by, unpack
@@ -158,7 +158,11 @@ def connect(pairs: Iterable[Pair]) -> list[list[Fingerprint]]:
 
 def find_moves(groups: Iterable[list[Fingerprint]]) -> dict[str, str]:
     """Return the new split of every scan that must change its own for its group to lie in one."""
-    return {key: split for group in groups for key, split in deal_group((member.key, member.split) for member in group)}
+    return {
+        key: split
+        for group in groups
+        for key, split in assign_group_to_split((member.key, member.split) for member in group)
+    }
 
 
 def find_near_equal(groups: Iterable[list[Fingerprint]], moves: dict[str, str]) -> list[Member]:

@@ -12,7 +12,8 @@ from shards.format import dataset as datasets
 from shards.format.dataset import LEAKAGE_NAME, Dataset, ShardInfo, count_reasons, expected_files
 from shards.format.schemas import samples_schema
 from shards.shuffle import NUM_PARTITIONS, batch_by, unpack
-from shards.verify.shard import Damage, check_shard, shard_metadata
+from shards.verify.damage import Damage
+from shards.verify.shard import check_shard, shard_metadata
 
 _ROWS_A_RANGE = 500_000
 """About 50 MB, and 220 MB unpacked. No finding depends on it."""
@@ -34,7 +35,7 @@ class CheckedShard:
     """Of the tar."""
 
 
-def audit_shard(dataset: Dataset, info: ShardInfo) -> CheckedShard:
+def verify_shard(dataset: Dataset, info: ShardInfo) -> CheckedShard:
     """Read every byte of one shard's files."""
     damages: list[Damage] = []
     reasons: dict[str, int] = {}
@@ -60,7 +61,7 @@ def audit_shard(dataset: Dataset, info: ShardInfo) -> CheckedShard:
     return CheckedShard(info.split, len(table), reasons, rows, tuple(sorted(set(damages))), num_read_bytes)
 
 
-def audit_ledger(dataset: Dataset, shards: Iterable[CheckedShard]) -> list[Damage]:
+def verify_ledger(dataset: Dataset, shards: Iterable[CheckedShard]) -> list[Damage]:
     """Compare the ledger with what the shards hold, and the files that lie there with those that should."""
     converted: Counter[str] = Counter()
     reasons: defaultdict[str, Counter[str]] = defaultdict(Counter)
@@ -97,7 +98,7 @@ def batch_rows_by_key(shard: CheckedShard, num_ranges: int) -> Iterator[tuple[in
     return batch_by(shard.rows, lambda row: place_in(hash_key(row[0]), num_ranges))
 
 
-def audit_duplicates(batches: Iterable[bytes]) -> Iterator[Damage]:
+def verify_duplicates(batches: Iterable[bytes]) -> Iterator[Damage]:
     """Yield the rows whose `duplicate_of` is not the first key with the same bytes; all such rows are in `batches`."""
     members: defaultdict[str, list[Row]] = defaultdict(list)
     for row in _unpack(batches):
@@ -110,7 +111,7 @@ def audit_duplicates(batches: Iterable[bytes]) -> Iterator[Damage]:
                 yield Damage(f"samples/{row[2]}.parquet", row[0], "duplicate_mismatch", detail)
 
 
-def audit_keys(batches: Iterable[bytes]) -> Iterator[Damage]:
+def verify_keys(batches: Iterable[bytes]) -> Iterator[Damage]:
     """Yield the keys that occur more than once; all rows of such a key are in `batches`."""
     shards_of: defaultdict[str, list[str]] = defaultdict(list)
     for row in _unpack(batches):

@@ -12,16 +12,16 @@ from shards.format.dataset import read_parquet
 from shards.format.schemas import QUARANTINE_SCHEMA, predictions_schema
 from shards.predictions import parts
 from shards.predictions.parts import PartInfo, Predictions
-from shards.verify.shard import Damage
+from shards.verify.damage import Damage
 
 
-def audit_predictions(predictions: Predictions) -> list[Damage]:
+def verify_predictions(predictions: Predictions) -> list[Damage]:
     """Read every byte of one model's predictions; return all that is wrong, in the order of the files."""
     damages = _check_checksums(predictions) + _find_surplus(predictions)
     infos: list[PartInfo] = []
     seen: Counter[str] = Counter()
     for name in predictions.run["parts"]:
-        found, info, keys = _audit_part(predictions, name)
+        found, info, keys = _verify_part(predictions, name)
         damages += found
         infos += [info] if info is not None else []
         seen.update(keys)
@@ -37,7 +37,7 @@ def audit_predictions(predictions: Predictions) -> list[Damage]:
     return sorted(set(damages))
 
 
-def _audit_part(predictions: Predictions, name: str) -> tuple[list[Damage], PartInfo | None, list[str]]:
+def _verify_part(predictions: Predictions, name: str) -> tuple[list[Damage], PartInfo | None, list[str]]:
     file = f"{name}.parquet"
     info = parts.read_part_info(predictions.url, name)
     if info is None:

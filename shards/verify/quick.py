@@ -1,6 +1,6 @@
-"""Does a dataset look whole without its bytes being read? Manifest, listing, sizes, and the footers of its tables.
+"""Check a dataset by its manifest, listing, file sizes and table footers, without reading its bytes.
 
-Finds what is missing, surplus, cut off or of another run; a changed byte within a file only the full audit finds.
+Finds files that are missing, surplus, cut off or of another run. A changed byte is only found by full verification.
 """
 
 import io
@@ -16,14 +16,15 @@ from shards.format import dataset as datasets
 from shards.format.dataset import Dataset, ShardInfo, expected_files
 from shards.format.schemas import QUARANTINE_SCHEMA, samples_schema
 from shards.format.tar import INDEX_VERSION
-from shards.verify.shard import METADATA_KEY, Damage
+from shards.verify.damage import Damage
+from shards.verify.shard import METADATA_KEY
 
 _NUM_READERS = 16
 _TAIL_BYTES = 64 * 1024
 """Footers of a shard's tables have 5 to 10 kB."""
 
 
-def audit_quickly(dataset: Dataset) -> list[Damage]:
+def verify_quickly(dataset: Dataset) -> list[Damage]:
     """Return what is wrong with a dataset by its listing, the manifest and the footers of its tables, in order.
 
     One listing and three small reads a shard, whatever the shards' sizes are.
@@ -35,7 +36,7 @@ def audit_quickly(dataset: Dataset) -> list[Damage]:
         detail = "its totals are not those of its shards and ledger, or its text is not what a conversion writes"
         damages.append(Damage(datasets.MANIFEST_NAME, "", "manifest_mismatch", detail))
     damages += _compare_ledger(dataset)
-    with ThreadPoolExecutor(_NUM_READERS, thread_name_prefix="audit-quickly") as pool:
+    with ThreadPoolExecutor(_NUM_READERS, thread_name_prefix="verify-quickly") as pool:
         for found in pool.map(lambda info: _check_shard(dataset, info, sizes), dataset.manifest.shards):
             damages += found
     return sorted(damages)

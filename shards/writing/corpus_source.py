@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 
 from shards.corpus.annotations import AnnotationError
-from shards.corpus.policy import Rules
+from shards.corpus.policy import Policy
 from shards.corpus.read_scan import Scan, read_annotation_text, read_scan
 from shards.corpus.records import ScanRef
 from shards.format.classes import ClassSet
@@ -21,11 +21,11 @@ class ScanSource:
     """Reads the scans of a corpus for `shards.writing.shard_writer.write_shard`."""
 
     classes: ClassSet
-    rules: Rules = field(default_factory=Rules)
+    policy: Policy = field(default_factory=Policy)
 
     def read(self, refs: Sequence[ScanRef]) -> list[Scan | dict[str, Any]]:
         """Return the sample of each record, or its quarantine row."""
-        return [read_scan(ref, self.classes, self.rules) for ref in refs]
+        return [read_scan(ref, self.classes, self.policy) for ref in refs]
 
     def digest_plan(self, name: str, refs: Sequence[ScanRef]) -> str:
         """Return what a shard's bytes follow from: the records and their annotations' bytes, but not the images'.
@@ -39,10 +39,10 @@ class ScanSource:
             ref._replace(image_place=None, annotation_place=None) if ref.image_place or ref.annotation_place else ref
             for ref in refs
         ]
-        # Of the rules only those that a sample follows from; the others have been at work on the records.
-        rules = [self.rules.on_contradiction, self.rules.transcode, self.rules.boxes_are_exhaustive]
+        # Only the options that a sample follows from; the others have shaped the records.
+        policy = [self.policy.on_contradiction, self.policy.transcode, self.policy.boxes_are_exhaustive]
         classes = [self.classes.scored, self.classes.unscored, sorted(self.classes.spellings.items())]
-        text = json.dumps([classes, rules, plain, annotations], separators=(",", ":"))
+        text = json.dumps([classes, policy, plain, annotations], separators=(",", ":"))
         return hashlib.sha256(text.encode("utf-8", errors="surrogateescape")).hexdigest()
 
     def is_settled(self, table: pa.Table, refs: Sequence[ScanRef]) -> bool:

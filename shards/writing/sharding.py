@@ -12,7 +12,7 @@ from typing import Any
 
 from shards.corpus import records
 from shards.corpus.description import Corpus, hash_key, place_in
-from shards.corpus.policy import Rules
+from shards.corpus.policy import Policy
 from shards.corpus.records import Fact
 from shards.format.dataset import shard_name
 from shards.shuffle import NUM_PARTITIONS, batch_by, pack, unpack
@@ -55,10 +55,10 @@ def batch_by_key(items: Iterable[Any]) -> Iterator[tuple[int, bytes]]:
     return batch_by(items, lambda item: place_in(hash_key(item.key), NUM_PARTITIONS))
 
 
-def join_batches(batches: Iterable[bytes], corpus: Corpus, subset: str, rules: Rules) -> bytes:
+def join_batches(batches: Iterable[bytes], corpus: Corpus, subset: str, policy: Policy) -> bytes:
     """Return the records that all facts of one range make."""
     facts = (fact for batch in batches for fact in unpack(batch))
-    return pack(records.join_facts(facts, corpus, subset, rules))
+    return pack(records.join_facts(facts, corpus, subset, policy))
 
 
 def tally_splits(batch: bytes) -> Tallies:

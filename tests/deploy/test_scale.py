@@ -22,7 +22,7 @@ from pipelines.verify import audit_dataset
 from shards.corpus.description import Corpus, Source, hash_key, place_in
 from shards.corpus.records import AnnotationFact, ImageFact, RowFact, ScanRef
 from shards.curation import thresholds
-from shards.curation.contradictions import MAX_EXAMPLES, Agreement
+from shards.curation.contradictions import MAX_EXAMPLES, Contradictions
 from shards.curation.leakage import NEAR_EQUAL, Member
 from shards.curation.near_duplicates import Fingerprint, Pair, spread_bands
 from shards.curation.subsets import Selection
@@ -31,9 +31,8 @@ from shards.format.classes import load_class_set
 from shards.format.dataset import Dataset, DatasetManifest, ShardInfo
 from shards.predictions.plan import ShardTask
 from shards.shuffle import NUM_PARTITIONS, batch_by, pack, unpack
-from shards.verify import dataset as audit
-from shards.verify.dataset import CheckedShard
-from shards.verify.shard import Damage
+from shards.verify.damage import Damage
+from shards.verify.dataset import CheckedShard, batch_rows_by_key, choose_num_ranges
 from shards.writing import sharding
 from shards.writing.dataset_source import SampleRef
 from shards.writing.finish import FinishedShard, spread_checksums
@@ -185,7 +184,7 @@ def checksum_bytes(num_scans):
 def row_bytes(num_scans):
     rows = tuple((key(n), random_hex(), shard_info().name, None) for n in range(SCANS_A_SHARD))
     shard = CheckedShard("train", SCANS_A_SHARD, {}, rows, (), SHARD_BYTES)
-    return in_batches(audit.batch_rows_by_key(shard, audit.choose_num_ranges(num_scans)), SCANS_A_SHARD)
+    return in_batches(batch_rows_by_key(shard, choose_num_ranges(num_scans)), SCANS_A_SHARD)
 
 
 def dealt_bytes(records, num_scans):
@@ -198,7 +197,7 @@ def laws():
     """Return bytes as a function of the number of scans, by command and step: of its largest element or side input."""
     limits = Thresholds(2**63, 2**63)
     examples = {f"kind {n}": tuple((key(at), random_hex(320)) for at in range(MAX_EXAMPLES)) for n in range(8)}
-    agreement = pickled(Agreement(1, 1, dict.fromkeys(examples, 1), examples))
+    contradictions = pickled(Contradictions(1, 1, dict.fromkeys(examples, 1), examples))
     tallies = pickled({split: Tally(1, 1, 1) for split in ("train", "test", "unlisted")})
     info, finished = pickled(shard_info()), pickled(FinishedShard(shard_info(), {"missing_image": 3}))
     duplicates = pickled((shard_info(), {key(n): key(n + 1) for n in range(SCANS_A_SHARD)}))
@@ -210,7 +209,7 @@ def laws():
         **dict.fromkeys(("JoinChoosing", "JoinSplitting"), lambda num: 8 * num / NUM_RANGES),
         **dict.fromkeys(("TakeSplitting", "MakeSelection"), lambda num: pickled(limits)),
         "SelectSubset": lambda num: pickled(Selection(0, 2**63, 2**63, 2**63, 2**63)),
-        "AwaitFindings": lambda num: agreement,
+        "AwaitFindings": lambda num: contradictions,
         **dict.fromkeys(("SumTallies", "AssignShards", "SpreadChecksums"), lambda num: tallies),
         "GroupByChecksum": lambda num: checksum_bytes(num) * num / max(1, num // 100_000),
         "GroupByShardName": lambda num: duplicates,
@@ -229,14 +228,14 @@ def laws():
         "GroupByBand": lambda num: bands * num / NUM_PARTITIONS,
         "GatherPairs": lambda num: pickled(pairs) / MEASURED * EQUAL * num,
         **dict.fromkeys(("FindNearEqual", "MoveRecords"), lambda num: moves * LEAKED * num),
-        "SumAgreements": lambda num: agreement,
+        "SumContradictions": lambda num: contradictions,
         "GroupByShard": lambda num: dealt_bytes(records, num) * SCANS_A_SHARD,
     }
     reshard = {
         "CreateShards": lambda num: info * num_shards(num),
         "SpreadShards": lambda num: info,
         "GroupByKeyHash": lambda num: sample * num / NUM_PARTITIONS,
-        "CreateFindings": lambda num: agreement,
+        "CreateFindings": lambda num: contradictions,
         "GroupByShard": lambda num: dealt_bytes(copies, num) * SCANS_A_SHARD,
     }
     counts = pickled(CheckedShard("train", 2600, {"missing_image": 3}, (), (), SHARD_BYTES))
@@ -245,7 +244,8 @@ def laws():
         "CreateShards": lambda num: info * num_shards(num),
         "SpreadShards": lambda num: info,
         **dict.fromkeys(
-            ("GroupByChecksum", "GroupByKeyHash"), lambda num: row_bytes(num) * num / audit.choose_num_ranges(num)
+            ("GroupByChecksum", "GroupByKeyHash"),
+            lambda num: row_bytes(num) * num / choose_num_ranges(num),
         ),
         "GatherCounts": lambda num: counts * num_shards(num),
         "GatherDamages": lambda num: damage * DAMAGED * num,
@@ -323,8 +323,8 @@ def test_a_range_of_checksums_has_as_many_in_any_corpus(num_scans):
 
 @pytest.mark.parametrize("num_scans", SCANS.values())
 def test_a_range_of_verify_has_at_most_half_a_million_rows(num_scans):
-    assert num_scans / audit.choose_num_ranges(num_scans) <= 500_001
-    assert audit.choose_num_ranges(1000) == NUM_PARTITIONS
+    assert num_scans / choose_num_ranges(num_scans) <= 500_001
+    assert choose_num_ranges(1000) == NUM_PARTITIONS
 
 
 def test_a_range_of_a_subset_has_its_even_share_of_the_hashes():

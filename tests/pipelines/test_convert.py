@@ -17,7 +17,7 @@ from pipelines import verify
 from pipelines.convert import ConvertConfig, convert, main
 from pipelines.runtime import process_pool
 from shards import storage
-from shards.corpus.policy import Rules
+from shards.corpus.policy import Policy
 from shards.images.transcode import to_jpeg
 from tests.corpora import (
     CorpusWriter,
@@ -341,7 +341,7 @@ def test_other_formats_are_transcoded_when_asked_and_not_before(tmp_path):
     convert(config_for(corpus, tmp_path / "plain"))
     assert reasons_of(tmp_path / "plain") == {"N90001": "unknown_format"}
     assert members_of(tmp_path / "plain")["N90000.png"] == png_bytes(1, mode="RGBA")
-    convert(config_for(corpus, tmp_path / "ds", rules=Rules(transcode=True)))
+    convert(config_for(corpus, tmp_path / "ds", policy=Policy(transcode=True)))
     assert reasons_of(tmp_path / "ds") == {}
     images = images_of(tmp_path / "ds")
     assert (images["N90000"], images["N90001"]) == (to_jpeg(png_bytes(1, mode="RGBA")), to_jpeg(bmp_bytes(2)))

@@ -12,7 +12,7 @@ import numpy as np
 from shards import storage
 from shards.corpus import records
 from shards.corpus.layouts import find_corpus
-from shards.corpus.policy import Rules
+from shards.corpus.policy import Policy
 from shards.curation import contradictions, leakage, subsets, thresholds
 from shards.format.classes import ClassSet, load_class_set
 from shards.format.dataset import DatasetManifest
@@ -31,14 +31,14 @@ def convert_plainly(
     subset: str = "all",
     shard_bytes: int = 20_000,
     seed: int | None = None,
-    rules: Rules | None = None,
+    policy: Policy | None = None,
     classes: ClassSet = CLASSES,
     choice_seed: int = 0,
 ) -> DatasetManifest:
     """Convert a corpus; with a `seed` facts, batches and shards come in a random order, in random portions."""
     order = random.Random(seed)
     corpus = find_corpus(str(corpus_root), layout, subset)
-    rules = (rules or Rules()).for_layout(corpus.layout)
+    policy = (policy or Policy()).for_layout(corpus.layout)
     url = storage.normalise_url(output)
     facts: list[Any] = []
     for source in corpus.sources:
@@ -47,22 +47,22 @@ def convert_plainly(
         facts += records.list_rows(item, classes.scored)
     fact_batches = _group(_mix(sharding.batch_facts(portion), order, seed) for portion in _split(facts, order, seed))
     if corpus.builds_subset:
-        rules = replace(rules, boxes_are_exhaustive=True)
+        policy = replace(policy, boxes_are_exhaustive=True)
     wanted = "all" if corpus.builds_subset else subset
     refs = [
-        sharding.join_batches(batches, corpus, wanted, rules) for _, batches in _mix(fact_batches.items(), order, seed)
+        sharding.join_batches(batches, corpus, wanted, policy) for _, batches in _mix(fact_batches.items(), order, seed)
     ]
     if corpus.builds_subset:
         selection = choose_plainly(
             [subsets.census_of_records(batch, choice_seed) for batch in refs], subset, choice_seed
         )
         refs = [subsets.select_records(batch, selection, len(classes.scored)) for batch in refs]
-    found = contradictions.sum_agreements([contradictions.find_contradictions(batch, classes) for batch in refs])
-    findings = {"contradictions": contradictions.check_agreement(found, rules)}
+    found = contradictions.sum_contradictions([contradictions.find_contradictions(batch, classes) for batch in refs])
+    findings = {"contradictions": contradictions.check_contradictions(found, policy)}
     tallies = sharding.sum_tallies(sharding.tally_splits(batch) for batch in refs)
     shards = _group(_mix(sharding.assign_shards(batch, tallies, shard_bytes), order, seed) for batch in refs)
     written = [
-        write_shard(url, split, name, sharding.unpack_records(batches), ScanSource(classes, rules))
+        write_shard(url, split, name, sharding.unpack_records(batches), ScanSource(classes, policy))
         for (split, name), batches in _mix(shards.items(), order, seed)
     ]
     checksums = _group(finish.spread_checksums(shard, tallies) for shard in written)

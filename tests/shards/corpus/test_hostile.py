@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from shards.corpus.policy import Rules
+from shards.corpus.policy import Policy
 from tests.corpora import CorpusWriter, images_of, jpeg_bytes, make_corpus, members_of, reasons_of, rows_of, voc_xml
 from tests.shards.plain_calls import convert_plainly
 
@@ -98,7 +98,7 @@ def test_bombs_of_every_kind_cost_their_own_row_in_bounded_memory_and_time(tmp_p
         out.truncate(1 << 40)  # a file with a hole
     tracemalloc.start()
     started = time.perf_counter()
-    convert_plainly(corpus.root, tmp_path / "ds", rules=Rules(transcode=transcode))
+    convert_plainly(corpus.root, tmp_path / "ds", policy=Policy(transcode=transcode))
     seconds, (_, peak_bytes) = time.perf_counter() - started, tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert reasons_of(tmp_path / "ds") == {

@@ -9,7 +9,7 @@ from shards.corpus import read_scan as scans
 from shards.corpus import records
 from shards.corpus.annotations import Annotation, AnnotationError
 from shards.corpus.label_merge import merge_labels
-from shards.corpus.policy import Rules
+from shards.corpus.policy import Policy
 from shards.corpus.read_scan import Scan, read_scan
 from shards.corpus.records import ScanRef
 from shards.format.classes import load_class_set
@@ -183,10 +183,10 @@ def annotation_of(*names: str) -> Annotation:
 def test_list_and_annotation_make_one_set_of_labels(listed, annotation, known):
     if known is None:
         known = {**dict.fromkeys(CLASSES.scored, 0), "Hammer": 1}
-    assert merge_labels(listed, annotation, CLASSES, Rules())[0] == UNKNOWN | known
+    assert merge_labels(listed, annotation, CLASSES, Policy())[0] == UNKNOWN | known
 
 
 @pytest.mark.parametrize("names", [("Knife",), ("Gun", "Knife"), ("Hammer",)])
 def test_boxes_of_other_scored_classes_than_the_list_contradict_it(names):
     with pytest.raises(AnnotationError, match=r"label_contradiction: the list says \['Gun'\], the annotation says"):
-        merge_labels((1, 0, 0, 0, 0), annotation_of(*names), CLASSES, Rules())
+        merge_labels((1, 0, 0, 0, 0), annotation_of(*names), CLASSES, Policy())

@@ -5,7 +5,7 @@ import random
 import pytest
 
 from shards.corpus.layouts import find_corpus
-from shards.corpus.policy import Rules
+from shards.corpus.policy import Policy
 from shards.corpus.records import Fact, ScanRef, join_facts, list_rows, list_source
 from shards.format.classes import load_class_set
 from tests.corpora import HEADER, CorpusWriter, list_row
@@ -27,11 +27,11 @@ def list_facts(corpus, subset="all"):
     return found, facts
 
 
-def join(corpus, subset="all", seed=None, **rules) -> list[ScanRef]:
+def join(corpus, subset="all", seed=None, **policy) -> list[ScanRef]:
     found, facts = list_facts(corpus, subset)
     if seed is not None:
         random.Random(seed).shuffle(facts)
-    return list(join_facts(facts, found, subset, Rules(**rules)))
+    return list(join_facts(facts, found, subset, Policy(**policy)))
 
 
 def outcome(corpus, subset="all"):

@@ -5,9 +5,9 @@ import random
 
 import pytest
 
-from shards.corpus.policy import Rules
+from shards.corpus.policy import Policy
 from shards.curation import contradictions
-from shards.curation.contradictions import Agreement, check_agreement, find_contradictions, sum_agreements
+from shards.curation.contradictions import Contradictions, check_contradictions, find_contradictions, sum_contradictions
 from shards.shuffle import pack
 from tests.corpora import SCORED, CorpusWriter, jpeg_bytes, make_corpus, reasons_of, rows_of
 from tests.shards.plain_calls import CLASSES, convert_plainly
@@ -44,7 +44,7 @@ KINDS = {
 
 @pytest.mark.parametrize("policy", ["quarantine", "keep-list", "keep-boxes"])
 def test_each_kind_is_counted_with_its_example_whatever_is_done_about_it(torn, tmp_path, policy):
-    convert_plainly(torn.root, tmp_path / "ds", rules=Rules(on_contradiction=policy), seed=1)
+    convert_plainly(torn.root, tmp_path / "ds", policy=Policy(on_contradiction=policy), seed=1)
     found = json.loads((tmp_path / "ds/dataset.json").read_text())["contradictions"]
     assert {kind: (item["count"], item["examples"][0]["key"]) for kind, item in found.items()} == {
         kind: (1, key) for kind, key in KINDS.items()
@@ -76,7 +76,7 @@ def test_by_default_what_disagrees_is_refused(torn, tmp_path):
 
 
 def test_the_list_can_decide_and_boxes_it_denies_go(torn, tmp_path):
-    convert_plainly(torn.root, tmp_path / "ds", rules=Rules(on_contradiction="keep-list"))
+    convert_plainly(torn.root, tmp_path / "ds", policy=Policy(on_contradiction="keep-list"))
     assert set(reasons_of(tmp_path / "ds").values()) == {"missing_image"}
     assert labels_and_boxes(tmp_path / "ds", "P70001") == ({"Gun"}, {"Gun"}, "train")
     assert labels_and_boxes(tmp_path / "ds", "P70002") == ({"Gun", "Knife"}, {"Gun"}, "train")
@@ -85,28 +85,28 @@ def test_the_list_can_decide_and_boxes_it_denies_go(torn, tmp_path):
 
 
 def test_the_boxes_can_decide(torn, tmp_path):
-    convert_plainly(torn.root, tmp_path / "ds", rules=Rules(on_contradiction="keep-boxes"))
+    convert_plainly(torn.root, tmp_path / "ds", policy=Policy(on_contradiction="keep-boxes"))
     assert labels_and_boxes(tmp_path / "ds", "P70001") == ({"Gun", "Knife"}, {"Gun", "Knife"}, "train")
     assert labels_and_boxes(tmp_path / "ds", "P70002") == ({"Gun"}, {"Gun"}, "train")
 
 
 def test_another_policy_makes_the_shards_anew(torn, tmp_path):
     for policy in ("quarantine", "keep-list"):
-        convert_plainly(torn.root, tmp_path / "ds", rules=Rules(on_contradiction=policy))
-    convert_plainly(torn.root, tmp_path / "calm", rules=Rules(on_contradiction="keep-list"))
+        convert_plainly(torn.root, tmp_path / "ds", policy=Policy(on_contradiction=policy))
+    convert_plainly(torn.root, tmp_path / "calm", policy=Policy(on_contradiction="keep-list"))
     assert rows_of(tmp_path / "ds") == rows_of(tmp_path / "calm")
 
 
 def test_unlisted_images_can_be_refused_or_stop_the_run(torn, tmp_path):
-    convert_plainly(torn.root, tmp_path / "ds", rules=Rules(on_unlisted="quarantine"))
+    convert_plainly(torn.root, tmp_path / "ds", policy=Policy(on_unlisted="quarantine"))
     assert reasons_of(tmp_path / "ds")["N70007"] == "unlisted_image"
     with pytest.raises(ValueError, match=r"every image must be listed, got one that is not: .*N70007.jpg; see --on"):
-        convert_plainly(torn.root, tmp_path / "other", rules=Rules(on_unlisted="stop"))
+        convert_plainly(torn.root, tmp_path / "other", policy=Policy(on_unlisted="stop"))
 
 
 def test_missing_images_can_stop_the_run(torn, tmp_path):
     with pytest.raises(ValueError, match=r"every scan must have an image, got none for '.*70.*see --on-missing"):
-        convert_plainly(torn.root, tmp_path / "ds", rules=Rules(on_missing="stop"))
+        convert_plainly(torn.root, tmp_path / "ds", policy=Policy(on_missing="stop"))
 
 
 def test_an_item_in_the_folder_of_negatives_is_a_contradiction(tmp_path):
@@ -140,29 +140,31 @@ def test_a_list_of_another_release_stops_the_run_before_anything_is_written(tmp_
     with pytest.raises(ValueError, match=expected):
         convert_plainly(corpus.root, tmp_path / "ds")
     assert not (tmp_path / "ds").exists()
-    manifest = convert_plainly(corpus.root, tmp_path / "ds", rules=Rules(max_contradiction_fraction=1))
+    manifest = convert_plainly(corpus.root, tmp_path / "ds", policy=Policy(max_contradiction_fraction=1))
     assert manifest.contradictions["boxed_not_listed"]["count"] == 20
     assert len(manifest.contradictions["boxed_not_listed"]["examples"]) == contradictions.MAX_EXAMPLES
 
 
 @pytest.mark.parametrize(("num", "of", "stops"), [(19, 19, False), (20, 20, True), (20, 400, False), (21, 400, True)])
 def test_a_few_mistakes_or_a_small_share_do_not_stop_it(num, of, stops):
-    found = Agreement(of, num, {"listed_not_boxed": num}, {"listed_not_boxed": (("P1", "x"),)})
+    found = Contradictions(of, num, {"listed_not_boxed": num}, {"listed_not_boxed": (("P1", "x"),)})
     if stops:
         with pytest.raises(ValueError, match="lists and boxes must agree on most scans"):
-            check_agreement(found, Rules())
+            check_contradictions(found, Policy())
     else:
-        assert check_agreement(found, Rules())["listed_not_boxed"]["count"] == num
+        assert check_contradictions(found, Policy())["listed_not_boxed"]["count"] == num
 
 
 def test_sums_do_not_depend_on_the_order_of_their_parts():
-    parts = [Agreement(n, 1, {"a": n, f"k{n}": 1}, {"a": ((f"P{n}", "w"),), f"k{n}": (("x", "y"),)}) for n in range(9)]
-    whole = sum_agreements(parts)
+    parts = [
+        Contradictions(n, 1, {"a": n, f"k{n}": 1}, {"a": ((f"P{n}", "w"),), f"k{n}": (("x", "y"),)}) for n in range(9)
+    ]
+    whole = sum_contradictions(parts)
     assert (whole.num_compared, whole.num_contradicted, whole.counts["a"]) == (36, 9, 36)
     for seed in range(5):
         random.Random(seed).shuffle(parts)
-        assert sum_agreements([sum_agreements(parts[:4]), sum_agreements(parts[4:])]) == whole
-    assert sum_agreements([]) == Agreement()
+        assert sum_contradictions([sum_contradictions(parts[:4]), sum_contradictions(parts[4:])]) == whole
+    assert sum_contradictions([]) == Contradictions()
 
 
 def test_an_annotation_that_cannot_be_read_is_left_to_its_shard(tmp_path):
@@ -170,7 +172,7 @@ def test_an_annotation_that_cannot_be_read_is_left_to_its_shard(tmp_path):
     corpus.add_annotation("P00000", text=b"<annotation>")
     convert_plainly(corpus.root, tmp_path / "ds")
     assert reasons_of(tmp_path / "ds") == {"P00000": "unreadable_xml"}
-    assert find_contradictions(pack([]), CLASSES) == Agreement()
+    assert find_contradictions(pack([]), CLASSES) == Contradictions()
 
 
 @pytest.mark.parametrize(
@@ -179,4 +181,4 @@ def test_an_annotation_that_cannot_be_read_is_left_to_its_shard(tmp_path):
 )
 def test_a_rule_that_cannot_be_is_refused(field, value):
     with pytest.raises(ValueError, match=rf"{field} must be .*, got '?{value}'?"):
-        Rules(**{field: value})
+        Policy(**{field: value})

@@ -8,12 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shards.curation import leakage
-from shards.curation.leakage import Member, deal_group, make_group
+from shards.curation.leakage import Member, assign_group_to_split, make_group
 from shards.format.dataset import open_dataset
-from shards.verify import dataset as audit
+from shards.verify import dataset as verification
 from tests.corpora import flip_byte, jpeg_bytes, make_corpus
 from tests.shards.plain_calls import convert_plainly
-from tests.shards.verify.test_dataset import audit_all
+from tests.shards.verify.test_dataset import verify_all
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def test_a_group_that_crosses_train_and_test_is_reported_with_its_members(leaky,
     assert json.loads((tmp_path / "ds/dataset.json").read_text())["leakage"] == manifest.leakage
     assert open_dataset(str(tmp_path / "ds")).manifest == manifest
     assert list(leakage.describe(manifest.leakage)) == ["leakage: 1 byte_equal groups of 3 scans cross splits (A)"]
-    assert audit_all(tmp_path / "ds") == []
+    assert verify_all(tmp_path / "ds") == []
 
 
 def test_without_a_leak_there_is_no_table_and_an_old_one_goes(leaky, tmp_path):
@@ -62,7 +62,7 @@ def test_a_damaged_table_is_named_and_made_again(leaky, tmp_path, damage):
     else:
         path.unlink()
     word = {"flip": "checksum_mismatch", "remove": "missing_file"}[damage]
-    assert [(found.file, found.what) for found in audit_all(tmp_path / "ds")] == [("leakage.parquet", word)]
+    assert [(found.file, found.what) for found in verify_all(tmp_path / "ds")] == [("leakage.parquet", word)]
     convert_plainly(leaky.root, tmp_path / "ds")
     assert path.read_bytes() == whole
 
@@ -72,7 +72,7 @@ def test_a_table_that_belongs_to_no_dataset_is_surplus(tmp_path):
     convert_plainly(corpus.root, tmp_path / "ds")
     (tmp_path / "ds/leakage.parquet").write_bytes(b"x")
     dataset = open_dataset(str(tmp_path / "ds"))
-    assert [found.what for found in audit.audit_ledger(dataset, []) if found.file == "leakage.parquet"] == [
+    assert [found.what for found in verification.verify_ledger(dataset, []) if found.file == "leakage.parquet"] == [
         "surplus_file"
     ]
 
@@ -83,12 +83,12 @@ GROUPS = st.lists(SPLITS, min_size=1, max_size=9).map(lambda splits: [(f"k{n}", 
 
 @given(GROUPS)
 def test_a_group_that_is_dealt_crosses_no_splits(members):
-    moved = dict(deal_group(members))
+    moved = dict(assign_group_to_split(members))
     after = [(key, moved.get(key, split)) for key, split in members]
     assert list(make_group("byte_equal", after)) == []
     assert all(split == "unlisted" for (_, split), (_, old) in zip(after, members, strict=True) if old == "unlisted")
     assert {split for _, split in after} <= {split for _, split in members}
-    assert list(deal_group(after)) == []
+    assert list(assign_group_to_split(after)) == []
     assert bool(moved) == bool(list(make_group("byte_equal", members)))
 
 
@@ -103,7 +103,7 @@ def test_a_group_that_is_dealt_crosses_no_splits(members):
     ],
 )
 def test_most_members_decide_and_at_a_tie_a_scan_that_is_tested_is_not_learnt(splits, moved):
-    assert dict(deal_group((f"k{n}", split) for n, split in enumerate(splits))) == moved
+    assert dict(assign_group_to_split((f"k{n}", split) for n, split in enumerate(splits))) == moved
 
 
 def test_members_are_named_in_order():

@@ -13,9 +13,10 @@ import pytest
 from shards import storage
 from shards.format.dataset import open_dataset, parquet_bytes, read_parquet
 from shards.shuffle import pack
-from shards.verify import dataset as audit
+from shards.verify import dataset as verification
+from shards.verify.damage import Damage
 from shards.verify.dataset import CheckedShard
-from shards.verify.shard import Damage, check_tar, shard_metadata
+from shards.verify.shard import check_tar, shard_metadata
 from tests.corpora import flip_byte, make_corpus, members_of, png_bytes, rewrite_rows
 from tests.shards.plain_calls import convert_plainly
 
@@ -38,14 +39,14 @@ def root(whole, tmp_path):
     return tmp_path / "ds"
 
 
-def audit_all(root) -> list[Damage]:
+def verify_all(root) -> list[Damage]:
     """What verify does, as plain calls."""
     dataset = open_dataset(str(root))
-    shards = [audit.audit_shard(dataset, info) for info in dataset.manifest.shards]
+    shards = [verification.verify_shard(dataset, info) for info in dataset.manifest.shards]
     damages = [damage for shard in shards for damage in shard.damages]
-    damages += audit.audit_ledger(dataset, shards)
-    damages += audit.audit_duplicates(_batches(shards, audit.batch_rows_by_checksum))
-    damages += audit.audit_keys(_batches(shards, audit.batch_rows_by_key))
+    damages += verification.verify_ledger(dataset, shards)
+    damages += verification.verify_duplicates(_batches(shards, verification.batch_rows_by_checksum))
+    damages += verification.verify_keys(_batches(shards, verification.batch_rows_by_key))
     return sorted(damages)
 
 
@@ -54,7 +55,7 @@ def _batches(shards, batch_rows):
 
 
 def found(root) -> set[tuple[str, str, str]]:
-    return {(damage.file, damage.key, damage.what) for damage in audit_all(root)}
+    return {(damage.file, damage.key, damage.what) for damage in verify_all(root)}
 
 
 TRAIN = "train-00000-of-00002"
@@ -76,7 +77,7 @@ def edit_manifest(root, change):
 
 
 def test_a_whole_dataset_is_found_whole(root):
-    assert audit_all(root) == []
+    assert verify_all(root) == []
 
 
 def test_a_flipped_byte_of_an_image_names_the_sample(root):
@@ -125,7 +126,7 @@ def test_a_surplus_file_is_named_without_what_a_terminal_would_obey(root, name):
     (root / name).parent.mkdir(exist_ok=True)
     (root / name).touch()
     assert found(root) == {(name, "", "surplus_file")}
-    assert str(audit_all(root)[0]).isprintable()
+    assert str(verify_all(root)[0]).isprintable()
 
 
 def test_a_changed_index_is_named(root):
@@ -138,7 +139,7 @@ def test_a_changed_index_is_named(root):
 @pytest.mark.parametrize("name", [f"samples/{TRAIN}.parquet", "quarantine/part-unlisted-00000-of-00001.parquet"])
 def test_any_flipped_byte_of_a_table_is_named(root, name, at):
     flip_byte(root / name, at)
-    assert name in {damage.file for damage in audit_all(root)}
+    assert name in {damage.file for damage in verify_all(root)}
 
 
 def changed(column, value):
@@ -182,7 +183,7 @@ def test_a_row_that_is_gone_breaks_tar_index_and_ledger(root):
 def test_a_wrong_duplicate_of_is_named_with_the_right_one(root):
     name = "unlisted-00000-of-00001"
     rewrite_train_rows(root, changed("duplicate_of", None), name)
-    (damage,) = [damage for damage in audit_all(root) if damage.what == "duplicate_mismatch"]
+    (damage,) = [damage for damage in verify_all(root) if damage.what == "duplicate_mismatch"]
     assert damage == Damage(
         f"samples/{name}.parquet",
         "N90000",
@@ -193,14 +194,14 @@ def test_a_wrong_duplicate_of_is_named_with_the_right_one(root):
 
 def test_a_key_that_occurs_twice_is_named():
     rows = [("a", "1", "train-0", None), ("b", "2", "train-0", None), ("a", "3", "test-0", None)]
-    (damage,) = audit.audit_keys([pack(rows)])
+    (damage,) = verification.verify_keys([pack(rows)])
     assert damage == Damage("samples/train-0.parquet", "a", "key_twice", "the key is also in test-0")
 
 
 def test_a_shard_that_is_listed_twice_has_every_key_twice(root):
     dataset = open_dataset(str(root))
-    shards = [audit.audit_shard(dataset, dataset.manifest.shards[0])] * 2
-    damages = list(audit.audit_keys(_batches(shards, audit.batch_rows_by_key)))
+    shards = [verification.verify_shard(dataset, dataset.manifest.shards[0])] * 2
+    damages = list(verification.verify_keys(_batches(shards, verification.batch_rows_by_key)))
     assert {damage.what for damage in damages} == {"key_twice"}
     assert len(damages) == dataset.manifest.shards[0].num_scans
 
@@ -251,7 +252,7 @@ def test_refusals_with_another_reason_break_ledger_and_checksum(root):
 def test_a_digest_in_the_manifest_is_compared_with_the_tars(root):
     dataset = open_dataset(str(root))
     info = replace(dataset.manifest.shards[0], digest="0" * 64, tar_bytes=1)
-    damages = audit.audit_shard(dataset, info).damages
+    damages = verification.verify_shard(dataset, info).damages
     assert [damage.what for damage in damages] == ["row_mismatch", "row_mismatch"]
     assert [damage.detail.partition(":")[0] for damage in damages] == ["digest of the tar", "size of the tar"]
 
@@ -278,7 +279,7 @@ def test_a_damage_reads_as_one_line():
 def test_counts_without_rows_are_enough_for_the_ledger(root):
     dataset = open_dataset(str(root))
     empty = CheckedShard("train", 0, {}, (), (), 0)
-    (damage,) = [d for d in audit.audit_ledger(dataset, [empty]) if "'train'" in d.detail]
+    (damage,) = [d for d in verification.verify_ledger(dataset, [empty]) if "'train'" in d.detail]
     assert damage.what == "ledger_mismatch"
     assert damage.detail.startswith("split 'train': shards hold (0, 0, {}), the ledger says {'listed': 40")
 
@@ -289,7 +290,7 @@ def test_a_png_stands_in_tar_and_index_under_its_own_extension(tmp_path):
     corpus.add_image("N90001", png_bytes(2, mode="RGBA"), suffix=".png")
     corpus.add_image("N90002", suffix=".jfif")
     convert_plainly(corpus.root, tmp_path / "ds")
-    assert audit_all(tmp_path / "ds") == []
+    assert verify_all(tmp_path / "ds") == []
     names = set(members_of(tmp_path / "ds"))
     assert {"N90000.png", "N90001.png", "N90002.jpg"} <= names and "N90000.jpg" not in names
     index = (tmp_path / "ds/unlisted/unlisted-00000-of-00001.idx").read_text()

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from shards import shuffle
 from shards.corpus.description import Corpus, Source
-from shards.corpus.policy import Rules
+from shards.corpus.policy import Policy
 from shards.corpus.records import ImageFact, ScanRef
 from shards.shuffle import NUM_PARTITIONS, batch_by, pack, unpack
 from shards.writing import sharding
@@ -87,5 +87,5 @@ def test_a_record_gets_the_shard_of_its_key_whatever_batch_it_comes_in():
 def test_joined_batches_are_records_in_the_order_of_their_keys():
     facts = [ImageFact(key, f"/c/{key}.jpg", 1) for key in "cab"]
     batches = [pack(facts[:1]), pack(facts[1:])]
-    refs = sharding.unpack_records([sharding.join_batches(batches, CORPUS, "all", Rules())])
+    refs = sharding.unpack_records([sharding.join_batches(batches, CORPUS, "all", Policy())])
     assert [ref.key for ref in refs] == ["a", "b", "c"]

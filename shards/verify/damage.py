@@ -1,0 +1,23 @@
+"""Describe one thing that verification finds wrong with a file."""
+
+from dataclasses import dataclass
+
+from shards.corpus.description import printable
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Damage:
+    """Something wrong with a file, named so that a person can find it."""
+
+    file: str
+    """Path below the dataset's folder."""
+    key: str
+    """The sample that is hit; empty where it is the whole file."""
+    what: str
+    """A short fixed word: checksum_mismatch, tar_structure, missing_file, ..."""
+    detail: str
+
+    def __str__(self) -> str:
+        subject = f"{self.file}: {self.key}" if self.key else self.file
+        # Names and keys come from files that nothing is known of: no control character reaches a terminal.
+        return printable(f"{subject}: {self.what}: {self.detail}")
