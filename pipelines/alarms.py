@@ -15,11 +15,12 @@ from pyarrow import csv
 from model.evaluation.alarms import Threshold, find_alarms, parse_thresholds, rank_alarms, report_thresholds
 from pipelines.runtime import command_line
 from shards import storage
-from shards.format.dataset import Dataset, open_dataset, parquet_bytes, read_parquet
+from shards.format.dataset import Dataset, open_dataset
+from shards.format.parquet import parquet_bytes, read_parquet
 from shards.format.schemas import QUARANTINE_SCHEMA
 from shards.host import installed_versions
 from shards.predictions import parts
-from shards.predictions.parts import Predictions, open_predictions
+from shards.predictions.run import Predictions, open_predictions
 
 FORMAT_VERSION = 1
 

@@ -25,7 +25,7 @@ from shards import storage
 from shards.corpus import description as corpora
 from shards.corpus import records
 from shards.corpus.class_folders import list_class_folders
-from shards.corpus.description import Corpus, ListFile, Source, printable
+from shards.corpus.description import Corpus, ListFile, Source
 from shards.corpus.layouts import Parts, find_corpus
 from shards.corpus.policy import OnContradiction, OnMissing, OnUnlisted, Policy
 from shards.corpus.records import Fact, ImageFact
@@ -34,7 +34,8 @@ from shards.curation import near_duplicates as groups
 from shards.curation.leakage import Member
 from shards.format import dataset as datasets
 from shards.format.classes import ClassSet, load_class_set, make_class_set
-from shards.format.dataset import DatasetManifest
+from shards.format.keys import escape_control_characters
+from shards.format.manifest import DatasetManifest
 from shards.writing import finish, sharding
 from shards.writing.corpus_source import ScanSource
 from shards.writing.shard_writer import DRAFTS_FOLDER
@@ -91,7 +92,7 @@ def convert(config: ConvertConfig, beam_options: Sequence[str] = ()) -> DatasetM
     classes = choose_classes(corpus, config)
     if config.near_duplicates:
         groups.check_library()
-    print(f"convert: {printable(corpus.why)}", file=sys.stderr, flush=True)
+    print(f"convert: {escape_control_characters(corpus.why)}", file=sys.stderr, flush=True)
     check_places(corpus, config.output)
     storage.sweep_temporaries(config.output)
     with progress.Progress("convert", unit="scans"), make_pipeline(pipeline_options) as pipeline:
@@ -198,7 +199,7 @@ def record_options(corpus: Corpus, config: ConvertConfig) -> dict[str, Any]:
     return {
         "input": storage.as_uri(config.input),
         "layout": corpus.layout,
-        "found": printable(corpus.why),
+        "found": escape_control_characters(corpus.why),
         "subset": config.subset,
         "subset_from": "nothing" if config.subset == "all" else "paper" if corpus.builds_subset else "lists",
         "seed": config.seed,

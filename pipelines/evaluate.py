@@ -21,7 +21,7 @@ from model.reports.trend import read_history
 from pipelines.runtime.command_line import FINDINGS, OK, make_parser, run_command
 from shards import storage
 from shards.format.dataset import Dataset, open_dataset
-from shards.predictions.parts import Predictions, open_predictions
+from shards.predictions.run import Predictions, open_predictions
 
 FORMATS = ("html", "markdown")
 log = logging.getLogger(__name__)

@@ -12,8 +12,9 @@ from rich.table import Table
 from pipelines.runtime import command_line
 from shards import storage
 from shards.curation import leakage
-from shards.format.dataset import MANIFEST_NAME, Dataset, open_dataset
-from shards.predictions.parts import RUN_NAME, open_predictions
+from shards.format.dataset import Dataset, open_dataset
+from shards.format.manifest import MANIFEST_NAME
+from shards.predictions.run import RUN_NAME, open_predictions
 
 
 def describe(url: str) -> dict[str, Any]:

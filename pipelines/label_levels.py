@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from model.training.level_labels import LabelsInfo, label_levels, write_level_labels
 from pipelines.runtime import command_line
 from shards.format.dataset import open_dataset
-from shards.predictions.parts import open_predictions
+from shards.predictions.run import open_predictions
 
 
 def label(predictions_url: str, data: str, output: str, split: str = "train") -> LabelsInfo:

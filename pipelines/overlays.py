@@ -24,7 +24,7 @@ from pipelines.runtime.progress import Progress
 from shards import storage
 from shards.format.dataset import Dataset, open_dataset
 from shards.format.shard_reader import ReadScan, read_rows, read_scans
-from shards.predictions.parts import open_predictions
+from shards.predictions.run import open_predictions
 
 LIMIT = 20
 """Scans a class where no keys are named."""

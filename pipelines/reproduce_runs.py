@@ -20,7 +20,7 @@ from pipelines.score import ScoreConfig, score
 from pipelines.train import ShowProgress
 from shards import storage
 from shards.format.dataset import Dataset
-from shards.predictions.parts import Predictions, open_predictions
+from shards.predictions.run import Predictions, open_predictions
 
 Adjust = Callable[[str, int], TrainConfig]
 """Gives the config of a recipe, by name, and a seed: with what the user changed."""

@@ -22,7 +22,8 @@ from shards.curation.contradictions import add_contradictions
 from shards.curation.sql_filter import check_condition
 from shards.format import dataset as datasets
 from shards.format.classes import ClassSet
-from shards.format.dataset import SHARD_NAME, Dataset, DatasetManifest, ShardInfo, open_dataset
+from shards.format.dataset import Dataset, open_dataset
+from shards.format.manifest import SHARD_NAME, DatasetManifest, ShardInfo
 from shards.writing import finish, sharding
 from shards.writing.dataset_source import (
     SampleSource,

@@ -39,10 +39,11 @@ from pipelines.steps.score_run import (
     sum_counts,
 )
 from shards import storage
-from shards.format.dataset import count_reasons
+from shards.format.manifest import count_reasons
 from shards.format.shard_reader import read_rows
-from shards.predictions.parts import Engine, PartInfo, forget_checksums, quarantine_part_url, read_part_info, write_part
+from shards.predictions.parts import Engine, PartInfo, quarantine_part_url, read_part_info, write_part
 from shards.predictions.plan import ShardTask, choose_tasks
+from shards.predictions.run import forget_checksums
 from shards.predictions.targets import Found, find_targets
 from shards.storage import mask_secrets
 

@@ -13,9 +13,10 @@ from apache_beam.metrics import Metrics
 from pipelines.runtime import command_line, log, progress
 from pipelines.runtime.runners import make_beam_options, make_pipeline
 from shards import storage
-from shards.corpus.description import printable
-from shards.format.dataset import MANIFEST_NAME, DamagedManifestError, Dataset, ShardInfo, open_dataset
-from shards.predictions.parts import RUN_NAME, open_predictions
+from shards.format.dataset import Dataset, open_dataset
+from shards.format.keys import escape_control_characters
+from shards.format.manifest import MANIFEST_NAME, DamagedManifestError, ShardInfo
+from shards.predictions.run import RUN_NAME, open_predictions
 from shards.verify import dataset as audit
 from shards.verify.damage import Damage
 from shards.verify.dataset import CheckedShard
@@ -110,7 +111,13 @@ class AuditShard(beam.DoFn):
 def count_damage(damage: Damage) -> Damage:
     """Count a finding under its kind, and note it in the worker's log."""
     Metrics.counter("verify", f"{damage.what.replace('_', '-')}-findings").inc()
-    log.note("found", job="verify", file=printable(damage.file), key=printable(damage.key), reason=damage.what)
+    log.note(
+        "found",
+        job="verify",
+        file=escape_control_characters(damage.file),
+        key=escape_control_characters(damage.key),
+        reason=damage.what,
+    )
     return damage
 
 

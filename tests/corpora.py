@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
-from shards.format.dataset import parquet_bytes, read_parquet
+from shards.format.parquet import parquet_bytes, read_parquet
 
 SCORED = ("Gun", "Knife", "Wrench", "Pliers", "Scissors")
 HEADER = ",".join(["name", *SCORED])

@@ -6,7 +6,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from shards.format.dataset import Dataset
-from shards.predictions.parts import Predictions
+from shards.predictions.run import Predictions
 
 NUM_KEYS = 10
 """Keys that a report names of each kind, for whoever goes looking."""

@@ -28,7 +28,7 @@ from model.metrics.operating_points import (
 )
 from model.metrics.ranking import PRESENT, UNKNOWN, Curve, Ranking
 from shards.format.dataset import Dataset
-from shards.predictions.parts import Predictions
+from shards.predictions.run import Predictions
 
 MISTAKE_RATE = 10
 """False alarms per 1,000 bags at which misses are looked into."""

@@ -13,9 +13,11 @@ import pyarrow.compute as pc
 
 from model.evaluation.completeness import Coverage, account
 from model.metrics.ranking import UNKNOWN
-from shards.format.dataset import Dataset, read_parquet
+from shards.format.dataset import Dataset
+from shards.format.parquet import read_parquet
 from shards.format.schemas import predictions_schema
-from shards.predictions.parts import Predictions, part_url
+from shards.predictions.parts import part_url
+from shards.predictions.run import Predictions
 
 SAMPLE_COLUMNS = ("key", "width_px", "height_px", "labels", "boxes", "duplicate_of")
 PREDICTION_COLUMNS = ("key", "split", "logits", "level_logits", "peaks")

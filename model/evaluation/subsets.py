@@ -15,7 +15,7 @@ from model.evaluation.evaluate import Evaluation, rate
 from model.evaluation.scored_scans import ScoredScans
 from shards.corpus.label_lists import read_list
 from shards.format.dataset import Dataset
-from shards.predictions.parts import Predictions
+from shards.predictions.run import Predictions
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

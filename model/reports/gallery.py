@@ -17,7 +17,8 @@ from model.evaluation.scored_scans import ScoredScans
 from model.metrics.operating_points import sigmoid
 from model.metrics.ranking import ABSENT, PRESENT
 from shards import storage
-from shards.format.dataset import Dataset, read_parquet
+from shards.format.dataset import Dataset
+from shards.format.parquet import read_parquet
 
 NUM_EXAMPLES = 6
 """Misses, and as many false alarms, of each class."""

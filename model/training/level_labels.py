@@ -19,8 +19,9 @@ import pyarrow.compute as pc
 
 from model.inputs.sample_table import SampleTable, load_sample_table
 from shards import storage
-from shards.format.dataset import Dataset, read_parquet, write_parquet
-from shards.predictions.parts import Predictions
+from shards.format.dataset import Dataset
+from shards.format.parquet import read_parquet, write_parquet
+from shards.predictions.run import Predictions
 
 METADATA_KEY = b"sixray-level-labels"
 FORMAT_VERSION = 1

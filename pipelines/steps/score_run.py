@@ -10,9 +10,9 @@ from model.artifacts.model_files import ModelFiles
 from pipelines.runtime import log
 from shards import storage
 from shards.host import installed_versions
-from shards.predictions import parts as predictions
 from shards.predictions.parts import Engine
 from shards.predictions.plan import ScorePlan, ShardTask, held_parts, plan_scoring, unlisted_parts
+from shards.predictions.run import RUN_NAME, checksum_parts, count_scans, read_run, run_document, shard_of, write_run
 from shards.predictions.targets import Found, Target
 
 _VERSIONED = ("apache-beam", "nvidia-dali-cuda130", "onnxruntime", "timm", "torch")
@@ -104,10 +104,10 @@ def measured_rate(plan: RunPlan, model_id: str) -> RunRate | None:
     siblings = [url for parent in sorted(parents) if storage.exists(parent) for url in storage.list_folders(parent)]
     others = [url for url in siblings if storage.base_name(url).rpartition("-")[0] == kind and url not in own]
     for urls in (own, others):
-        longest = [(longest, url) for url in urls if (longest := _longest(_known_timings(predictions.read_run(url))))]
+        longest = [(longest, url) for url in urls if (longest := _longest(_known_timings(read_run(url))))]
         if longest:
             timings, url = max(longest, key=lambda pair: pair[0]["num_scans"])
-            return RunRate(float(timings["scans_per_second"]), storage.join_url(url, predictions.RUN_NAME))
+            return RunRate(float(timings["scans_per_second"]), storage.join_url(url, RUN_NAME))
     return None
 
 
@@ -148,7 +148,7 @@ def _replaced_datasets(target: Target, plan: RunPlan) -> list[str]:
     url = target.predictions_url
     if not any(task.why == "changed" for task in plan.chosen_by_folder.get(url, [])):
         return []
-    before = [dataset["url"] for dataset in (predictions.read_run(url) or {}).get("datasets", [])]
+    before = [dataset["url"] for dataset in (read_run(url) or {}).get("datasets", [])]
     return before if set(before).isdisjoint(dataset.url for dataset in target.datasets) else []
 
 
@@ -192,12 +192,12 @@ def finish_run(
     """
     url, datasets = target.predictions_url, target.datasets
     parts = held_parts(url, model.model_id, datasets)
-    state = predictions.run_document(model.document | {"model_id": model.model_id}, datasets, parts, split)
-    before = predictions.read_run(url)
+    state = run_document(model.document | {"model_id": model.model_id}, datasets, parts, split)
+    before = read_run(url)
     written = {task.shard.name for task in tasks}
     kept = (before or {}).get("sha256", {}).items()
-    known = {file: checksum for file, checksum in kept if predictions.shard_of(file) not in written}
-    state["sha256"] = predictions.checksum_parts(url, parts, known)
+    known = {file: checksum for file, checksum in kept if shard_of(file) not in written}
+    state["sha256"] = checksum_parts(url, parts, known)
     if before is not None and not tasks:
         if state.items() <= before.items():
             return before
@@ -207,7 +207,7 @@ def finish_run(
         longest = _longest([*_known_timings(before), timings])
         last = {"timings": timings, "longest_run": longest, "versions": installed_versions(*_VERSIONED)}
     document = state | last
-    predictions.write_run(url, document)
+    write_run(url, document)
     if tasks and held_parts(url, model.model_id, datasets) != parts:
         return finish_run(target, model, split, tasks, timings)  # another run has written parts in the meantime
     return document
@@ -227,7 +227,7 @@ def make_timings(num_scans: int, seconds: float) -> dict[str, Any]:
 
 def sum_counts(runs: Sequence[dict[str, Any]], split: str | None) -> dict[str, Any]:
     """Return the counts over the runs' parts, of a split or all."""
-    every = [run["counts"] if split is None else run["splits"].get(split, predictions.count_scans([])) for run in runs]
+    every = [run["counts"] if split is None else run["splits"].get(split, count_scans([])) for run in runs]
     reasons: dict[str, int] = {}
     for counts in every:
         for reason, num in counts["quarantined_by_reason"].items():

@@ -14,8 +14,8 @@ from pipelines.runtime import command_line, log, progress
 from pipelines.runtime.process_pool import Tasks
 from shards.curation import leakage
 from shards.curation.leakage import Member
-from shards.format import dataset as datasets
-from shards.format.dataset import DatasetManifest
+from shards.format.manifest import DatasetManifest, quarantine_url
+from shards.format.parquet import read_parquet
 from shards.writing import finish, sharding
 from shards.writing.shard_writer import Source, WrittenShard, write_batches
 from shards.writing.sharding import Tallies
@@ -165,7 +165,7 @@ def note_shard(job: str, output: str, shard: WrittenShard) -> None:
         return
     info = shard.info
     if info.num_quarantined:
-        refused = datasets.read_parquet(datasets.quarantine_url(output, info.name), ["key", "reason"])
+        refused = read_parquet(quarantine_url(output, info.name), ["key", "reason"])
         for row in refused.to_pylist():
             log.note("refused", job=job, shard=info.name, key=row["key"], reason=row["reason"])
     counts = {"num_scans": info.num_scans, "num_quarantined": info.num_quarantined, "tar_bytes": info.tar_bytes}

@@ -8,7 +8,7 @@ from xml.etree.ElementTree import Element, ParseError
 import defusedxml.ElementTree
 from defusedxml import DefusedXmlException
 
-from shards.format.tar import Box
+from shards.format.sample_json import Box
 
 MAX_ANNOTATION_BYTES = 1_000_000
 """The release's largest annotation has 4 kB."""

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import IO, Any, NamedTuple
 
 from shards import storage
-from shards.format.tar import BLOCK_BYTES
+from shards.format.ustar import BLOCK_BYTES
 
 _PIECE_BYTES = 1024 * 1024
 _LOCAL_HEADER_BYTES = 30

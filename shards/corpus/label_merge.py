@@ -6,7 +6,7 @@ from shards.corpus.annotations import Annotation, AnnotationError
 from shards.corpus.policy import Policy
 from shards.corpus.records import Labels
 from shards.format.classes import ClassSet
-from shards.format.tar import Box
+from shards.format.sample_json import Box
 
 
 def compare_labels(

@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping
 
 from shards.corpus.annotations import MAX_ANNOTATION_BYTES, Annotation, AnnotationError
-from shards.format.tar import Box
+from shards.format.sample_json import Box
 
 
 def parse_opixray(text: bytes, class_of: Mapping[str, str]) -> Annotation:

@@ -7,14 +7,14 @@ from typing import Any
 from shards import storage
 from shards.corpus.annotations import MAX_ANNOTATION_BYTES, Annotation, AnnotationError, parse_annotation
 from shards.corpus.archives import ArchiveError, read_place
-from shards.corpus.description import printable
 from shards.corpus.label_merge import merge_labels
 from shards.corpus.opixray import parse_opixray
 from shards.corpus.policy import Policy
 from shards.corpus.records import MAX_IMAGE_BYTES, ScanRef
 from shards.format.classes import ClassSet
+from shards.format.keys import escape_control_characters
+from shards.images.errors import ImageError
 from shards.images.inspect import ImageBytes, is_jpeg, read_image_size
-from shards.images.jpeg import ImageError
 from shards.images.transcode import to_jpeg
 
 RETRYABLE_REASONS = frozenset({"changed_image", "unreadable_file", "vanished_image"})
@@ -55,7 +55,7 @@ def read_scan(ref: ScanRef, classes: ClassSet, policy: Policy = _DEFAULT_POLICY)
         "height_px": height,
         "labels": labels,
         "boxes": [box.to_row() for box in boxes],
-        "source_uri": printable(storage.as_uri(ref.source_url)),
+        "source_uri": escape_control_characters(storage.as_uri(ref.source_url)),
         "duplicate_of": None,
     }
     return Scan(row, image)
@@ -130,10 +130,10 @@ def _check_boxes(annotation: Annotation | None, width_px: int, height_px: int) -
 
 def _quarantine_row(ref: ScanRef, stage: str, reason: str, detail: str, image: bytes | None = None) -> dict[str, Any]:
     return {
-        "source_uri": printable(storage.as_uri(ref.source_url)),
+        "source_uri": escape_control_characters(storage.as_uri(ref.source_url)),
         "key": ref.key,
         "stage": stage,
         "reason": reason,
-        "detail": printable(detail),
+        "detail": escape_control_characters(detail),
         "sha256": hashlib.sha256(image).hexdigest() if image is not None else None,
     }

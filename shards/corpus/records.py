@@ -17,6 +17,7 @@ from shards.corpus.description import Corpus, ListFile, Source
 from shards.corpus.label_lists import read_list
 from shards.corpus.policy import Policy
 from shards.corpus.stream_spool import spool_stream
+from shards.format.keys import encode_key, key_problem, stem_of
 
 UNLISTED = "unlisted"
 """The split of images that no list names: kept and scored, but in neither train nor test."""
@@ -138,12 +139,12 @@ def list_rows(item: ListFile, classes: Sequence[str]) -> Iterator[RowFact]:
     """Yield a fact for each line of a list."""
     order = [*corpora.LISTS_IN_ORDER, ""]
     for row in read_list(item.url, classes, member=item.member, has_labels=item.has_labels):
-        key = corpora.encode_key(row.name)
+        key = encode_key(row.name)
         yield RowFact(key, item.uri, order.index(item.subset), item.split, row.labels, row.problem)
 
 
 def _key_of(name: str) -> str:
-    return corpora.encode_key(corpora.stem_of(name))
+    return encode_key(stem_of(name))
 
 
 def join_facts(facts: Iterable[Fact], corpus: Corpus, subset: str, policy: Policy) -> Iterator[ScanRef]:
@@ -271,7 +272,7 @@ def _join_image(facts: _KeyFacts, corpus: Corpus, subset: str, policy: Policy) -
     if len(facts.annotations) > 1:
         urls = [fact.url for fact in facts.annotations[:2]]
         reason, detail = "duplicate_annotation", f"{urls[0]} and {urls[1]} have this key"
-    if problem := corpora.key_problem(facts.key):
+    if problem := key_problem(facts.key):
         reason, detail = "bad_key", problem
     return ScanRef(
         facts.key,

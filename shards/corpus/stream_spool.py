@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from shards import storage
 from shards.corpus.archives import ArchiveError, Place, TarMember, read_pieces, stream_tar
-from shards.format import dataset as datasets
+from shards.format.parquet import read_parquet, write_parquet
 
 SPOOL_NAME = r"spool-[0-9a-f]{16}(\.json|-\d{5,}\.(bin|parquet))"
 """How the files of a spool are called, as a pattern."""
@@ -51,7 +51,7 @@ class Spool:
         """Yield all images, a segment in memory at a time as its table of names and places."""
         for number in range(self.num_segments):
             url = _segment_url(self.drafts_url, self.name, number)
-            for row in datasets.read_parquet(f"{url}.parquet").to_pylist():
+            for row in read_parquet(f"{url}.parquet").to_pylist():
                 offset, size = row["offset_bytes"], row["size_bytes"]
                 yield Spooled(
                     os.fsdecode(row["name"]), size, Place(f"{url}.bin", offset, size) if offset >= 0 else None
@@ -104,7 +104,7 @@ def _write_segments(parts: Sequence[str], drafts_url: str, name: str, max_image_
         with storage.atomic_writer(f"{url}.bin") as out:
             rows = _write_segment(stream, out, max_image_bytes)
             sizes.append(out.tell())
-        datasets.write_parquet(f"{url}.parquet", pa.Table.from_pylist(rows, schema=_SCHEMA))
+        write_parquet(f"{url}.parquet", pa.Table.from_pylist(rows, schema=_SCHEMA))
     return {"sizes": sizes, "problem": stream.problem}
 
 

@@ -11,12 +11,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from shards.corpus.annotations import AnnotationError
-from shards.corpus.description import printable
 from shards.corpus.label_merge import compare_labels
 from shards.corpus.policy import Policy
 from shards.corpus.read_scan import read_annotation
 from shards.corpus.records import ScanRef
 from shards.format.classes import ClassSet
+from shards.format.keys import escape_control_characters
 from shards.shuffle import unpack
 
 MAX_EXAMPLES = 5
@@ -54,7 +54,7 @@ def find_contradictions(batch: bytes, classes: ClassSet) -> Contradictions:
     examples: dict[str, list[Example]] = {}
     for kind, (key, words) in said:
         counts[kind] = counts.get(kind, 0) + 1
-        examples.setdefault(kind, []).append((key, printable(words)))
+        examples.setdefault(kind, []).append((key, escape_control_characters(words)))
     return Contradictions(
         sum(has_boxes for has_boxes, _, _ in compared),
         sum(bool(found) for _, _, found in compared),

@@ -12,8 +12,8 @@ import pyarrow as pa
 
 from shards import storage
 from shards.corpus.records import UNLISTED
-from shards.format import dataset as datasets
-from shards.format.dataset import LEAKAGE_NAME
+from shards.format.manifest import LEAKAGE_NAME
+from shards.format.parquet import parquet_bytes
 from shards.shuffle import pack, unpack
 
 BYTE_EQUAL, NEAR_EQUAL = "byte_equal", "near_equal"
@@ -58,7 +58,7 @@ def write_leakage(output: str, members: Sequence[Member]) -> dict[str, Any]:
         storage.remove(url)
         return {}
     rows = [member._asdict() for member in sorted(members)]
-    data = datasets.parquet_bytes(pa.Table.from_pylist(rows, schema=_SCHEMA))
+    data = parquet_bytes(pa.Table.from_pylist(rows, schema=_SCHEMA))
     if not (storage.exists(url) and storage.read_bytes(url) == data):
         storage.write_bytes(url, data)
     return {"sha256": hashlib.sha256(data).hexdigest(), "kinds": _summarise(members)}

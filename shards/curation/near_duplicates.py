@@ -15,12 +15,12 @@ from typing import Any, NamedTuple
 
 from PIL import Image
 
-from shards.corpus.description import hash_key, place_in
 from shards.corpus.read_scan import read_image
 from shards.corpus.records import ScanRef
 from shards.curation.leakage import BYTE_EQUAL, NEAR_EQUAL, Member, assign_group_to_split, make_group
+from shards.format.keys import hash_key, place_in
+from shards.images.errors import ImageError
 from shards.images.inspect import read_image_size
-from shards.images.jpeg import ImageError
 from shards.shuffle import NUM_PARTITIONS, batch_by, unpack
 
 MAX_DISTANCE_BITS = 4

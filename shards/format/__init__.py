@@ -1,3 +1,15 @@
 """Read and write the files of a dataset: tars, indexes, tables, manifest."""
 
-__all__ = ["classes", "dataset", "schemas", "shard_reader", "tar"]
+__all__ = [
+    "classes",
+    "dali_index",
+    "dataset",
+    "keys",
+    "manifest",
+    "parquet",
+    "sample_json",
+    "schemas",
+    "shard_reader",
+    "tar",
+    "ustar",
+]

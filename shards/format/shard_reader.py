@@ -14,10 +14,10 @@ from functools import cached_property
 from typing import NamedTuple
 
 from shards import storage
-from shards.format.dataset import read_parquet
-from shards.format.tar import BLOCK_BYTES
+from shards.format.parquet import read_parquet
+from shards.format.ustar import BLOCK_BYTES
+from shards.images.errors import ImageError
 from shards.images.inspect import EXTENSIONS, read_image_size
-from shards.images.jpeg import ImageError
 
 _REMOTE_BATCHES_AHEAD = 4
 _LOCAL_BATCHES_AHEAD = 2

@@ -3,8 +3,7 @@
 import re
 import struct
 
-MAX_PIXELS = 100_000_000
-"""Largest picture taken. SIXray's largest has 3 million pixels; a header that claims more is an attack on memory."""
+from shards.images.errors import MAX_PIXELS, ImageError
 
 _START_OF_IMAGE = b"\xff\xd8"
 _END_OF_IMAGE = b"\xff\xd9"
@@ -14,15 +13,6 @@ _STANDALONE_MARKERS = frozenset({0x01, *range(0xD0, 0xD8)})
 _FRAME_BYTES = 8
 # Inside a scan ff 00 is a data byte, ff d0 to ff d7 restart it, ff ff fills.
 _MARKER_BEHIND_SCAN = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
-
-
-class ImageError(ValueError):
-    """An image that cannot become a sample; `reason` is the fixed word of its quarantine row."""
-
-    def __init__(self, reason: str, detail: str) -> None:
-        super().__init__(f"{reason}: {detail}")
-        self.reason = reason
-        self.detail = detail
 
 
 def read_jpeg_size(data: bytes) -> tuple[int, int]:

@@ -5,7 +5,7 @@ import io
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from shards.images.jpeg import MAX_PIXELS, ImageError
+from shards.images.errors import MAX_PIXELS, ImageError
 
 FORMATS = ("PNG", "BMP", "TIFF", "WEBP", "GIF")
 """What is read; of several frames the first."""

@@ -1,22 +1,18 @@
 """What do predictions hold? Their parts, what each part says of itself, and `run.json`; readers and writers."""
 
-import hashlib
 import json
-from collections import Counter
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from shards import storage
-from shards.format.dataset import Dataset, ShardInfo, read_parquet, write_parquet
-from shards.format.schemas import QUARANTINE_SCHEMA
+from shards.format.manifest import ShardInfo
+from shards.format.parquet import write_parquet
 
 FORMAT_VERSION = 1
-RUN_NAME = "run.json"
 METADATA_KEY = b"sixray"
 """Where a part keeps its `PartInfo`, in the Parquet file's own metadata: read without reading the rows."""
 
@@ -62,37 +58,6 @@ class PartInfo:
         return (self.model_id, self.shard_digest, self.num_scans) == expected
 
 
-@dataclass(frozen=True, slots=True)
-class Predictions:
-    """What one model said of one dataset: the folder `PREDICTIONS/<model-id>`."""
-
-    url: str
-    run: dict[str, Any]
-    """`run.json`: at least format, model_id, classes, dataset_digest, parts (a list of shard names), counts."""
-
-    @property
-    def model_id(self) -> str:
-        """`<network>-<backbone>-<first 12 hex digits of the sha256 over weights and config>`."""
-        return str(self.run["model_id"])
-
-    def read_rows(self, split: str | None = None, columns: Sequence[str] | None = None) -> pa.Table:
-        """Return the predictions of a split (or all), in shard and tar order."""
-        names = [name for name in self.run["parts"] if split is None or name.startswith(f"{split}-")]
-        if not names:
-            raise ValueError(f"predictions must have a part of split {split!r}, got {self.run['parts']} ({self.url})")
-        tables = [read_parquet(part_url(self.url, name), columns) for name in names]
-        return pa.concat_tables([table.replace_schema_metadata(None) for table in tables])
-
-    def read_quarantine(self) -> pa.Table:
-        """Return the samples that could not be scored, each with its reason."""
-        tables = [
-            read_parquet(url)
-            for url in (quarantine_part_url(self.url, name) for name in self.run["parts"])
-            if storage.exists(url)
-        ]
-        return pa.concat_tables([QUARANTINE_SCHEMA.empty_table(), *tables]).replace_schema_metadata(None)
-
-
 def part_url(predictions_url: str, shard_name: str) -> str:
     """Return where the predictions of one shard are."""
     return storage.join_url(predictions_url, f"{shard_name}.parquet")
@@ -101,29 +66,6 @@ def part_url(predictions_url: str, shard_name: str) -> str:
 def quarantine_part_url(predictions_url: str, shard_name: str) -> str:
     """Return where the samples of one shard are named that could not be scored, if any."""
     return storage.join_url(predictions_url, "quarantine", f"{shard_name}.parquet")
-
-
-def open_predictions(url: str) -> Predictions:
-    """Return finished predictions.
-
-    Raises:
-        ValueError: there is no `run.json` (unfinished, or another folder), or it is damaged or of another format.
-    """
-    root = storage.normalise_url(url)
-    run_url = storage.join_url(root, RUN_NAME)
-    try:
-        run = json.loads(storage.read_bytes(run_url))
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise ValueError(
-            f"predictions must have a {RUN_NAME}, got none ({root}); name the folder of one model "
-            f"(PREDICTIONS/<model-id>), or run the same `sixray score` again, it resumes"
-        ) from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{RUN_NAME} must be a JSON document, got {error} ({run_url})") from error
-    if not isinstance(run, dict) or run.get("format") != FORMAT_VERSION:
-        found = run.get("format") if isinstance(run, dict) else type(run).__name__
-        raise ValueError(f"predictions must have format {FORMAT_VERSION}, got {found!r} ({run_url})")
-    return Predictions(root, run)
 
 
 def write_part(predictions_url: str, table: pa.Table, quarantine: pa.Table, info: PartInfo) -> None:
@@ -171,111 +113,3 @@ def read_part_infos(predictions_url: str, shard_names: Iterable[str]) -> dict[st
     with ThreadPoolExecutor(16, thread_name_prefix="read-part-info") as pool:
         found = pool.map(lambda name: read_part_info(predictions_url, name), names)
         return dict(zip(names, found, strict=True))
-
-
-def run_document(
-    model: Mapping[str, Any], datasets: Sequence[Dataset], parts: Sequence[PartInfo], split: str | None
-) -> dict[str, Any]:
-    """Return what `run.json` says of what lies on disk: equal for equal parts, whenever and by whom they were made.
-
-    Args:
-        model: model_id, and of its `config.json` classes, num_levels and, where it is said, trim_margins.
-        datasets: that the shards are of.
-        parts: that predictions hold of these datasets' shards.
-        split: that was asked for, None for all.
-    """
-    ordered = sorted(parts, key=lambda part: part.shard)
-    engines = sorted({part.engine for part in ordered}, key=lambda engine: tuple(map(str, asdict(engine).values())))
-    asked = [shard for dataset in datasets for shard in dataset.manifest.shards if split in (None, shard.split)]
-    held = {part.shard for part in ordered}
-    left = [shard for shard in asked if shard.num_scans and shard.name not in held]
-    # A single engine is the rule; after a move to another machine the parts may differ, and what differs has no value.
-    values = {name: {getattr(engine, name) for engine in engines} for name in Engine.__dataclass_fields__}
-    engine = {name: found.pop() if len(found) == 1 else None for name, found in values.items()}
-    return {
-        "format": FORMAT_VERSION,
-        "model_id": model["model_id"],
-        "classes": list(model["classes"]),
-        "num_levels": model["num_levels"],
-        "dataset_digest": datasets_digest(datasets),
-        "datasets": [{"url": dataset.url, "digest": dataset.manifest.digest} for dataset in datasets],
-        "split": split,
-        "parts": [part.shard for part in ordered],
-        "counts": count_scans(ordered),
-        "unscored": {"num_shards": len(left), "num_scans": sum(shard.num_scans for shard in left)},
-        "splits": {
-            name: count_scans([part for part in ordered if part.split == name])
-            for name in sorted({part.split for part in ordered})
-        },
-        **engine,
-        "engines": [asdict(engine) for engine in engines],
-        "trim_margins": model.get("trim_margins", False),
-    }
-
-
-def count_scans(parts: Sequence[PartInfo]) -> dict[str, Any]:
-    """Return how many scans the parts hold, scored and quarantined, and for which reasons."""
-    reasons: Counter[str] = Counter()
-    for part in parts:
-        reasons.update(part.quarantined_by_reason)
-    return {
-        "num_scans": sum(part.num_scans for part in parts),
-        "num_scored": sum(part.num_scored for part in parts),
-        "num_quarantined": sum(part.num_quarantined for part in parts),
-        "quarantined_by_reason": dict(sorted(reasons.items())),
-    }
-
-
-def checksum_parts(predictions_url: str, parts: Sequence[PartInfo], known: Mapping[str, str]) -> dict[str, str]:
-    """Return the sha256 of every file of the parts, by its path below the folder.
-
-    What is `known` of a file that nobody wrote since is kept, not read from the file anew: a part that was damaged in
-    the meantime must not pass for whole.
-    """
-    files = [storage.base_name(part_url(predictions_url, part.shard)) for part in parts]
-    files += [f"quarantine/{part.shard}.parquet" for part in parts if part.num_quarantined]
-    return {
-        file: known.get(file) or storage.sha256_of(storage.join_url(predictions_url, file)) for file in sorted(files)
-    }
-
-
-def datasets_digest(datasets: Sequence[Dataset]) -> str:
-    """Return the digest of one dataset, or one value for several in any order."""
-    digests = sorted(dataset.manifest.digest for dataset in datasets)
-    return digests[0] if len(digests) == 1 else _sha256("".join(f"{digest}\n" for digest in digests))
-
-
-def read_run(predictions_url: str) -> dict[str, Any] | None:
-    """Return `run.json`; None where there is none, or none that can be read and is to be written again."""
-    try:
-        return open_predictions(predictions_url).run
-    except ValueError:
-        return None
-
-
-def forget_checksums(predictions_url: str, shard_names: Container[str]) -> None:
-    """Take the checksums of some shards' files out of `run.json`, before the files are written anew.
-
-    A run that is killed between the two would else leave a checksum that no file has.
-    """
-    run = read_run(predictions_url)
-    if run is None:
-        return
-    kept = {file: checksum for file, checksum in run["sha256"].items() if shard_of(file) not in shard_names}
-    if len(kept) < len(run["sha256"]):
-        write_run(predictions_url, run | {"sha256": kept})
-
-
-def shard_of(file: str) -> str:
-    """Return the shard whose scans a file of parts or of their quarantine holds."""
-    return storage.base_name(file).removesuffix(".parquet")
-
-
-def write_run(predictions_url: str, document: Mapping[str, Any]) -> None:
-    """Write `run.json`."""
-    text = json.dumps(dict(document), indent=1, allow_nan=False) + "\n"
-    storage.write_bytes(storage.join_url(predictions_url, RUN_NAME), text.encode())
-
-
-def _sha256(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from shards import storage
-from shards.format.dataset import Dataset, ShardInfo, read_parquet
+from shards.format.dataset import Dataset
+from shards.format.manifest import ShardInfo
+from shards.format.parquet import read_parquet
 from shards.format.shard_reader import ShardReader, read_rows
 from shards.predictions.parts import Engine, PartInfo, part_url, quarantine_part_url, read_part_infos
 

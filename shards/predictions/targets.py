@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from shards import storage
-from shards.format.dataset import MANIFEST_NAME, Dataset, open_dataset
+from shards.format.dataset import Dataset, open_dataset
+from shards.format.manifest import MANIFEST_NAME
 
 
 @dataclass(frozen=True, slots=True)

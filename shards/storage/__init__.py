@@ -1,10 +1,9 @@
 """Read, list and write files on local disks and object stores."""
 
+from shards.storage.atomic import TEMPORARY_SUFFIX, atomic_writer, sweep_temporaries, write_bytes
 from shards.storage.files import (
-    TEMPORARY_SUFFIX,
     FileInfo,
     as_uri,
-    atomic_writer,
     base_name,
     check_url,
     exists,
@@ -22,8 +21,6 @@ from shards.storage.files import (
     remove,
     remove_tree,
     sha256_of,
-    sweep_temporaries,
-    write_bytes,
 )
 from shards.storage.object_stores import mask_secrets
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from shards.corpus.description import printable
+from shards.format.keys import escape_control_characters
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -20,4 +20,4 @@ class Damage:
     def __str__(self) -> str:
         subject = f"{self.file}: {self.key}" if self.key else self.file
         # Names and keys come from files that nothing is known of: no control character reaches a terminal.
-        return printable(f"{subject}: {self.what}: {self.detail}")
+        return escape_control_characters(f"{subject}: {self.what}: {self.detail}")

@@ -7,9 +7,10 @@ from dataclasses import asdict, dataclass
 import pyarrow as pa
 
 from shards import storage
-from shards.corpus.description import hash_key, place_in
-from shards.format import dataset as datasets
-from shards.format.dataset import LEAKAGE_NAME, Dataset, ShardInfo, count_reasons, expected_files
+from shards.format.dataset import Dataset
+from shards.format.keys import hash_key, place_in
+from shards.format.manifest import LEAKAGE_NAME, MANIFEST_NAME, ShardInfo, count_reasons, expected_files, quarantine_url
+from shards.format.parquet import read_parquet
 from shards.format.schemas import samples_schema
 from shards.shuffle import NUM_PARTITIONS, batch_by, unpack
 from shards.verify.damage import Damage
@@ -42,7 +43,7 @@ def verify_shard(dataset: Dataset, info: ShardInfo) -> CheckedShard:
     num_read_bytes = 0
     samples_file = f"samples/{info.name}.parquet"
     try:
-        table = datasets.read_parquet(dataset.samples_url(info))
+        table = read_parquet(dataset.samples_url(info))
         damages += _check_rows(dataset, info, table, samples_file)
         found, num_read_bytes = check_shard(dataset.url, info.split, info.name, table)
         damages += found
@@ -69,16 +70,16 @@ def verify_ledger(dataset: Dataset, shards: Iterable[CheckedShard]) -> list[Dama
         converted[shard.split] += shard.num_rows
         reasons[shard.split].update(shard.quarantined_by_reason)
     damages = [*_find_surplus(dataset), *_check_leakage(dataset)]
-    manifest_url = storage.join_url(dataset.url, datasets.MANIFEST_NAME)
+    manifest_url = storage.join_url(dataset.url, MANIFEST_NAME)
     if storage.read_bytes(manifest_url) != dataset.manifest.to_json():
         detail = "its totals are not those of its shards and ledger, or its text is not what a conversion writes"
-        damages.append(Damage(datasets.MANIFEST_NAME, "", "manifest_mismatch", detail))
+        damages.append(Damage(MANIFEST_NAME, "", "manifest_mismatch", detail))
     for split, counts in dataset.manifest.ledger.items():
         found = (converted[split], sum(reasons[split].values()), dict(sorted(reasons[split].items())))
         expected = (counts.converted, counts.quarantined, counts.quarantined_by_reason)
         if found != expected:
             detail = f"split {split!r}: shards hold {found}, the ledger says {asdict(counts)}"
-            damages.append(Damage(datasets.MANIFEST_NAME, "", "ledger_mismatch", detail))
+            damages.append(Damage(MANIFEST_NAME, "", "ledger_mismatch", detail))
     return damages
 
 
@@ -149,10 +150,10 @@ def _check_rows(dataset: Dataset, info: ShardInfo, table: pa.Table, file: str) -
 
 
 def _check_quarantine(dataset: Dataset, info: ShardInfo) -> tuple[list[Damage], dict[str, int]]:
-    url = datasets.quarantine_url(dataset.url, info.name)
+    url = quarantine_url(dataset.url, info.name)
     file = f"quarantine/{storage.base_name(url)}"
     try:
-        table = datasets.read_parquet(url)
+        table = read_parquet(url)
         checksum = storage.sha256_of(url)
     except FileNotFoundError:
         return [Damage(file, "", "missing_file", "the file is not there")], {}

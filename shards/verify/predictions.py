@@ -8,10 +8,11 @@ import numpy as np
 import pyarrow as pa
 
 from shards import storage
-from shards.format.dataset import read_parquet
+from shards.format.parquet import read_parquet
 from shards.format.schemas import QUARANTINE_SCHEMA, predictions_schema
 from shards.predictions import parts
-from shards.predictions.parts import PartInfo, Predictions
+from shards.predictions.parts import PartInfo
+from shards.predictions.run import RUN_NAME, Predictions, count_scans
 from shards.verify.damage import Damage
 
 
@@ -26,14 +27,12 @@ def verify_predictions(predictions: Predictions) -> list[Damage]:
         infos += [info] if info is not None else []
         seen.update(keys)
     damages += [
-        Damage(parts.RUN_NAME, key, "key_twice", f"{count} rows have this key")
-        for key, count in seen.items()
-        if count > 1
+        Damage(RUN_NAME, key, "key_twice", f"{count} rows have this key") for key, count in seen.items() if count > 1
     ]
-    counts = parts.count_scans(infos)
+    counts = count_scans(infos)
     if not damages and counts != predictions.run["counts"]:
         detail = f"the parts hold {counts}, the run says {predictions.run['counts']}"
-        damages.append(Damage(parts.RUN_NAME, "", "count_mismatch", detail))
+        damages.append(Damage(RUN_NAME, "", "count_mismatch", detail))
     return sorted(set(damages))
 
 
@@ -96,7 +95,7 @@ def _check_checksums(predictions: Predictions) -> list[Damage]:
 
 
 def _find_surplus(predictions: Predictions) -> list[Damage]:
-    expected: Sequence[str] = [parts.RUN_NAME, *predictions.run["sha256"]]
+    expected: Sequence[str] = [RUN_NAME, *predictions.run["sha256"]]
     root = f"{predictions.url}/"
     found = (info.url.removeprefix(root) for info in storage.list_files(predictions.url))
     return [

@@ -12,10 +12,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from shards import storage
-from shards.format import dataset as datasets
-from shards.format.dataset import Dataset, ShardInfo, expected_files
+from shards.format.dali_index import INDEX_VERSION
+from shards.format.dataset import Dataset
+from shards.format.manifest import MANIFEST_NAME, ShardInfo, expected_files, quarantine_url
 from shards.format.schemas import QUARANTINE_SCHEMA, samples_schema
-from shards.format.tar import INDEX_VERSION
 from shards.verify.damage import Damage
 from shards.verify.shard import METADATA_KEY
 
@@ -31,10 +31,10 @@ def verify_quickly(dataset: Dataset) -> list[Damage]:
     """
     sizes = {info.url: info.size_bytes for info in storage.list_files(dataset.url)}
     damages = _compare_listing(dataset, sizes)
-    manifest_url = storage.join_url(dataset.url, datasets.MANIFEST_NAME)
+    manifest_url = storage.join_url(dataset.url, MANIFEST_NAME)
     if storage.read_bytes(manifest_url) != dataset.manifest.to_json():
         detail = "its totals are not those of its shards and ledger, or its text is not what a conversion writes"
-        damages.append(Damage(datasets.MANIFEST_NAME, "", "manifest_mismatch", detail))
+        damages.append(Damage(MANIFEST_NAME, "", "manifest_mismatch", detail))
     damages += _compare_ledger(dataset)
     with ThreadPoolExecutor(_NUM_READERS, thread_name_prefix="verify-quickly") as pool:
         for found in pool.map(lambda info: _check_shard(dataset, info, sizes), dataset.manifest.shards):
@@ -64,7 +64,7 @@ def _compare_ledger(dataset: Dataset) -> list[Damage]:
         found = (sum(info.num_scans for info in mine), sum(info.num_quarantined for info in mine))
         if found != (counts.converted, counts.quarantined):
             detail = f"split {split!r}: shards hold {found}, the ledger says {(counts.converted, counts.quarantined)}"
-            damages.append(Damage(datasets.MANIFEST_NAME, "", "ledger_mismatch", detail))
+            damages.append(Damage(MANIFEST_NAME, "", "ledger_mismatch", detail))
     return damages
 
 
@@ -73,7 +73,7 @@ def _check_shard(dataset: Dataset, info: ShardInfo, sizes: Mapping[str, int]) ->
     damages = []
     for url, schema, num_rows in (
         (dataset.samples_url(info), samples_schema(dataset.manifest.classes), info.num_scans),
-        (datasets.quarantine_url(dataset.url, info.name), QUARANTINE_SCHEMA, info.num_quarantined),
+        (quarantine_url(dataset.url, info.name), QUARANTINE_SCHEMA, info.num_quarantined),
     ):
         if url in sizes and (num_rows or schema is not QUARANTINE_SCHEMA):
             problem = _footer_problem(url, sizes[url], schema, num_rows, info)

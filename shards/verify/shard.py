@@ -8,9 +8,12 @@ from typing import IO, Any
 import pyarrow as pa
 
 from shards import storage
-from shards.format import dataset as datasets
+from shards.format.dali_index import index_line, join_index
+from shards.format.manifest import quarantine_url
+from shards.format.parquet import parquet_bytes, read_parquet
 from shards.format.schemas import QUARANTINE_SCHEMA
-from shards.format.tar import BLOCK_BYTES, END_OF_ARCHIVE, index_line, join_index, json_member, make_header, padding
+from shards.format.tar import json_member
+from shards.format.ustar import BLOCK_BYTES, END_OF_ARCHIVE, make_header, padding
 from shards.images.inspect import EXTENSIONS, Extension, component_extension
 from shards.verify.damage import Damage
 
@@ -41,7 +44,7 @@ def check_shard(dataset_url: str, split: str, name: str, table: pa.Table) -> tup
     metadata = shard_metadata(table)
     rows = table.to_pylist()
     tar_file, index_file = f"{split}/{name}.tar", f"{split}/{name}.idx"
-    quarantine_file = f"quarantine/{storage.base_name(datasets.quarantine_url(dataset_url, name))}"
+    quarantine_file = f"quarantine/{storage.base_name(quarantine_url(dataset_url, name))}"
     damages = []
     image_bytes = sum(row["size_bytes"] for row in rows)
     if metadata["image_bytes"] != image_bytes:
@@ -159,11 +162,11 @@ def _check_index(url: str, file: str, rows: list[dict[str, Any]], extensions: li
 
 
 def _check_quarantine(url: str, file: str, metadata: dict[str, Any]) -> list[Damage]:
-    table = datasets.read_parquet(url)
+    table = read_parquet(url)
     if table.num_rows != metadata["num_quarantined"]:
         detail = f"{table.num_rows} rows, {metadata['num_quarantined']} records were refused"
         return [Damage(file, "", "quarantine_mismatch", detail)]
-    if table.schema != QUARANTINE_SCHEMA or storage.read_bytes(url) != datasets.parquet_bytes(table):
+    if table.schema != QUARANTINE_SCHEMA or storage.read_bytes(url) != parquet_bytes(table):
         # A page has its checksum, the file's footer has none.
         return [Damage(file, "", "quarantine_mismatch", "the file is not what a conversion writes for its rows")]
     return []

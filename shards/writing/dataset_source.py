@@ -17,15 +17,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from shards import storage
-from shards.corpus.description import printable
 from shards.corpus.read_scan import Scan
 from shards.corpus.records import UNLISTED
 from shards.curation.sql_filter import choose_rows
 from shards.curation.subsets import Census, take_census
 from shards.curation.subsets import Selection as SubsetSelection
-from shards.format import dataset as datasets
 from shards.format.classes import ClassSet
-from shards.format.dataset import Dataset, ShardInfo
+from shards.format.dataset import Dataset
+from shards.format.keys import escape_control_characters
+from shards.format.manifest import ShardInfo, quarantine_url
+from shards.format.parquet import read_parquet
 from shards.images.inspect import ImageBytes
 from shards.shuffle import pack, unpack
 from shards.verify.shard import shard_metadata
@@ -104,7 +105,7 @@ def list_samples(dataset: Dataset, input_index: int, info: ShardInfo, selection:
         row |= {"labels": labels, "boxes": boxes, "duplicate_of": None}
         yield SampleRef(row["key"], input_index, info.name, number, "", info.split, *place, tar_url, marshal.dumps(row))
     if info.num_quarantined and selection.takes_all:
-        refused = _read_table(datasets.quarantine_url(dataset.url, info.name), info.quarantine_sha256)
+        refused = _read_table(quarantine_url(dataset.url, info.name), info.quarantine_sha256)
         for number, row in enumerate(refused.to_pylist()):
             place = (0, 0)
             reason, packed = row["reason"], marshal.dumps(row)
@@ -208,7 +209,7 @@ class SampleSource:
         manifest = dataset.manifest
         if not is_whole or (manifest.classes, manifest.scored_classes) != (self.classes.all, self.classes.scored):
             return ""
-        return str(shard_metadata(datasets.read_parquet(dataset.samples_url(info), ["key"]))["plan"])
+        return str(shard_metadata(read_parquet(dataset.samples_url(info), ["key"]))["plan"])
 
 
 def _read_images(tar_url: str, refs: Sequence[SampleRef]) -> Iterator[tuple[str, ImageBytes]]:
@@ -250,7 +251,7 @@ def _quarantine_row(ref: SampleRef, stage: str, reason: str, detail: str, sha256
         "key": ref.key,
         "stage": stage,
         "reason": reason,
-        "detail": printable(detail),
+        "detail": escape_control_characters(detail),
         "sha256": sha256,
     }
 

@@ -8,13 +8,23 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from shards import storage
-from shards.corpus.description import place_in
 from shards.corpus.stream_spool import SPOOL_NAME
 from shards.curation.leakage import Member, write_leakage
-from shards.format import dataset as datasets
 from shards.format.classes import ClassSet
-from shards.format.dataset import LEAKAGE_NAME, DatasetManifest, ShardInfo, SplitLedger, count_reasons, expected_files
-from shards.format.tar import BLOCK_BYTES, make_header
+from shards.format.keys import place_in
+from shards.format.manifest import (
+    LEAKAGE_NAME,
+    MANIFEST_NAME,
+    DatasetManifest,
+    ShardInfo,
+    SplitLedger,
+    count_reasons,
+    expected_files,
+    quarantine_url,
+    samples_url,
+)
+from shards.format.parquet import read_parquet
+from shards.format.ustar import BLOCK_BYTES, make_header
 from shards.host import installed_versions
 from shards.shuffle import batch_by, unpack
 from shards.writing.shard_writer import DRAFTS_FOLDER, WrittenShard, finish_rows
@@ -75,12 +85,12 @@ def finish_shard(output: str, info: Iterable[ShardInfo], duplicates: Iterable[di
     """Write the rows of one shard, duplicates known; `info` holds just the one."""
     (shard,) = info
     finish_rows(output, shard.name, {key: first for found in duplicates for key, first in found.items()})
-    shard = replace(shard, samples_sha256=storage.sha256_of(datasets.samples_url(output, shard.name)))
+    shard = replace(shard, samples_sha256=storage.sha256_of(samples_url(output, shard.name)))
     if not shard.num_quarantined:
         return FinishedShard(shard)
-    quarantine_url = datasets.quarantine_url(output, shard.name)
-    shard = replace(shard, quarantine_sha256=storage.sha256_of(quarantine_url))
-    return FinishedShard(shard, count_reasons(datasets.read_parquet(quarantine_url, ["reason"])))
+    refused_url = quarantine_url(output, shard.name)
+    shard = replace(shard, quarantine_sha256=storage.sha256_of(refused_url))
+    return FinishedShard(shard, count_reasons(read_parquet(refused_url, ["reason"])))
 
 
 def write_manifest(
@@ -110,7 +120,7 @@ def write_manifest(
         leakage=leakage,
         **(findings or {}),
     )
-    manifest_url = storage.join_url(output, datasets.MANIFEST_NAME)
+    manifest_url = storage.join_url(output, MANIFEST_NAME)
     is_written = storage.exists(manifest_url) and storage.read_bytes(manifest_url) == manifest.to_json()
     if not is_written:
         # An older manifest may name files that are surplus now.
@@ -175,5 +185,5 @@ def _remove_surplus(output: str, manifest: DatasetManifest) -> None:
         elif _OWN_FILE.fullmatch(info.url.removeprefix(output).lstrip("/")) and not info.url.endswith(".tmp"):
             storage.remove(info.url)
     for url, size_bytes in expected.items():
-        if size_bytes is not None and found.get(url) != size_bytes and not url.endswith(datasets.MANIFEST_NAME):
+        if size_bytes is not None and found.get(url) != size_bytes and not url.endswith(MANIFEST_NAME):
             raise ValueError(f"shard must have {size_bytes} bytes, got {found.get(url)} ({url}); run the job again")

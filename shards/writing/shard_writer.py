@@ -16,11 +16,11 @@ from typing import Any, Protocol, TypeVar
 import pyarrow as pa
 
 from shards import storage
-from shards.corpus.description import hash_key
 from shards.corpus.read_scan import RETRYABLE_REASONS, Scan
-from shards.format import dataset as datasets
 from shards.format.classes import ClassSet
-from shards.format.dataset import ShardInfo
+from shards.format.keys import hash_key
+from shards.format.manifest import MANIFEST_NAME, ShardInfo, quarantine_url, samples_url
+from shards.format.parquet import parquet_bytes, read_parquet, write_parquet
 from shards.format.schemas import QUARANTINE_SCHEMA, samples_schema
 from shards.format.tar import TarPiece, TarShardWriter, pack_samples
 from shards.verify.shard import METADATA_KEY, check_shard, shard_metadata
@@ -119,7 +119,7 @@ def write_shard(
     if draft is not None:
         return _as_written(split, name, draft, was_reused=True)
     # From here on the dataset differs from what its manifest says, until a new manifest is written.
-    storage.remove(storage.join_url(dataset_url, datasets.MANIFEST_NAME))
+    storage.remove(storage.join_url(dataset_url, MANIFEST_NAME))
     rows, refused, digest, tar_bytes = _write_tar(dataset_url, split, name, ordered, source)
     _write_quarantine(dataset_url, name, refused)
     metadata = {
@@ -132,24 +132,24 @@ def write_shard(
     }
     table = pa.Table.from_pylist(rows, schema=samples_schema(source.classes.all))
     table = table.replace_schema_metadata({METADATA_KEY: json.dumps(metadata).encode()})
-    storage.remove(datasets.samples_url(dataset_url, name))
-    datasets.write_parquet(_draft_url(dataset_url, name), table)
+    storage.remove(samples_url(dataset_url, name))
+    write_parquet(_draft_url(dataset_url, name), table)
     return _as_written(split, name, table, was_reused=False)
 
 
 def finish_rows(dataset_url: str, name: str, duplicate_of: Mapping[str, str]) -> None:
     """Write the rows of a shard under their final name, with `duplicate_of` by key."""
     draft_url = _draft_url(dataset_url, name)
-    final_url = datasets.samples_url(dataset_url, name)
+    final_url = samples_url(dataset_url, name)
     has_draft = storage.exists(draft_url)
-    table = datasets.read_parquet(draft_url if has_draft else final_url)
+    table = read_parquet(draft_url if has_draft else final_url)
     originals = pa.array([duplicate_of.get(key) for key in table["key"].to_pylist()], pa.string())
     finished = table.set_column(
         table.schema.get_field_index("duplicate_of"), table.schema.field("duplicate_of"), originals
     )
     if has_draft or not finished.equals(table):
-        storage.remove(storage.join_url(dataset_url, datasets.MANIFEST_NAME))
-        datasets.write_parquet(final_url, finished)
+        storage.remove(storage.join_url(dataset_url, MANIFEST_NAME))
+        write_parquet(final_url, finished)
         storage.remove(draft_url)
 
 
@@ -225,9 +225,9 @@ def _chunk(refs: Sequence[AnyRef]) -> Iterator[list[AnyRef]]:
 
 
 def _write_quarantine(dataset_url: str, name: str, refused: Sequence[Refused]) -> None:
-    url = datasets.quarantine_url(dataset_url, name)
+    url = quarantine_url(dataset_url, name)
     if refused:
-        datasets.write_parquet(url, pa.Table.from_pylist(list(refused), schema=QUARANTINE_SCHEMA))
+        write_parquet(url, pa.Table.from_pylist(list(refused), schema=QUARANTINE_SCHEMA))
     else:
         storage.remove(url)
 
@@ -237,7 +237,7 @@ def _find_finished(
 ) -> pa.Table | None:
     """Return the rows that an earlier run wrote for this plan, if every byte of the shard is as they say."""
     draft_url = _draft_url(dataset_url, name)
-    for url in (draft_url, datasets.samples_url(dataset_url, name)):
+    for url in (draft_url, samples_url(dataset_url, name)):
         table = _read_rows(url, source.classes)
         if table is None or shard_metadata(table)["plan"] != plan or not source.is_settled(table, refs):
             continue
@@ -252,14 +252,14 @@ def _find_finished(
 def _read_rows(url: str, classes: ClassSet) -> pa.Table | None:
     """Return the rows in a file; None where it is absent or not, to the byte, what is written for these rows."""
     try:
-        table = datasets.read_parquet(url)
+        table = read_parquet(url)
         shard_metadata(table)
     except (FileNotFoundError, ValueError):
         return None
     if table.schema.remove_metadata() != samples_schema(classes.all):
         return None
     # Pages have checksums, what lies between them has none.
-    return table if storage.read_bytes(url) == datasets.parquet_bytes(table) else None
+    return table if storage.read_bytes(url) == parquet_bytes(table) else None
 
 
 def _as_written(split: str, name: str, table: pa.Table, *, was_reused: bool) -> WrittenShard:

@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from shards.corpus import records
-from shards.corpus.description import Corpus, hash_key, place_in
+from shards.corpus.description import Corpus
 from shards.corpus.policy import Policy
 from shards.corpus.records import Fact
-from shards.format.dataset import shard_name
+from shards.format.keys import hash_key, place_in
+from shards.format.manifest import shard_name
 from shards.shuffle import NUM_PARTITIONS, batch_by, pack, unpack
 
 _MIN_SCANS_A_SHARD = 16

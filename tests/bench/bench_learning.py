@@ -29,7 +29,7 @@ from pipelines.convert import main as convert
 from pipelines.score import ScoreConfig, score
 from pipelines.synth import generate_corpus
 from shards.format.dataset import Dataset, open_dataset
-from shards.predictions.parts import open_predictions
+from shards.predictions.run import open_predictions
 from tests.bench.learning import NETWORKS, Learned, draw_learned, paper_gain, rate_runs, say_order, write_note
 from tests.bench.measure import Measurement, describe_hardware
 

@@ -7,7 +7,7 @@ import pytest
 from sklearn.metrics import average_precision_score
 
 from model.evaluation.scored_scans import join
-from shards.predictions.parts import open_predictions
+from shards.predictions.run import open_predictions
 from tests.bench.learning import (
     NETWORKS,
     NUM_ROUNDS,

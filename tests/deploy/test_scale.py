@@ -19,7 +19,7 @@ from pipelines.reshard import ReshardConfig, make_selection, reshard_datasets
 from pipelines.runtime.runners import make_beam_options, make_pipeline
 from pipelines.score import score_shards
 from pipelines.verify import audit_dataset
-from shards.corpus.description import Corpus, Source, hash_key, place_in
+from shards.corpus.description import Corpus, Source
 from shards.corpus.records import AnnotationFact, ImageFact, RowFact, ScanRef
 from shards.curation import thresholds
 from shards.curation.contradictions import MAX_EXAMPLES, Contradictions
@@ -28,7 +28,9 @@ from shards.curation.near_duplicates import Fingerprint, Pair, spread_bands
 from shards.curation.subsets import Selection
 from shards.curation.thresholds import NUM_RANGES, Place, Thresholds
 from shards.format.classes import load_class_set
-from shards.format.dataset import Dataset, DatasetManifest, ShardInfo
+from shards.format.dataset import Dataset
+from shards.format.keys import hash_key, place_in
+from shards.format.manifest import DatasetManifest, ShardInfo
 from shards.predictions.plan import ShardTask
 from shards.shuffle import NUM_PARTITIONS, batch_by, pack, unpack
 from shards.verify.damage import Damage

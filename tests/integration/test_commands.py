@@ -8,7 +8,7 @@ import pytest
 
 from pipelines import cli
 from shards.format.dataset import open_dataset
-from shards.predictions.parts import open_predictions
+from shards.predictions.run import open_predictions
 
 pytestmark = pytest.mark.filterwarnings("default")  # commands run as users run them; their own tests are strict
 

@@ -13,8 +13,9 @@ import pytest
 
 from pipelines import convert, reshard, verify
 from shards import storage
-from shards.format.dataset import open_dataset, read_parquet
-from shards.storage import files, object_stores
+from shards.format.dataset import open_dataset
+from shards.format.parquet import read_parquet
+from shards.storage import atomic, object_stores
 from tests.corpora import files_of, jpeg_bytes, make_corpus, payload_of
 from tests.services import ACCESS_KEY, SECRET_KEY, Plan, Server, run_proxy, run_s3
 
@@ -220,9 +221,9 @@ def test_what_a_killed_writer_sent_is_swept_once_it_is_a_day_old(s3, monkeypatch
     assert not storage.exists(f"{s3}/ds/train/a.tar")
     assert uploads_in(s3) == ["ds/train/a.tar"]
     # Not by a day, for moto dates all uploads to 2010.
-    monkeypatch.setattr(files, "_ABANDONED_AFTER_SECONDS", 10**10)
+    monkeypatch.setattr(atomic, "_ABANDONED_AFTER_SECONDS", 10**10)
     assert storage.sweep_temporaries(f"{s3}/ds") == 0
-    monkeypatch.setattr(files, "_ABANDONED_AFTER_SECONDS", -5)
+    monkeypatch.setattr(atomic, "_ABANDONED_AFTER_SECONDS", -5)
     assert storage.sweep_temporaries(f"{s3}/other") == 0
     assert storage.sweep_temporaries(f"{s3}/ds") == 1
     assert uploads_in(s3) == []

@@ -14,7 +14,7 @@ from pipelines import cli, convert, verify
 from shards.corpus.annotations import parse_annotation
 from shards.format.dataset import open_dataset
 from shards.images.jpeg import read_jpeg_size
-from shards.predictions.parts import open_predictions
+from shards.predictions.run import open_predictions
 from tests.corpora import files_of, images_of, rows_of
 from tests.shards.plain_calls import CLASSES, convert_plainly
 

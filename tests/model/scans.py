@@ -9,17 +9,9 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image
 
-from shards.format.dataset import (
-    MANIFEST_NAME,
-    Dataset,
-    DatasetManifest,
-    ShardInfo,
-    SplitLedger,
-    open_dataset,
-    samples_url,
-    shard_name,
-    write_parquet,
-)
+from shards.format.dataset import Dataset, open_dataset
+from shards.format.manifest import MANIFEST_NAME, DatasetManifest, ShardInfo, SplitLedger, samples_url, shard_name
+from shards.format.parquet import write_parquet
 from shards.format.schemas import samples_schema
 
 CLASSES = ("Gun", "Knife", "Wrench")

@@ -8,15 +8,9 @@ from pathlib import Path
 import pyarrow as pa
 
 from shards import storage
-from shards.format.dataset import (
-    Dataset,
-    DatasetManifest,
-    ShardInfo,
-    SplitLedger,
-    samples_url,
-    shard_name,
-    write_parquet,
-)
+from shards.format.dataset import Dataset
+from shards.format.manifest import DatasetManifest, ShardInfo, SplitLedger, samples_url, shard_name
+from shards.format.parquet import write_parquet
 from shards.format.schemas import QUARANTINE_SCHEMA, predictions_schema, samples_schema
 from shards.predictions.parts import part_url, quarantine_part_url
 

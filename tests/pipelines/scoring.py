@@ -12,7 +12,7 @@ from model.networks.registry import build_network
 from pipelines import score
 from shards.format.dataset import open_dataset
 from shards.format.shard_reader import read_rows
-from shards.predictions.parts import open_predictions
+from shards.predictions.run import open_predictions
 from tests.shards.by_hand import CLASSES, overwrite, small_dataset
 
 TEST, TRAIN_0, TRAIN_1 = "test-00000-of-00001", "train-00000-of-00002", "train-00001-of-00002"

@@ -10,7 +10,7 @@ from model.inputs.decoder import BatchDecoder, Decoded
 from pipelines.cli import main
 from pipelines.overlays import OverlaysConfig, choose_scans
 from shards.format.dataset import open_dataset
-from shards.predictions.parts import open_predictions
+from shards.predictions.run import open_predictions
 from tests.pipelines.scoring import TEST, Bench, make_model
 from tests.threads import one_thread
 

@@ -17,7 +17,8 @@ from pipelines import convert, reproduce, reproduce_runs
 from pipelines import score as score_command
 from pipelines.runtime.command_line import OK, STOPPED, WRONG_USAGE
 from pipelines.train import configure
-from shards.format.dataset import open_dataset, read_parquet
+from shards.format.dataset import open_dataset
+from shards.format.parquet import read_parquet
 from tests.corpora import make_corpus, stamps_of
 from tests.model.scans import make_dataset
 from tests.threads import one_thread  # noqa: F401

@@ -14,7 +14,8 @@ from PIL import Image
 from pipelines.reshard import ReshardConfig, main, reshard
 from pipelines.verify import main as verify
 from shards import storage
-from shards.format.dataset import open_dataset, samples_url
+from shards.format.dataset import open_dataset
+from shards.format.manifest import samples_url
 from tests.corpora import (
     SCORED,
     CorpusWriter,

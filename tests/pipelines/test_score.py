@@ -17,8 +17,8 @@ from pipelines import cli, score
 from pipelines.runtime.runners import make_beam_options, make_pipeline
 from pipelines.score import ScoreConfig, ScoreShard
 from shards.format.dataset import open_dataset
-from shards.predictions.parts import open_predictions
 from shards.predictions.plan import plan_scoring
+from shards.predictions.run import open_predictions
 from tests.pipelines.scoring import TEST, TRAIN_0, TRAIN_1, Bench, bench, make_model, model
 from tests.shards.by_hand import CLASSES, bogus_huffman, make_jpeg, write_dataset
 from tests.threads import one_thread

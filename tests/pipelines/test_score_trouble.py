@@ -6,8 +6,10 @@ import pytest
 
 from pipelines import cli, score
 from pipelines.score import find_part
-from shards.predictions import parts, plan
+from pipelines.steps import score_run
+from shards.predictions import plan
 from shards.predictions.plan import plan_scoring
+from shards.predictions.run import write_run
 from tests.pipelines.scoring import TEST, TRAIN_0, TRAIN_1, bench, model
 from tests.shards.by_hand import make_jpeg, write_dataset
 from tests.threads import one_thread
@@ -96,13 +98,12 @@ def test_parts_that_another_run_writes_while_one_ends_are_in_the_run_too(bench, 
     content = part.read_bytes()
     for path in bench.folder.iterdir():
         path.unlink()
-    write_run = parts.write_run
 
     def write_late(url, document):
         write_run(url, document)
         part.write_bytes(content)
 
-    monkeypatch.setattr(parts, "write_run", write_late)
+    monkeypatch.setattr(score_run, "write_run", write_late)
     assert bench.score("--split", "train") == 0
     assert bench.run()["parts"] == [TEST, TRAIN_0, TRAIN_1]
     assert cli.main(["verify", str(bench.folder)]) == 0

@@ -12,7 +12,8 @@ from pipelines.runtime import log
 from pipelines.runtime.runners import make_beam_options, make_pipeline, read_counters
 from pipelines.verify import main
 from shards import storage
-from shards.format.dataset import open_dataset, read_parquet
+from shards.format.dataset import open_dataset
+from shards.format.parquet import read_parquet
 from shards.verify import quick
 from tests.corpora import flip_byte, make_corpus, rewrite_rows, stamps_of
 from tests.shards.plain_calls import convert_plainly

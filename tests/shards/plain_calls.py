@@ -15,7 +15,7 @@ from shards.corpus.layouts import find_corpus
 from shards.corpus.policy import Policy
 from shards.curation import contradictions, leakage, subsets, thresholds
 from shards.format.classes import ClassSet, load_class_set
-from shards.format.dataset import DatasetManifest
+from shards.format.manifest import DatasetManifest
 from shards.writing import finish, sharding
 from shards.writing.corpus_source import ScanSource
 from shards.writing.shard_writer import write_shard

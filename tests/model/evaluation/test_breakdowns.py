@@ -8,7 +8,7 @@ from model.evaluation.breakdowns import count_mistakes, rate_strata
 from model.evaluation.evaluate import evaluate
 from model.evaluation.scored_scans import join
 from model.reports.metrics_json import metrics_document
-from shards.predictions.parts import open_predictions
+from shards.predictions.run import open_predictions
 from tests.model.written import prediction, sample, write_dataset, write_predictions
 
 

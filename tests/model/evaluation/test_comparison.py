@@ -7,7 +7,7 @@ from model.evaluation.comparison import compare
 from model.evaluation.evaluate import evaluate
 from model.evaluation.scored_scans import join
 from shards.format.schemas import predictions_schema
-from shards.predictions.parts import open_predictions
+from shards.predictions.run import open_predictions
 from tests.model.written import CLASSES, prediction, sample, write_dataset, write_predictions
 
 

@@ -10,9 +10,10 @@ from sklearn.metrics import average_precision_score, roc_auc_score, top_k_accura
 from model.evaluation.evaluate import evaluate
 from model.evaluation.scored_scans import join
 from model.reports.metrics_json import metrics_document, metrics_json
-from shards.format.dataset import write_parquet
+from shards.format.parquet import write_parquet
 from shards.format.schemas import predictions_schema
-from shards.predictions.parts import Predictions, open_predictions, part_url
+from shards.predictions.parts import part_url
+from shards.predictions.run import Predictions, open_predictions
 from tests.model.written import CLASSES, MODEL_ID, add_split, prediction, sample, write_dataset, write_predictions
 
 GUN_BOX = ("Gun", 10, 10, 30, 30)

@@ -8,7 +8,7 @@ from model.evaluation.evaluate import evaluate
 from model.evaluation.scored_scans import join
 from model.evaluation.subsets import rate_subsets, select
 from model.recipes.paper_tables import load_paper_tables
-from shards.predictions.parts import open_predictions
+from shards.predictions.run import open_predictions
 from tests.model.written import prediction, sample, write_dataset, write_predictions
 
 

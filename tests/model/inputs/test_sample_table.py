@@ -3,7 +3,8 @@ import pyarrow as pa
 import pytest
 
 from model.inputs.sample_table import hold_out, load_sample_table
-from shards.format.dataset import samples_url, write_parquet
+from shards.format.manifest import samples_url
+from shards.format.parquet import write_parquet
 from tests.model.scans import make_dataset
 
 

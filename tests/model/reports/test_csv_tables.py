@@ -10,7 +10,7 @@ import pytest
 from model.evaluation.evaluate import evaluate
 from model.reports.csv_tables import make_tables
 from model.reports.metrics_json import metrics_document
-from shards.predictions.parts import open_predictions
+from shards.predictions.run import open_predictions
 from tests.model.written import prediction, sample, write_dataset, write_predictions
 
 

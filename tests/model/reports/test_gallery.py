@@ -12,7 +12,7 @@ from model.reports import gallery as gallery_module
 from model.reports.charts import draw_figures
 from model.reports.gallery import collect_gallery, make_thumbnail
 from model.reports.page import render_html
-from shards.predictions.parts import open_predictions
+from shards.predictions.run import open_predictions
 from tests.model.written import prediction, sample, write_dataset, write_predictions
 
 GUN_BOX, KNIFE_BOX = ("Gun", 10, 10, 30, 30), ("Knife", 100, 10, 130, 30)

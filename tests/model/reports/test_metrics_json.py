@@ -10,7 +10,7 @@ from model.evaluation.comparison import compare
 from model.evaluation.evaluate import evaluate
 from model.evaluation.scored_scans import join
 from model.reports.metrics_json import metrics_json
-from shards.predictions.parts import open_predictions
+from shards.predictions.run import open_predictions
 from tests.model.written import prediction, sample, write_dataset, write_predictions
 
 SCHEMA = json.loads(resources.files("model.reports").joinpath("metrics.schema.json").read_text())

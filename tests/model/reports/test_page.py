@@ -21,7 +21,7 @@ from model.reports.sentences import (
     say_which_is_better,
     summarise,
 )
-from shards.predictions.parts import open_predictions
+from shards.predictions.run import open_predictions
 from tests.model.written import prediction, sample, write_dataset, write_predictions
 
 VOID = {"meta", "br", "input", "img", "link", "hr"}

@@ -12,7 +12,7 @@ from model.evaluation.evaluate import evaluate
 from model.reports.charts import draw_figures
 from model.reports.metrics_json import metrics_document
 from model.reports.page import render_html
-from shards.predictions.parts import open_predictions
+from shards.predictions.run import open_predictions
 from tests.model.written import prediction, sample, write_dataset, write_predictions
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")

@@ -10,7 +10,7 @@ from model.reports.charts import draw_figures, draw_history
 from model.reports.page import render_html
 from model.reports.trend import read_history
 from pipelines.evaluate import main
-from shards.predictions.parts import open_predictions
+from shards.predictions.run import open_predictions
 from tests.model.written import prediction, sample, write_dataset, write_predictions
 
 SAMPLES = [sample("a", (1, 0)), sample("b", (0, 1)), sample("c", (0, 0))]

@@ -20,9 +20,10 @@ from model.training.level_labels import (
     write_level_labels,
 )
 from pipelines.label_levels import main
-from shards.format.dataset import Dataset, write_parquet
+from shards.format.dataset import Dataset
+from shards.format.parquet import write_parquet
 from shards.format.schemas import predictions_schema
-from shards.predictions.parts import open_predictions
+from shards.predictions.run import open_predictions
 from tests.model.written import MODEL_ID, prediction, sample, write_dataset, write_predictions
 
 

@@ -34,7 +34,8 @@ from model.training.sxmnet_losses import (
 )
 from model.training.trainer import train
 from shards import storage
-from shards.format.dataset import samples_url, write_parquet
+from shards.format.manifest import samples_url
+from shards.format.parquet import write_parquet
 from tests.model.scans import make_dataset
 from tests.model.training.test_trainer import StopBefore, StoppedError
 from tests.threads import one_thread

@@ -4,7 +4,7 @@ import pytest
 
 from shards.corpus.annotations import MAX_ANNOTATION_BYTES, AnnotationError, parse_annotation
 from shards.format.classes import load_class_set
-from shards.format.tar import Box
+from shards.format.sample_json import Box
 from tests.corpora import voc_xml
 
 SPELLINGS = load_class_set("sixray").spellings

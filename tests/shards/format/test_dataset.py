@@ -7,16 +7,9 @@ import pyarrow as pa
 import pytest
 
 from shards.format import dataset as datasets
-from shards.format.dataset import (
-    DamagedManifestError,
-    DatasetManifest,
-    ShardInfo,
-    SplitLedger,
-    open_dataset,
-    read_parquet,
-    shard_name,
-    write_parquet,
-)
+from shards.format.dataset import open_dataset
+from shards.format.manifest import SHARD_NAME, DamagedManifestError, DatasetManifest, ShardInfo, SplitLedger, shard_name
+from shards.format.parquet import parquet_bytes, read_parquet, write_parquet
 from shards.format.schemas import QUARANTINE_SCHEMA, predictions_schema, samples_schema
 from tests.corpora import flip_byte
 from tests.shards.plain_calls import convert_plainly
@@ -155,7 +148,7 @@ def test_shards_without_samples_are_not_offered_to_readers(tmp_path):
 def test_names_of_shards_sort_as_they_count():
     names = [shard_name("train", index, 12) for index in range(12)]
     assert names[7] == "train-00007-of-00012" and names == sorted(names)
-    assert all(datasets.SHARD_NAME.fullmatch(name) for name in names)
+    assert all(SHARD_NAME.fullmatch(name) for name in names)
 
 
 TABLE = pa.Table.from_pylist(
@@ -168,7 +161,7 @@ def test_equal_tables_give_equal_bytes_that_others_read(tmp_path):
     one, other = tmp_path / "one.parquet", tmp_path / "other.parquet"
     write_parquet(str(one), TABLE)
     write_parquet(str(other), read_parquet(str(one)))
-    assert one.read_bytes() == other.read_bytes() == datasets.parquet_bytes(TABLE)
+    assert one.read_bytes() == other.read_bytes() == parquet_bytes(TABLE)
     assert duckdb.sql(f"select count(*), max(key) from '{one}'").fetchall() == [(99, "98")]
     assert read_parquet(str(one), ["key"]).column_names == ["key"]
 
@@ -189,7 +182,7 @@ def test_no_flipped_byte_of_a_table_raises_anything_but_the_named_error(tmp_path
     assert num_refused > size / 20
 
 
-@pytest.mark.parametrize("data", [b"", b"PAR1", b"no table at all", datasets.parquet_bytes(TABLE)[:-9]])
+@pytest.mark.parametrize("data", [b"", b"PAR1", b"no table at all", parquet_bytes(TABLE)[:-9]])
 def test_what_is_no_table_is_refused_by_name(tmp_path, data):
     path = tmp_path / "t.parquet"
     path.write_bytes(data)

@@ -14,18 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from webdataset.tariterators import group_by_keys, tar_file_expander
 
-from shards.format.tar import (
-    BLOCK_BYTES,
-    MAX_KEY_BYTES,
-    Box,
-    TarShardWriter,
-    index_line,
-    join_index,
-    make_header,
-    pack_samples,
-    padding,
-    sample_json,
-)
+from shards.format.dali_index import index_line, join_index
+from shards.format.keys import MAX_KEY_BYTES
+from shards.format.sample_json import Box, sample_json
+from shards.format.tar import TarShardWriter, pack_samples
+from shards.format.ustar import BLOCK_BYTES, make_header, padding
 from shards.images.inspect import Extension
 
 KEYS = st.text(st.sampled_from("abzAZ019_-~()+,=@%"), min_size=1, max_size=MAX_KEY_BYTES)

@@ -7,23 +7,18 @@ import pyarrow as pa
 import pytest
 
 from shards import storage
-from shards.format.dataset import write_parquet
+from shards.format.parquet import write_parquet
 from shards.format.schemas import QUARANTINE_SCHEMA, predictions_schema
-from shards.predictions import parts as predictions
 from shards.predictions.parts import (
     Engine,
     PartInfo,
-    count_scans,
-    datasets_digest,
-    open_predictions,
     part_url,
     quarantine_part_url,
     read_part_info,
     read_part_infos,
-    run_document,
     write_part,
-    write_run,
 )
+from shards.predictions.run import count_scans, datasets_digest, open_predictions, read_run, run_document, write_run
 from tests.shards.by_hand import CLASSES, make_jpeg, write_dataset
 
 CPU = Engine("dali-cpu", "cpu", "float32", 64)
@@ -174,7 +169,7 @@ def test_rows_and_quarantine_of_all_parts_are_read_in_shard_order(tmp_path):
 def test_predictions_without_a_run_are_unfinished(tmp_path):
     with pytest.raises(ValueError, match=r"predictions must have a run\.json, got none .*it resumes"):
         open_predictions(str(tmp_path))
-    assert predictions.read_run(str(tmp_path)) is None
+    assert read_run(str(tmp_path)) is None
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from shards.format.dataset import write_parquet
+from shards.format.parquet import write_parquet
 from shards.format.schemas import QUARANTINE_SCHEMA, predictions_schema
 from shards.format.shard_reader import read_rows, read_scans
 from shards.predictions.parts import Engine, PartInfo, part_url, quarantine_part_url, write_part

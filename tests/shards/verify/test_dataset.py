@@ -11,7 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from shards import storage
-from shards.format.dataset import open_dataset, parquet_bytes, read_parquet
+from shards.format.dataset import open_dataset
+from shards.format.parquet import parquet_bytes, read_parquet
 from shards.shuffle import pack
 from shards.verify import dataset as verification
 from shards.verify.damage import Damage

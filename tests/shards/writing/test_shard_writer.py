@@ -14,11 +14,12 @@ from hypothesis import strategies as st
 
 from shards import shuffle, storage
 from shards.corpus import read_scan
-from shards.corpus.description import encode_key, hash_key
-from shards.format.dataset import open_dataset, read_parquet, write_parquet
+from shards.format.dataset import open_dataset
+from shards.format.keys import encode_key, hash_key
+from shards.format.parquet import read_parquet, write_parquet
 from shards.format.tar import TarShardWriter
-from shards.images.jpeg import ImageError
-from shards.storage import files
+from shards.images.errors import ImageError
+from shards.storage import atomic
 from shards.verify.shard import METADATA_KEY
 from shards.writing import sharding
 from tests.corpora import (
@@ -233,7 +234,7 @@ def test_a_run_that_stops_at_any_write_is_resumed_to_the_same_bytes(dirty, calm,
         return real(url)
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        for module in (storage, files):
+        for module in (storage, atomic):
             patch.setattr(module, "atomic_writer", stop)
         convert_plainly(dirty.root, tmp_path / "ds", seed=moment)
     assert not (tmp_path / "ds/dataset.json").exists()
