@@ -19,7 +19,6 @@ from pipelines.info import describe_findings
 from pipelines.runtime import command_line, progress
 from pipelines.runtime.process_pool import run_in_processes
 from pipelines.runtime.runners import make_beam_options, make_pipeline
-from pipelines.steps.select_subset import choose_subset
 from pipelines.steps.write_dataset import DEFAULT_SHARD_BYTES, report_ledger, write_dataset
 from shards import storage
 from shards.corpus import description as corpora
@@ -169,7 +168,12 @@ def convert_corpus(
 
 def select_subset(refs: beam.PCollection[bytes], subset: str, seed: int, num_classes: int) -> beam.PCollection[bytes]:
     """Add to a pipeline what keeps the records of a subset that no list names."""
-    selection = choose_subset(refs | "TakeCensus" >> beam.Map(subsets.census_of_records, seed), subset, seed)
+    selection = (
+        refs
+        | "TakeCensus" >> beam.Map(subsets.census_of_records, seed)
+        | "GatherCensuses" >> beam.combiners.ToList()
+        | "ChooseSubset" >> beam.Map(subsets.choose_subset, subset, seed)
+    )
     return refs | "SelectSubset" >> beam.Map(subsets.select_records, AsSingleton(selection), num_classes)
 
 

@@ -15,11 +15,11 @@ from apache_beam.pvalue import AsSingleton
 from pipelines.runtime import command_line, progress
 from pipelines.runtime.process_pool import run_in_processes
 from pipelines.runtime.runners import make_beam_options, make_pipeline
-from pipelines.steps.select_subset import choose_subset
 from pipelines.steps.write_dataset import DEFAULT_SHARD_BYTES, report_ledger, write_dataset
 from shards import storage
 from shards.curation.contradictions import add_contradictions
 from shards.curation.sql_filter import check_condition
+from shards.curation.subsets import choose_subset
 from shards.format import dataset as datasets
 from shards.format.classes import ClassSet
 from shards.format.dataset import Dataset, open_dataset
@@ -122,7 +122,12 @@ def reshard_datasets(
 def select_subset(refs: beam.PCollection[bytes], selection: Selection, seed: int) -> beam.PCollection[bytes]:
     """Add to a pipeline what keeps the samples of SIXray10, 100 or 1000, built as the paper defines them."""
     scored = selection.classes.scored
-    chosen = choose_subset(refs | "TakeCensus" >> beam.Map(census_of_samples, scored, seed), selection.subset, seed)
+    chosen = (
+        refs
+        | "TakeCensus" >> beam.Map(census_of_samples, scored, seed)
+        | "GatherCensuses" >> beam.combiners.ToList()
+        | "ChooseSubset" >> beam.Map(choose_subset, selection.subset, seed)
+    )
     return refs | "SelectSubset" >> beam.Map(select_samples, AsSingleton(chosen), scored)
 
 

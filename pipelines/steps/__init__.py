@@ -1,3 +1,3 @@
 """Steps that several jobs share."""
 
-__all__ = ["score_run", "select_subset", "write_dataset"]
+__all__ = ["score_run", "write_dataset"]

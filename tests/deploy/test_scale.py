@@ -10,7 +10,6 @@ import random
 import re
 
 import apache_beam as beam
-import numpy as np
 import pytest
 from apache_beam.pipeline import PipelineVisitor
 
@@ -21,12 +20,10 @@ from pipelines.score import score_shards
 from pipelines.verify import audit_dataset
 from shards.corpus.description import Corpus, Source
 from shards.corpus.records import AnnotationFact, ImageFact, RowFact, ScanRef
-from shards.curation import thresholds
 from shards.curation.contradictions import MAX_EXAMPLES, Contradictions
 from shards.curation.leakage import NEAR_EQUAL, Member
 from shards.curation.near_duplicates import Fingerprint, Pair, spread_bands
-from shards.curation.subsets import Selection
-from shards.curation.thresholds import NUM_RANGES, Place, Thresholds
+from shards.curation.subsets import Selection, take_census
 from shards.format.classes import load_class_set
 from shards.format.dataset import Dataset
 from shards.format.keys import hash_key, place_in
@@ -197,19 +194,15 @@ def dealt_bytes(records, num_scans):
 
 def laws():
     """Return bytes as a function of the number of scans, by command and step: of its largest element or side input."""
-    limits = Thresholds(2**63, 2**63)
     examples = {f"kind {n}": tuple((key(at), random_hex(320)) for at in range(MAX_EXAMPLES)) for n in range(8)}
     contradictions = pickled(Contradictions(1, 1, dict.fromkeys(examples, 1), examples))
     tallies = pickled({split: Tally(1, 1, 1) for split in ("train", "test", "unlisted")})
     info, finished = pickled(shard_info()), pickled(FinishedShard(shard_info(), {"missing_image": 3}))
     duplicates = pickled((shard_info(), {key(n): key(n + 1) for n in range(SCANS_A_SHARD)}))
     member = pickled([Member(NEAR_EQUAL, key(n), key(n), "train") for n in range(MEASURED)]) / MEASURED
+    census = pickled(take_census(((key(n), False) for n in range(MEASURED)), 0))
     shared = {
-        **dict.fromkeys(("SumChoosing", "SumSplitting"), lambda num: thresholds.sum_counts([]).nbytes),
-        **dict.fromkeys(("NarrowChoosing", "FindChoosing"), lambda num: pickled((Place(1, 1), Place(1, 1)))),
-        **dict.fromkeys(("NarrowSplitting", "FindSplitting"), lambda num: pickled((Place(1, 1), Place(1, 1)))),
-        **dict.fromkeys(("JoinChoosing", "JoinSplitting"), lambda num: 8 * num / NUM_RANGES),
-        **dict.fromkeys(("TakeSplitting", "MakeSelection"), lambda num: pickled(limits)),
+        "GatherCensuses": lambda num: census / MEASURED * num,
         "SelectSubset": lambda num: pickled(Selection(0, 2**63, 2**63, 2**63, 2**63)),
         "AwaitFindings": lambda num: contradictions,
         **dict.fromkeys(("SumTallies", "AssignShards", "SpreadChecksums"), lambda num: tallies),
@@ -327,12 +320,6 @@ def test_a_range_of_checksums_has_as_many_in_any_corpus(num_scans):
 def test_a_range_of_verify_has_at_most_half_a_million_rows(num_scans):
     assert num_scans / choose_num_ranges(num_scans) <= 500_001
     assert choose_num_ranges(1000) == NUM_PARTITIONS
-
-
-def test_a_range_of_a_subset_has_its_even_share_of_the_hashes():
-    hashes_N = np.random.default_rng(0).integers(0, 2**64, 4_000_000, dtype=np.uint64)
-    counts_TR = thresholds.count_ranges((hashes_N, hashes_N))
-    assert counts_TR.max() < 1.2 * len(hashes_N) / NUM_RANGES
 
 
 def test_no_element_holds_image_bytes():

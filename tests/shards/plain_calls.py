@@ -2,18 +2,16 @@
 
 import random
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from shards import storage
 from shards.corpus import records
 from shards.corpus.layouts import find_corpus
 from shards.corpus.policy import Policy
-from shards.curation import contradictions, leakage, subsets, thresholds
+from shards.curation import contradictions, leakage, subsets
 from shards.format.classes import ClassSet, load_class_set
 from shards.format.manifest import DatasetManifest
 from shards.writing import finish, sharding
@@ -53,9 +51,8 @@ def convert_plainly(
         sharding.join_batches(batches, corpus, wanted, policy) for _, batches in _mix(fact_batches.items(), order, seed)
     ]
     if corpus.builds_subset:
-        selection = choose_plainly(
-            [subsets.census_of_records(batch, choice_seed) for batch in refs], subset, choice_seed
-        )
+        censuses = [subsets.census_of_records(batch, choice_seed) for batch in refs]
+        selection = subsets.choose_subset(censuses, subset, choice_seed)
         refs = [subsets.select_records(batch, selection, len(classes.scored)) for batch in refs]
     found = contradictions.sum_contradictions([contradictions.find_contradictions(batch, classes) for batch in refs])
     findings = {"contradictions": contradictions.check_contradictions(found, policy)}
@@ -71,24 +68,6 @@ def convert_plainly(
     leaks = [leak for groups in equal for leak in leakage.find_byte_equal(groups)]
     finished = [finish.finish_shard(url, [shard.info], duplicates.get(shard.info.name, [])) for shard in written]
     return finish.write_manifest(finished, tallies, url, classes, {"shard_bytes": shard_bytes}, findings, leaks)
-
-
-def choose_plainly(censuses: Sequence[subsets.Census], subset: str, seed: int) -> subsets.Selection:
-    """Return who belongs to a subset, by the steps of `pipelines.steps.select_subset`."""
-    hashes = [subsets.choosing_hashes(census) for census in censuses]
-    choosing = find_thresholds(hashes, lambda counts_TR: subsets.count_chosen(counts_TR, subset))
-    hashes = [subsets.splitting_hashes(census, choosing) for census in censuses]
-    return subsets.make_selection(choosing, find_thresholds(hashes, subsets.count_test), seed)
-
-
-def find_thresholds(
-    hashes: Sequence[thresholds.Hashes], count_wanted: Callable[[np.ndarray], Sequence[int]]
-) -> thresholds.Thresholds:
-    """Return the largest of the smallest hashes of each kind."""
-    counts_TR = thresholds.sum_counts(map(thresholds.count_ranges, hashes))
-    places = thresholds.find_places(counts_TR, count_wanted(counts_TR))
-    narrowed = thresholds.join_hashes(thresholds.take_ranges(part, places) for part in hashes)
-    return thresholds.find_thresholds(narrowed, places)
 
 
 def _group(parts: Iterable[Iterable[tuple[Any, Any]]]) -> dict[Any, list[Any]]:

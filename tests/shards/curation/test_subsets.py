@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 
 from shards.corpus.records import ScanRef
 from shards.curation import subsets
-from shards.curation.subsets import Census, holds_item, take_census
+from shards.curation.subsets import Census, choose_subset, holds_item, take_census
 from shards.shuffle import pack, unpack
 from tests.corpora import CorpusWriter, make_corpus, rows_of
-from tests.shards.plain_calls import choose_plainly, convert_plainly
+from tests.shards.plain_calls import convert_plainly
 
 
 def candidates(num_positives, num_negatives):
@@ -20,7 +20,7 @@ def candidates(num_positives, num_negatives):
 
 
 def select(found, subset, seed=0):
-    selection = choose_plainly([take_census(found, seed)], subset, seed)
+    selection = choose_subset([take_census(found, seed)], subset, seed)
     chosen: dict[tuple[str, bool], list[str]] = {}
     for key, is_positive in found:
         if (split := selection.split_of(key, is_positive)) is not None:
@@ -50,7 +50,7 @@ def test_the_whole_of_sixray_is_chosen_to_the_scan_in_seconds():
     negatives = rng.integers(0, 2**64, (1_050_302, 2), dtype=np.uint64)
     whole = Census(census.positives_N2, negatives)
     for subset, num in {"10": 89_290, "100": 892_900, "1000": 1_050_302}.items():
-        selection = choose_plainly([whole], subset, 0)
+        selection = choose_subset([whole], subset, 0)
         chosen = negatives[negatives[:, 0] <= np.uint64(selection.max_negative)]
         assert len(chosen) == num
         num_test = int((chosen[:, 1] <= np.uint64(selection.max_negative_test)).sum())
@@ -64,7 +64,7 @@ def test_the_choice_does_not_depend_on_the_order_and_follows_the_seed():
     other = select(found, "10", seed=3)
     assert {name: sorted(keys) for name, keys in one.items()} == {name: sorted(keys) for name, keys in other.items()}
     assert set(select(found, "10", seed=4)["train", False]) != set(one["train", False])
-    assert choose_plainly([take_census(found, -5)], "10", -5).seed == -5
+    assert choose_subset([take_census(found, -5)], "10", -5).seed == -5
 
 
 @settings(max_examples=30, deadline=None)
@@ -73,7 +73,7 @@ def test_parts_add_up_to_the_whole(num_positives, num_spare, num_cuts):
     found = candidates(num_positives, 10 * num_positives + num_spare)
     parts = [found[first :: num_cuts + 1] for first in range(num_cuts + 1)]
     censuses = [take_census(part, 1) for part in parts]
-    assert choose_plainly(censuses, "10", 1) == choose_plainly([take_census(found, 1)], "10", 1)
+    assert choose_subset(censuses, "10", 1) == choose_subset([take_census(found, 1)], "10", 1)
 
 
 # Few values, with neighbours at both ends of a range: ties and crowded ranges are the rule.
@@ -97,7 +97,7 @@ def test_the_choice_is_that_of_one_sort_of_all_hashes_ties_included(positives, n
     parts = [(positives[at::num_parts], negatives[at::num_parts]) for at in range(num_parts)]
     censuses = [Census(*(np.array(kind, np.uint64).reshape(-1, 2) for kind in part)) for part in parts]
     for subset, nums in {"10": (len(positives), 10 * len(positives)), "positives": (len(positives), 0)}.items():
-        selection = choose_plainly(censuses, subset, 0)
+        selection = choose_subset(censuses, subset, 0)
         max_positive, max_positive_test = choose_by_sorting(positives, nums[0])
         max_negative, max_negative_test = choose_by_sorting(negatives, nums[1])
         expected = subsets.Selection(0, max_positive, max_negative, max_positive_test, max_negative_test)
@@ -115,7 +115,7 @@ def test_the_choice_is_that_of_one_sort_of_all_hashes_ties_included(positives, n
 )
 def test_too_few_scans_are_said_in_numbers(subset, num, message):
     with pytest.raises(ValueError, match=message):
-        choose_plainly([take_census(candidates(*num), 0)], subset, 0)
+        choose_subset([take_census(candidates(*num), 0)], subset, 0)
 
 
 @pytest.mark.parametrize(
@@ -143,7 +143,7 @@ def test_what_is_wrong_with_the_corpus_itself_stays_and_other_refusals_go():
         ScanRef("P00001", "unlisted", "/x", 1, (1, 0)),
     ]
     batch = pack(refs)
-    selection = choose_plainly([subsets.census_of_records(batch, 0)], "positives", 0)
+    selection = choose_subset([subsets.census_of_records(batch, 0)], "positives", 0)
     found = unpack(subsets.select_records(batch, selection, 2))
     assert [(ref.key, ref.split) for ref in found] == [("JPEGImage%2Etar", "unlisted"), ("P00001", "train")]
 
