@@ -104,7 +104,7 @@ class ShowProgress(Callback):
             print(
                 f"epoch {trainer.current_epoch + 1} of {trainer.max_epochs}: "
                 f"mean loss {found['train/loss_epoch']:.4f}, "
-                f"validation {_words(module.objective.rating)} {_figure(found.get(module.rating))}",
+                f"validation {_words(module.config.loss.rating)} {_figure(found.get(module.rating))}",
                 file=sys.stderr,
                 flush=True,
             )

@@ -175,7 +175,7 @@ class _Decoder:
             "batch_size": batch_size,
             "num_threads": config.num_threads,
             "device_id": config.device_id,
-            "prefetch_queue_depth": 1,  # `run_ahead` works ahead for reading and decoding together
+            "prefetch_queue_depth": 1,  # `iterate_in_background` prefetches reading and decoding together
         }
         if self._augmentations_E3 is None:
             return scoring_graph(image_size_px=config.crop_px, **common)

@@ -1,4 +1,4 @@
-"""What is a training run told? Everything that changes the weights it ends with, and nothing else."""
+"""Configure a training run: everything that determines its weights, and nothing else."""
 
 import json
 import math
@@ -6,22 +6,12 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from model.networks.config import AttentionConfig
+from model.training.loss_base import Loss
 from model.training.losses import LossConfig, SoftmaxConfig
-from model.training.sxmnet_losses import (
-    NUM_INTUITIVE_LEVELS,
-    AttentionLossConfig,
-    FusedLossConfig,
-    IntuitiveLabels,
-    MetaLossConfig,
-)
+from model.training.sxmnet_losses import AttentionLossConfig, FusedLossConfig, MetaLossConfig
 
-Loss = LossConfig | SoftmaxConfig | AttentionLossConfig | FusedLossConfig | MetaLossConfig
-"""What a network can be trained for; `model.training.objectives` makes an objective of each."""
-_LOSSES_OF_FUSION: dict[str, tuple[type, ...]] = {
-    "average": (LossConfig, SoftmaxConfig, AttentionLossConfig, FusedLossConfig),
-    "gated": (FusedLossConfig,),
-    "meta": (MetaLossConfig,),
-}
+LOSSES: tuple[type[Loss], ...] = (LossConfig, SoftmaxConfig, AttentionLossConfig, FusedLossConfig, MetaLossConfig)
+"""What a network can be trained with. Runs and models record the name of the class."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,18 +137,10 @@ class TrainConfig:
             )
         if self.backbone_weights is not None and not self.pretrained:
             raise ValueError("backbone_weights must go with pretrained, got them without; drop --no-pretrained")
-        self._check_loss()
-
-    def _check_loss(self) -> None:
-        fit = _LOSSES_OF_FUSION.get(self.fusion, ())
-        if not isinstance(self.loss, fit):
-            names = " or ".join(loss.__name__ for loss in fit)
+        if self.fusion not in self.loss.fusions:
+            names = " or ".join(loss.__name__ for loss in LOSSES if self.fusion in loss.fusions)
             raise ValueError(f"loss must be {names} with fusion {self.fusion!r}, got {type(self.loss).__name__}")
-        if isinstance(self.loss, AttentionLossConfig) and self.attention is None:
-            raise ValueError("attention must be given to learn it, got none with AttentionLossConfig")
-        intuitive = isinstance(self.loss, MetaLossConfig) and isinstance(self.loss.labels, IntuitiveLabels)
-        if intuitive and self.num_levels != NUM_INTUITIVE_LEVELS:
-            raise ValueError(f"num_levels must be {NUM_INTUITIVE_LEVELS} with IntuitiveLabels, got {self.num_levels}")
+        self.loss.check_config(self)
 
     def to_json(self) -> dict[str, Any]:
         """Return the JSON form that runs and models record; equal configs give equal documents."""

@@ -1,51 +1,84 @@
-"""How wrong is a prediction? Cross-entropy a level: binary and weighted as in Eq. 6 of the CHR paper, or soft-max.
+"""Losses of the CHR paper: cross-entropy of every level, binary and class-balanced (Eq. 6), or soft-max.
 
 Paper: C. Miao et al., "SIXray", CVPR 2019, Section 4.3. Shapes: B batch  K classes  L levels (finest first)
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from model.inputs.batch import Batch
+from model.inputs.sample_table import SampleTable
+from model.networks.output import NetworkOutput
+from model.training.loss_base import Figures, Loss, top_accuracy
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LossConfig:
-    """What the loss needs beside logits and labels."""
+class LossConfig(Loss):
+    """Any number of items in a scan: binary cross-entropy of every level (CHR, Section 4.3)."""
 
     balanced: bool = True
     """The class-balanced weights (the `c` of Table 4); else every known label weighs 1."""
     threshold: float = 0.05
     """ε, in (0, 1): a negative label counts only where the score is larger. The paper gives no value; this is ours.
-    The authors' code compares a logit with -20, so that it never drops anything."""
+    The authors' code compares a logit with -20, so it never drops anything."""
 
     def __post_init__(self) -> None:
         if not 0 < self.threshold < 1:
             raise ValueError(f"threshold must be in (0, 1), got {self.threshold}")
 
+    def terms(self, output: NetworkOutput, batch: Batch) -> dict[str, Tensor]:
+        """Return Eq. 6, averaged over levels and scans."""
+        return {"classification": hierarchical_loss(output.level_logits_LBK, batch.labels_BK, self)}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SoftmaxConfig:
-    """One item in every scan, as in ILSVRC2012 (Section 5.5): soft-max over classes, and no weights.
+class SoftmaxConfig(Loss):
+    """One item in every scan, as in ILSVRC2012 (Section 5.5): unweighted soft-max cross-entropy of every level.
 
-    A model that was trained so says by `softmax(logits)` how likely each class is. Predictions hold its logits like any
-    other's, and what reads them takes `sigmoid(logits)` for the score: the order of scans within a class, so every
-    average precision, is the logit's either way, but these scores are no probabilities and do not add up to 1.
+    The model's probabilities are `softmax(logits)`. Predictions record its logits, and their readers use
+    `sigmoid(logits)` as the score: scans keep their order within a class, and with it every average precision, but the
+    scores are no probabilities and do not add up to 1.
     """
+
+    rating: ClassVar[str] = "top1_accuracy"
+
+    def check_samples(self, samples: SampleTable) -> None:
+        """Raise ValueError if a scan has no item, several, or unknown labels."""
+        num_present_N = (samples.labels_NK == 1).sum(axis=1)
+        is_bad_N = (num_present_N != 1) | np.isnan(samples.labels_NK).any(axis=1)
+        if is_bad_N.any():
+            row = int(np.argmax(is_bad_N))
+            raise ValueError(
+                f"labels must be one 1 among zeros for a soft-max, got {samples.labels_NK[row].tolist()} "
+                f"({samples.describe(row)}, one of {int(is_bad_N.sum())}); train with LossConfig"
+            )
+
+    def terms(self, output: NetworkOutput, batch: Batch) -> dict[str, Tensor]:
+        """Return the cross-entropy, averaged over levels and scans."""
+        return {"classification": softmax_loss(output.level_logits_LBK, batch.labels_BK)}
+
+    def rate(self, evidence: np.ndarray, labels_NK: np.ndarray, classes: Sequence[str]) -> Figures:
+        """Return how often the true class has the highest logit, and one of the five highest."""
+        return {f"top{k}_accuracy": top_accuracy(evidence, labels_NK, k) for k in (1, 5)}
 
 
 def hierarchical_loss(level_logits_LBK: Tensor, labels_BK: Tensor, config: LossConfig) -> Tensor:
     """Return the loss of a batch, a scalar: per scan summed over classes, then averaged over levels and the batch.
 
-    The paper sums over classes (the inner product of Eq. 6) and averages over levels (Section 4.3); it leaves open
-    how a batch is reduced: here by the mean over its scans, whatever their weights, so that switching easy negatives
-    off does not make the remaining ones count more.
+    The paper sums over classes (the inner product of Eq. 6) and averages over levels (Section 4.3). How a batch is
+    reduced it leaves open: here by the unweighted mean over scans, so that dropping easy negatives does not make the
+    remaining ones count more.
 
     Args:
         level_logits_LBK: float32, not scores.
         labels_BK: 1 present, 0 absent, NaN unknown; unknown labels weigh nothing.
-        config: whether and where negatives are switched off.
+        config: whether and when negatives are dropped.
     """
     known_BK = ~labels_BK.isnan()
     targets_BK = torch.where(known_BK, labels_BK, 0.0)
@@ -62,8 +95,8 @@ def hierarchical_loss(level_logits_LBK: Tensor, labels_BK: Tensor, config: LossC
 def softmax_loss(level_logits_LBK: Tensor, labels_BK: Tensor) -> Tensor:
     """Return the loss of a batch of single-label scans, a scalar: the mean over levels and scans.
 
-    Section 5.5 of the CHR paper switches the weights off and says no more: the soft-max is the standard that it follows
-    there, and levels are averaged as in Section 4.3.
+    Section 5.5 of the CHR paper says only that the weights are off: the soft-max is the standard for that dataset, and
+    levels are averaged as in Section 4.3.
 
     Args:
         level_logits_LBK: float32.
@@ -78,9 +111,8 @@ def softmax_loss(level_logits_LBK: Tensor, labels_BK: Tensor) -> Tensor:
 def class_balanced_weights(level_logits_LBK: Tensor, targets_BK: Tensor, threshold: float) -> Tensor:
     """Return w of Eq. 6, {0, 1}, without gradient.
 
-    At the highest level a class with a positive label always counts; one with a negative label counts only where the
-    score is larger than the threshold. At each lower level the same judgement holds on that level's score, and every
-    higher level must support it: a class once switched off stays off below.
+    A class with a positive label always counts. One with a negative label counts at a level if its score exceeds the
+    threshold there and at every higher level: once dropped, it stays dropped at all lower levels.
     """
     with torch.no_grad():
         counts_LBK = (targets_BK > 0) | (level_logits_LBK.sigmoid() > threshold)

@@ -22,7 +22,7 @@ from model.inputs.sampling import epoch_entries, epoch_order, num_batches, num_e
 from model.networks.config import ModelConfig
 from model.networks.registry import fully_connected_parameters
 from model.training.config import AdamW, Sgd, TrainConfig
-from model.training.objectives import add_up, build_objective
+from model.training.loss_base import sum_terms
 
 _LIGHTNING_WARNINGS = (
     # Lightning 2.6 asks PyTorch 2.9 and later in a way that will go; nothing that a user could change.
@@ -43,7 +43,7 @@ class DivergedError(ValueError):
 
 
 class TrainingModule(LightningModule):
-    """A network, its objective and its scans; single-device code, run by as many processes as there are devices."""
+    """A network, its loss and its scans; single-device code, run by one process a device."""
 
     def __init__(
         self,
@@ -57,10 +57,9 @@ class TrainingModule(LightningModule):
         super().__init__()
         self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.config = config
-        self.objective = build_objective(config.loss)
-        self.objective.check(training)
-        self.objective.check(held_out)
-        self.num_scans_by_level = self.objective.count_levels(training)
+        config.loss.check_samples(training)
+        config.loss.check_samples(held_out)
+        self.num_scans_by_level = config.loss.count_levels(training)
         self.training_samples = training
         self.held_out = held_out
         self._model_config = model_config
@@ -72,7 +71,7 @@ class TrainingModule(LightningModule):
     @property
     def rating(self) -> str:
         """The logged figure that chooses the epoch."""
-        return f"validation/{self.objective.rating}"
+        return f"validation/{self.config.loss.rating}"
 
     @property
     def num_steps_per_epoch(self) -> int:
@@ -150,8 +149,8 @@ class TrainingModule(LightningModule):
         """Return the loss of one batch, weighted by its share of the scans of its step."""
         # Dropout, where a backbone has it, must not depend on where a run was resumed.
         torch.manual_seed(hash((self.config.seed, self.global_step, batch_idx, self.global_rank)))
-        terms = self.objective.terms(self.network(batch.images_BCHW), batch)
-        loss = add_up(terms)
+        terms = self.config.loss.terms(self.network(batch.images_BCHW), batch)
+        loss = sum_terms(terms)
         self.log("train/loss", loss, prog_bar=True, sync_dist=True)
         # Over all scans of the epoch that were seen since the run began or went on; one batch alone says little.
         num_scans = len(batch.rows_B)
@@ -165,7 +164,7 @@ class TrainingModule(LightningModule):
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Keep what rates one batch of held-out scans."""
-        self._validation.append((self.objective.evidence(self.network(batch.images_BCHW), batch), batch.labels_BK))
+        self._validation.append((self.config.loss.evidence(self.network(batch.images_BCHW), batch), batch.labels_BK))
 
     def on_validation_epoch_end(self) -> None:
         """Rate the held-out scans of all ranks together."""
@@ -175,9 +174,9 @@ class TrainingModule(LightningModule):
         if self.trainer.world_size > 1:
             logits_NK = self.all_gather(logits_NK).flatten(0, 1)  # type: ignore[union-attr]
             labels_NK = self.all_gather(labels_NK).flatten(0, 1)  # type: ignore[union-attr]
-        figures = self.objective.rate(logits_NK.cpu().numpy(), labels_NK.cpu().numpy(), self.held_out.classes)
+        figures = self.config.loss.rate(logits_NK.cpu().numpy(), labels_NK.cpu().numpy(), self.held_out.classes)
         for name, value in figures.items():
-            if value is not None or name == self.objective.rating:
+            if value is not None or name == self.config.loss.rating:
                 self.log(f"validation/{name}", math.nan if value is None else value, rank_zero_only=False)
 
     def require_finite(self, name: str, values: Iterable[Tensor]) -> None:

@@ -223,7 +223,7 @@ def _provenance(
         "dataset_digest": dataset.manifest.digest,
         "epoch": keeper.result_epoch,
         "num_epochs": keeper.num_epochs,
-        f"validation_{module.objective.rating}": keeper.best["rating"],
+        f"validation_{module.config.loss.rating}": keeper.best["rating"],
         "positives_per_step": {
             "mean": float(positives_S.mean()),
             "fraction_of_steps_without": float((positives_S == 0).mean()),

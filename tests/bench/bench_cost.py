@@ -25,8 +25,8 @@ from model.networks.output import NetworkOutput
 from model.networks.peaks import find_peaks
 from model.networks.registry import build_network
 from model.recipes.chr import BACKBONES
+from model.training.loss_base import sum_terms
 from model.training.losses import LossConfig
-from model.training.objectives import build_objective
 from tests.bench.measure import Measurement, time_in_turn
 from tests.bench.scoring import CLASSES, make_scans, make_shards
 
@@ -165,13 +165,13 @@ def make_step(machine: _Machine, network: nn.Module, batch: Batch) -> Callable[[
 def _make_trainer(machine: _Machine, network: nn.Module) -> Callable[[Batch], None]:
     network = machine.place(network).train()
     optimizer = torch.optim.SGD(network.parameters(), lr=1e-3, momentum=0.9)
-    objective = build_objective(LossConfig())
+    loss = LossConfig()
 
     def take(batch: Batch) -> None:
         optimizer.zero_grad()
         with machine.autocast():
             output = network(batch.images_BCHW)
-        objective.loss(output, batch).backward()
+        sum_terms(loss.terms(output, batch)).backward()
         optimizer.step()
         machine.wait()
 

@@ -13,8 +13,8 @@ from model.inputs.sample_table import load_sample_table
 from model.networks.config import FUSIONS, IMAGENET_MEAN, IMAGENET_STD, AttentionConfig, ModelConfig
 from model.networks.registry import NETWORKS, build_network
 from model.recipes.general import demo
+from model.training.loss_base import sum_terms
 from model.training.losses import LossConfig
-from model.training.objectives import build_objective
 from model.training.sxmnet_losses import AttentionLossConfig, FusedLossConfig, IntuitiveLabels, MetaLossConfig
 from model.training.trainer import train
 from tests.model.scans import make_dataset
@@ -115,7 +115,7 @@ def step(network, loss, device):
         Boxes(*(tensor.to(device) for tensor in boxes)),
         torch.zeros(8, dtype=torch.int64, device=device),
     )
-    build_objective(loss).loss(network(batch.images_BCHW), batch).backward()
+    sum_terms(loss.terms(network(batch.images_BCHW), batch)).backward()
     optimizer.step()
     return weights_of(network)
 

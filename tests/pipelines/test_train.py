@@ -14,7 +14,7 @@ from lightning.pytorch import Callback
 from model.artifacts.saved_model import load_model
 from model.recipes.registry import RECIPES
 from model.training.config import split_batch_across_devices
-from model.training.losses import SoftmaxConfig
+from model.training.losses import LossConfig, SoftmaxConfig
 from pipelines.runtime.command_line import OK, STOPPED, WRONG_USAGE
 from pipelines.train import _parser, configure, main
 from tests.model.scans import make_dataset
@@ -212,7 +212,7 @@ def test_every_recipe_can_be_shared_by_the_gpus_of_one_machine(num_devices):
 def test_a_system_of_the_papers_table_can_be_named(words, network, num_levels, balanced):
     config = configure(flags_of(*words))
     assert (config.network, config.num_levels) == (network, num_levels)
-    assert config.loss == replace(RECIPES["default"]().loss, balanced=balanced)
+    assert config.loss == LossConfig(balanced=balanced)
 
 
 def test_another_network_keeps_a_soft_max():

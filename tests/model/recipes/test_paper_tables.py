@@ -13,7 +13,7 @@ from model.recipes.paper_tables import MEAN, load_tables, parse_tables
 from model.recipes.registry import RECIPES
 from shards.format.classes import load_class_set
 
-GOLDEN = Path(__file__).parent.parent / "golden/paper_tables.txt"
+GOLDEN = Path(__file__).parents[2] / "golden/paper_tables.txt"
 TABLES = load_tables()
 MEANS_THAT_DO_NOT_FOLLOW = {
     # (table, row, dataset): (printed, what its five classes give)

@@ -107,7 +107,7 @@ def test_a_run_that_accumulates_and_was_stopped_anywhere_ends_with_the_same_byte
 
 def rate_as(monkeypatch, ratings):
     ratings = iter(ratings)
-    monkeypatch.setattr("model.training.objectives.average_precisions", lambda logits, labels: [next(ratings)] * 3)
+    monkeypatch.setattr("model.training.loss_base.average_precisions", lambda logits, labels: [next(ratings)] * 3)
 
 
 PATIENT = replace(TINY, max_epochs=6, patience=2)
@@ -170,7 +170,7 @@ def test_single_label_scans_are_learnt_by_a_soft_max_and_rated_by_accuracy(datas
         samples.labels_NK[:] = np.eye(3)[np.argmax(samples.labels_NK, axis=1)]
         return samples
 
-    monkeypatch.setattr("model.training.trainer.load_samples", load_single_label)
+    monkeypatch.setattr("model.training.trainer.load_sample_table", load_single_label)
     provenance = train(dataset, str(tmp_path), replace(TINY, loss=SoftmaxConfig()), hardware=FLOAT32).model.provenance
     assert 0 <= provenance["validation_top1_accuracy"] <= 1
     assert provenance["config"]["loss"] == {"name": "SoftmaxConfig"}

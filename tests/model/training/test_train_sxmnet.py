@@ -23,8 +23,8 @@ from model.networks.registry import build_network, fully_connected_parameters
 from model.training.attention_targets import draw_ellipses
 from model.training.config import Sgd, TrainConfig, complete_document
 from model.training.level_labels import LabelsInfo, write_level_labels
+from model.training.loss_base import sum_terms
 from model.training.module import build_optimizer
-from model.training.objectives import build_objective
 from model.training.sxmnet_losses import (
     AttentionLossConfig,
     FusedLossConfig,
@@ -298,7 +298,7 @@ def make_batch(labels, boxes, levels):
     return Batch(torch.zeros(num_scans, 3, 8, 8), labels, torch.arange(num_scans), boxes, levels)
 
 
-def test_an_objective_is_its_equation_and_padding_adds_nothing():
+def test_a_loss_is_its_equation_and_padding_adds_nothing():
     torch.manual_seed(0)
     boxes = Boxes(torch.tensor([[0.1, 0.1, 0.9, 0.6]]), torch.tensor([0.4]), torch.tensor([0]))
     labels = torch.tensor([[1.0, 0.0], [torch.nan, torch.nan]])
@@ -306,23 +306,23 @@ def test_an_objective_is_its_equation_and_padding_adds_nothing():
     log_weights, mask = torch.randn(2, 3).log_softmax(dim=1), torch.rand(2, 1, 6, 6)
     output = NetworkOutput(torch.randn(3, 2, 2), (), log_weights, mask)
     errors = (mask - draw_ellipses(boxes, 2, 6, 6)).square()
-    attention = build_objective(AttentionLossConfig())
-    torch.testing.assert_close(attention.loss(output, batch), errors[0].sum() / 2)
+    attention = AttentionLossConfig()
+    torch.testing.assert_close(sum_terms(attention.terms(output, batch)), errors[0].sum() / 2)
     evidence = attention.evidence(output, batch).numpy()
     found = attention.rate(evidence, labels.numpy(), ("Gun", "Knife"))
     assert found == {"attention_fit": pytest.approx(1 - float(errors[0].mean()))}
     assert attention.rate(evidence[1:], labels[1:].numpy(), ("Gun", "Knife")) == {"attention_fit": None}
     bce = torch.nn.functional.binary_cross_entropy_with_logits(output.logits_BK[0], labels[0], reduction="sum") / 4
-    torch.testing.assert_close(build_objective(FusedLossConfig()).loss(output, batch), bce)
+    torch.testing.assert_close(sum_terms(FusedLossConfig().terms(output, batch)), bce)
     for labels_of, level in ((NeuralLabels(table="t"), 2), (IntuitiveLabels(), 3)):
-        meta = build_objective(MetaLossConfig(labels=labels_of, weight=0.5)).loss(output, batch)
+        meta = sum_terms(MetaLossConfig(labels=labels_of, weight=0.5).terms(output, batch))
         torch.testing.assert_close(meta, bce - 0.5 * log_weights[0, level - 1] / 2)
 
 
 def test_attention_cannot_be_learnt_from_scans_without_boxes(dataset):
     samples = load_sample_table(dataset, "train")
     with pytest.raises(ValueError, match=r"scans must have boxes to learn attention, got none \(sample 'P000"):
-        build_objective(AttentionLossConfig()).check(samples)
+        AttentionLossConfig().check_samples(samples)
 
 
 def test_a_model_says_from_how_many_scans_each_level_was_learnt(dataset, stage_one, stage_two):
@@ -345,7 +345,7 @@ def test_meta_fusion_cannot_be_learnt_from_scans_without_a_level(tmp_path, label
     with pytest.raises(
         ValueError, match=r"must have levels, got none of 4 scans with one \(sample 'P0.*; (train|score)"
     ):
-        build_objective(MetaLossConfig(labels=labels)).count_levels(samples)
+        MetaLossConfig(labels=labels).count_levels(samples)
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,8 @@ from model.hardware import detect_hardware
 from model.inputs.sample_table import load_sample_table
 from model.training.checkpoints import read_checkpoint
 from model.training.config import CosineSchedule, StepSchedule, TrainConfig
+from model.training.losses import LossConfig
 from model.training.module import DivergedError, TrainingModule
-from model.training.objectives import MultiLabel
 from model.training.run_dir import claim_run_dir
 from model.training.trainer import train
 from shards import storage
@@ -187,7 +187,7 @@ def test_a_folder_of_a_run_on_another_dataset_is_refused(uninterrupted, tmp_path
 
 def test_the_best_epoch_becomes_the_model_not_the_last(dataset, tmp_path, monkeypatch):
     ratings = iter([0.9, 0.1])
-    monkeypatch.setattr("model.training.objectives.average_precisions", lambda logits, labels: [next(ratings)] * 3)
+    monkeypatch.setattr("model.training.loss_base.average_precisions", lambda logits, labels: [next(ratings)] * 3)
     after_first = {}
 
     class Keep(Callback):
@@ -242,7 +242,7 @@ def test_a_folder_that_another_run_claims_while_this_one_is_checked_is_refused(d
         claim_run_dir(str(tmp_path), replace(TINY, seed=1), dataset.manifest.digest, FLOAT32, {})
         return load_sample_table(*args)
 
-    monkeypatch.setattr("model.training.trainer.load_samples", load_slowly)
+    monkeypatch.setattr("model.training.trainer.load_sample_table", load_slowly)
     with pytest.raises(
         ValueError, match="run folder must be new or of the same run, got one with seed 1 rather than 0"
     ):
@@ -310,13 +310,13 @@ def test_a_run_that_diverges_is_refused_and_leaves_no_model(dataset, tmp_path, n
 
 
 def test_the_mean_loss_of_an_epoch_and_what_is_said_of_held_out_scans_must_be_finite(dataset, tmp_path, monkeypatch):
-    whole = MultiLabel.terms
+    whole = LossConfig.terms
     with monkeypatch.context() as patch:
-        patch.setattr(MultiLabel, "terms", lambda *of: {"a": whole(*of)["classification"].detach() / 0})
+        patch.setattr(LossConfig, "terms", lambda *of: {"a": whole(*of)["classification"].detach() / 0})
         patch.setattr(TrainingModule, "backward", lambda *of: None)
         with pytest.raises(DivergedError, match="mean loss must be finite, got NaN or infinity by step 5, in epoch 1"):
             train(dataset, str(tmp_path / "a"), TINY, hardware=FLOAT32)
-    monkeypatch.setattr(MultiLabel, "evidence", lambda self, output, batch: output.logits_BK / 0)
+    monkeypatch.setattr(LossConfig, "evidence", lambda self, output, batch: output.logits_BK / 0)
     with pytest.raises(DivergedError, match="what the network says of held-out scans must be finite"):
         train(dataset, str(tmp_path / "b"), TINY, hardware=FLOAT32)
     assert not list(tmp_path.rglob("*.ckpt"))
