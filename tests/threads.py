@@ -1,4 +1,4 @@
-"""How many threads does a test's network get? One: a module imports `one_thread` to have it so."""
+"""Limit a module's networks to one thread: import `one_thread`."""
 
 import pytest
 import torch
@@ -6,9 +6,9 @@ import torch
 
 @pytest.fixture(autouse=True, scope="module")
 def one_thread():
-    """A network of milliseconds loses more to threads that wait for each other than it gains by them.
+    """Use one thread, here and in started processes: tiny networks lose time to synchronisation.
 
-    Here and in the processes that tests start: the number of threads changes the last bits of a sum.
+    The number of threads also changes the last bits of a sum.
     """
     before = torch.get_num_threads()
     torch.set_num_threads(1)

@@ -1,8 +1,8 @@
-"""How does the Flex Template start a conversion? It builds the pipeline from its parameters and hands it to Dataflow.
+"""Launch a conversion on Dataflow from a Flex Template: build the pipeline from the template's parameters.
 
-Dataflow gives every parameter as `--name=value`, its own options among them. Those that `template.json` names are the
-command's; the rest are Beam's, taken strictly. Nothing waits here: the job itself says how it ends, and
-`sixray verify` whether the dataset is whole.
+Dataflow passes every parameter as `--name=value`, including its own options. Those in `template.json` belong to the
+command; the rest are Beam's, parsed strictly. The launcher does not wait for the job; check the dataset with
+`sixray verify`.
 """
 
 import sys

@@ -1,8 +1,8 @@
 #!/usr/bin/env python
-"""How does a Beam worker start on this machine? As `boot` of Beam's images starts one, in the checkout's environment.
+"""Start a Beam worker on this machine in the checkout's environment, as `boot` of Beam's images does.
 
 The worker pool runs this with the arguments of Beam's container contract (https://s.apache.org/beam-fn-api-container-contract).
-Unlike Beam's own program it installs nothing: the environment is that of the checkout.
+Unlike Beam's own program it installs nothing.
 """
 
 import argparse

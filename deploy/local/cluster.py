@@ -1,7 +1,7 @@
-"""Is the cluster up? `python -m deploy.local.cluster up | down | status`, or `make cluster-up` and `make cluster-down`.
+"""Start and stop the local cluster: `python -m deploy.local.cluster up | down | status`.
 
-`up` fetches what is missing, starts what does not run, and says ready once every server answers; it can be given again
-at any time. `down` ends all of it and removes the folder, buckets included.
+`up` fetches missing programs, starts missing servers and returns once every server answers; it can be repeated.
+`down` stops all servers and removes their folder, including the buckets.
 """
 
 import argparse

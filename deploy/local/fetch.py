@@ -1,10 +1,10 @@
-"""Where do the programs of a cluster come from? PyPI, Maven and Go, in the versions of `deploy/versions.env`.
+"""Fetch the programs of a cluster from PyPI, Maven and Go, in the versions of `deploy/versions.env`.
 
     python -m deploy.local.fetch [NAME …]
 
 Flink's jars come from PyPI, where Flink's own Python package has them; Beam's job server from Maven; the S3 server, the
 Prism runner and kustomize are built by Go. The operators' own schemas come from Maven (Flink's) and Go (Prometheus').
-What is there already in its version is not fetched again.
+Programs already present in their version are skipped.
 """
 
 import argparse

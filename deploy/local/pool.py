@@ -1,10 +1,10 @@
-"""How does a TaskManager on this machine get Python workers of its own? A worker pool at a loopback address of its own.
+"""Run a worker pool at its own loopback address for one TaskManager.
 
     python deploy/local/pool.py --address 127.0.0.2:50000
 
-Two TaskManagers number their workers alike and must not share a pool: one would stop the other's workers, and the job
-would wait for ever. Beam's own `worker_pool_main` listens at all addresses of a machine, so there is room for one only;
-on Kubernetes each TaskManager has its pool in a container beside it.
+TaskManagers use the same worker numbers and must not share a pool: one would stop the other's workers, and the job
+would hang. Beam's own `worker_pool_main` listens on all addresses, so only one can run on a machine; on Kubernetes each
+TaskManager has its pool in a sidecar container.
 """
 
 import argparse

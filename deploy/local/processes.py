@@ -1,4 +1,4 @@
-"""How are servers started, found again, and stopped without a trace? By a file each, that names process and group."""
+"""Start, find and stop servers; a file per server names its process and group."""
 
 import contextlib
 import json

@@ -1,4 +1,4 @@
-"""Which servers make a cluster, and how is each started? Flink's, Beam's, the store's: words for a shell, no more.
+"""List the servers of the local cluster and the command that starts each.
 
 Nothing here listens beyond loopback.
 """

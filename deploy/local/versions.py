@@ -1,4 +1,4 @@
-"""Which versions does everything in deploy/ use? Those of `deploy/versions.env`."""
+"""Read the versions in `deploy/versions.env`."""
 
 from pathlib import Path
 

@@ -1,7 +1,7 @@
-"""How fast is it here, beside what else does the job? `python -m tests.bench [NAME …]`, or `make bench` for all.
+"""Run benchmarks: `python -m tests.bench [NAME ...]`, or `make bench` for all.
 
-Each module `bench_<name>.py` measures its contenders side by side, in turn, in one run, and yields `Measurement`s. What
-was measured goes to `<name>_<processor>_<date>.csv` here, with versions and hardware, and to the terminal.
+Each module `bench_<name>.py` times its contenders in turn in one run and yields `Measurement`s. They are printed and
+written to `<name>_<processor>_<date>.csv` in this folder, with versions and hardware.
 """
 
 import argparse

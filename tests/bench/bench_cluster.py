@@ -1,8 +1,7 @@
-"""What does an engine cost, where does it begin to pay? A conversion embedded, on Prism, on Flink with 1 and 2 workers.
+"""Measure the overhead of an engine: a conversion embedded, on Prism, on Flink with 1 and 2 workers.
 
-Input and output lie in an S3 store on loopback. All of it shares the cores of this machine: two TaskManagers show what
-the engine adds, not what a second machine would bring. A few scans take the time that every job takes; many take that
-and their own.
+Input and output lie in an S3 store on loopback. Everything shares the cores of this machine, so two TaskManagers show
+the engine's overhead, not the gain of a second machine. A few scans give the fixed job cost, many the cost per scan.
 """
 
 import os

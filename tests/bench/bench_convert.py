@@ -1,8 +1,8 @@
-"""How fast is a corpus converted beside GNU tar, webdataset's writer and LitData, and verified beside sha256sum?
+"""Measure conversion beside GNU tar, webdataset's writer and LitData, and verification beside sha256sum.
 
 Files have the release's sizes (log-normal, median 90 kB): a generated JPEG, brought to its size by comment segments.
-Every contender reads the same files and ends with `sync`. Start-up is taken out: the time of a tenth of the files is
-subtracted from that of all, so a rate is of nine tenths; the start-up stands beside it. `make bench` installs LitData.
+Every contender reads the same files and ends with `sync`. Start-up is excluded: the time of a tenth of the files is
+subtracted from that of all; it is reported separately. `make bench` installs LitData.
 """
 
 import os

@@ -1,9 +1,8 @@
-"""What does refinement cost? Each backbone alone and with CHR, SXMNet beside its backbone, and a training step.
+"""Measure the cost of refinement: each backbone alone, with CHR and SXMNet, and a training step.
 
 Alone means the bare backbone up to its top level: no classifier, no peaks. With CHR means three levels, reversed
-connections, classifiers and peaks: all that a score takes. Same images, same batch, in turn, the fastest round of each;
-the paper has 7.81 % more time for ResNet-34 on a V100 (Section 5.4). The share of multiplications is beside each, which
-no machine's noise moves.
+connections, classifiers and peaks: all of scoring. Same images and batch, in turn, the fastest round of each; the paper
+reports 7.81 % more time for ResNet-34 on a V100 (Section 5.4). The share of multiplications is given too.
 """
 
 from collections.abc import Callable, Iterator

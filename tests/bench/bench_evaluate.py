@@ -1,4 +1,4 @@
-"""How fast is an evaluation of the whole corpus? 1,059,231 scans, 5 classes, 1,000 bootstrap rounds, real Parquet.
+"""Measure an evaluation of the whole corpus: 1,059,231 scans, 5 classes, 1,000 bootstrap rounds.
 
 Average precision alone is timed beside scikit-learn and beside the SIXray authors' meter, whose loop over tensor
 elements is transcribed here and timed on fewer rows, for it is linear in them.

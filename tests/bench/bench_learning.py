@@ -1,10 +1,10 @@
-"""Does the paper's order show? `plain`, `h`, `hr`, `ch` and `chr`, three seeds each, on generated and on real scans.
+"""Train `plain`, `h`, `hr`, `ch` and `chr` with three seeds each, on generated and on real scans.
 
 Each corpus is generated at one ratio of negatives to positives, split 4:1 as the paper has it; every network is trained
-on the training split with plain sampling for the same number of epochs, none chosen, and rated on the test split. What
-ImageNet's weights are to the paper, a backbone is here that was trained on other generated scans, half of them
-positive. The real scans are those that SIXRAY_SAMPLE names. All that is made lies in SIXRAY_BENCH_CACHE
-(~/.cache/sixray-pipeline/bench): a run that was stopped goes on, finished cells are not done again.
+on the training split with plain sampling for the same number of epochs and evaluated on the test split. In place of
+ImageNet's weights a backbone is trained on other generated scans, half of them positive. The real scans are those of
+SIXRAY_SAMPLE. Results lie in SIXRAY_BENCH_CACHE (~/.cache/sixray-pipeline/bench): a stopped run resumes, and finished
+cells are kept.
 
 SIXRAY_BENCH_RATIOS, `10,100` by default, names the ratios, also 1000. SIXRAY_BENCH_MINUTES stops before the first cell
 that would begin later than that; then nothing is rated yet.

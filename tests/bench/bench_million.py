@@ -1,8 +1,8 @@
-"""Does a conversion's time grow with the corpus, and its memory not? 10,000, 100,000, and on request 1,059,231 scans.
+"""Measure time and memory of a conversion of 10,000, 100,000 and, on request, 1,059,231 scans.
 
-The scans are tiny (one JPEG with its number in a comment), so that the bookkeeping is what is measured: listing,
-lists, joins, checksums, rows. Every hundredth is positive and has an annotation; all are named by the lists. Memory is
-the peak of all processes of the command, shared pages counted in parts.
+The scans are tiny (one JPEG with its number in a comment) to measure the bookkeeping: listing, lists, joins, checksums,
+rows. Every hundredth is positive and has an annotation; the lists name all. Memory is the peak of all processes of the
+command, with shared pages counted proportionally.
 `SIXRAY_BENCH_SCANS` names other numbers, e.g. `10000,1059231`: the whole of SIXray takes minutes.
 """
 

@@ -1,7 +1,7 @@
-"""What does a million scans ask of an object store? Requests of convert, verify and score, and bytes that stay there.
+"""Count the object-store requests of convert, verify and score for a million scans, and the bytes stored.
 
-Two corpora, of one shard and of two, in shards of the default size: what the second takes beyond the first is what each
-further scan takes. Images alone; an annotation is one request more.
+Two corpora, of one and of two shards of the default size; their difference is the cost of a further shard. Images only;
+an annotation is one more request.
 """
 
 import os

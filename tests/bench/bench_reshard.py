@@ -1,7 +1,7 @@
-"""How fast are datasets sharded anew, beside `cp` of their shards?
+"""Measure resharding of datasets beside `cp` of their shards.
 
-Files as in `bench_convert`; both read from the page cache and end with `sync`. Start-up is taken out: the time of a
-tenth of the files is subtracted from that of all, so a figure is of nine tenths.
+Files as in `bench_convert`; both read from the page cache and end with `sync`. Start-up is excluded: the time of
+a tenth of the files is subtracted from that of all.
 """
 
 import shutil

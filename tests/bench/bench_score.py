@@ -1,8 +1,8 @@
-"""How fast is an archive scored beside what one would otherwise write, and what do faults and memory cost?
+"""Measure scoring of an archive beside a plain DataLoader loop, its memory, and the cost of faults.
 
 CHR on ResNet-34 at 224 px with random weights, scans of the release's sizes from memory that the page cache holds.
-The rival is PyTorch's DataLoader with a worker a core, Pillow and eager float32: it neither checks nor stores. What is
-measured alone has all cores to itself. The way to compute is the one that the trial of `sixray score` picks here.
+The baseline is PyTorch's DataLoader with a worker per core, Pillow and eager float32; it neither checks nor stores.
+Single stages run alone on all cores. The engine is the one that the trial of `sixray score` selects here.
 """
 
 import functools

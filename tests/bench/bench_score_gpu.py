@@ -1,4 +1,4 @@
-"""How fast is an archive scored on a GPU: decode alone, forward alone, end to end, beside DataLoader and Pillow?
+"""Measure scoring on a GPU: decode, forward, end to end, beside DataLoader and Pillow.
 
 Prints nothing without a GPU. `python -m tests.bench.bench_score_gpu [--num-scans N]` needs neither Beam nor the
 command line of the project: PyTorch, DALI, timm, PyArrow and this checkout suffice.

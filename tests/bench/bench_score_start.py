@@ -1,4 +1,4 @@
-"""How long does `sixray score` take to its first part on disk: imports, model, trial, a shard of 16 scans?
+"""Measure the time from `sixray score` to its first part: imports, model, trial, a shard of 16 scans.
 
 CHR on ResNet-34 at 224 px, on a processor. Each is the median of three starts.
 """

@@ -1,4 +1,4 @@
-"""What did networks learn, and does the paper's order show? Mean APs over seeds, with intervals, in plain words."""
+"""Summarise learning benchmarks: mean APs over seeds with intervals, and the order of the paper's variants."""
 
 # N scans  K classes  R bootstrap rounds  S seeds
 
@@ -69,7 +69,7 @@ def rate_runs(runs: Sequence[ScoredScans], draw_seed: int) -> Learned:
 
 
 def say_order(found: Mapping[str, Learned], dataset: str) -> str:
-    """Return in plain words whether the paper's order on one of its datasets shows: which gains are more than luck."""
+    """Return in words whether the paper's order holds on one of its datasets: which gains are significant."""
     gains = {name: found[name].gain_over(found["plain"]) for name in NETWORKS[1:]}
     better = [name for name, gain in gains.items() if gain.low > 0]
     worse = [name for name, gain in gains.items() if gain.high < 0]

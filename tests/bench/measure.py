@@ -1,4 +1,4 @@
-"""What is a measurement, on what hardware was it taken, and how are contenders timed, and watched, side by side?"""
+"""Time contenders side by side, and describe the hardware of a measurement."""
 
 import os
 import statistics

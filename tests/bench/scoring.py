@@ -1,4 +1,4 @@
-"""What do the scoring benchmarks share? Scans of the release's sizes, models, what is measured alone, and the rival.
+"""Shared parts of the scoring benchmarks: scans, models, single stages, and the DataLoader loop.
 
 Imports neither Beam nor `pipelines`: it runs where only the scorer is installed.
 """

@@ -1,4 +1,4 @@
-"""Are the means those of the runs, the intervals those of paired rounds, and the words those of the intervals?"""
+"""Tests of the learning benchmark's summary: means, paired intervals and sentences."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""Does Airflow itself take the DAG? It runs in an environment of its own, which nothing else here needs."""
+"""Tests that Airflow loads the DAG, in its own environment."""
 
 import json
 import os

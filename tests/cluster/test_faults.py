@@ -1,4 +1,4 @@
-"""What if an engine, a Python worker or the store dies in the middle of a job, or the store is slow and cuts lines?
+"""Tests of jobs on a cluster whose engine, workers or store fail.
 
 The job recovers or fails cleanly (exit 3), the same command again completes it, and the dataset is the undisturbed one.
 """

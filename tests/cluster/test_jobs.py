@@ -1,4 +1,4 @@
-"""Do the commands give on Flink and on Prism, from and to an S3 store, the bytes that the embedded runner gives?"""
+"""Tests that Flink and Prism, from and to an S3 store, give the bytes of the embedded runner."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""Do the overlays build, and is what they build what Kubernetes, Flink's operator and Prometheus' operator take?"""
+"""Tests of the overlays: kustomize builds them, and Kubernetes and both operators accept the result."""
 
 import os
 import re

@@ -1,4 +1,4 @@
-"""Do figures arrive in Flink under names with units, as in `run.json`; does a log line name job, shard and key?"""
+"""Tests of metrics and logs on Flink: names with units as in `run.json`; log lines name job, shard and key."""
 
 import base64
 import json

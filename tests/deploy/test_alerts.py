@@ -1,4 +1,4 @@
-"""Do the alerts' expressions parse, and are the metrics, jobs, pods, containers and ports that they need there?"""
+"""Tests of the alerts: expressions parse, and the metrics, jobs, pods and ports they name exist."""
 
 import re
 

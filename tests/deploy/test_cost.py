@@ -1,4 +1,4 @@
-"""What does a million scans cost? Every figure of the runbook's account follows from what a benchmark has measured."""
+"""Tests of the cost of a million scans: each figure of the runbook follows from a benchmark."""
 
 import csv
 import re

@@ -1,4 +1,4 @@
-"""Does the Flex Template build the conversion's graph from its parameters, and are they the command's?"""
+"""Tests of the Flex Template: its parameters are the command's and build the conversion's graph."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""Is the Dockerfile sound, and are its versions those of the project?"""
+"""Tests of the Dockerfile: hadolint, and the project's versions."""
 
 import re
 import subprocess

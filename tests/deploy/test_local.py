@@ -1,4 +1,4 @@
-"""Do servers start, stop, and leave nothing behind; is a taken port named; does the version file say what it says?"""
+"""Tests of the local servers: start, stop, occupied ports, the version file."""
 
 import json
 import os

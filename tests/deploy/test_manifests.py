@@ -1,4 +1,4 @@
-"""Are the Kubernetes manifests what Kubernetes takes, and are all flags in them flags that the commands take?"""
+"""Tests of the Kubernetes manifests: valid resources, and flags that the commands accept."""
 
 from datetime import UTC, date, datetime, time, timedelta
 

@@ -1,4 +1,4 @@
-"""Does the runbook explain every alert, and are all commands in it commands that there are?"""
+"""Tests of the runbook: it explains every alert, and its commands exist."""
 
 import re
 import shlex

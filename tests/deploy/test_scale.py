@@ -1,4 +1,4 @@
-"""How do elements, keys and side inputs grow with 10, 100 and 1,000 million scans? As the runbook's table says.
+"""Tests of how elements, keys and side inputs grow with 10, 100 and 1,000 million scans, as the runbook says.
 
 Nothing of that size is made here: each figure is a law of the code (how scans are dealt) times a size that is measured.
 Which steps there are is read off the jobs' own graphs, so a step that gathers anew must be written down first.

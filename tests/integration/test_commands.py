@@ -1,4 +1,4 @@
-"""Do the commands meet on disk? Generated scans through every command, each as a user would run it."""
+"""Run every command on generated scans as a user would."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Do images of one class go through every command, from ILSVRC2012's folders to top-1 accuracy?"""
+"""Run an image folder with one class per image through every command, to top-1 accuracy."""
 
 import json
 from pathlib import Path

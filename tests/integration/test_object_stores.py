@@ -1,4 +1,4 @@
-"""Do the commands work from and to an S3 store as on a disk: the same bytes, whole or absent, and no secret shown?"""
+"""Tests of the commands on an S3 store: the bytes of a disk, whole objects or none, no secret printed."""
 
 import gc
 import json

@@ -1,4 +1,4 @@
-"""Do scans that are no JPEG go all the way: converted, verified, read by webdataset, and decoded for scoring?"""
+"""Run scans in other formats than JPEG through convert, verify, webdataset and the decoder."""
 
 import dataclasses
 import gc

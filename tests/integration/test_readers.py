@@ -1,4 +1,4 @@
-"""Do other people's readers accept what convert wrote, and agree on every byte of it?"""
+"""Read a converted dataset with webdataset, DALI and other Parquet readers; compare every byte."""
 
 import gc
 import io

@@ -1,4 +1,4 @@
-"""Do real scans go all the way? The folder that SIXRAY_SAMPLE names holds some of the release, in its layout."""
+"""Run real scans through every command; SIXRAY_SAMPLE names a folder of the release."""
 
 import hashlib
 import io

@@ -1,7 +1,7 @@
-"""Is a job that was stopped, by whatever, finished by the next run with the bytes of an undisturbed one?
+"""Tests that a stopped job is resumed with the bytes of an undisturbed one.
 
-Each disaster is real: processes are killed outright, a disk is full, a folder loses its permissions, files change and
-go while they are read. (Stores that fail: `test_object_stores.py`.)
+Processes are killed, a disk is full, a folder loses its permissions, files change and vanish while they are read.
+(Failing object stores: `test_object_stores.py`.)
 """
 
 import contextlib
