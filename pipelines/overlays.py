@@ -17,7 +17,7 @@ from model.inputs.decoder import BatchDecoder
 from model.metrics.operating_points import sigmoid
 from model.networks.output import NetworkOutput
 from model.reports.heatmap_overlay import Edges, Marks, draw_overlay, fuse_heatmaps
-from model.scoring.engine_selection import Way
+from model.scoring.engine_selection import EngineSpec
 from model.scoring.engines import build_engine
 from pipelines.runtime import command_line, log
 from pipelines.runtime.progress import Progress
@@ -110,7 +110,7 @@ class _Artist:
     def __init__(self, model: LoadedModel, scans: ScoredScans, hardware: Hardware) -> None:
         self._scans = scans
         self._places = {key: n for n, key in enumerate(scans.keys_N.to_pylist())}
-        self._compute = build_engine(Way("eager", "float32"), model.network, model.config, hardware)
+        self._compute = build_engine(EngineSpec("eager", "float32"), model.network, model.config, hardware)
         self._decoder = BatchDecoder(model.config, hardware, batch_size=1)
 
     def draw(self, scan: ReadScan, classes: Sequence[int]) -> Iterator[tuple[str, bytes]]:

@@ -24,7 +24,7 @@ from apache_beam.metrics import Metrics
 from apache_beam.utils.shared import Shared
 
 from model.artifacts.model_files import read_model_files
-from model.scoring.engine_selection import DTYPES, ENGINES, EngineWish
+from model.scoring.engine_selection import DTYPES, ENGINES, EngineRequest
 from pipelines.runtime import command_line, log, progress
 from pipelines.runtime.progress import Progress
 from pipelines.runtime.runners import make_beam_options, make_pipeline, read_counters
@@ -83,7 +83,7 @@ class ScoreConfig:
             raise ValueError(f"batch_size must be >= 1, got {self.batch_size}")
         if self.limit_shards is not None and self.limit_shards < 1:
             raise ValueError(f"limit_shards must be >= 1, got {self.limit_shards}")
-        EngineWish(engine=self.engine, dtype=self.dtype)  # checked before anything is read
+        EngineRequest(engine=self.engine, dtype=self.dtype)  # checked before anything is read
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +118,7 @@ def score(config: ScoreConfig, beam_options: Sequence[str] = ()) -> ScoreResult:
     if plan.chosen:
         for url, tasks in plan.chosen_by_folder.items():
             forget_checksums(url, {task.shard.name for task in tasks})
-        wish = EngineWish(
+        request = EngineRequest(
             engine=config.engine,
             dtype=config.dtype,
             earlier=plan.engines,
@@ -126,7 +126,7 @@ def score(config: ScoreConfig, beam_options: Sequence[str] = ()) -> ScoreResult:
             num_scans=plan.num_scans,
         )
         with Progress("score", plan.num_scans, "scans"), make_pipeline(pipeline_options) as pipeline:
-            score_shards(pipeline, plan.chosen, ScoreShard(config.model, model.model_id, wish, config.batch_size))
+            score_shards(pipeline, plan.chosen, ScoreShard(config.model, model.model_id, request, config.batch_size))
         counted["counters"] = read_counters(pipeline, "score")
     timings = make_timings(plan.num_scans, time.monotonic() - started) | counted
     runs = [
@@ -162,10 +162,10 @@ def score_shards(
 class ScoreShard(beam.DoFn):
     """Scores a shard and writes its part; a DoFn for its model's and its counters' sake."""
 
-    def __init__(self, model_url: str, model_id: str, wish: EngineWish, batch_size: int) -> None:
+    def __init__(self, model_url: str, model_id: str, request: EngineRequest, batch_size: int) -> None:
         self.model_url = model_url
         self.model_id = model_id
-        self.wish = wish
+        self.request = request
         self.batch_size = batch_size
         self.shared_network = Shared()
         self.scored_scans = Metrics.counter("score", "scored-scans")
@@ -177,8 +177,8 @@ class ScoreShard(beam.DoFn):
         """Load the model, once a process whatever the number of its threads; each thread has its own decoder."""
         from model.scoring.scorer import Scorer
 
-        load = partial(load_network, self.model_url, self.model_id, self.wish)
-        network = self.shared_network.acquire(load, tag=(self.model_id, self.wish))
+        load = partial(load_network, self.model_url, self.model_id, self.request)
+        network = self.shared_network.acquire(load, tag=(self.model_id, self.request))
         self.scorer = Scorer(network, self.batch_size)
 
     def process(self, task: ShardTask) -> Iterator[PartInfo]:
@@ -203,11 +203,11 @@ class ScoreShard(beam.DoFn):
         yield part
 
 
-def load_network(model_url: str, model_id: str, wish: EngineWish) -> "ScoringNetwork":
-    """Return the model on the best device of this machine, computed as was wished or as is fastest.
+def load_network(model_url: str, model_id: str, request: EngineRequest) -> "ScoringNetwork":
+    """Return the model on the best device of this machine, by the requested engine or the fastest.
 
     Raises:
-        ValueError: the model is another than was planned for, or what was wished for cannot run here.
+        ValueError: the model is another than was planned for, or what was asked for cannot run here.
     """
     import torch
 
@@ -223,8 +223,8 @@ def load_network(model_url: str, model_id: str, wish: EngineWish) -> "ScoringNet
         )
     hardware = detect_hardware()
     torch.set_num_threads(min(torch.get_num_threads(), hardware.num_cores))  # PyTorch sees no container's quota
-    network = ScoringNetwork(model, hardware, wish)
-    _logger.info("scoring by %s on %s (%s cores)", network.way, hardware.name, hardware.num_cores)
+    network = ScoringNetwork(model, hardware, request)
+    _logger.info("scoring by %s on %s (%s cores)", network.spec, hardware.name, hardware.num_cores)
     return network
 
 

@@ -2,15 +2,13 @@
 
 CHR on ResNet-34 at 224 px with random weights, scans of the release's sizes from memory that the page cache holds.
 The baseline is PyTorch's DataLoader with a worker per core, Pillow and eager float32; it neither checks nor stores.
-Single stages run alone on all cores. The engine is the one that the trial of `sixray score` selects here.
+Single stages run alone on all cores. The engine is the one that `sixray score` selects here.
 """
 
-import functools
 import math
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import duckdb
@@ -21,8 +19,8 @@ from sklearn.metrics import average_precision_score
 from model.artifacts.saved_model import LoadedModel, load_model
 from model.hardware import Hardware, detect_hardware
 from model.inputs.decoder import BatchDecoder
-from model.scoring.engine_selection import EXPORTED_FROM_SCANS, EngineWish, Way, list_ways
-from model.scoring.engines import build_engine, measure_ways, pick
+from model.scoring.engine_selection import EXPORTED_FROM_SCANS, EngineRequest, EngineSpec, list_engine_specs
+from model.scoring.engines import build_engine, choose_engine, measure_engines
 from model.scoring.scorer import Scorer, ScoringNetwork
 from pipelines import cli
 from shards.format.dataset import Dataset, open_dataset
@@ -50,37 +48,37 @@ NUM_FLAT_SCANS = 100_000
 NUM_ROWS = 1_000_000
 NUM_LABELLED = 400
 NUM_EPOCHS = 2
-_ANY_WAY = EngineWish(num_scans=EXPORTED_FROM_SCANS)
-"""But for compiled code, which takes half a minute more."""
+_ARCHIVE = EngineRequest(num_scans=EXPORTED_FROM_SCANS)
 
 
 def run(scratch: Path) -> Iterator[Measurement]:
     """Measure all of it."""
     hardware = replace(detect_hardware(), device="cpu", decode_device="cpu")
     model = make_model(scratch / "model", BACKBONE)
-    way, trial = _try_ways(model, hardware)
+    spec, trial = _try_engines(model, hardware)
     yield from trial
-    yield from measure_speed(scratch, model, hardware, way)
+    yield from measure_speed(scratch, model, hardware, spec)
     yield from measure_memory(scratch, hardware)
     yield from measure_agreement(scratch, hardware)
     yield from measure_rows(scratch)
 
 
-def _try_ways(model: LoadedModel, hardware: Hardware) -> tuple[Way, list[Measurement]]:
-    build = functools.cache(partial(build_engine, network=model.network, config=model.config, hardware=hardware))
-    rates = measure_ways(build, model.config, hardware, list_ways(_ANY_WAY, hardware))
-    found = [Measurement(f"trial: {way}", rate, "scans/s") for way, rate in rates.items()]
-    return pick(rates), found
+def _try_engines(model: LoadedModel, hardware: Hardware) -> tuple[EngineSpec, list[Measurement]]:
+    specs = list_engine_specs(_ARCHIVE, hardware)
+    engines = {spec: build_engine(spec, model.network, model.config, hardware) for spec in specs}
+    rates = measure_engines(engines, model.config.image_size_px)
+    found = [Measurement(f"trial: {spec}", rate, "scans/s") for spec, rate in rates.items()]
+    return choose_engine(model.network, model.config, hardware, _ARCHIVE).spec, found
 
 
-def measure_speed(scratch: Path, model: LoadedModel, hardware: Hardware, way: Way) -> Iterator[Measurement]:
+def measure_speed(scratch: Path, model: LoadedModel, hardware: Hardware, spec: EngineSpec) -> Iterator[Measurement]:
     """Measure decode, forward and end to end, the rival, and what one bad scan in a hundred costs."""
     images = make_scans(128)
     sound = make_shards(scratch / "sound", images, NUM_SCANS, 3)
     damaged = make_shards(scratch / "damaged", images, NUM_SCANS, 3, one_bad_in=100)
-    network = ScoringNetwork(model, hardware, EngineWish(engine=way.engine, dtype=way.dtype))
+    network = ScoringNetwork(model, hardware, EngineRequest(engine=spec.engine, dtype=spec.dtype))
     scorer = Scorer(network, BATCH_SIZE)
-    decoder = BatchDecoder(model.config, hardware, BATCH_SIZE, channels_last=way.engine != "onnxruntime")
+    decoder = BatchDecoder(model.config, hardware, BATCH_SIZE, channels_last=spec.engine != "onnxruntime")
     forward: list[float] = []
     num_batches = max(1, NUM_SCANS // BATCH_SIZE // 2)
     seconds = time_in_turn(
@@ -96,11 +94,11 @@ def measure_speed(scratch: Path, model: LoadedModel, hardware: Hardware, way: Wa
     rate["forward"] = 1 / float(np.median(forward))
     possible = 1 / (1 / rate["decode"] + 1 / rate["forward"])
     yield Measurement("DataLoader + Pillow + eager float32", rate["rival"], "scans/s")
-    yield Measurement(f"end to end, {way}", rate["score"], "scans/s")
+    yield Measurement(f"end to end, {spec}", rate["score"], "scans/s")
     aim = "aim: at least 2.2" if hardware.dtype == "bfloat16" else "aim: at least 1.5"
     yield Measurement("end to end / DataLoader", rate["score"] / rate["rival"], "ratio", aim)
     yield Measurement("read, check and decode alone", rate["decode"], "scans/s")
-    yield Measurement(f"forward alone, {way}", rate["forward"], "scans/s")
+    yield Measurement(f"forward alone, {spec}", rate["forward"], "scans/s")
     ratio = rate["score"] / possible
     yield Measurement("end to end / 1 / (1/decode + 1/forward)", ratio, "ratio", "aim: at least 0.95")
     slower = seconds["damaged"] / seconds["score"]
@@ -113,7 +111,7 @@ def measure_memory(scratch: Path, hardware: Hardware) -> Iterator[Measurement]:
     images = [image[:] for image in _small_images()]
     shards = make_shards(scratch / "flat", images, 1000, 1)
     model = make_model(scratch / "flat-model", "resnet10t", 32)
-    scorer = Scorer(ScoringNetwork(model, hardware, EngineWish(engine="eager", dtype="float32")), BATCH_SIZE)
+    scorer = Scorer(ScoringNetwork(model, hardware, EngineRequest(engine="eager", dtype="float32")), BATCH_SIZE)
     after = []
     for number in range(NUM_FLAT_SCANS // 1000):
         score_all(scorer, shards)
@@ -130,19 +128,21 @@ def _small_images() -> list[bytes]:
 
 
 def measure_agreement(scratch: Path, hardware: Hardware) -> Iterator[Measurement]:
-    """Measure how far each way is from eager float32 in logits and AP, on held-out generated scans, trained briefly."""
+    """Measure how far engines are from eager float32 in logits and AP, on held-out generated scans, trained briefly."""
     dataset, model = _train(scratch)
     truth_NK = _labels(dataset, model.config.classes)
-    reference_NK = _logits(dataset, model, hardware, Way("eager", "float32"))
-    for way in list_ways(_ANY_WAY, hardware)[1:]:
-        logits_NK = _logits(dataset, model, hardware, way)
-        yield Measurement(f"largest difference of a logit, {way}", float(abs(logits_NK - reference_NK).max()), "logits")
+    reference_NK = _logits(dataset, model, hardware, EngineSpec("eager", "float32"))
+    for spec in list_engine_specs(_ARCHIVE, hardware):
+        logits_NK = _logits(dataset, model, hardware, spec)
+        yield Measurement(
+            f"largest difference of a logit, {spec}", float(abs(logits_NK - reference_NK).max()), "logits"
+        )
         gaps = [
             abs(average_precision_score(truth_N, one_N) - average_precision_score(truth_N, other_N))
             for truth_N, one_N, other_N in zip(truth_NK.T, logits_NK.T, reference_NK.T, strict=True)
             if truth_N.any()
         ]
-        yield Measurement(f"largest difference of an AP, {way}", float(max(gaps)), "AP", "aim: at most 0.001")
+        yield Measurement(f"largest difference of an AP, {spec}", float(max(gaps)), "AP", "aim: at most 0.001")
 
 
 def _train(scratch: Path) -> tuple[Dataset, LoadedModel]:
@@ -162,8 +162,8 @@ def _labels(dataset: Dataset, classes: tuple[str, ...]) -> np.ndarray:
     return np.array([[row[name] == 1 for name in classes] for row in labels])
 
 
-def _logits(dataset: Dataset, model: LoadedModel, hardware: Hardware, way: Way) -> np.ndarray:
-    scorer = Scorer(ScoringNetwork(model, hardware, EngineWish(engine=way.engine, dtype=way.dtype)), BATCH_SIZE)
+def _logits(dataset: Dataset, model: LoadedModel, hardware: Hardware, spec: EngineSpec) -> np.ndarray:
+    scorer = Scorer(ScoringNetwork(model, hardware, EngineRequest(engine=spec.engine, dtype=spec.dtype)), BATCH_SIZE)
     tables = []
     for shard in dataset.shards():
         rows = read_rows(dataset.samples_url(shard), shard.num_scans)

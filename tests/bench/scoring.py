@@ -88,7 +88,7 @@ def forward_seconds(network: ScoringNetwork, batch_size: int, num_batches: int) 
     """Return the seconds that a scan takes in the network alone, peaks included, all cores or the GPU its own."""
     size = network.config.image_size_px
     images_BCHW = torch.randn(batch_size, 3, size, size, device=network.hardware.device)
-    if network.way.engine != "onnxruntime":
+    if network.spec.engine != "onnxruntime":
         images_BCHW = images_BCHW.contiguous(memory_format=torch.channels_last)
     sizes_B = torch.full((batch_size,), 700)
     network.score(images_BCHW, sizes_B, sizes_B)

@@ -11,7 +11,7 @@ from model.artifacts.saved_model import load_model, save_model
 from model.hardware import detect_hardware
 from model.networks.config import AttentionConfig, ModelConfig
 from model.networks.registry import build_network
-from model.scoring.engine_selection import Way
+from model.scoring.engine_selection import EngineSpec
 from model.scoring.engines import build_engine
 from model.scoring.scorer import Scorer, ScoringNetwork
 from shards.format.shard_reader import read_rows
@@ -45,7 +45,7 @@ def test_an_engine_says_what_the_network_says_weights_and_mask_too(model, engine
     images = torch.randn(3, 3, 64, 64)
     with torch.inference_mode():
         expected = dict(model.network(images).named_tensors())
-    found = dict(build_engine(Way(engine, "float32"), model.network, CONFIG, CPU)(images).named_tensors())
+    found = dict(build_engine(EngineSpec(engine, "float32"), model.network, CONFIG, CPU)(images).named_tensors())
     assert list(found) == list(expected) == output_names(CONFIG) == NAMES
     for name, tensor in found.items():
         torch.testing.assert_close(tensor, expected[name], atol=1e-4, rtol=0)

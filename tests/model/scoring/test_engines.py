@@ -1,4 +1,4 @@
-"""Does every engine say what the network says, and is the one that is chosen the one that should be?"""
+"""Engines give the output of the network, and the right one is chosen."""
 
 import dataclasses
 import shutil
@@ -15,14 +15,13 @@ from model.networks.output import NetworkOutput
 from model.networks.registry import build_network
 from model.scoring import engine_selection, engines
 from model.scoring.engine_selection import (
-    COMPILED_FROM_SCANS,
     EXPORTED_FROM_SCANS,
-    EngineWish,
-    Way,
-    earlier_way,
-    list_ways,
+    EngineRequest,
+    EngineSpec,
+    earlier_spec,
+    list_engine_specs,
 )
-from model.scoring.engines import PART_IMAGES, build_engine, choose_engine, measure_ways, pick
+from model.scoring.engines import PART_IMAGES, build_engine, choose_engine, measure_engines
 from shards.predictions.parts import Engine
 from tests.threads import one_thread
 
@@ -32,8 +31,12 @@ CONFIG = ModelConfig(backbone="resnet10t", classes=("Gun", "Knife", "Wrench"), i
 PLAIN = Hardware(device="cpu", dtype="float32", decode_device="cpu", num_cores=2, name="a processor")
 UNITS = dataclasses.replace(PLAIN, dtype="bfloat16")
 GPU = dataclasses.replace(UNITS, device="cuda", decode_device="mixed", name="a GPU")
-FLOAT32, BFLOAT16, ONNX = Way("eager", "float32"), Way("eager", "bfloat16"), Way("onnxruntime", "float32")
-COMPILED = Way("compiled", "float32")
+FLOAT32, BFLOAT16, ONNX = (
+    EngineSpec("eager", "float32"),
+    EngineSpec("eager", "bfloat16"),
+    EngineSpec("onnxruntime", "float32"),
+)
+COMPILED = EngineSpec("compiled", "float32")
 
 
 @pytest.fixture(scope="module")
@@ -45,17 +48,17 @@ def network():
 @pytest.fixture
 def installed(monkeypatch):
     """Every engine can run, whatever this machine has."""
-    monkeypatch.setattr(engine_selection, "_absent_packages", list)
+    monkeypatch.setattr(engine_selection, "_missing_packages", list)
     monkeypatch.setattr(shutil, "which", lambda name: f"/usr/bin/{name}")
 
 
-def part_engine(way, device="cpu", decoder="dali-cpu"):
-    return Engine(decoder, device, way.dtype, 64, way.engine)
+def part_engine(spec, device="cpu", decoder="dali-cpu"):
+    return Engine(decoder, device, spec.dtype, 64, spec.engine)
 
 
-@pytest.mark.parametrize(("way", "tolerance"), [(FLOAT32, 1e-4), (BFLOAT16, 0.05), (ONNX, 1e-4)], ids=str)
-def test_an_engine_says_what_the_network_says_in_batches_of_any_size(network, way, tolerance):
-    compute = build_engine(way, network, CONFIG, PLAIN)
+@pytest.mark.parametrize(("spec", "tolerance"), [(FLOAT32, 1e-4), (BFLOAT16, 0.05), (ONNX, 1e-4)], ids=str)
+def test_an_engine_says_what_the_network_says_in_batches_of_any_size(network, spec, tolerance):
+    compute = build_engine(spec, network, CONFIG, PLAIN)
     for num in (5, 1):
         images_BCHW = torch.randn(num, 3, 64, 64, generator=torch.Generator().manual_seed(num))
         with torch.inference_mode():
@@ -107,51 +110,52 @@ def test_compiled_code_takes_smaller_batches_and_is_compiled_once():
 
 
 @pytest.mark.parametrize(
-    ("wish", "hardware", "expected"),
+    ("request_", "hardware", "expected"),
     [
-        (EngineWish(num_scans=EXPORTED_FROM_SCANS), PLAIN, [FLOAT32, ONNX]),
-        (EngineWish(num_scans=EXPORTED_FROM_SCANS), UNITS, [FLOAT32, BFLOAT16, ONNX]),
-        (EngineWish(num_scans=EXPORTED_FROM_SCANS - 1), UNITS, [FLOAT32, BFLOAT16]),
-        (EngineWish(), GPU, [BFLOAT16]),
-        (EngineWish(dtype="float32"), GPU, [FLOAT32]),
-        (EngineWish(dtype="float32", num_scans=EXPORTED_FROM_SCANS), UNITS, [FLOAT32, ONNX]),
-        (EngineWish(dtype="bfloat16"), PLAIN, [BFLOAT16]),
-        (EngineWish(engine="eager"), UNITS, [FLOAT32, BFLOAT16]),
-        (EngineWish(engine="onnxruntime"), UNITS, [ONNX]),
-        (EngineWish(engine="compiled"), PLAIN, [COMPILED]),
-        (EngineWish(num_scans=COMPILED_FROM_SCANS), PLAIN, [FLOAT32, COMPILED, ONNX]),
-        (EngineWish(num_scans=COMPILED_FROM_SCANS), GPU, [BFLOAT16]),
+        (EngineRequest(num_scans=EXPORTED_FROM_SCANS), PLAIN, [ONNX, FLOAT32]),
+        (EngineRequest(num_scans=EXPORTED_FROM_SCANS), UNITS, [ONNX, BFLOAT16]),
+        (EngineRequest(num_scans=EXPORTED_FROM_SCANS - 1), UNITS, [BFLOAT16]),
+        (EngineRequest(num_scans=EXPORTED_FROM_SCANS - 1), PLAIN, [FLOAT32]),
+        (EngineRequest(num_scans=10**6), GPU, [BFLOAT16]),
+        (EngineRequest(dtype="float32"), GPU, [FLOAT32]),
+        (EngineRequest(dtype="float32", num_scans=EXPORTED_FROM_SCANS), UNITS, [ONNX, FLOAT32]),
+        (EngineRequest(dtype="bfloat16", num_scans=EXPORTED_FROM_SCANS), PLAIN, [BFLOAT16]),
+        (EngineRequest(engine="eager", num_scans=EXPORTED_FROM_SCANS), UNITS, [BFLOAT16]),
+        (EngineRequest(engine="onnxruntime"), UNITS, [ONNX]),
+        (EngineRequest(engine="compiled"), PLAIN, [COMPILED]),
     ],
     ids=str,
 )
 @pytest.mark.usefixtures("installed")
-def test_the_ways_worth_a_trial_follow_from_the_machine_and_the_wish(wish, hardware, expected):
-    assert list_ways(wish, hardware) == expected
-
-
-def test_bf16_without_units_is_never_tried_unless_it_is_forced():
-    assert all(way.dtype == "float32" for way in list_ways(EngineWish(num_scans=10**6), PLAIN))
+def test_the_candidates_follow_from_machine_and_request(request_, hardware, expected):
+    assert list_engine_specs(request_, hardware) == expected
 
 
 def test_without_onnx_installed_its_engine_is_left_out_or_refused_with_the_remedy(monkeypatch):
-    monkeypatch.setattr(engine_selection, "_absent_packages", lambda: ["onnxruntime"])
-    assert list_ways(EngineWish(), PLAIN) == [FLOAT32]
+    monkeypatch.setattr(engine_selection, "_missing_packages", lambda: ["onnxruntime"])
+    assert list_engine_specs(EngineRequest(), PLAIN) == [FLOAT32]
     with pytest.raises(
         ValueError, match=r"got no onnxruntime; install them with: pip install 'sixray-pipeline\[export"
     ):
-        list_ways(EngineWish(engine="onnxruntime"), PLAIN)
+        list_engine_specs(EngineRequest(engine="onnxruntime"), PLAIN)
 
 
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: EngineWish(engine="openvino"), "engine must be one of eager, compiled, onnxruntime, got 'openvino'"),
-        (lambda: EngineWish(dtype="float16"), "dtype must be one of float32, bfloat16, got 'float16'"),
-        (lambda: EngineWish(engine="onnxruntime", dtype="bfloat16"), "dtype must be float32 for the engine onnx"),
-        (lambda: list_ways(EngineWish(engine="onnxruntime"), GPU), "engine must be eager or compiled on 'cuda'"),
+        (
+            lambda: EngineRequest(engine="openvino"),
+            "engine must be one of eager, compiled, onnxruntime, got 'openvino'",
+        ),
+        (lambda: EngineRequest(dtype="float16"), "dtype must be one of float32, bfloat16, got 'float16'"),
+        (lambda: EngineRequest(engine="onnxruntime", dtype="bfloat16"), "dtype must be float32 for the engine onnx"),
+        (
+            lambda: list_engine_specs(EngineRequest(engine="onnxruntime"), GPU),
+            "engine must be eager or compiled on 'cuda'",
+        ),
     ],
 )
-def test_a_wish_that_nothing_can_grant_is_refused(make, message):
+def test_a_request_that_cannot_be_met_is_refused(make, message):
     with pytest.raises(ValueError, match=message):
         make()
 
@@ -159,69 +163,73 @@ def test_a_wish_that_nothing_can_grant_is_refused(make, message):
 def test_compiling_without_a_compiler_is_refused(monkeypatch):
     monkeypatch.setattr(shutil, "which", lambda name: None)
     with pytest.raises(ValueError, match=r"engine compiled must have a C\+\+ compiler"):
-        list_ways(EngineWish(engine="compiled"), PLAIN)
-
-
-@pytest.mark.parametrize(
-    ("rates", "expected"),
-    [
-        ({FLOAT32: 10, BFLOAT16: 19, ONNX: 12}, BFLOAT16),
-        ({FLOAT32: 10, BFLOAT16: 2, ONNX: 15}, ONNX),
-        ({FLOAT32: 10, BFLOAT16: 10.4}, FLOAT32),
-        ({BFLOAT16: 10}, BFLOAT16),
-    ],
-)
-def test_the_fastest_way_is_taken_where_it_is_faster_by_more_than_noise(rates, expected):
-    assert pick(rates) == expected
+        list_engine_specs(EngineRequest(engine="compiled"), PLAIN)
 
 
 @pytest.mark.usefixtures("installed")
 def test_what_made_the_earlier_parts_goes_on_where_the_machine_has_it():
     earlier = (part_engine(BFLOAT16, "cuda", "dali-mixed"), part_engine(BFLOAT16), part_engine(ONNX))
-    wish = EngineWish(earlier=earlier)
-    assert earlier_way(wish, UNITS, "dali-cpu") == BFLOAT16
-    assert earlier_way(wish, PLAIN, "dali-cpu") == ONNX
-    assert earlier_way(wish, GPU, "dali-mixed") == BFLOAT16
-    assert earlier_way(dataclasses.replace(wish, engine="eager"), PLAIN, "dali-cpu") is None
-    assert earlier_way(EngineWish(), PLAIN, "dali-cpu") is None
+    asked = EngineRequest(earlier=earlier)
+    assert earlier_spec(asked, UNITS, "dali-cpu") == BFLOAT16
+    assert earlier_spec(asked, PLAIN, "dali-cpu") == ONNX
+    assert earlier_spec(asked, GPU, "dali-mixed") == BFLOAT16
+    assert earlier_spec(dataclasses.replace(asked, engine="eager"), PLAIN, "dali-cpu") is None
+    assert earlier_spec(EngineRequest(), PLAIN, "dali-cpu") is None
 
 
 @pytest.mark.parametrize(
     ("num_earlier", "num_scans", "binds"), [(16, 10**6, False), (1000, 10**6, True), (16, 999, True)]
 )
 def test_a_few_earlier_parts_do_not_bind_many_scans(num_earlier, num_scans, binds):
-    wish = EngineWish(earlier=(part_engine(FLOAT32),), num_earlier_scans=num_earlier, num_scans=num_scans)
-    assert (earlier_way(wish, PLAIN, "dali-cpu") == FLOAT32) is binds
+    asked = EngineRequest(earlier=(part_engine(FLOAT32),), num_earlier_scans=num_earlier, num_scans=num_scans)
+    assert (earlier_spec(asked, PLAIN, "dali-cpu") == FLOAT32) is binds
 
 
-def test_a_trial_is_run_once_and_not_at_all_where_nothing_is_to_choose(network, monkeypatch):
-    calls = []
+@pytest.fixture
+def measured(monkeypatch):
+    """Rates of the trials to come, ONNX Runtime first, and what was tried."""
+    rates, calls = [10.0, 10.4], []
 
-    def measure(build, config, hardware, ways):
-        calls.append(ways)
-        return dict(zip(ways, (10.0, 30.0), strict=True))
+    def measure(engines_, size_px):
+        calls.append(list(engines_))
+        return dict(zip(engines_, rates, strict=True))
 
-    monkeypatch.setattr(engines, "measure_ways", measure)
-    monkeypatch.setattr(engines, "_tried", {})
-    wish = EngineWish(engine="eager")
-    assert [choose_engine(network, CONFIG, UNITS, wish).way for _ in range(3)] == [BFLOAT16] * 3
-    assert calls == [[FLOAT32, BFLOAT16]]
-    assert choose_engine(network, CONFIG, UNITS, EngineWish(engine="eager", dtype="float32")).way == FLOAT32
-    assert choose_engine(network, CONFIG, UNITS, EngineWish(earlier=(part_engine(FLOAT32),))).way == FLOAT32
-    assert len(calls) == 1
+    monkeypatch.setattr(engines, "measure_engines", measure)
+    monkeypatch.setattr(engines, "_chosen", {})
+    return rates, calls
 
 
-def test_what_a_trial_built_is_what_computes_afterwards(network, monkeypatch):
-    built, build_way = [], engines._build
+def choose(network, hardware, **request):
+    return choose_engine(network, CONFIG, hardware, EngineRequest(num_scans=EXPORTED_FROM_SCANS, **request)).spec
 
-    def build(way, folded, config, hardware):
-        built.append(way)
-        return build_way(way, folded, config, hardware)
+
+@pytest.mark.parametrize(("bfloat16_rate", "expected"), [(10.4, ONNX), (10.6, BFLOAT16), (5.0, ONNX)])
+def test_where_bf16_has_units_a_trial_decides_once(network, measured, bfloat16_rate, expected):
+    rates, calls = measured
+    rates[1] = bfloat16_rate
+    assert [choose(network, UNITS) for _ in range(3)] == [expected] * 3
+    assert calls == [[ONNX, BFLOAT16]]
+
+
+def test_all_else_is_decided_without_a_trial(network, measured):
+    assert choose(network, PLAIN) == ONNX
+    assert choose(network, UNITS, dtype="float32") == ONNX
+    assert choose(network, UNITS, engine="eager") == BFLOAT16
+    earlier = EngineRequest(earlier=(part_engine(FLOAT32),))
+    assert choose_engine(network, CONFIG, UNITS, earlier).spec == FLOAT32
+    assert measured[1] == []
+
+
+def test_what_was_built_for_the_choice_computes_afterwards(network, monkeypatch, measured):
+    built, build_spec = [], engines._build
+
+    def build(spec, folded, config, hardware):
+        built.append(spec)
+        return build_spec(spec, folded, config, hardware)
 
     monkeypatch.setattr(engines, "_build", build)
-    monkeypatch.setattr(engines, "_tried", {})
-    engine = choose_engine(network, CONFIG, PLAIN, EngineWish(num_scans=EXPORTED_FROM_SCANS))
-    assert built == [FLOAT32, ONNX] and engine.way in built
+    engine = choose_engine(network, CONFIG, UNITS, EngineRequest(num_scans=EXPORTED_FROM_SCANS))
+    assert built == [ONNX, BFLOAT16] and engine.spec == ONNX
     images_BCHW = torch.randn(2, 3, 64, 64)
     with torch.inference_mode():
         torch.testing.assert_close(
@@ -229,26 +237,18 @@ def test_what_a_trial_built_is_what_computes_afterwards(network, monkeypatch):
         )
 
 
-def test_a_way_that_cannot_be_built_is_left_out_with_a_word(caplog):
-    def build(way):
-        if way == ONNX:
-            raise ValueError("network must be one that ONNX can say")
-        return OneLayer()
+@pytest.mark.parametrize("hardware", [PLAIN, UNITS], ids=["float32", "bfloat16"])
+def test_an_export_that_fails_is_replaced_by_pytorch_with_a_warning(network, monkeypatch, measured, caplog, hardware):
+    def fail(*_):
+        raise AttributeError("the runtime has no kernels")
 
+    monkeypatch.setattr(engines, "_build_onnxruntime", fail)
     with caplog.at_level("WARNING"):
-        assert measure_ways(build, CONFIG, PLAIN, [FLOAT32, ONNX]) == {}
-    assert "onnxruntime float32 is left out of the trial: network must be one that ONNX can say" in caplog.text
-
-
-def test_a_way_that_does_not_run_is_left_out_too_whatever_it_raises(caplog):
-    def fail(images_BCHW):
-        raise AttributeError("the compiler has no headers")
-
-    with caplog.at_level("WARNING"), torch.inference_mode():
-        assert (
-            measure_ways(lambda way: fail if way == COMPILED else OneLayer(), CONFIG, PLAIN, [FLOAT32, COMPILED]) == {}
-        )
-    assert "compiled float32 is left out of the trial: the compiler has no headers" in caplog.text
+        assert choose(network, hardware) == EngineSpec("eager", hardware.dtype)
+    assert "engine onnxruntime float32 cannot be used" in caplog.text
+    assert "takes its place: the runtime has no kernels" in caplog.text
+    with pytest.raises(AttributeError):
+        choose(network, hardware, engine="onnxruntime")
 
 
 def test_a_processor_computes_a_batch_in_parts_and_says_the_same(network):
@@ -269,21 +269,17 @@ def test_a_processor_computes_a_batch_in_parts_and_says_the_same(network):
         torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-5, msg=name)
 
 
-def test_a_trial_measures_each_way_and_passes_over_what_cannot_win():
-    seconds = {"float32": 0.4, "bfloat16": 0.001}
-
+def test_a_trial_measures_each_engine():
     network = OneLayer()
 
-    def build(way):
-        assert way != ONNX, "an export beside bf16 of far more than its speed"
-
+    def take(seconds):
         def compute(images_BCHW):
-            time.sleep(seconds[way.dtype])
+            time.sleep(seconds)
             return network(images_BCHW)
 
         return compute
 
     with torch.inference_mode():
-        rates = measure_ways(build, CONFIG, UNITS, [FLOAT32, BFLOAT16, ONNX])
-    assert list(rates) == [FLOAT32, BFLOAT16]
-    assert rates[FLOAT32] < 8 / 0.04 < rates[BFLOAT16]
+        rates = measure_engines({ONNX: take(0.4), BFLOAT16: take(0.001)}, CONFIG.image_size_px)
+    assert list(rates) == [ONNX, BFLOAT16]
+    assert rates[ONNX] < 4 / 0.02 < rates[BFLOAT16]

@@ -10,7 +10,7 @@ from model.artifacts.saved_model import load_model, save_model
 from model.hardware import detect_hardware
 from model.networks.config import ModelConfig
 from model.networks.registry import build_network
-from model.scoring.engine_selection import EngineWish
+from model.scoring.engine_selection import EngineRequest
 from model.scoring.scorer import Scorer, ScoringNetwork
 from shards.format.schemas import QUARANTINE_SCHEMA, predictions_schema
 from shards.format.shard_reader import read_rows
@@ -163,7 +163,7 @@ def test_every_batch_is_reported(scorer, shard):
 
 def test_logits_under_bf16_are_float32_and_near(model_url, scorer, shard):
     tar_url, rows = shard
-    low = Scorer(ScoringNetwork(load_model(model_url), CPU, EngineWish(dtype="bfloat16")), batch_size=5)
+    low = Scorer(ScoringNetwork(load_model(model_url), CPU, EngineRequest(dtype="bfloat16")), batch_size=5)
     assert low.engine == Engine("dali-cpu", "cpu", "bfloat16", 5)
     near = logits_of(low.score_shard(tar_url, rows))
     for key, logits in logits_of(scorer.score_shard(tar_url, rows)).items():
