@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 from pyarrow import csv
 
 from model.evaluation.alarms import Threshold, find_alarms, parse_thresholds, rank_alarms, report_thresholds
+from model.reports.metrics_json import read_metrics
 from pipelines.runtime import command_line
 from shards import storage
 from shards.format.dataset import Dataset, open_dataset
@@ -102,7 +103,7 @@ def choose_thresholds(config: AlarmsConfig, predictions: Predictions) -> dict[st
     thresholds: dict[str, Threshold | None] = {}
     if config.report is not None:
         url = storage.join_url(config.report, "metrics.json")
-        metrics = _read_metrics(url, predictions.model_id)
+        metrics = _read_metrics(config.report, predictions.model_id)
         point, value = ("at_recall", config.recall) if config.recall is not None else ("at_false_alarms_per_1000", "")
         thresholds |= report_thresholds(metrics, point, value or str(config.false_alarms_per_1000), url)
     if config.threshold is not None:
@@ -115,16 +116,11 @@ def choose_thresholds(config: AlarmsConfig, predictions: Predictions) -> dict[st
     return {name: thresholds.get(name) for name in classes}
 
 
-def _read_metrics(url: str, model_id: str) -> dict[str, Any]:
-    try:
-        metrics: dict[str, Any] = json.loads(storage.read_bytes(url))
-    except FileNotFoundError as error:
-        raise ValueError(f"report must have a metrics.json, got none ({url}); `sixray evaluate` writes one") from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"metrics.json must be a JSON document, got {error} ({url})") from error
+def _read_metrics(report_url: str, model_id: str) -> dict[str, Any]:
+    metrics = read_metrics(report_url)
     if metrics.get("model_id") != model_id:
         raise ValueError(
-            f"report must be of the model {model_id}, got one of {metrics.get('model_id')} ({url}); "
+            f"report must be of the model {model_id}, got one of {metrics.get('model_id')} ({report_url}); "
             f"evaluate these predictions first"
         )
     return metrics

@@ -14,8 +14,9 @@ from pipelines.runtime import command_line, log, progress
 from pipelines.runtime.runners import make_beam_options, make_pipeline
 from shards import storage
 from shards.format.dataset import Dataset, open_dataset
+from shards.format.json_document import DamagedDocumentError
 from shards.format.keys import escape_control_characters
-from shards.format.manifest import MANIFEST_NAME, DamagedManifestError, ShardInfo
+from shards.format.manifest import MANIFEST_NAME, ShardInfo
 from shards.predictions.run import RUN_NAME, open_predictions
 from shards.verify import dataset as audit
 from shards.verify.damage import Damage
@@ -139,7 +140,7 @@ def _main(argv: Sequence[str]) -> int:
         return _verify_predictions(flags.folder)
     try:
         dataset = open_dataset(flags.folder)
-    except DamagedManifestError as error:
+    except DamagedDocumentError as error:
         damage = Damage(MANIFEST_NAME, "", "damaged_manifest", str(error))
         return report_findings([damage], flags.folder, _MADE_AGAIN.format(command="convert"))
     if flags.quick:

@@ -1,13 +1,13 @@
 """Which model is in a folder? Told from its files alone, without PyTorch, so that a run with nothing to do is quick."""
 
 import hashlib
-import json
 import re
 from dataclasses import dataclass
 from typing import Any
 
 from model.networks.config import check_format
 from shards import storage
+from shards.format.json_document import parse_object
 
 WEIGHTS_NAME = "model.safetensors"
 CONFIG_NAME = "config.json"
@@ -63,12 +63,7 @@ def _read(folder: str, name: str) -> bytes:
 
 
 def _parse_config(text: bytes, url: str) -> dict[str, Any]:
-    try:
-        document = json.loads(text)
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{CONFIG_NAME} must be a JSON document, got {error} ({url})") from error
-    if not isinstance(document, dict):
-        raise ValueError(f"{CONFIG_NAME} must be a JSON object, got {type(document).__name__} ({url})")
+    document = parse_object(text, CONFIG_NAME, url)
     check_format(document, url)
     if absent := [name for name in STORE_KEYS if name not in document]:
         raise ValueError(f"{CONFIG_NAME} must have the keys {list(STORE_KEYS)}, got no {absent} ({url})")

@@ -7,6 +7,8 @@ import json
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
+from shards.format import json_document
+
 FORMAT_VERSION = 1
 """Of `config.json`."""
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -136,9 +138,6 @@ def _check_type(name: str, value: Any, where: str) -> None:
 
 def check_format(document: dict[str, Any], where: str) -> None:
     """Raise ValueError where a model's config is of a format that this release does not read."""
-    version = document.get("format")
-    if version != FORMAT_VERSION:
-        raise ValueError(
-            f"model must have format {FORMAT_VERSION}, got {version!r} ({where}); "
-            f"load it with the release of sixray-pipeline that wrote it"
-        )
+    json_document.check_format(
+        document, FORMAT_VERSION, "model", where, "load it with the release of sixray-pipeline that wrote it"
+    )

@@ -11,6 +11,7 @@ from model.evaluation.evaluate import Evaluation
 from model.recipes.paper_tables import MEAN, PaperColumn, PaperDataset, PaperTable
 from shards import storage
 from shards.format.dataset import Dataset
+from shards.format.json_document import parse_document
 
 FORMAT_VERSION = 1
 FIGURES_NAME = "figures.json"
@@ -133,9 +134,8 @@ def read_figures(run_url: str) -> RunFigures | None:
     url = storage.join_url(run_url, FIGURES_NAME)
     if not storage.exists(url):
         return None
-    document = json.loads(storage.read_bytes(url))
-    if document.pop("format", None) != FORMAT_VERSION:
-        raise ValueError(f"{FIGURES_NAME} must have format {FORMAT_VERSION}, got another ({url}); remove it")
+    document = parse_document(storage.read_bytes(url), FORMAT_VERSION, FIGURES_NAME, url, "remove it")
+    del document["format"]
     return RunFigures(**document | {"changes": tuple(document["changes"])})
 
 

@@ -16,6 +16,8 @@ from model.metrics.bootstrap import LEVEL, Interval
 from model.metrics.calibration import CalibrationFigures
 from model.metrics.operating_points import OperatingPoint, sigmoid
 from model.reports.sentences import say_what_is_left_out
+from shards import storage
+from shards.format.json_document import DamagedDocumentError, parse_document, parse_object
 
 FORMAT_VERSION = 1
 METRICS_NAME = "metrics.json"
@@ -83,13 +85,24 @@ def metrics_document(
     }
 
 
+def read_metrics(report_url: str) -> dict[str, Any]:
+    """Return the metrics.json of a report; ValueError if there is none or it has another format."""
+    url = storage.join_url(report_url, METRICS_NAME)
+    try:
+        text = storage.read_bytes(url)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise ValueError(
+            f"report must have a {METRICS_NAME}, got none ({report_url}); `sixray evaluate` writes one"
+        ) from error
+    return parse_document(text, FORMAT_VERSION, METRICS_NAME, url)
+
+
 def list_files_of_report(text: bytes) -> list[str]:
     """Return the names of the files that a metrics.json says belong to it; none where it is damaged or names none."""
     try:
-        document: Any = json.loads(text)
-    except (json.JSONDecodeError, UnicodeDecodeError):
+        names = parse_object(text, METRICS_NAME, "").get("files")
+    except DamagedDocumentError:
         return []
-    names = document.get("files") if isinstance(document, dict) else None
     if not isinstance(names, list):
         return []
     # A report's files lie beside its metrics.json: whatever names another place is not of our making.

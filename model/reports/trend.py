@@ -1,14 +1,12 @@
 """Are models getting better? Earlier reports of the same split beside this one, by the time of their scores."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from model.evaluation.evaluate import Evaluation
 from model.metrics.bootstrap import Interval
-from model.reports.metrics_json import FORMAT_VERSION, METRICS_NAME, metrics_document
-from shards import storage
+from model.reports.metrics_json import metrics_document, read_metrics
 
 CAUGHT_RATE = "10"
 """False alarms per 1,000 bags at which the share of bags caught is followed."""
@@ -52,20 +50,12 @@ def read_history(report_urls: Sequence[str], evaluation: Evaluation) -> tuple[En
 
 
 def _read(report_url: str, evaluation: Evaluation) -> Mapping[str, Any]:
-    url = storage.join_url(report_url, METRICS_NAME)
-    try:
-        document: Any = json.loads(storage.read_bytes(url))
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise ValueError(f"report must have a metrics.json, got none ({report_url})") from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"metrics.json must be a JSON document, got {error} ({url})") from error
-    expected = {"format": FORMAT_VERSION, "dataset_digest": evaluation.dataset_digest, "split": evaluation.split}
-    for field, value in expected.items():
-        found = document.get(field) if isinstance(document, dict) else type(document).__name__
-        if found != value:
-            raise ValueError(f"{field} of an earlier report must be {value!r}, got {found!r} ({url})")
-    earlier: Mapping[str, Any] = document
-    return earlier
+    document = read_metrics(report_url)
+    for field in ("dataset_digest", "split"):
+        expected, found = getattr(evaluation, field), document.get(field)
+        if found != expected:
+            raise ValueError(f"{field} of an earlier report must be {expected!r}, got {found!r} ({report_url})")
+    return document
 
 
 def _make_entry(document: Mapping[str, Any]) -> Entry:

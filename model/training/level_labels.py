@@ -20,6 +20,7 @@ import pyarrow.compute as pc
 from model.inputs.sample_table import SampleTable, load_sample_table
 from shards import storage
 from shards.format.dataset import Dataset
+from shards.format.json_document import parse_document
 from shards.format.parquet import read_parquet, write_parquet
 from shards.predictions.run import Predictions
 
@@ -174,14 +175,9 @@ def _read_table(url: str) -> tuple[pa.Table, LabelsInfo]:
         table = read_parquet(url)
     except (FileNotFoundError, pa.ArrowInvalid) as error:
         raise _no_table(url, error) from error
-    text = (table.schema.metadata or {}).get(METADATA_KEY)
-    document = json.loads(text) if text else {}
-    version = document.pop("format", None)
-    if version != FORMAT_VERSION:
-        raise ValueError(
-            f"level labels must be of format {FORMAT_VERSION}, got {version!r} ({url}); "
-            f"write them with `sixray label-levels`"
-        )
+    text = (table.schema.metadata or {}).get(METADATA_KEY, b"{}")
+    document = parse_document(text, FORMAT_VERSION, "level labels", url, "write them with `sixray label-levels`")
+    del document["format"]
     return table, LabelsInfo(**{"trim_margins": False} | document | {"num_by_level": tuple(document["num_by_level"])})
 
 

@@ -19,6 +19,7 @@ from model.artifacts.saved_model import is_model
 from model.hardware import Hardware
 from model.training.config import TrainConfig, complete_document
 from shards import storage
+from shards.format.json_document import parse_document
 from shards.host import installed_versions
 
 FORMAT_VERSION = 1
@@ -122,13 +123,7 @@ def _new_document(told: dict[str, Any]) -> dict[str, Any]:
 def _read(url: str) -> dict[str, Any] | None:
     if not storage.exists(url):
         return None
-    try:
-        document = json.loads(storage.read_bytes(url))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"run.json must be a JSON document, got {error} ({url})") from error
-    if not isinstance(document, dict) or document.get("format") != FORMAT_VERSION:
-        raise ValueError(f"run.json must have format {FORMAT_VERSION}, got {str(document)[:80]} ({url})")
-    return document
+    return parse_document(storage.read_bytes(url), FORMAT_VERSION, "run.json", url)
 
 
 def list_differences(found: Any, expected: Any, name: str = "") -> list[str]:

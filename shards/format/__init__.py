@@ -4,6 +4,7 @@ __all__ = [
     "classes",
     "dali_index",
     "dataset",
+    "json_document",
     "keys",
     "manifest",
     "parquet",

@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow as pa
 
 from shards import storage
+from shards.format.json_document import DamagedDocumentError, parse_document
 
 FORMAT_VERSION = 1
 MANIFEST_NAME = "dataset.json"
@@ -21,10 +22,6 @@ SHARD_NAME = re.compile(r"(?P<split>[a-z0-9_]+)-(?P<index>\d{5,})-of-(?P<num>\d{
 def shard_name(split: str, shard_index: int, num_shards: int) -> str:
     """Return e.g. `train-00007-of-00042`, the stem of the tar, the index and the tables of one shard."""
     return f"{split}-{shard_index:05d}-of-{num_shards:05d}"
-
-
-class DamagedManifestError(ValueError):
-    """A manifest that is there and cannot be true: `sixray verify` reports it like any other damage."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,7 +72,7 @@ class DatasetManifest:
     def __post_init__(self) -> None:
         for split, counts in self.ledger.items():
             if counts.listed != counts.converted + counts.quarantined:
-                raise DamagedManifestError(
+                raise DamagedDocumentError(
                     f"ledger of split {split!r} must have listed = converted + quarantined, got {counts.listed} = "
                     f"{counts.converted} + {counts.quarantined}; a scan is unaccounted for, run the job again"
                 )
@@ -131,16 +128,19 @@ class DatasetManifest:
 
         Raises:
             ValueError: the text is of another format; names `url`.
-            DamagedManifestError: it is not what a conversion writes.
+            DamagedDocumentError: it is not what a conversion writes.
         """
         try:
-            document = json.loads(text)
-            version = document["format"]
-            if version != FORMAT_VERSION:
-                raise ValueError(
-                    f"dataset must have format {FORMAT_VERSION}, got {version!r} ({url}); "
-                    f"read it with the release of sixray-pipeline that wrote it, or convert the corpus again"
-                )
+            document = parse_document(
+                text,
+                FORMAT_VERSION,
+                "dataset",
+                url,
+                "read it with the release of sixray-pipeline that wrote it, or convert the corpus again",
+            )
+        except DamagedDocumentError as error:
+            raise _no_manifest(error, url) from error
+        try:
             manifest = cls(
                 classes=tuple(document["classes"]),
                 scored_classes=tuple(document["scored_classes"]),
@@ -151,17 +151,21 @@ class DatasetManifest:
                 **{name: document[name] for name in _FINDINGS if name in document},
             )
             digest = document["digest"]
-        except (AttributeError, KeyError, TypeError, json.JSONDecodeError, UnicodeDecodeError) as error:
-            raise DamagedManifestError(
-                f"dataset manifest must be a JSON document of format 1, got {error!r} ({url}); "
-                f"run `sixray convert` again, it rewrites what is damaged"
-            ) from error
+        except (AttributeError, KeyError, TypeError) as error:
+            raise _no_manifest(error, url) from error
         if manifest.digest != digest:
-            raise DamagedManifestError(
+            raise DamagedDocumentError(
                 f"dataset digest must be that of its shards {manifest.digest}, got {digest} ({url}); "
                 f"run `sixray convert` again, it rewrites what is damaged"
             )
         return manifest
+
+
+def _no_manifest(error: Exception, url: str) -> DamagedDocumentError:
+    return DamagedDocumentError(
+        f"dataset manifest must be a JSON document of format 1, got {error!r} ({url}); "
+        f"run `sixray convert` again, it rewrites what is damaged"
+    )
 
 
 def samples_url(dataset_url: str, name: str) -> str:

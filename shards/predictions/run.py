@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from shards import storage
 from shards.format.dataset import Dataset
+from shards.format.json_document import parse_document
 from shards.format.parquet import read_parquet
 from shards.format.schemas import QUARANTINE_SCHEMA
 from shards.predictions.parts import FORMAT_VERSION, Engine, PartInfo, part_url, quarantine_part_url
@@ -58,18 +59,13 @@ def open_predictions(url: str) -> Predictions:
     root = storage.normalise_url(url)
     run_url = storage.join_url(root, RUN_NAME)
     try:
-        run = json.loads(storage.read_bytes(run_url))
+        text = storage.read_bytes(run_url)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise ValueError(
             f"predictions must have a {RUN_NAME}, got none ({root}); name the folder of one model "
             f"(PREDICTIONS/<model-id>), or run the same `sixray score` again, it resumes"
         ) from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{RUN_NAME} must be a JSON document, got {error} ({run_url})") from error
-    if not isinstance(run, dict) or run.get("format") != FORMAT_VERSION:
-        found = run.get("format") if isinstance(run, dict) else type(run).__name__
-        raise ValueError(f"predictions must have format {FORMAT_VERSION}, got {found!r} ({run_url})")
-    return Predictions(root, run)
+    return Predictions(root, parse_document(text, FORMAT_VERSION, RUN_NAME, run_url))
 
 
 def run_document(

@@ -174,7 +174,7 @@ def test_what_gives_no_threshold_is_refused_and_nothing_is_written(scored, words
 
 def write_metrics(scored, **changes):
     gun = {"at_recall": {"0.9": {"threshold": 1.0, "score": 0.73}}}
-    document = {"model_id": MODEL_ID, "classes": {"Gun": gun, "Knife": {"at_recall": {}}}}
+    document = {"format": 1, "model_id": MODEL_ID, "classes": {"Gun": gun, "Knife": {"at_recall": {}}}}
     (scored.root / "report").mkdir()
     (scored.root / "report/metrics.json").write_text(json.dumps(document | changes))
     return "--report", str(scored.root / "report"), "--recall", "0.9"

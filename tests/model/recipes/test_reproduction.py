@@ -132,5 +132,5 @@ def test_figures_at_rest_are_read_back_as_they_were(tmp_path):
 
 def test_figures_of_another_format_are_refused(tmp_path):
     (tmp_path / FIGURES_NAME).write_text('{"format": 9}')
-    with pytest.raises(ValueError, match=r"figures.json must have format 1, got another \(.*\); remove it"):
+    with pytest.raises(ValueError, match=r"figures.json must have format 1, got 9 \(.*\); remove it"):
         read_figures(str(tmp_path))

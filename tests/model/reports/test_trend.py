@@ -57,7 +57,7 @@ def test_a_report_of_the_least_form_is_enough(written):
     [
         ({"dataset_digest": "f" * 64}, r"dataset_digest of an earlier report must be '.*', got 'f{64}'"),
         ({"split": "val"}, r"split of an earlier report must be 'test', got 'val'"),
-        ({"format": 2}, r"format of an earlier report must be 1, got 2"),
+        ({"format": 2}, r"metrics.json must have format 1, got 2"),
     ],
 )
 def test_a_report_that_is_not_of_these_scans_is_refused(written, change, message):

@@ -124,7 +124,7 @@ def test_tables_that_do_not_fit_are_refused(dataset, tmp_path):
     with pytest.raises(ValueError, match="level labels must be a Parquet file that `sixray label-levels` wrote"):
         level_labels_sha256(table)
     write_parquet(table, pa.table({"key": ["a"], "level": [1]}))
-    with pytest.raises(ValueError, match=r"level labels must be of format 1, got None .*write them with"):
+    with pytest.raises(ValueError, match=r"level labels must have format 1, got None .*write them with"):
         read_level_labels(table, samples, 3, digest, trim_margins=False)
     labels, info = label_levels(open_predictions(predictions_of(dataset, tmp_path)), dataset, "train")
     write_level_labels(table, labels, info)

@@ -8,7 +8,8 @@ import pytest
 
 from shards.format import dataset as datasets
 from shards.format.dataset import open_dataset
-from shards.format.manifest import SHARD_NAME, DamagedManifestError, DatasetManifest, ShardInfo, SplitLedger, shard_name
+from shards.format.json_document import DamagedDocumentError
+from shards.format.manifest import SHARD_NAME, DatasetManifest, ShardInfo, SplitLedger, shard_name
 from shards.format.parquet import parquet_bytes, read_parquet, write_parquet
 from shards.format.schemas import QUARANTINE_SCHEMA, predictions_schema, samples_schema
 from tests.corpora import flip_byte
@@ -62,7 +63,7 @@ def test_shards_in_another_order_give_the_same_text_and_digest():
 
 def test_a_ledger_that_does_not_add_up_cannot_be_made():
     with pytest.raises(
-        DamagedManifestError,
+        DamagedDocumentError,
         match=r"ledger of split 'train' must have listed = converted \+ quarantined, got 4 = 2 \+ 1; a scan is unacc",
     ):
         make_manifest(ledger={"train": SplitLedger(listed=4, converted=2, quarantined=1)})
@@ -88,7 +89,7 @@ def edit(**changes) -> bytes:
 )
 def test_a_text_that_is_no_manifest_is_refused(text):
     expected = r"dataset manifest must be a JSON document of format 1, got .* \(the-url\); run `sixray convert` again"
-    with pytest.raises(DamagedManifestError, match=expected):
+    with pytest.raises(DamagedDocumentError, match=expected):
         DatasetManifest.from_json(text, "the-url")
 
 
@@ -97,11 +98,11 @@ def test_another_format_is_named():
         ValueError, match=r"dataset must have format 1, got 2 \(u\); read it with the release of"
     ) as info:
         DatasetManifest.from_json(edit(format=2), "u")
-    assert not isinstance(info.value, DamagedManifestError)
+    assert not isinstance(info.value, DamagedDocumentError)
 
 
 def test_a_digest_that_is_not_that_of_the_shards_is_refused():
-    with pytest.raises(DamagedManifestError, match=r"dataset digest must be that of its shards \w{64}, got 00 \(u\)"):
+    with pytest.raises(DamagedDocumentError, match=r"dataset digest must be that of its shards \w{64}, got 00 \(u\)"):
         DatasetManifest.from_json(edit(digest="00"), "u")
 
 

@@ -174,7 +174,11 @@ def test_predictions_without_a_run_are_unfinished(tmp_path):
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("{", r"run\.json must be a JSON document"), ('{"format": 2}', "format 1, got 2"), ("[]", "format 1, got 'list'")],
+    [
+        ("{", r"run\.json must be a JSON document"),
+        ('{"format": 2}', "format 1, got 2"),
+        ("[]", "JSON object, got a list"),
+    ],
 )
 def test_a_run_of_another_format_is_refused(tmp_path, text, message):
     (tmp_path / "run.json").write_text(text)

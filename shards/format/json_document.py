@@ -1,0 +1,46 @@
+"""Parse JSON documents and check their format number."""
+
+import json
+from typing import Any
+
+
+class DamagedDocumentError(ValueError):
+    """A document that cannot be what was written: `sixray verify` reports it like any other damage."""
+
+
+def parse_document(text: bytes, version: int, subject: str, url: str, remedy: str = "") -> dict[str, Any]:
+    """Return a JSON object whose `format` is `version`.
+
+    Args:
+        text: of the document.
+        version: the only format that is read.
+        subject: what the document describes, for messages: `dataset`, `run.json`.
+        url: where it lies, for messages.
+        remedy: what to do about another format.
+
+    Raises:
+        DamagedDocumentError: the text is not a JSON object, or has no format number.
+        ValueError: it has another format.
+    """
+    document = parse_object(text, subject, url)
+    check_format(document, version, subject, url, remedy)
+    return document
+
+
+def parse_object(text: bytes, subject: str, url: str) -> dict[str, Any]:
+    """Return a JSON object of any format; DamagedDocumentError if the text is something else."""
+    try:
+        document = json.loads(text)
+    except ValueError as error:  # JSONDecodeError and UnicodeDecodeError alike
+        raise DamagedDocumentError(f"{subject} must be a JSON document, got {error} ({url})") from error
+    if not isinstance(document, dict):
+        raise DamagedDocumentError(f"{subject} must be a JSON object, got a {type(document).__name__} ({url})")
+    return document
+
+
+def check_format(document: dict[str, Any], version: int, subject: str, url: str, remedy: str = "") -> None:
+    """Raise ValueError unless the `format` of a document is `version`."""
+    found = document.get("format")
+    if found != version:
+        error = ValueError if "format" in document else DamagedDocumentError
+        raise error(f"{subject} must have format {version}, got {found!r} ({url})" + (f"; {remedy}" if remedy else ""))
