@@ -22,12 +22,11 @@ from pipelines.runtime.runners import make_beam_options, make_pipeline
 from pipelines.steps.write_dataset import DEFAULT_SHARD_BYTES, report_ledger, write_dataset
 from shards import storage
 from shards.corpus import description as corpora
-from shards.corpus import records
-from shards.corpus.class_folders import list_class_folders
 from shards.corpus.description import Corpus, ListFile, Source
-from shards.corpus.layouts import Parts, find_corpus
+from shards.corpus.facts import Fact, ImageFact, list_rows
+from shards.corpus.layouts.layout import Parts
+from shards.corpus.layouts.registry import LAYOUT_CHOICES, LAYOUTS, find_corpus
 from shards.corpus.policy import OnContradiction, OnMissing, OnUnlisted, Policy
-from shards.corpus.records import Fact, ImageFact
 from shards.curation import contradictions, leakage, subsets
 from shards.curation import near_duplicates as groups
 from shards.curation.leakage import Member
@@ -66,14 +65,14 @@ class ConvertConfig:
     """Scans that look the same count as equal too; every image is read and decoded once more for it."""
 
     def __post_init__(self) -> None:
-        if self.layout not in corpora.LAYOUTS:
-            raise ValueError(f"layout must be one of {corpora.LAYOUTS}, got {self.layout!r}")
+        if self.layout not in LAYOUT_CHOICES:
+            raise ValueError(f"layout must be one of {LAYOUT_CHOICES}, got {self.layout!r}")
         if self.subset not in corpora.SUBSETS:
             raise ValueError(f"subset must be one of {corpora.SUBSETS}, got {self.subset!r}")
         if self.shard_bytes < 1:
             raise ValueError(f"shard_bytes must be >= 1, got {self.shard_bytes}")
-        if self.layout == "voc" and not self.classes:
-            raise ValueError("a VOC corpus must have its classes named, got none; see --classes")
+        if self.layout != "auto" and LAYOUTS[self.layout].needs_classes and not self.classes:
+            raise ValueError(f"a corpus in layout {self.layout} must have its classes named, got none; see --classes")
 
 
 def convert(config: ConvertConfig, beam_options: Sequence[str] = ()) -> DatasetManifest:
@@ -113,10 +112,7 @@ def check_places(corpus: Corpus, output: str) -> None:
 
 def choose_classes(corpus: Corpus, config: ConvertConfig) -> ClassSet:
     """Return the classes that are named, or else those of the layout, with the spellings that are named."""
-    if corpus.layout == "imagefolder":
-        own = ClassSet(corpus.class_folders)
-    else:
-        own = load_class_set("opixray" if corpus.layout == "opixray" else "sixray")
+    own = ClassSet(corpus.class_folders) if corpus.class_folders else load_class_set(LAYOUTS[corpus.layout].class_set)
     return make_class_set(config.classes, dict(config.class_map), own)
 
 
@@ -125,7 +121,7 @@ def convert_corpus(
 ) -> beam.PCollection[DatasetManifest]:
     """Add the conversion to a pipeline: list and join, then what every dataset goes through."""
     output = storage.normalise_url(config.output)
-    policy = config.policy.for_layout(corpus.layout)
+    policy = LAYOUTS[corpus.layout].adapt_policy(config.policy)
     subset = "all" if corpus.builds_subset else config.subset
     if corpus.builds_subset:
         policy = replace(policy, boxes_are_exhaustive=True)
@@ -212,7 +208,7 @@ def record_options(corpus: Corpus, config: ConvertConfig) -> dict[str, Any]:
         "shard_bytes": config.shard_bytes,
         "classes": list(config.classes),
         "class_map": dict(config.class_map),
-        **asdict(config.policy.for_layout(corpus.layout)),
+        **asdict(LAYOUTS[corpus.layout].adapt_policy(config.policy)),
     }
 
 
@@ -222,11 +218,9 @@ def list_facts(
     """Yield the facts of one source in batches: images, annotations, or a list."""
     facts: Iterable[Fact]
     if isinstance(source, ListFile):
-        facts = records.list_rows(source, classes.scored)
-    elif corpus.layout == "imagefolder":
-        facts = list_class_folders(source, classes)
+        facts = list_rows(source, classes.scored)
     else:
-        facts = records.list_source(source, corpus, drafts_url)
+        facts = LAYOUTS[corpus.layout].list_source(source, corpus, classes, drafts_url)
     return sharding.batch_facts(_report_images(facts))
 
 
@@ -291,7 +285,7 @@ def make_parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--input", required=True, help="folder of the corpus: a path or an fsspec URL")
     add("--output", required=True, help="folder of the dataset; an unfinished one is resumed")
-    add("--layout", choices=corpora.LAYOUTS, default="auto", help="how the corpus is laid out; auto says what it found")
+    add("--layout", choices=LAYOUT_CHOICES, default="auto", help="how the corpus is laid out; auto says what it found")
     add("--images", action="append", default=[], help="folder or archive of images; given, none is looked for")
     add("--annotations", action="append", default=[], help="folder or zip of annotations; given, none is looked for")
     add("--lists", action="append", default=[], help="folder, zip or file of lists; given, none is looked for")

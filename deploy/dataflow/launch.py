@@ -13,7 +13,7 @@ import apache_beam as beam
 from pipelines import convert
 from pipelines.runtime.runners import make_beam_options
 from shards import storage
-from shards.corpus.layouts import find_corpus
+from shards.corpus.layouts.registry import find_corpus
 from shards.writing import finish
 
 

@@ -2,8 +2,8 @@
 
 __all__ = [
     "annotations",
-    "class_folders",
     "description",
+    "facts",
     "label_lists",
     "label_merge",
     "layouts",

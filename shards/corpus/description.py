@@ -1,4 +1,4 @@
-"""What are the parts of a corpus called, and what key does an image get?"""
+"""Name the parts of a corpus and make the keys of its images."""
 
 from dataclasses import dataclass, field
 from typing import Literal
@@ -6,13 +6,11 @@ from typing import Literal
 from shards import storage
 from shards.format.keys import encode_key, stem_of
 
-LAYOUTS = ("auto", "sixray", "opixray", "voc", "imagefolder", "images")
 SUBSETS = ("all", "positives", "10", "100", "1000")
 LISTS_IN_ORDER = ("10", "100", "1000")
 """The order in which `--subset all` asks the release's lists for a scan's split and labels: the first that names it
 decides. SIXray10's positives and negatives are all in SIXray100; SIXray1000 draws its own positives."""
 
-Layout = Literal["sixray", "opixray", "voc", "imagefolder", "images"]
 Presence = Literal["", "positive", "negative"]
 
 
@@ -57,7 +55,7 @@ class Source:
 class Corpus:
     """Where a corpus keeps what."""
 
-    layout: Layout
+    layout: str
     url: str
     sources: tuple[Source, ...]
     lists: tuple[ListFile, ...] = ()
@@ -66,19 +64,20 @@ class Corpus:
     why: str = field(default="", compare=False)
     """What was found, in words for people."""
     class_folders: tuple[str, ...] = ()
-    """The names of the folders that images of one class lie in, in order; empty where folders are no classes."""
+    """The names of the folders that each hold the images of one class, in order; empty if folders are no classes."""
+    keeps_folders_in_keys: bool = False
 
 
-def make_key(layout: Layout, path: str) -> str:
+def make_key(path: str, *, keeps_folders: bool) -> str:
     """Return the key of an image: letters, digits and `_-~()+,=@%` alone.
 
-    The stem of the file; in a folder of plain images or of classes the whole path, so that files of one name in two
-    folders stay apart. Every other character is percent-encoded (`.` is `%2E`), so that webdataset, which ends a key
-    at the first dot, and DALI's index, whose fields end at spaces, read what was meant.
+    Every other character is percent-encoded (`.` is `%2E`): webdataset ends a key at the first dot, and
+    fields of DALI's index end at spaces.
 
     Args:
-        layout: of the corpus.
         path: of the file below its source.
+        keeps_folders: whether the key is the whole path, so that files of one name in two folders stay apart, or the
+            file's stem.
     """
     folder, _, name = path.strip("/").rpartition("/")
-    return encode_key(f"{folder}/{stem_of(name)}" if folder and layout in ("images", "imagefolder") else stem_of(name))
+    return encode_key(f"{folder}/{stem_of(name)}" if folder and keeps_folders else stem_of(name))

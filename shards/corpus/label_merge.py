@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 
 from shards.corpus.annotations import Annotation, AnnotationError
+from shards.corpus.facts import Labels
 from shards.corpus.policy import Policy
-from shards.corpus.records import Labels
 from shards.format.classes import ClassSet
 from shards.format.sample_json import Box
 

@@ -1,6 +1,6 @@
 """What is done with a scan whose sources disagree? Every rule is a choice of the user's, with a cautious default."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal, get_args
 
 OnContradiction = Literal["quarantine", "keep-list", "keep-boxes"]
@@ -36,7 +36,3 @@ class Policy:
                 raise ValueError(f"{name} must be one of {get_args(kind)}, got {getattr(self, name)!r}")
         if not 0 <= self.max_contradiction_fraction <= 1:
             raise ValueError(f"max_contradiction_fraction must be in [0, 1], got {self.max_contradiction_fraction}")
-
-    def for_layout(self, layout: str) -> "Policy":
-        """Return the policy for a layout: OPIXray and VOC box every item, so a class without a box is absent there."""
-        return replace(self, boxes_are_exhaustive=True) if layout in ("opixray", "voc") else self

@@ -7,10 +7,11 @@ from typing import Any
 from shards import storage
 from shards.corpus.annotations import MAX_ANNOTATION_BYTES, Annotation, AnnotationError, parse_annotation
 from shards.corpus.archives import ArchiveError, read_place
+from shards.corpus.facts import MAX_IMAGE_BYTES
 from shards.corpus.label_merge import merge_labels
-from shards.corpus.opixray import parse_opixray
+from shards.corpus.layouts.opixray import parse_opixray
 from shards.corpus.policy import Policy
-from shards.corpus.records import MAX_IMAGE_BYTES, ScanRef
+from shards.corpus.records import ScanRef
 from shards.format.classes import ClassSet
 from shards.format.keys import escape_control_characters
 from shards.images.errors import ImageError

@@ -10,71 +10,14 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from shards import storage
-from shards.corpus import archives
-from shards.corpus import description as corpora
 from shards.corpus.archives import Place
-from shards.corpus.description import Corpus, ListFile, Source
-from shards.corpus.label_lists import read_list
+from shards.corpus.description import Corpus
+from shards.corpus.facts import UNLISTED, AnnotationFact, Fact, ImageFact, Labels, ProblemFact, RowFact
 from shards.corpus.policy import Policy
-from shards.corpus.stream_spool import spool_stream
-from shards.format.keys import encode_key, key_problem, stem_of
-
-UNLISTED = "unlisted"
-"""The split of images that no list names: kept and scored, but in neither train nor test."""
-MAX_IMAGE_BYTES = 64 * 1024 * 1024
-"""Largest file taken as an image; SIXray's largest has half a megabyte."""
+from shards.format.keys import key_problem
 
 # The same words for all: beside a million images they cost nothing when a batch is pickled.
 _UNLISTED_REMARK = ("unlisted_image", "no list names it")
-
-Labels = tuple[int | None, ...]
-
-
-class ImageFact(NamedTuple):
-    """An image file that is there."""
-
-    key: str
-    url: str
-    size_bytes: int
-    split: str = ""
-    """What its folder says, where no list does."""
-    presence: str = ""
-    """What its folder says of prohibited items: positive, negative or nothing."""
-    place: Place | None = None
-    """Where its bytes are, for one within an archive."""
-
-
-class RowFact(NamedTuple):
-    """A line of a list, or what a folder says of a file in it."""
-
-    key: str
-    list_url: str
-    list_rank: int
-    split: str
-    labels: Labels
-    """Empty where the list has names alone."""
-    problem: str
-
-
-class AnnotationFact(NamedTuple):
-    """An annotation file that is there."""
-
-    key: str
-    url: str
-    place: Place | None = None
-
-
-class ProblemFact(NamedTuple):
-    """Something that is wrong with the corpus itself: a record that is refused for sure."""
-
-    key: str
-    url: str
-    reason: str
-    detail: str
-    split: str = UNLISTED
-
-
-Fact = ImageFact | RowFact | AnnotationFact | ProblemFact
 
 
 class ScanRef(NamedTuple):
@@ -101,50 +44,6 @@ class ScanRef(NamedTuple):
     def bytes_url(self) -> str:
         """The file in which the image's bytes lie: itself, or an archive."""
         return self.image_place.url if self.image_place else self.source_url
-
-
-def list_source(source: Source, corpus: Corpus, drafts_url: str) -> Iterator[Fact]:
-    """Yield a fact for each file of a source; the images of a stream are laid out below `drafts_url` meanwhile."""
-    if source.kind == "images":
-        yield from _list_images(source, corpus, drafts_url)
-    elif source.form == "zip":
-        for item in archives.list_zip(source.url):
-            yield AnnotationFact(_key_of(item.name), item.uri, item.place)
-    else:
-        for info in storage.list_files(source.url):
-            yield AnnotationFact(_key_of(info.url), info.url)
-
-
-def _list_images(source: Source, corpus: Corpus, drafts_url: str) -> Iterator[Fact]:
-    said = (source.split, source.presence)
-    if source.form == "zip":
-        for item in archives.list_zip(source.url):
-            key = corpora.make_key(corpus.layout, item.name)
-            yield ImageFact(key, item.uri, item.size_bytes, *said, item.place)
-    elif source.form == "tar":
-        spool = spool_stream(source.parts or (source.url,), drafts_url, MAX_IMAGE_BYTES)
-        for image in spool.images():
-            uri = f"tar://{image.name}::{storage.as_uri(source.url)}"
-            yield ImageFact(corpora.make_key(corpus.layout, image.name), uri, image.size_bytes, *said, image.place)
-        if spool.problem:
-            yield ProblemFact(_key_of(source.url), source.url, "damaged_archive", spool.problem)
-    else:
-        for info in storage.list_files(source.url):
-            below = info.url.removeprefix(source.url).strip("/")
-            if source.form == "folder" or "/" not in below:
-                yield ImageFact(corpora.make_key(corpus.layout, below), info.url, info.size_bytes, *said)
-
-
-def list_rows(item: ListFile, classes: Sequence[str]) -> Iterator[RowFact]:
-    """Yield a fact for each line of a list."""
-    order = [*corpora.LISTS_IN_ORDER, ""]
-    for row in read_list(item.url, classes, member=item.member, has_labels=item.has_labels):
-        key = encode_key(row.name)
-        yield RowFact(key, item.uri, order.index(item.subset), item.split, row.labels, row.problem)
-
-
-def _key_of(name: str) -> str:
-    return encode_key(stem_of(name))
 
 
 def join_facts(facts: Iterable[Fact], corpus: Corpus, subset: str, policy: Policy) -> Iterator[ScanRef]:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 
 from shards import storage
-from shards.corpus.records import UNLISTED
+from shards.corpus.facts import UNLISTED
 from shards.format.manifest import LEAKAGE_NAME
 from shards.format.parquet import parquet_bytes
 from shards.shuffle import pack, unpack

@@ -17,8 +17,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from shards import storage
+from shards.corpus.facts import UNLISTED
 from shards.corpus.read_scan import Scan
-from shards.corpus.records import UNLISTED
 from shards.curation.sql_filter import choose_rows
 from shards.curation.subsets import Census, take_census
 from shards.curation.subsets import Selection as SubsetSelection

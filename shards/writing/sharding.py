@@ -12,8 +12,8 @@ from typing import Any
 
 from shards.corpus import records
 from shards.corpus.description import Corpus
+from shards.corpus.facts import Fact
 from shards.corpus.policy import Policy
-from shards.corpus.records import Fact
 from shards.format.keys import hash_key, place_in
 from shards.format.manifest import shard_name
 from shards.shuffle import NUM_PARTITIONS, batch_by, pack, unpack

@@ -19,7 +19,8 @@ from pipelines.runtime.runners import make_beam_options, make_pipeline
 from pipelines.score import score_shards
 from pipelines.verify import audit_dataset
 from shards.corpus.description import Corpus, Source
-from shards.corpus.records import AnnotationFact, ImageFact, RowFact, ScanRef
+from shards.corpus.facts import AnnotationFact, ImageFact, RowFact
+from shards.corpus.records import ScanRef
 from shards.curation.contradictions import MAX_EXAMPLES, Contradictions
 from shards.curation.leakage import NEAR_EQUAL, Member
 from shards.curation.near_duplicates import Fingerprint, Pair, spread_bands

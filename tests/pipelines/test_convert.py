@@ -324,7 +324,7 @@ def test_a_voc_corpus_has_its_classes_named_and_its_spellings_mapped(tmp_path, c
     (tmp_path / "c/ImageSets/Main/val.txt").write_text("my scan (2)")
     words = ("--input", tmp_path / "c", "--output", tmp_path / "ds", "--layout=voc")
     assert run(*words) == 2
-    assert "a VOC corpus must have its classes named, got none; see --classes" in capsys.readouterr().err
+    assert "a corpus in layout voc must have its classes named, got none; see --classes" in capsys.readouterr().err
     assert run(*words, "--classes=Knife,Pliers", "--class-map=caidao=Knife,pilers=Pliers") == 0
     rows = {row["key"]: row for row in rows_of(tmp_path / "ds")}
     assert {key: (row["split"], row["labels"]) for key, row in rows.items()} == {

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from shards import storage
-from shards.corpus import records
-from shards.corpus.layouts import find_corpus
+from shards.corpus.facts import list_rows, list_source
+from shards.corpus.layouts.registry import LAYOUTS, find_corpus
 from shards.corpus.policy import Policy
 from shards.curation import contradictions, leakage, subsets
 from shards.format.classes import ClassSet, load_class_set
@@ -36,13 +36,13 @@ def convert_plainly(
     """Convert a corpus; with a `seed` facts, batches and shards come in a random order, in random portions."""
     order = random.Random(seed)
     corpus = find_corpus(str(corpus_root), layout, subset)
-    policy = (policy or Policy()).for_layout(corpus.layout)
+    policy = LAYOUTS[corpus.layout].adapt_policy(policy or Policy())
     url = storage.normalise_url(output)
     facts: list[Any] = []
     for source in corpus.sources:
-        facts += records.list_source(source, corpus, f"{url}/_drafts")
+        facts += list_source(source, corpus, f"{url}/_drafts")
     for item in corpus.lists:
-        facts += records.list_rows(item, classes.scored)
+        facts += list_rows(item, classes.scored)
     fact_batches = _group(_mix(sharding.batch_facts(portion), order, seed) for portion in _split(facts, order, seed))
     if corpus.builds_subset:
         policy = replace(policy, boxes_are_exhaustive=True)

@@ -25,10 +25,10 @@ from shards.corpus.description import make_key
     ],
 )
 def test_a_file_name_gets_a_key_of_safe_characters(name, key):
-    assert make_key("sixray", f"7/{name}") == key
-    assert make_key("images", name) == key
+    assert make_key(f"7/{name}", keeps_folders=False) == key
+    assert make_key(name, keeps_folders=True) == key
 
 
 def test_in_plain_images_the_folder_is_part_of_the_key():
-    assert make_key("images", "a/b.x/1.jpg") == "a%2Fb%2Ex%2F1"
-    assert make_key("images", "a%2Fb/1.jpg") == "a%252Fb%2F1"
+    assert make_key("a/b.x/1.jpg", keeps_folders=True) == "a%2Fb%2Ex%2F1"
+    assert make_key("a%2Fb/1.jpg", keeps_folders=True) == "a%252Fb%2F1"

@@ -6,8 +6,8 @@ import re
 import pytest
 
 from shards.corpus import read_scan as scans
-from shards.corpus import records
 from shards.corpus.annotations import Annotation, AnnotationError
+from shards.corpus.facts import MAX_IMAGE_BYTES
 from shards.corpus.label_merge import merge_labels
 from shards.corpus.policy import Policy
 from shards.corpus.read_scan import Scan, read_scan
@@ -96,7 +96,7 @@ def test_an_image_that_is_of_another_size_than_when_it_was_listed_is_refused_for
 
 
 def test_a_file_too_large_to_be_an_image_is_not_even_opened(ref):
-    stage, reason, detail = refused(ref(size_bytes=records.MAX_IMAGE_BYTES + 1))
+    stage, reason, detail = refused(ref(size_bytes=MAX_IMAGE_BYTES + 1))
     assert (stage, reason) == ("read", "oversized_file")
     assert detail == f"the file has {64 * 1024 * 1024 + 1} bytes, at most {64 * 1024 * 1024} are read"
 

@@ -4,9 +4,10 @@ import random
 
 import pytest
 
-from shards.corpus.layouts import find_corpus
+from shards.corpus.facts import Fact, list_rows, list_source
+from shards.corpus.layouts.registry import find_corpus
 from shards.corpus.policy import Policy
-from shards.corpus.records import Fact, ScanRef, join_facts, list_rows, list_source
+from shards.corpus.records import ScanRef, join_facts
 from shards.format.classes import load_class_set
 from tests.corpora import HEADER, CorpusWriter, list_row
 

@@ -6,13 +6,14 @@ from hypothesis import strategies as st
 
 from shards import shuffle
 from shards.corpus.description import Corpus, Source
+from shards.corpus.facts import ImageFact
 from shards.corpus.policy import Policy
-from shards.corpus.records import ImageFact, ScanRef
+from shards.corpus.records import ScanRef
 from shards.shuffle import NUM_PARTITIONS, batch_by, pack, unpack
 from shards.writing import sharding
 from shards.writing.sharding import Tally
 
-CORPUS = Corpus("images", "/c", (Source("images", "/c"),))
+CORPUS = Corpus("images", "/c", (Source("images", "/c"),), keeps_folders_in_keys=True)
 
 
 def make_refs(count: int, split: str = "train", size_bytes: int = 1000) -> list[ScanRef]:

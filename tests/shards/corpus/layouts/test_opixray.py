@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shards.corpus.annotations import MAX_ANNOTATION_BYTES, AnnotationError
-from shards.corpus.opixray import parse_opixray
+from shards.corpus.layouts.opixray import parse_opixray
 from shards.format.classes import load_class_set
 from shards.format.sample_json import Box
 from tests.corpora import jpeg_bytes, reasons_of, rows_of

@@ -1,16 +1,20 @@
-"""Which boxes does an annotation of OPIXray hold? A line an object: `name class x1 y1 x2 y2`."""
+"""Describe the layout of OPIXray and parse its annotations: a line `name class x1 y1 x2 y2` for each object."""
 
 import math
 from collections.abc import Mapping
 
+from shards import storage
 from shards.corpus.annotations import MAX_ANNOTATION_BYTES, Annotation, AnnotationError
+from shards.corpus.description import Source
+from shards.corpus.layouts.folders import Kind, RootFolder
+from shards.corpus.layouts.layout import Contents, Layout, Parts
 from shards.format.sample_json import Box
 
 
 def parse_opixray(text: bytes, class_of: Mapping[str, str]) -> Annotation:
     """Parse an annotation.
 
-    The name is all that stands before the last five words: it may hold spaces.
+    The name is everything before the last five words: it may hold spaces.
 
     Raises:
         AnnotationError: unreadable_annotation, unknown_class or bad_box.
@@ -43,3 +47,30 @@ def _parse_line(line: str, class_of: Mapping[str, str]) -> Box:
     if not (0 <= xmin < xmax < math.inf and 0 <= ymin < ymax < math.inf):
         raise AnnotationError("bad_box", f"{class_name} box must have 0 <= min < max, got {words[2:]}")
     return Box(class_name, xmin, ymin, xmax, ymax)
+
+
+def _find(root: RootFolder, _parts: Parts) -> Contents:
+    return Contents(
+        images=_find_folders(root, "images", "image"), annotations=_find_folders(root, "annotations", "annotation")
+    )
+
+
+def _find_folders(root: RootFolder, kind: Kind, name: str) -> tuple[Source, ...]:
+    urls = {split: root.at(split, f"{split}_{name}") for split in ("train", "test")}
+    return tuple(Source(kind, url, split=split) for split, url in urls.items() if storage.is_folder(url))
+
+
+def _detect(root: RootFolder, parts: Parts) -> Contents | None:
+    contents = _find(root, parts)
+    return contents if contents.images else None
+
+
+OPIXRAY = Layout(
+    name="opixray",
+    expected="folders train/train_image or test/test_image",
+    find=_find,
+    detect=_detect,
+    parse_annotation=parse_opixray,
+    class_set="opixray",
+    boxes_are_exhaustive=True,
+)

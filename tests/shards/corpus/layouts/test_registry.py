@@ -5,7 +5,8 @@ import zipfile
 import pytest
 
 from shards.corpus.description import Corpus, ListFile, Source
-from shards.corpus.layouts import Parts, find_corpus
+from shards.corpus.layouts.layout import Parts
+from shards.corpus.layouts.registry import find_corpus
 from tests.corpora import HEADER, CorpusWriter, make_corpus
 
 
@@ -153,7 +154,7 @@ def test_an_unpacked_folder_is_preferred_to_its_archive(tmp_path):
 def test_any_other_folder_holds_plain_images(tmp_path, names):
     folders(tmp_path, *names)
     found = find_corpus(str(tmp_path), "auto", "all")
-    assert found == Corpus("images", str(tmp_path), (Source("images", str(tmp_path)),))
+    assert found == Corpus("images", str(tmp_path), (Source("images", str(tmp_path)),), keeps_folders_in_keys=True)
     assert "neither annotations nor lists are beside them, so labels stay unknown" in found.why
 
 

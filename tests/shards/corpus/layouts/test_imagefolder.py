@@ -2,10 +2,11 @@
 
 import pytest
 
-from shards.corpus.class_folders import list_class_folders
 from shards.corpus.description import Source
-from shards.corpus.layouts import Parts, find_corpus
-from shards.corpus.records import ImageFact, ProblemFact, RowFact
+from shards.corpus.facts import ImageFact, ProblemFact, RowFact
+from shards.corpus.layouts.imagefolder import list_class_folders
+from shards.corpus.layouts.layout import Parts
+from shards.corpus.layouts.registry import find_corpus
 from shards.format.classes import ClassSet, make_class_set
 from tests.corpora import jpeg_bytes
 
@@ -71,7 +72,9 @@ def test_a_subset_of_class_folders_is_refused(tmp_path):
 
 
 def facts_of(root, classes):
-    return sorted(list_class_folders(Source("images", f"{root}/train", split="train"), classes), key=str)
+    corpus = find_corpus(str(root), "imagefolder", "all")
+    (source,) = corpus.sources
+    return sorted(list_class_folders(source, corpus, classes, ""), key=str)
 
 
 def test_an_image_has_the_one_class_of_the_first_folder_on_its_way(tmp_path):

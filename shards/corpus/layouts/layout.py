@@ -1,0 +1,68 @@
+"""Describe a layout: how its corpora are recognized, listed and read."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+
+from shards.corpus import facts
+from shards.corpus.annotations import Annotation, parse_annotation
+from shards.corpus.description import Corpus, ListFile, Source
+from shards.corpus.facts import Fact
+from shards.corpus.layouts.folders import RootFolder
+from shards.corpus.policy import Policy
+from shards.format.classes import ClassSet
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """The parts of a corpus that the user names; empty if they are to be found."""
+
+    images: tuple[str, ...] = ()
+    annotations: tuple[str, ...] = ()
+    lists: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Contents:
+    """What was found in the folder of a corpus."""
+
+    images: tuple[Source, ...]
+    annotations: tuple[Source, ...] = ()
+    lists: tuple[ListFile, ...] = ()
+    class_folders: tuple[str, ...] = ()
+    remark: str = ""
+    """Told to the user instead of annotations and lists, where the layout has none."""
+
+
+def list_files(source: Source, corpus: Corpus, _classes: ClassSet, drafts_url: str) -> Iterator[Fact]:
+    """Yield a fact for each file of a source, whatever the classes are."""
+    return facts.list_source(source, corpus, drafts_url)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layout:
+    """One layout. `--layout` takes its name; `shards.corpus.layouts.registry` lists all."""
+
+    name: str
+    expected: str
+    """What such a corpus must have; the message if it has no images says so."""
+    find: Callable[[RootFolder, Parts], Contents]
+    """Find the parts of a corpus that has this layout."""
+    detect: Callable[[RootFolder, Parts], Contents | None] = lambda _root, _parts: None
+    """The same if the corpus clearly has this layout, else None. Without it `auto` never chooses the layout."""
+    list_source: Callable[[Source, Corpus, ClassSet, str], Iterator[Fact]] = list_files
+    """Yield a fact for each file of a source; the last argument is where to unpack streams."""
+    parse_annotation: Callable[[bytes, Mapping[str, str]], Annotation] = parse_annotation
+    class_set: str = "sixray"
+    """Name of its classes in `shards.format.classes`."""
+    needs_classes: bool = False
+    """The user must name the classes: annotations may have any."""
+    boxes_are_exhaustive: bool = False
+    """Every item has a box, so a class without one is absent."""
+    has_lists: bool = True
+    """Without lists there are no subsets either."""
+    keeps_folders_in_keys: bool = False
+    """Files of one name in two folders are two scans."""
+
+    def adapt_policy(self, policy: Policy) -> Policy:
+        """Return the policy for a corpus of this layout."""
+        return replace(policy, boxes_are_exhaustive=True) if self.boxes_are_exhaustive else policy

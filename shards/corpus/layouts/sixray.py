@@ -1,0 +1,100 @@
+"""Describe the layout of the SIXray release and the ways in which it is often rearranged.
+
+Besides the release as it unpacks: numbered folders, `positive` and `negative`, `{train,eval}/{image,annotation}`, and
+the archives as they were downloaded.
+"""
+
+import re
+
+from shards.corpus.archives import check_parts
+from shards.corpus.description import ListFile, Source
+from shards.corpus.layouts.folders import RootFolder, find_by_split, source_at
+from shards.corpus.layouts.layout import Contents, Layout, Parts
+from shards.corpus.layouts.list_files import find_named_lists, list_files_in
+
+IMAGE_FOLDERS = ("JPEGImage", "JPEGImages")
+_ANNOTATION_FOLDERS = ("Annotation", "Annotations")
+_ANNOTATION_ZIPS = ("Annotation.zip", "Annotations.zip", "positive-Annotation.zip")
+_LIST_FOLDERS = ("ImageSet", "ImageSets")
+_LIST_ZIPS = ("ImageSet.zip", "ImageSets.zip")
+_IMAGE_ARCHIVE = re.compile(r"JPEGImages?\.(zip|(tar|tar\.gz|tgz)(\d\d)?)")
+_NUMBERED_FOLDER = re.compile(r"\d{1,2}")
+
+
+def find_release(root: RootFolder, parts: Parts, *, with_names: bool = False) -> Contents:
+    """Find images, annotations and lists by the release's names; `with_names`: also lists of names alone."""
+    lists = find_named_lists(parts.lists) if parts.lists else _find_lists(root, with_names)
+    annotations = tuple(source_at("annotations", url) for url in parts.annotations) or _find_annotations(root)
+    images = tuple(source_at("images", url) for url in parts.images) or _find_images(root, bool(annotations or lists))
+    return Contents(images=images, annotations=annotations, lists=lists)
+
+
+def _detect(root: RootFolder, parts: Parts) -> Contents | None:
+    found = find_release(root, parts)
+    has_labels = bool(found.annotations or found.lists or any(image.presence for image in found.images))
+    is_packed = any(image.form in ("tar", "zip") for image in found.images)
+    return found if found.images and (has_labels or is_packed) else None
+
+
+SIXRAY = Layout(
+    name="sixray",
+    expected=f"a folder {' or '.join(IMAGE_FOLDERS)}, or one of the other places that the README names",
+    find=find_release,
+    detect=_detect,
+)
+
+
+def _find_images(root: RootFolder, has_others: bool) -> tuple[Source, ...]:
+    """Return the image folders: by the release's names, by split, by number or presence, packed, or any at the root."""
+    for name in IMAGE_FOLDERS:
+        if name in root.folders:
+            return (Source("images", root.at(name)),)
+    if by_split := find_by_split(root, "images", "image"):
+        return by_split
+    numbered = [name for name in root.folders if _NUMBERED_FOLDER.fullmatch(name)]
+    if {"positive", "negative"} <= set(root.folders) or (numbered and "Image" in root.folders):
+        plain = [*numbered, *(["Image"] if "Image" in root.folders else [])]
+        return (
+            *(Source("images", root.at(name)) for name in plain),
+            *(Source("images", root.at(n), presence=n) for n in ("positive", "negative") if n in root.folders),
+        )
+    if archives := _find_archives(root):
+        return archives
+    if not has_others:
+        return ()
+    known = {*_ANNOTATION_FOLDERS, *_LIST_FOLDERS}
+    folders = [Source("images", root.at(name)) for name in root.folders if name not in known]
+    return (*folders, *([Source("images", root.url, "files")] if root.has_other_files else []))
+
+
+def _find_archives(root: RootFolder) -> tuple[Source, ...]:
+    zips: list[str] = []
+    tars: dict[str, list[str]] = {}
+    for name in root.archives:
+        if _IMAGE_ARCHIVE.fullmatch(name):
+            if name.endswith(".zip"):
+                zips.append(root.at(name))
+            else:
+                tars.setdefault(re.sub(r"\d\d$", "", name), []).append(root.at(name))
+    return (
+        *(Source("images", url, "zip") for url in zips),
+        *(Source("images", urls[0], "tar", check_parts(urls)) for urls in tars.values()),
+    )
+
+
+def _find_annotations(root: RootFolder) -> tuple[Source, ...]:
+    for name in _ANNOTATION_FOLDERS:
+        if name in root.folders:
+            return (Source("annotations", root.at(name)),)
+    by_split = find_by_split(root, "annotations", "annotation")
+    zips = (Source("annotations", root.at(name), "zip") for name in root.archives if name in _ANNOTATION_ZIPS)
+    return by_split or tuple(zips)
+
+
+def _find_lists(root: RootFolder, with_names: bool) -> tuple[ListFile, ...]:
+    for name in (*_LIST_FOLDERS, *_LIST_ZIPS):
+        if name in root.folders or name in root.archives:
+            found = list_files_in(root.at(name), with_names=with_names)
+            if found:
+                return found
+    return ()
