@@ -5,9 +5,9 @@ Shapes: B batch  K classes  N samples  E entries of an epoch  H W pixels  C colo
 
 import logging
 from collections.abc import Generator, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -19,12 +19,13 @@ from model.inputs.augment import crop_windows, epoch_augmentations, is_mirrored
 from model.inputs.batch import Batch, Boxes
 from model.inputs.crop_geometry import areas_in, read_windows, see_boxes, whole_windows
 from model.inputs.dali_graphs import scoring_graph, training_graph
-from model.inputs.prefetch import iterate_in_background, map_prefetched
 from model.inputs.sample_table import SampleTable
 from model.inputs.sampling import epoch_entries, epoch_order, num_batches, rank_batches
+from shards.prefetch import iterate_in_background, map_prefetched
 
 _log = logging.getLogger(__name__)
 _READ_THREADS = 8
+_READ_BATCHES_AHEAD = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -209,9 +210,11 @@ class _Decoder:
 
 def read_ahead(samples: SampleTable, batches: Sequence[np.ndarray]) -> Generator[list[np.ndarray], None, None]:
     """Yield the encoded images (uint8) of each batch of rows, the next batches being read meanwhile."""
-    with ThreadPoolExecutor(_READ_THREADS, thread_name_prefix="read") as pool:
-        for encoded in map_prefetched(pool, samples.read_image, batches):
-            yield [np.frombuffer(image, dtype=np.uint8) for image in encoded]
+    rows = (int(row) for batch in batches for row in batch)
+    depth = _READ_BATCHES_AHEAD * max(map(len, batches), default=0)
+    images = map_prefetched(samples.read_image, rows, _READ_THREADS, depth)
+    for batch in batches:
+        yield [np.frombuffer(image, dtype=np.uint8) for image in islice(images, len(batch))]
 
 
 def _run(

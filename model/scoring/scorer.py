@@ -17,7 +17,6 @@ from torch import Tensor
 from model.artifacts.saved_model import LoadedModel
 from model.hardware import Hardware
 from model.inputs.decoder import BatchDecoder, Decoded
-from model.inputs.prefetch import iterate_in_background
 from model.networks.config import ModelConfig
 from model.networks.peaks import find_peaks
 from model.scoring.engine_selection import EngineRequest
@@ -25,6 +24,7 @@ from model.scoring.engines import choose_engine
 from model.scoring.prediction_tables import BatchScores, predictions_table, quarantine_table
 from shards.format.shard_reader import ReadScan, Refusal, ScanRow, read_scans
 from shards.predictions.parts import Engine
+from shards.prefetch import iterate_in_background
 
 Report = Callable[[int, int], None]
 """Called after every batch with the scans done and the bytes read."""

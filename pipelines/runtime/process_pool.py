@@ -13,9 +13,8 @@ import signal
 import sys
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from multiprocessing.process import BaseProcess
@@ -25,6 +24,7 @@ from typing import Any, Generic, TypeVar
 import fsspec
 
 from shards.host import count_cores
+from shards.prefetch import OrderedCalls
 
 MAX_PROCESSES = 8
 """Each takes about 150 MB of memory; fewer than these keep a disk busy."""
@@ -80,23 +80,20 @@ class Tasks(Generic[T]):
     """Calls of a function, done by other processes where there are any; results come in the order of the calls."""
 
     def __init__(self) -> None:
-        self._pool = _pool
-        self._pending: deque[Future[T]] = deque()
+        self._calls = None if _pool is None else OrderedCalls[T](_pool, 2 * _num_processes)
 
     def call(self, function: Callable[..., T], *args: Any) -> list[T]:
         """Start a call; return the results that must be taken before the next one may start."""
-        if self._pool is None:
+        if self._calls is None:
             return [function(*args)]
         with _as_os_error():
-            self._pending.append(self._pool.submit(_run, function, *args))
-            return [self._pending.popleft().result()] if len(self._pending) > 2 * _num_processes else []
+            return self._calls.submit(_run, function, *args)
 
     def finish(self) -> Iterator[T]:
         """Yield all results that are left."""
-        while self._pending:
+        if self._calls is not None:
             with _as_os_error():
-                result = self._pending.popleft().result()
-            yield result
+                yield from self._calls.finish()
 
 
 @contextmanager

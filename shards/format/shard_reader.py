@@ -7,9 +7,7 @@ whoever uses it, with a bounded amount of memory and without a copy on a scratch
 
 import hashlib
 import tarfile
-from collections import deque
 from collections.abc import Generator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cached_property
 from typing import NamedTuple
 
@@ -18,6 +16,7 @@ from shards.format.parquet import read_parquet
 from shards.format.ustar import BLOCK_BYTES
 from shards.images.errors import ImageError
 from shards.images.inspect import EXTENSIONS, read_image_size
+from shards.prefetch import map_prefetched
 
 _REMOTE_BATCHES_AHEAD = 4
 _LOCAL_BATCHES_AHEAD = 2
@@ -75,18 +74,8 @@ def read_scans(tar_url: str, rows: Sequence[ScanRow], batch_size: int) -> Genera
     """
     reader = ShardReader(tar_url)
     num_ahead = _LOCAL_BATCHES_AHEAD if storage.local_path(tar_url) is not None else _REMOTE_BATCHES_AHEAD
-    pending: deque[Future[list[ReadScan]]] = deque()
-    with ThreadPoolExecutor(num_ahead, thread_name_prefix="read-scans") as pool:
-        try:
-            for first in range(0, len(rows), batch_size):
-                pending.append(pool.submit(reader.read, rows[first : first + batch_size]))
-                if len(pending) > num_ahead:
-                    yield pending.popleft().result()
-            while pending:
-                yield pending.popleft().result()
-        finally:
-            for future in pending:
-                future.cancel()
+    batches = (rows[first : first + batch_size] for first in range(0, len(rows), batch_size))
+    return map_prefetched(reader.read, batches, num_threads=num_ahead, depth=num_ahead)
 
 
 class ShardReader:

@@ -6,10 +6,9 @@ file is renamed into place, and rows name the plan they follow from, so a later 
 """
 
 import json
-from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 from typing import Any, Protocol, TypeVar
 
@@ -23,6 +22,7 @@ from shards.format.manifest import MANIFEST_NAME, ShardInfo, quarantine_url, sam
 from shards.format.parquet import parquet_bytes, read_parquet, write_parquet
 from shards.format.schemas import QUARANTINE_SCHEMA, samples_schema
 from shards.format.tar import TarPiece, TarShardWriter, pack_samples
+from shards.prefetch import map_prefetched
 from shards.verify.shard import METADATA_KEY, check_shard, shard_metadata
 from shards.writing.sharding import unpack_records
 
@@ -195,14 +195,7 @@ def _read_pieces(refs: Sequence[AnyRef], source: Source[AnyRef]) -> Iterator[tup
     if first is None or storage.local_path(first.bytes_url) is not None:
         yield from (_read_piece(source, chunk) for chunk in _chunk(refs))
         return
-    pending: deque[Future[tuple[TarPiece, list[Refused]]]] = deque()
-    with ThreadPoolExecutor(_REMOTE_READERS, thread_name_prefix="read-scans") as pool:
-        for chunk in _chunk(refs):
-            pending.append(pool.submit(_read_piece, source, chunk))
-            if len(pending) > 2 * _REMOTE_READERS:
-                yield pending.popleft().result()
-        while pending:
-            yield pending.popleft().result()
+    yield from map_prefetched(partial(_read_piece, source), _chunk(refs), _REMOTE_READERS, 2 * _REMOTE_READERS)
 
 
 def _read_piece(source: Source[AnyRef], refs: Sequence[AnyRef]) -> tuple[TarPiece, list[Refused]]:

@@ -1,6 +1,5 @@
 import io
 import logging
-import threading
 from itertools import islice
 
 import numpy as np
@@ -12,7 +11,6 @@ from PIL import Image
 
 from model.inputs.augment import epoch_augmentations
 from model.inputs.feeds import FeedConfig, TrainingFeed, ValidationFeed
-from model.inputs.prefetch import iterate_in_background
 from model.inputs.sample_table import SampleTable, load_sample_table
 from model.inputs.sampling import epoch_entries, epoch_order, num_batches, rank_batches
 from model.networks.config import IMAGENET_MEAN, IMAGENET_STD
@@ -209,29 +207,3 @@ def test_no_samples_to_train_on_is_an_error(samples):
 def test_a_crop_larger_than_the_squashed_scan_is_refused():
     with pytest.raises(ValueError, match="crop_px must be <= resize_px 64, got 65"):
         config_of(crop_px=65)
-
-
-def test_an_error_ahead_of_need_is_raised_where_the_item_was_due():
-    def items():
-        yield 1
-        raise ValueError("second item")
-
-    found = iterate_in_background(items())
-    assert next(found) == 1
-    with pytest.raises(ValueError, match="second item"):
-        next(found)
-
-
-def test_leaving_the_loop_early_ends_the_thread():
-    closed = []
-
-    def items():
-        try:
-            yield from range(1000)
-        finally:
-            closed.append(True)
-
-    found = iterate_in_background(items())
-    assert next(found) == 0
-    found.close()
-    assert "feed" not in {thread.name for thread in threading.enumerate()}

@@ -1,0 +1,111 @@
+"""Test calls that run ahead of their use."""
+
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from shards.prefetch import OrderedCalls, iterate_in_background, map_prefetched
+
+
+def has_threads() -> bool:
+    return any(thread.name.startswith("prefetch") for thread in threading.enumerate())
+
+
+def wait_and_double(number):
+    time.sleep(0.01 * (number % 3))
+    return 2 * number
+
+
+@pytest.mark.parametrize(("num_threads", "depth"), [(1, 1), (4, 2), (4, 20)])
+def test_results_come_in_the_order_of_the_items(num_threads, depth):
+    assert list(map_prefetched(wait_and_double, range(10), num_threads, depth)) == list(range(0, 20, 2))
+    assert not has_threads()
+
+
+def test_no_items_give_no_results():
+    assert list(map_prefetched(wait_and_double, [], 2, 2)) == []
+
+
+def test_at_most_depth_items_are_taken_ahead():
+    taken = []
+
+    def items():
+        for number in range(10):
+            taken.append(number)
+            yield number
+
+    results = map_prefetched(wait_and_double, items(), 2, 3)
+    for number in range(6):
+        assert next(results) == 2 * number
+        assert len(taken) == number + 4
+    results.close()
+
+
+def test_an_exception_is_raised_where_its_result_is_due():
+    def fail_at_two(number):
+        if number == 2:
+            raise ValueError("third item")
+        return number
+
+    results = map_prefetched(fail_at_two, range(5), 4, 4)
+    assert [next(results), next(results)] == [0, 1]
+    with pytest.raises(ValueError, match="third item"):
+        next(results)
+    assert not has_threads()
+
+
+def test_calls_that_have_not_begun_are_cancelled_when_the_consumer_stops():
+    begun = []
+
+    def begin(number):
+        begun.append(number)
+        time.sleep(0.05)
+
+    results = map_prefetched(begin, range(100), 1, 50)
+    next(results)
+    results.close()
+    assert len(begun) <= 3
+    assert not has_threads()
+
+
+def test_ordered_calls_return_a_result_once_more_than_depth_are_under_way():
+    with ThreadPoolExecutor(1) as pool:
+        calls = OrderedCalls[int](pool, 2)
+        assert [calls.submit(wait_and_double, number) for number in range(4)] == [[], [], [0], [2]]
+        assert list(calls.finish()) == [4, 6]
+
+
+def test_a_background_iterator_raises_its_exception_where_the_item_was_due():
+    def items():
+        yield 1
+        raise ValueError("second item")
+
+    found = iterate_in_background(items())
+    assert next(found) == 1
+    with pytest.raises(ValueError, match="second item"):
+        next(found)
+
+
+def test_a_background_iterator_yields_all_items_in_order():
+    assert list(iterate_in_background(iter(range(50)))) == list(range(50))
+    assert not has_threads()
+
+
+def test_leaving_the_loop_early_ends_the_thread_and_closes_the_iterator():
+    closed = []
+
+    def items():
+        try:
+            for number in range(1000):
+                time.sleep(0.001)
+                yield number
+        finally:
+            closed.append(True)
+
+    found = iterate_in_background(items())
+    assert next(found) == 0
+    found.close()
+    assert closed == [True]
+    assert not has_threads()
