@@ -1,4 +1,4 @@
-"""One cluster for all tests here, and what the embedded runner makes of their corpus: `make test-cluster`."""
+"""Fixtures of the cluster tests: one cluster, and the embedded runner's dataset to compare with."""
 
 import json
 import signal
@@ -12,7 +12,7 @@ import pytest
 from deploy.local.cluster import Cluster, make_config
 from deploy.local.fetch import CLUSTER, fetch
 from deploy.local.services import Ports
-from tests.cluster.site import Site, convert_words
+from tests.cluster.site import Result, Site, convert_words
 from tests.corpora import jpeg_bytes, make_corpus
 from tests.pipelines.scoring import make_model
 from tests.services import Plan, run_proxy
@@ -37,7 +37,7 @@ def site(tmp_path_factory) -> Iterator[Site]:
         try:
             cluster.up()
             site = Site(cluster, plan)
-            corpus = make_corpus(site.bucket / "corpus", num_train=400, num_test=80)
+            corpus = make_corpus(site.bucket / "corpus", num_train=200, num_test=40)
             corpus.add_row("N90000")
             corpus.add_image("N90001", b"")
             corpus.add_image("N90002", jpeg_bytes(1)[:-50])
@@ -50,13 +50,27 @@ def site(tmp_path_factory) -> Iterator[Site]:
 
 @pytest.fixture(params=["flink", "prism"])
 def engine(site: Site, request: pytest.FixtureRequest) -> tuple[str, list[str]]:
-    """An engine's name and Beam's words for it."""
+    """The name of an engine and its Beam options."""
     return request.param, getattr(site, request.param)
 
 
 @pytest.fixture(scope="session")
+def on_flink(site: Site, flink_jobs) -> Callable[..., tuple[Result, dict[str, Any]]]:
+    """Run a command on Flink once a session; return its result and Flink's description of the job."""
+    done: dict[tuple[str, ...], tuple[Result, dict[str, Any]]] = {}
+
+    def run(*words: str) -> tuple[Result, dict[str, Any]]:
+        if words not in done:
+            result = site.run(*words, beam=[*site.flink, f"--job_name=sixray-{words[0]}"])
+            done[words] = result, flink_jobs()[0]
+        return done[words]
+
+    return run
+
+
+@pytest.fixture(scope="session")
 def dataset(site: Site) -> dict[str, bytes]:
-    """The files that the embedded runner makes of the corpus; they lie in `embedded`."""
+    """The files of the embedded runner's dataset, in the folder `embedded`."""
     result = site.run(*convert_words(site, "embedded"))
     assert result.code == 0, result.log
     files = site.files("embedded")
@@ -66,7 +80,7 @@ def dataset(site: Site) -> dict[str, bytes]:
 
 @pytest.fixture
 def lame(site: Site) -> Iterator[Plan]:
-    """The proxy's plan; the store is well again when the test ends."""
+    """The proxy's plan; reset when the test ends."""
     yield site.plan
     for name, value in vars(Plan()).items():
         setattr(site.plan, name, value)
@@ -74,7 +88,7 @@ def lame(site: Site) -> Iterator[Plan]:
 
 @pytest.fixture(scope="session")
 def flink_get(site: Site) -> Callable[[str], Any]:
-    """Asks Flink's REST API, whose answers its web interface shows."""
+    """Query Flink's REST API."""
 
     def get(path: str) -> Any:
         with urllib.request.urlopen(f"{site.cluster.config.flink_url}{path}", timeout=10) as answer:
@@ -85,5 +99,5 @@ def flink_get(site: Site) -> Callable[[str], Any]:
 
 @pytest.fixture(scope="session")
 def flink_jobs(flink_get) -> Callable[[], list[dict[str, Any]]]:
-    """Lists Flink's jobs, the last one first."""
+    """List Flink's jobs, the latest first."""
     return lambda: sorted(flink_get("/jobs/overview")["jobs"], key=lambda job: -job["start-time"])

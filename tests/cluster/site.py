@@ -1,4 +1,4 @@
-"""A cluster for tests: its buckets are folders here, and between jobs and store stands a proxy that can fail."""
+"""A cluster for tests: buckets are local folders, and a proxy that can fail sits before the store."""
 
 import os
 import subprocess
@@ -13,12 +13,12 @@ from tests.services import Plan
 
 BUCKET = "bucket"
 LIMIT_SECONDS = 420
-"""Of one command: a job that waits for ever fails its test, and no more."""
+"""Of one command: a job that hangs fails its test only."""
 
 
 @dataclass(frozen=True)
 class Result:
-    """How a command ended."""
+    """Exit code and output of a command."""
 
     code: int
     out: str
@@ -27,31 +27,26 @@ class Result:
 
 @dataclass(frozen=True)
 class Site:
-    """A cluster that serves, the proxy's plan, and the store's only bucket."""
+    """A running cluster, the proxy's plan, and the store's only bucket."""
 
     cluster: Cluster
     plan: Plan
 
     @property
     def bucket(self) -> Path:
-        """The bucket as a folder: what is written there is in the store."""
+        """The local folder of the bucket."""
         return self.cluster.folder / "buckets" / BUCKET
 
     @property
     def flink(self) -> list[str]:
-        """Beam's words for Flink."""
+        """Beam options for Flink."""
         return self.cluster.config.beam_options()
 
     @property
     def prism(self) -> list[str]:
-        """Beam's words for Prism."""
+        """Beam options for Prism."""
         program = f"{self.cluster.config.programs}/bin/prism"
         return ["--runner=PrismRunner", f"--prism_location={program}", "--prism_log_level=warn"]
-
-    @property
-    def prism_pooled(self) -> list[str]:
-        """Beam's words for Prism with workers of a pool, which can die alone: by itself it works in the command."""
-        return [*self.prism, *self.cluster.config.worker_options("127.0.0.1")]
 
     def url(self, name: str) -> str:
         """Return the URL of a folder of the bucket."""
@@ -69,7 +64,7 @@ class Site:
             path.write_bytes(data)
 
     def start(self, *words: str, beam: Sequence[str] = ()) -> "subprocess.Popen[str]":
-        """Start a `sixray` command; Beam's words go behind the lone `--`."""
+        """Start a `sixray` command; Beam's options follow the lone `--`."""
         return subprocess.Popen(
             [sys.executable, "-m", "pipelines.cli", *words, *(["--", *beam] if beam else [])],
             stdout=subprocess.PIPE,
@@ -84,7 +79,7 @@ class Site:
 
 
 def finish(process: "subprocess.Popen[str]") -> Result:
-    """Wait for a command's end; one that takes too long is killed, which is an error."""
+    """Wait for a command to end; kill it and raise when it exceeds the limit."""
     with process:
         try:
             out, log = process.communicate(timeout=LIMIT_SECONDS)
