@@ -11,7 +11,7 @@ export UV_LINK_MODE = copy
 export UV_COMPILE_BYTECODE = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-services test-cluster cluster-up cluster-down check fix bench clean
+.PHONY: help setup demo build test test-fast test-packaging test-services test-cluster cluster-up cluster-down check fix bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 15
@@ -25,8 +25,17 @@ setup: $(filter .bootstrap/uv,$(UV)) ## install everything, pinned by uv.lock, i
 demo: setup ## generate scans, convert, train, score and report, in two to six minutes
 	$(RUN) sixray demo --output demo
 
-test: setup ## run all tests
-	$(RUN) pytest --numprocesses 2 --dist loadscope
+build: $(filter .bootstrap/uv,$(UV)) ## build the wheel and the sdist into dist/
+	$(UV) build --quiet --out-dir dist
+
+test: setup ## run all tests (six minutes on two cores)
+	$(RUN) pytest --numprocesses 2 --dist worksteal
+
+test-fast: setup ## run the tests that take less than a second or two each (90 seconds)
+	$(RUN) pytest --numprocesses 2 --dist worksteal --hypothesis-profile fast -m "not slow and not cluster and not packaging"
+
+test-packaging: setup ## the wheel, installed by pip into empty environments (needs PyPI, three minutes)
+	UV=$(UV) $(RUN) pytest -m packaging tests/packaging
 
 test-services: setup ## the tests of object stores against a real S3 server (needs Go, two minutes)
 	$(RUN) python -m deploy.local.fetch versitygw
@@ -56,4 +65,4 @@ bench: $(filter .bootstrap/uv,$(UV)) ## measure speeds side by side; results go 
 	$(RUN) python -m tests.bench
 
 clean: ## remove what was installed and made here
-	rm -rf .venv .bootstrap demo .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .bootstrap demo dist .mypy_cache .ruff_cache .hypothesis
