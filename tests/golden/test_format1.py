@@ -23,7 +23,6 @@ from safetensors import safe_open
 
 from tests.golden import steps
 from tests.golden.steps import ALARMS, CORPUS, DATASET, LABELS, MODEL, REPORT, RUN
-from tests.threads import one_thread as one_thread
 
 EXPECTED = json.loads(steps.EXPECTED.read_bytes())
 MODEL_ID, SXMNET_ID = "chr-golden_resnet-71275f9e7d76", "sxmnet-golden_resnet-7fd43f1ea523"

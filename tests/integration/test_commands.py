@@ -10,7 +10,8 @@ from pipelines import cli
 from shards.format.dataset import open_dataset
 from shards.predictions.run import open_predictions
 
-pytestmark = pytest.mark.filterwarnings("default")  # commands run as users run them; their own tests are strict
+# commands run as users run them; their own tests are strict
+pytestmark = [pytest.mark.filterwarnings("default"), pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")

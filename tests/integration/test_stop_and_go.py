@@ -22,13 +22,14 @@ from shards.writing.shard_writer import write_batches
 from tests.corpora import CorpusWriter, files_of, jpeg_bytes, make_corpus, reasons_of
 from tests.processes import NOBODY, run_command, start_command
 
-SHARD_BYTES = 15_000
+SHARD_BYTES = 10_000
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory) -> CorpusWriter:
-    """A quarter of a megabyte of scans for a dozen shards, three refusals; for reading."""
-    corpus = make_corpus(tmp_path_factory.mktemp("corpus"), num_train=170, num_test=30)
+    """Scans for more than ten shards, three refusals; for reading."""
+    corpus = make_corpus(tmp_path_factory.mktemp("corpus"), num_train=110, num_test=20)
     corpus.add_row("N90000")
     corpus.add_image("N90001", b"")
     corpus.add_image("N90002", jpeg_bytes(1)[:-50])

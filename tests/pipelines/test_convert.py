@@ -82,11 +82,13 @@ def test_the_job_writes_what_the_plain_calls_write(corpus, calm, tmp_path):
     assert reasons_of(calm) == {"N90000": "missing_image", "N90001": "empty_file", "N90002": "truncated_jpeg"}
 
 
+@pytest.mark.slow
 def test_bytes_do_not_depend_on_the_number_of_workers(corpus, calm, tmp_path):
     convert(config_for(corpus, tmp_path / "ds"), ["--direct_num_workers=2", "--direct_running_mode=multi_threading"])
     assert files_of(tmp_path / "ds") == files_of(calm)
 
 
+@pytest.mark.slow
 def test_what_is_damaged_missing_or_left_by_a_dead_writer_is_mended_and_the_rest_not_touched(corpus, calm, tmp_path):
     output = tmp_path / "ds"
     convert(config_for(corpus, output))
@@ -104,6 +106,7 @@ def test_what_is_damaged_missing_or_left_by_a_dead_writer_is_mended_and_the_rest
     assert stamps_of(output) == kept
 
 
+@pytest.mark.slow
 def test_runs_killed_at_any_moment_end_in_the_same_bytes_and_leave_nothing_else(tmp_path):
     corpus = make_corpus(tmp_path / "corpus", num_train=500, num_test=100)
     calm, stormy = tmp_path / "calm", tmp_path / "stormy"
@@ -136,6 +139,7 @@ def memory():
     fs.store.clear()
 
 
+@pytest.mark.slow
 def test_a_store_is_read_and_written_like_a_disk(corpus, calm, memory):
     for name, data in files_of(corpus.root).items():
         memory.pipe(f"/bucket/corpus/{name}", data)
@@ -173,6 +177,7 @@ def test_names_that_would_escape_or_confuse_readers_become_safe_members(tmp_path
     assert all("\n" not in row["source_uri"] for row in rows_of(tmp_path / "ds"))
 
 
+@pytest.mark.slow
 def test_a_run_within_its_budget_ends_with_0_and_prints_where_every_record_went(corpus, tmp_path, capsys):
     words = ("--input", corpus.root, "--output", tmp_path / "ds", f"--shard-bytes={SHARD_BYTES}")
     assert run(*words, "--max-quarantine-fraction", "0.5") == 0
@@ -300,6 +305,7 @@ def test_auto_says_what_it_found_in_one_line_and_in_the_manifest(corpus, tmp_pat
     assert (options["layout"], options["found"]) == ("sixray", line.removeprefix("convert: "))
 
 
+@pytest.mark.slow
 def test_the_releases_archives_are_converted_where_they_lie(tmp_path):
     corpus = make_corpus(tmp_path / "c", num_train=60, num_test=10)
     root = pack_release(corpus, tmp_path / "packed")
@@ -383,6 +389,7 @@ def test_a_list_of_another_release_ends_the_run_with_2_and_nothing_is_written(tm
     assert all(row["labels"]["Wrench"] == 1 for row in rows_of(tmp_path / "ds"))
 
 
+@pytest.mark.slow
 def test_a_subset_that_no_list_names_is_built_as_in_the_plain_calls(tmp_path, capsys):
     corpus = CorpusWriter(tmp_path / "c")
     for number in range(4):
@@ -416,6 +423,7 @@ def test_equal_scans_go_to_one_split_together_when_asked(tmp_path, capsys):
     assert not (tmp_path / "ds/leakage.parquet").exists()
 
 
+@pytest.mark.slow
 def test_scans_that_look_the_same_are_found_and_dealt_together_when_asked(tmp_path, capsys):
     corpus = make_corpus(tmp_path / "c", num_train=20, num_test=8)
     for key, split, quality in (("N80001", "train", 95), ("N80002", "test", 60)):

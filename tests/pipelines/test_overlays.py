@@ -12,9 +12,6 @@ from pipelines.overlays import OverlaysConfig, choose_scans
 from shards.format.dataset import open_dataset
 from shards.predictions.run import open_predictions
 from tests.pipelines.scoring import TEST, Bench, make_model
-from tests.threads import one_thread
-
-__all__ = ["one_thread"]  # a fixture for all tests here
 
 
 @pytest.fixture(scope="module")

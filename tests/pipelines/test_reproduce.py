@@ -21,7 +21,6 @@ from shards.format.dataset import open_dataset
 from shards.format.parquet import read_parquet
 from tests.corpora import make_corpus, stamps_of
 from tests.model.scans import make_dataset
-from tests.threads import one_thread  # noqa: F401
 
 FLOAT32 = replace(detect_hardware(), dtype="float32")
 SMALL = ["--max-epochs", "1", "--no-pretrained", "--backbone", "test_resnet", "--image-size", "32"]
@@ -143,6 +142,7 @@ def test_a_batch_that_devices_cannot_share_is_refused_before_anything_is_run(dat
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_stages_and_labels_of_levels_are_made_first_and_shared(dataset, tmp_path, capsys):
     words = ["sxmnet-4", "--data", f"sixray={dataset}", "--output", str(tmp_path), *SMALL]
     assert reproduce.main([*words, "--row", "Our MF-I"]) == OK

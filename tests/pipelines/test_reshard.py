@@ -93,6 +93,7 @@ def test_refused_bytes_that_filled_a_shard_are_remembered(tmp_path):
     assert payload_of(tmp_path / "two") == payload_of(tmp_path / "one")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shard_bytes", [5_000, 1 << 30])
 def test_other_sizes_change_places_and_nothing_else(source, tmp_path, shard_bytes, capsys):
     reshard(config_for(source, tmp_path / "ds", shard_bytes=shard_bytes))
@@ -145,6 +146,7 @@ def test_splits_positives_and_classes_are_chosen(source, tmp_path):
     assert verify([str(tmp_path / "ds")]) == 0
 
 
+@pytest.mark.slow
 def test_sixray10_is_built_from_labels_and_what_was_kept_for_testing_stays_there(tmp_path):
     corpus = CorpusWriter(tmp_path / "c")
     for number in range(90):
@@ -303,6 +305,7 @@ def test_a_tar_that_is_not_there_stops_the_job_and_costs_no_sample(source, tmp_p
     assert payload_of(tmp_path / "ds") == payload_of(source)
 
 
+@pytest.mark.slow
 def test_bytes_do_not_depend_on_the_number_of_workers(source, tmp_path):
     config = config_for(source, tmp_path / "one", shard_bytes=10_000)
     reshard(config)

@@ -22,9 +22,8 @@ from shards.predictions.plan import plan_scoring
 from shards.predictions.run import open_predictions
 from tests.pipelines.scoring import TEST, TRAIN_0, TRAIN_1, Bench, bench, make_model, model
 from tests.shards.by_hand import CLASSES, bogus_huffman, make_jpeg, write_dataset
-from tests.threads import one_thread
 
-__all__ = ["bench", "model", "one_thread"]  # fixtures
+__all__ = ["bench", "model"]  # fixtures
 
 
 def test_every_scan_of_every_shard_is_scored_and_the_run_says_so(bench, capsys):

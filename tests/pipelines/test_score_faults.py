@@ -15,9 +15,8 @@ from shards import storage
 from tests.pipelines.scoring import Bench, make_model, model
 from tests.processes import descendants
 from tests.shards.by_hand import make_jpeg, write_dataset
-from tests.threads import one_thread
 
-__all__ = ["model", "one_thread"]  # fixtures
+__all__ = ["model"]  # fixtures
 
 NAMES = tuple(f"test-0000{number}-of-00003" for number in range(3))
 SCANS_A_SHARD = 100
@@ -71,6 +70,7 @@ def wait_for_a_part(bench, run):
         time.sleep(0.01)
 
 
+@pytest.mark.slow
 def test_a_run_killed_in_mid_shard_goes_on_at_the_shard(bench, undisturbed, capsys):
     run = start(bench)
     wait_for_a_part(bench, run)
@@ -90,6 +90,7 @@ def test_a_run_killed_in_mid_shard_goes_on_at_the_shard(bench, undisturbed, caps
     assert {name: bench.files()[name] for name in before} == before
 
 
+@pytest.mark.slow
 def test_a_worker_that_dies_ends_the_run_which_then_goes_on(bench, undisturbed):
     words = ("--", "--direct_running_mode=multi_processing", "--direct_num_workers=1")
     # As a shell starts what it runs in the background: deaf to SIGINT.
@@ -108,6 +109,7 @@ def test_a_worker_that_dies_ends_the_run_which_then_goes_on(bench, undisturbed):
     assert checksums(bench) == undisturbed
 
 
+@pytest.mark.slow
 def test_two_runs_at_once_leave_what_one_leaves(bench, undisturbed):
     # Both score and write the same parts, on the same two cores: the second of two equal ones stays.
     other = start(bench)
@@ -135,6 +137,7 @@ def small_disk(bench, tmp_path):
     subprocess.run(["umount", bench.output], check=True)
 
 
+@pytest.mark.slow
 def test_a_full_disk_stops_the_run_which_goes_on_when_there_is_room(bench, small_disk, undisturbed, capsys):
     (small_disk / "other").write_bytes(bytes(40_000))
     assert bench.score(inputs=("big",)) == 3

@@ -12,9 +12,8 @@ from shards.predictions.plan import plan_scoring
 from shards.predictions.run import write_run
 from tests.pipelines.scoring import TEST, TRAIN_0, TRAIN_1, bench, model
 from tests.shards.by_hand import make_jpeg, write_dataset
-from tests.threads import one_thread
 
-__all__ = ["bench", "model", "one_thread"]  # fixtures
+__all__ = ["bench", "model"]  # fixtures
 
 
 def change_test_shard(bench):

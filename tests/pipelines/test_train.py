@@ -8,7 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import torch
 from lightning.pytorch import Callback
 
 from model.artifacts.saved_model import load_model
@@ -31,14 +30,6 @@ FAST = [
     "--positive-repeats",
     "1",
 ]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    num_threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(num_threads)
 
 
 @pytest.fixture(scope="module")
@@ -77,6 +68,7 @@ def test_another_config_over_a_run_is_an_error_that_names_the_difference(dataset
     assert "got one with max_epochs 1 rather than 2" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_run_killed_outright_goes_on_and_ends_with_the_same_bytes(dataset, tmp_path):
     def words(run):
         return ["--data", dataset.url, "--output", str(run), *FAST, "--max-epochs", "8", "--checkpoint-seconds", "0"]
@@ -178,6 +170,7 @@ def test_flags_say_how_a_step_is_made_up_and_when_a_run_ends():
     assert config.positive_repeats == 1  # the recipe's ten repeats give way to the share that was asked for
 
 
+@pytest.mark.slow
 def test_devices_share_the_batch_so_that_a_step_has_the_recipes_scans(dataset, tmp_path, capsys):
     words = ["--data", dataset.url, "--output", str(tmp_path), *FAST, "--max-epochs", "1", "--devices"]
     assert main([*words, "3"]) == WRONG_USAGE

@@ -116,6 +116,7 @@ SXMNET = ModelConfig(
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("config", [CONFIG, SXMNET], ids=lambda config: config.network)
 def test_onnx_holds_for_every_network_and_batches_of_other_sizes(config):
     network = build_network(config).eval()

@@ -14,9 +14,6 @@ from model.artifacts.saved_model import load_model
 from model.networks.config import ModelConfig
 from model.networks.registry import build_network
 from pipelines.cli import main
-from tests.threads import one_thread
-
-__all__ = ["one_thread"]  # a fixture for all tests here
 
 BLOCKS = {"layer1": (3, 64, 1), "layer2": (4, 128, 2), "layer3": (23, 256, 2), "layer4": (3, 512, 2)}
 """Of ResNet-101: blocks, width and stride."""
@@ -113,6 +110,7 @@ def save(path, content, **options):
     return str(path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("counts", "zipped", "prefix", "network"),
     [(True, True, "", "chr_authors"), (False, False, "module.", "chr_authors_corners")],

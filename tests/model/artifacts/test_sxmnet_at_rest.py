@@ -16,9 +16,6 @@ from model.scoring.engines import build_engine
 from model.scoring.scorer import Scorer, ScoringNetwork
 from shards.format.shard_reader import read_rows
 from tests.shards.by_hand import CLASSES, make_jpeg, write_dataset
-from tests.threads import one_thread
-
-__all__ = ["one_thread"]  # a fixture for all tests here
 
 CONFIG = ModelConfig(
     network="sxmnet",
@@ -40,6 +37,7 @@ def model(tmp_path_factory):
     return load_model(url)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", ["eager", "onnxruntime"])
 def test_an_engine_says_what_the_network_says_weights_and_mask_too(model, engine):
     images = torch.randn(3, 3, 64, 64)
@@ -51,6 +49,7 @@ def test_an_engine_says_what_the_network_says_weights_and_mask_too(model, engine
         torch.testing.assert_close(tensor, expected[name], atol=1e-4, rtol=0)
 
 
+@pytest.mark.slow
 def test_an_export_names_weights_and_mask(model):
     file, document = export_model(model, "onnx")
     session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])

@@ -20,9 +20,6 @@ from model.inputs.feeds import FeedConfig, TrainingFeed, ValidationFeed
 from model.inputs.sample_table import SampleTable
 from model.networks.config import IMAGENET_MEAN, IMAGENET_STD, ModelConfig
 from model.networks.peaks import find_peaks
-from tests.threads import one_thread
-
-__all__ = ["one_thread"]  # a fixture for all tests here
 
 CPU = Hardware(device="cpu", dtype="float32", decode_device="cpu", num_cores=1, name="a processor")
 SQUARE = 32

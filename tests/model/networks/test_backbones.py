@@ -24,6 +24,7 @@ BACKBONES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backbone", BACKBONES)
 def test_every_backbone_gives_the_levels_written_down(backbone):
     for num_levels in (1, 2, 3, 4):

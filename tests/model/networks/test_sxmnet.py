@@ -14,9 +14,6 @@ from model.networks.output import NetworkOutput
 from model.networks.registry import build_network, count_parameters
 from model.networks.sxmnet import PyramidNetwork, attention_only
 from tests.model.networks.test_registry import GivenFeatures
-from tests.threads import one_thread
-
-__all__ = ["one_thread"]  # a fixture for all tests here
 
 CONFIG = ModelConfig(
     network="sxmnet",

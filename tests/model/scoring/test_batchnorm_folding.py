@@ -8,9 +8,6 @@ from model.networks.config import ModelConfig
 from model.networks.output import NetworkOutput
 from model.networks.registry import build_network
 from model.scoring.batchnorm_folding import fold_batch_norms
-from tests.threads import one_thread
-
-__all__ = ["one_thread"]  # a fixture for all tests here
 
 
 def norms_of(network):

@@ -23,9 +23,6 @@ from model.scoring.engine_selection import (
 )
 from model.scoring.engines import PART_IMAGES, build_engine, choose_engine, measure_engines
 from shards.predictions.parts import Engine
-from tests.threads import one_thread
-
-__all__ = ["one_thread"]  # a fixture for all tests here
 
 CONFIG = ModelConfig(backbone="resnet10t", classes=("Gun", "Knife", "Wrench"), image_size_px=64)
 PLAIN = Hardware(device="cpu", dtype="float32", decode_device="cpu", num_cores=2, name="a processor")
@@ -71,6 +68,7 @@ def test_an_engine_says_what_the_network_says_in_batches_of_any_size(network, sp
             torch.testing.assert_close(one, other, atol=4 * tolerance, rtol=0)
 
 
+@pytest.mark.slow
 def test_a_network_that_cannot_be_traced_is_exported_in_full():
     config = dataclasses.replace(CONFIG, network="sxmnet", attention=AttentionConfig())
     network, images_BCHW = build_network(config).eval(), torch.randn(3, 3, 64, 64)
@@ -94,6 +92,7 @@ class OneLayer(nn.Module):
         return NetworkOutput(heatmap.mean(dim=(2, 3))[None], (heatmap,))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("g++") is None, reason="compiling for a CPU needs g++, which is not there")
 def test_compiled_code_takes_smaller_batches_and_is_compiled_once():
     network = OneLayer().eval()

@@ -17,9 +17,6 @@ from shards.format.shard_reader import read_rows
 from shards.predictions.parts import Engine
 from tests.model.inputs.test_decoder import as_pillow_sees
 from tests.shards.by_hand import CLASSES, bogus_huffman, make_jpeg, overwrite, write_dataset
-from tests.threads import one_thread
-
-__all__ = ["one_thread"]  # a fixture for all tests here
 
 CONFIG = ModelConfig(backbone="resnet10t", classes=CLASSES, image_size_px=64)
 CPU = dataclasses.replace(detect_hardware(), device="cpu", dtype="float32", decode_device="cpu", num_cores=2)

@@ -15,9 +15,6 @@ from model.training.loss_base import average_precisions, sum_terms, top_accuracy
 from model.training.losses import LossConfig, SoftmaxConfig, hierarchical_loss, softmax_loss
 from model.training.sxmnet_losses import AttentionLossConfig, FusedLossConfig, IntuitiveLabels, MetaLossConfig
 from tests.model.scans import make_dataset
-from tests.threads import one_thread
-
-__all__ = ["one_thread"]  # a fixture for all tests here
 
 
 def batch_of(labels_BK):

@@ -23,9 +23,6 @@ from model.training.run_dir import claim_run_dir
 from model.training.trainer import train
 from tests.model.scans import make_dataset
 from tests.model.training.test_trainer import FLOAT32, TINY, StopBefore, StoppedError, assert_same_end
-from tests.threads import one_thread
-
-__all__ = ["one_thread"]  # a fixture for all tests here
 
 # Without batch norms, which see each batch alone; a large rate, so that a wrong gradient shows.
 NO_NORMS = replace(
@@ -67,6 +64,7 @@ def test_accumulated_batches_end_with_the_weights_of_one_large_batch(
         assert_same(found, weights_of(train(dataset, str(tmp_path / "large"), large, hardware=FLOAT32)))
 
 
+@pytest.mark.slow
 def test_two_processes_end_with_the_weights_of_one_that_takes_their_batches_together(
     dataset, one_large_batch, tmp_path
 ):

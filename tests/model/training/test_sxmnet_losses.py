@@ -16,9 +16,6 @@ from model.training.sxmnet_losses import (
     intuitive_levels,
     selection_loss,
 )
-from tests.threads import one_thread
-
-__all__ = ["one_thread"]  # a fixture for all tests here
 
 
 def make_boxes(edges, scans=None, areas=None):

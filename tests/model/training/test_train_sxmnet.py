@@ -38,9 +38,6 @@ from shards.format.manifest import samples_url
 from shards.format.parquet import write_parquet
 from tests.model.scans import make_dataset
 from tests.model.training.test_trainer import StopBefore, StoppedError
-from tests.threads import one_thread
-
-__all__ = ["one_thread"]  # a fixture for all tests here
 
 FLOAT32 = replace(detect_hardware(), dtype="float32")
 STAGE_ONE = TrainConfig(
@@ -126,6 +123,7 @@ def test_stage_one_learns_from_scans_with_boxes_alone(dataset, tmp_path):
     assert len(with_boxes) < 30
 
 
+@pytest.mark.slow
 def test_the_mask_moves_to_the_boxes(dataset, tmp_path):
     config = replace(STAGE_ONE, max_epochs=12, optimizer=Sgd(), learning_rate=2e-4)
     first = train(dataset, str(tmp_path / "a"), replace(config, max_epochs=1), hardware=FLOAT32).model.provenance
@@ -156,6 +154,7 @@ def test_the_terms_of_a_loss_are_logged_apart_and_add_up_to_it(stage_one, stage_
             assert sum(terms) == pytest.approx(float(row["train/loss"]), rel=1e-4) and min(terms) > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("step", "checkpoint_seconds"), [(2, 0.0), (6, 3600.0)])
 def test_a_stopped_stage_ends_with_the_same_bytes(dataset, stage_one, stage_two, tmp_path, step, checkpoint_seconds):
     for name, whole, config in (
@@ -175,6 +174,7 @@ def test_a_stopped_stage_ends_with_the_same_bytes(dataset, stage_one, stage_two,
         assert train(dataset, run, config, hardware=FLOAT32).model.model_id == whole.model.model_id
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", [STAGE_ONE, STAGE_TWO])
 def test_two_processes_end_a_stage_with_the_weights_of_one(dataset, tmp_path, stage):
     # Without batch norms, which see each batch alone.

@@ -56,15 +56,6 @@ def uninterrupted(dataset, tmp_path_factory):
     return train(dataset, str(tmp_path_factory.mktemp("run")), TINY, hardware=FLOAT32)
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    # These networks are too small for threads to help, and where other tests run beside they wait for each other.
-    num_threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(num_threads)
-
-
 # 18 or 19 of 24 scans in batches of 4, two epochs: steps 0-4 and 5-9
 @pytest.mark.parametrize(
     ("step", "checkpoint_seconds"),
@@ -255,6 +246,7 @@ def test_a_split_that_is_absent_is_named(tmp_path):
         train(dataset, str(tmp_path / "run"), TINY, hardware=FLOAT32)
 
 
+@pytest.mark.slow
 def test_the_network_learns_what_the_classes_look_like(tmp_path):
     dataset = make_dataset(tmp_path / "data", num_train=160)
     config = replace(TINY, max_epochs=6, batch_size=8, validation_fraction=0.25)
@@ -293,6 +285,7 @@ def test_a_config_that_cannot_be_run_is_refused(changes, message):
         replace(TINY, **changes)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("num_devices", "validation_fraction"), [(1, 0.2), (1, 0.0), (2, 0.0)])
 def test_a_run_that_diverges_is_refused_and_leaves_no_model(dataset, tmp_path, num_devices, validation_fraction):
     config = replace(TINY, learning_rate=1e30, validation_fraction=validation_fraction)

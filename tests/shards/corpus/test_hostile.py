@@ -86,6 +86,7 @@ HOSTILE_XML = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("transcode", [False, True])
 def test_bombs_of_every_kind_cost_their_own_row_in_bounded_memory_and_time(tmp_path, transcode):
     corpus = make_corpus(tmp_path / "c", num_train=6, num_test=0)
