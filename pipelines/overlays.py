@@ -111,7 +111,7 @@ class _Artist:
         self._scans = scans
         self._places = {key: n for n, key in enumerate(scans.keys_N.to_pylist())}
         self._compute = build_engine(EngineSpec("eager", "float32"), model.network, model.config, hardware)
-        self._decoder = BatchDecoder(model.config, hardware, batch_size=1)
+        self._decoder = BatchDecoder(model.config.input, hardware, batch_size=1)
 
     def draw(self, scan: ReadScan, classes: Sequence[int]) -> Iterator[tuple[str, bytes]]:
         """Yield class name and PNG."""

@@ -168,10 +168,10 @@ def prepare_labeller(run: PlannedRun, labeller: PlannedRun, hardware: Hardware) 
     else it labels scans that no one learns from.
     """
     model = train_run(labeller, hardware)
-    if model.config.trim_margins == run.config.trim_margins:
+    if model.config.input.trim_margins == run.config.trim_margins:
         return labeller.model_url, model.model_id
     url = storage.join_url(labeller.url, "levels", f"{run.data}-model")
-    config = replace(model.config, trim_margins=run.config.trim_margins)
+    config = replace(model.config, input=replace(model.config.input, trim_margins=run.config.trim_margins))
     return url, save_model(url, model.network, config, model.provenance)
 
 

@@ -152,7 +152,7 @@ def check_export(network: nn.Module, config: ModelConfig, run: Run, batch_sizes:
     Raises:
         ValueError: it is further than `TOLERANCE` away, or says NaN.
     """
-    size = config.image_size_px
+    size = config.input.size_px
     differences = []
     for num in batch_sizes:
         images_BCHW = torch.randn(num, 3, size, size, generator=torch.Generator().manual_seed(num))
@@ -194,7 +194,7 @@ def _trace(network: nn.Module, config: ModelConfig) -> torch.export.ExportedProg
 
 def _example(network: nn.Module, config: ModelConfig) -> tuple[nn.Module, tuple[Tensor]]:
     """Return what is traced, and what with: two images, since of one a tracer takes the batch size for a constant."""
-    size = config.image_size_px
+    size = config.input.size_px
     return _ExportedNetwork(network).eval(), (torch.zeros(2, 3, size, size),)
 
 
@@ -224,14 +224,14 @@ def _describe(model: LoadedModel, format_name: str, difference: float) -> dict[s
         "classes": list(config.classes),
         "input": {
             "name": INPUT_NAME,
-            "shape": ["batch", 3, config.image_size_px, config.image_size_px],
+            "shape": ["batch", 3, config.input.size_px, config.input.size_px],
             "dtype": "float32",
             "colours": "RGB",
-            "trim": _TRIM if config.trim_margins else None,
+            "trim": _TRIM if config.input.trim_margins else None,
             "resize": "squash the whole scan to the square, bilinear with antialiasing",
             "normalise": "(value / 255 - mean) / std",
-            "mean": list(config.mean),
-            "std": list(config.std),
+            "mean": list(config.input.mean),
+            "std": list(config.input.std),
         },
         "outputs": output_names(config),
         "scores": "sigmoid(logits)",

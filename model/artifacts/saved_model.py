@@ -89,10 +89,13 @@ def start_from(network: nn.Module, config: ModelConfig, folder: str) -> None:
         ValueError: the model cannot be loaded, is of another architecture, or sees scans otherwise.
     """
     model = load_model(folder)
-    for name in ("network", "backbone", "num_levels", "attention", "trim_margins", "mean", "std"):
-        expected, found = getattr(config, name), getattr(model.config, name)
-        if found != expected:
-            raise ValueError(f"model to start from must have {name} {expected!r}, got {found!r} ({folder})")
+    for expected, found in ((config, model.config), (config.input, model.config.input)):
+        for name in ("network", "backbone", "num_levels", "attention", "trim_margins", "mean", "std"):
+            wanted = getattr(expected, name, None)
+            if getattr(found, name, None) != wanted:
+                raise ValueError(
+                    f"model to start from must have {name} {wanted!r}, got {getattr(found, name)!r} ({folder})"
+                )
     state = model.network.state_dict()
     kept = {name: value for name, value in state.items() if name.split(".")[0] not in _HEADS}
     network.load_state_dict(kept, strict=False)
@@ -110,7 +113,7 @@ def describe_model(folder: str) -> dict[str, Any]:
         "backbone": model.config.backbone,
         "classes": list(model.config.classes),
         "num_levels": model.config.num_levels,
-        "image_size_px": model.config.image_size_px,
+        "image_size_px": model.config.input.size_px,
         "num_parameters": count_parameters(model.network),
         "weights_bytes": len(read_model_files(folder).weights),
         "provenance": model.provenance,

@@ -1,92 +1,79 @@
-"""How do JPEG bytes become network input? Two DALI graphs; CPU and GPU differ by the decode device alone.
+"""Define the DALI graphs that turn JPEG bytes into network input; CPU and GPU differ by the decode device alone.
 
-Both take encoded images from outside (`pipeline.feed_input("encoded", [uint8 array, ...])`), so that the caller
-decides what is read, in which order, and what happens to a scan that cannot be decoded: one bad image ends a DALI
-pipeline object for good, and its error does not always say which image that was.
+Encoded images are fed from outside (`pipeline.feed_input("encoded", [uint8 array, ...])`), so that the caller decides
+what is read, in which order, and how to recover from an image that cannot be decoded (`model.inputs.decoder`).
 
-Call them as `scoring_graph(image_size_px=..., ..., batch_size=..., num_threads=..., device_id=...)`; batches may be
-smaller than `batch_size`. `device_id` is None on a machine without a GPU. Output: float32, (B, 3, H, W), normalised;
-and where margins are trimmed a second one, int32 (B, 6): x, y, width and height of what was kept, width and height of
-all.
+Call them as `scoring_graph(config, "cpu", batch_size=..., num_threads=..., device_id=...)`; batches may be smaller than
+`batch_size`. `device_id` is None on a machine without a GPU. Output: float32, (B, 3, H, W), normalised; and if margins
+are trimmed a second one, int32 (B, 6): x, y, width and height of what was kept, width and height of the whole.
 """
 
 from typing import Any
 
 from nvidia.dali import fn, pipeline_def, types
 
-from model.networks.config import WHITE, ModelConfig
+from model.networks.config import WHITE, InputConfig
 
 
 @pipeline_def
-def scoring_graph(
-    image_size_px: int, mean: tuple[float, ...], std: tuple[float, ...], decode_device: str, trim_margins: bool = False
-) -> Any:
+def scoring_graph(config: InputConfig, decode_device: str) -> Any:
     """Decode, squash to a square, normalise. Inputs: `encoded`.
 
+    The aspect ratio is not kept, so the whole scan is always seen.
+
     Args:
-        image_size_px: side of the square; the aspect ratio is not kept, so the whole scan is always seen.
-        mean: of RGB in 0..1.
-        std: of RGB in 0..1.
-        decode_device: `cpu`, or `mixed` (nvJPEG) where there is a GPU.
-        trim_margins: cut white margins off first.
+        config: of the network's input.
+        decode_device: `cpu`, or `mixed` (nvJPEG) on a machine with a GPU.
     """
-    encoded = fn.external_source(name="encoded", dtype=types.UINT8, ndim=1)
-    images = _decode(encoded, decode_device)
-    images, *windows = _trim(images) if trim_margins else (images,)
-    # Antialiased bilinear, as Pillow's `resize`: scans are several times larger than the network's input.
-    images = fn.resize(images, resize_x=image_size_px, resize_y=image_size_px, interp_type=types.INTERP_LINEAR)
-    images = fn.crop_mirror_normalize(
-        images, dtype=types.FLOAT, output_layout="CHW", mean=_in_255(mean), std=_in_255(std)
-    )
+    images, *windows = _decode(config, decode_device)
+    images = _squash(images, config.size_px)
+    images = fn.crop_mirror_normalize(images, **_normalisation(config))
     return images, *windows
 
 
 @pipeline_def
-def training_graph(
-    resize_px: int,
-    crop_px: int,
-    mean: tuple[float, ...],
-    std: tuple[float, ...],
-    decode_device: str,
-    trim_margins: bool = False,
-) -> Any:
+def training_graph(config: InputConfig, resize_px: int, decode_device: str) -> Any:
     """Decode, squash, crop, mirror, normalise. Inputs: `encoded`, `crop_x`, `crop_y`, `mirror`.
 
-    The random numbers come from outside, one of each a sample, so that a sample's augmentation depends neither on the
-    batch it is in, nor on the rank, nor on where a run was resumed.
+    The random numbers are inputs, one of each a sample, so that a sample's augmentation depends neither on its batch,
+    nor on the rank, nor on where a run was resumed. `crop_x`, `crop_y` are in 0..1 (0 left or top, 1 right or bottom).
 
     Args:
-        resize_px: side of the square that the scan is squashed to.
-        crop_px: side of the part that the network sees; `crop_x`, `crop_y` in 0..1 say where (0 left, 1 right).
-        mean: of RGB in 0..1.
-        std: of RGB in 0..1.
-        decode_device: `cpu`, or `mixed` (nvJPEG) where there is a GPU.
-        trim_margins: cut white margins off first.
+        config: of the network's input, the crop.
+        resize_px: side of the square that the scan is squashed to before the crop.
+        decode_device: `cpu`, or `mixed` (nvJPEG) on a machine with a GPU.
     """
-    encoded = fn.external_source(name="encoded", dtype=types.UINT8, ndim=1)
     crop_x = fn.external_source(name="crop_x", dtype=types.FLOAT, ndim=0)
     crop_y = fn.external_source(name="crop_y", dtype=types.FLOAT, ndim=0)
     mirror = fn.external_source(name="mirror", dtype=types.INT32, ndim=0)
-    images = _decode(encoded, decode_device)
-    images, *windows = _trim(images) if trim_margins else (images,)
-    images = fn.resize(images, resize_x=resize_px, resize_y=resize_px, interp_type=types.INTERP_LINEAR)
+    images, *windows = _decode(config, decode_device)
+    images = _squash(images, resize_px)
     images = fn.crop_mirror_normalize(
         images,
-        crop=(crop_px, crop_px),
+        crop=(config.size_px, config.size_px),
         crop_pos_x=crop_x,
         crop_pos_y=crop_y,
         mirror=mirror,
-        dtype=types.FLOAT,
-        output_layout="CHW",
-        mean=_in_255(mean),
-        std=_in_255(std),
+        **_normalisation(config),
     )
     return images, *windows
 
 
-def _decode(encoded: Any, decode_device: str) -> Any:
+def _decode(config: InputConfig, decode_device: str) -> tuple[Any, ...]:
+    encoded = fn.external_source(name="encoded", dtype=types.UINT8, ndim=1)
     # Orientation tags are not applied: sizes and boxes are those of the scan as it is stored.
-    return fn.decoders.image(encoded, device=decode_device, output_type=types.RGB, adjust_orientation=False)
+    images = fn.decoders.image(encoded, device=decode_device, output_type=types.RGB, adjust_orientation=False)
+    return _trim(images) if config.trim_margins else (images,)
+
+
+def _squash(images: Any, side_px: int) -> Any:
+    # Antialiased bilinear, as Pillow's `resize`: scans are several times larger than the network's input.
+    return fn.resize(images, resize_x=side_px, resize_y=side_px, interp_type=types.INTERP_LINEAR)
+
+
+def _normalisation(config: InputConfig) -> dict[str, Any]:
+    mean, std = ([255 * value for value in values] for values in (config.mean, config.std))
+    return {"dtype": types.FLOAT, "output_layout": "CHW", "mean": mean, "std": std}
 
 
 def _trim(images: Any) -> tuple[Any, Any]:
@@ -98,26 +85,11 @@ def _trim(images: Any) -> tuple[Any, Any]:
 
 
 def _content(images: Any, axis: int) -> tuple[Any, Any, Any]:
-    """Return where the content of each image begins along an axis, how long it is, and how long the image is."""
+    """Return where the content of each image begins along an axis, its length, and the length of the image."""
     darkest = fn.reductions.min(images, axes=[1 - axis, 2]).cpu()
     is_content = fn.cast(darkest < WHITE, dtype=types.FLOAT)
-    # What is not silent in a signal of zeros and ones, each value for itself: from the first one to the last.
+    # The non-silent region of a signal of zeros and ones reaches from the first one to the last.
     begin, length = fn.nonsilent_region(is_content, cutoff_db=-3.0, reference_power=1.0, window_length=1)
     side = fn.cast(images.shape()[axis], dtype=types.INT32)
     is_white = fn.cast(length == 0, dtype=types.INT32)
     return begin * (1 - is_white), length + is_white * side, side
-
-
-def scoring_arguments(config: ModelConfig, decode_device: str) -> dict[str, Any]:
-    """Return the arguments of `scoring_graph` that follow from a model's config."""
-    return {
-        "image_size_px": config.image_size_px,
-        "mean": config.mean,
-        "std": config.std,
-        "decode_device": decode_device,
-        "trim_margins": config.trim_margins,
-    }
-
-
-def _in_255(values: tuple[float, ...]) -> list[float]:
-    return [255 * value for value in values]

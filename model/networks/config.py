@@ -1,10 +1,10 @@
-"""What is a network told, and what does it say? Its config at birth and its output.
+"""Configure a network: its architecture, its classes and its input.
 
-Shapes: B batch  K classes  L levels  H W pixels of an image  h w cells of a heatmap
+Shapes: K classes  L levels
 """
 
 import json
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from shards.format import json_document
@@ -17,18 +17,18 @@ WHITE = 240
 """A margin has no darker value in any colour. Pure white is 255; JPEG of quality 75 stays above 245 beside it, and the
 palest parts of a bag lie below 240."""
 FUSIONS = ("average", "gated", "meta")
-"""How the levels' logits become one: equal weights, or weights that a small network reads off the scan, learnt from the
-classification alone (gated) or from labels too (meta). Gated and meta are one network: the training differs."""
+"""How the levels' logits are fused: with equal weights, or with weights that a small network computes from the scan,
+learnt from the classification alone (gated) or from labels too (meta). Gated and meta differ in training only."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AttentionConfig:
-    """What the attention head of `sxmnet` is made of (SXMNet, Section 3.2)."""
+    """The attention head of `sxmnet` (SXMNet, Section 3.2)."""
 
     num_upsamples: int = 1
     """Upsample modules on the finest level: 0, 1, 2 give masks of 28, 56, 112 cells a side at 224 px (Table 6)."""
     sees_image: bool = True
-    """The rescaled scan joins the features before each upsampling (Table 7), so never where there is none."""
+    """The rescaled scan is concatenated to the features in each upsample module (Table 7)."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.num_upsamples <= 3:
@@ -36,42 +36,51 @@ class AttentionConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ModelConfig:
-    """All that is needed, beside the weights, to score a scan."""
+class InputConfig:
+    """How a scan becomes the input of a network."""
 
-    network: str = "chr"
-    """A name in `model.networks.registry.NETWORKS`."""
-    backbone: str
-    """A timm name with as many feature levels as asked for."""
-    classes: tuple[str, ...]
-    num_levels: int = 3
-    """L, counted from the backbone's last stage down; level 1 is the finest. The CHR paper finds 3 sufficient."""
-    image_size_px: int = 224
+    size_px: int = 224
     """Scoring squashes every scan to a square of this side."""
     mean: tuple[float, float, float] = IMAGENET_MEAN
     """Subtracted from RGB in 0..1."""
     std: tuple[float, float, float] = IMAGENET_STD
     """RGB in 0..1 is divided by this after the subtraction."""
+    trim_margins: bool = False
+    """White margins are cut off before a scan is squashed, in training and in scoring (SXMNet, Section 4.1)."""
+
+    def __post_init__(self) -> None:
+        if self.size_px < 32:
+            raise ValueError(f"image_size_px must be >= 32, the stride of the backbones, got {self.size_px}")
+        if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
+            raise ValueError(f"mean and std must be 3 values, std > 0, got {self.mean} and {self.std}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelConfig:
+    """Everything that scoring needs beside the weights."""
+
+    network: str = "chr"
+    """A name in `model.networks.registry.NETWORKS`."""
+    backbone: str
+    """The name of a timm network with at least `num_levels` feature levels."""
+    classes: tuple[str, ...]
+    num_levels: int = 3
+    """L, counted from the backbone's last stage down; level 1 is the finest. The CHR paper finds 3 sufficient."""
+    input: InputConfig = field(default_factory=InputConfig)
     fusion: str = "average"
     """One of `FUSIONS`."""
     attention: AttentionConfig | None = None
-    """For the network `sxmnet`, and for it alone."""
-    trim_margins: bool = False
-    """White margins are cut off before a scan is squashed, in training and in scoring (SXMNet, Section 4.1)."""
+    """For the network `sxmnet` only."""
 
     def __post_init__(self) -> None:
         if not self.classes or len(set(self.classes)) != len(self.classes):
             raise ValueError(f"classes must be different names, at least one, got {self.classes}")
         if self.num_levels < 1:
             raise ValueError(f"num_levels must be >= 1, got {self.num_levels}")
-        if self.image_size_px < 32:
-            raise ValueError(f"image_size_px must be >= 32, the stride of the backbones, got {self.image_size_px}")
-        if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
-            raise ValueError(f"mean and std must be 3 values, std > 0, got {self.mean} and {self.std}")
         if self.fusion not in FUSIONS:
             raise ValueError(f"fusion must be one of {FUSIONS}, got {self.fusion!r}")
         if self.fusion != "average" and self.num_levels == 1:
-            raise ValueError(f"fusion must be 'average' where there is one level, got {self.fusion!r}")
+            raise ValueError(f"fusion must be 'average' for a single level, got {self.fusion!r}")
         if (self.network == "sxmnet") != (self.attention is not None):
             raise ValueError(
                 f"attention must be given for the network 'sxmnet' and for no other, got {self.attention} "
@@ -79,38 +88,48 @@ class ModelConfig:
             )
 
     def to_json(self) -> dict[str, Any]:
-        """Return a JSON document; `from_json` gives an equal config.
+        """Return a JSON document, without nesting the input; `from_json` gives an equal config.
 
-        What came after the first release stands there only where it is not the default: a network that needs none of it
-        is written as before and keeps its id.
+        Keys that came after the first release are left out at their default, so that older models keep their id.
         """
-        values = {name: value for name, value in asdict(self).items() if value != _LATER_DEFAULTS.get(name, _NO_VALUE)}
-        return {"format": FORMAT_VERSION} | {
-            name: list(value) if isinstance(value, tuple) else value for name, value in values.items()
+        later = {
+            "fusion": self.fusion,
+            "attention": None if self.attention is None else asdict(self.attention),
+            "trim_margins": self.input.trim_margins,
         }
+        return {
+            "format": FORMAT_VERSION,
+            "network": self.network,
+            "backbone": self.backbone,
+            "classes": list(self.classes),
+            "num_levels": self.num_levels,
+            "image_size_px": self.input.size_px,
+            "mean": list(self.input.mean),
+            "std": list(self.input.std),
+        } | {name: value for name, value in later.items() if value not in ("average", None, False)}
 
     @classmethod
     def from_json(cls, document: dict[str, Any], where: str) -> "ModelConfig":
-        """Parse what `to_json` gave; ValueError names `where` and what is unknown, absent or of another format."""
+        """Parse a document of `to_json`; ValueError names `where` and the unknown, absent or mistyped key."""
         check_format(document, where)
         values: dict[str, Any] = {
             name: tuple(v) if isinstance(v, list) else v for name, v in document.items() if name != "format"
         }
-        known = {field.name for field in fields(cls)}
-        if unknown := sorted(set(values) - set(known)):
-            raise ValueError(f"model config must have the keys {sorted(known)}, got also {unknown} ({where})")
+        if unknown := sorted(set(values) - set(_TYPES)):
+            raise ValueError(f"model config must have the keys {sorted(_TYPES)}, got also {unknown} ({where})")
         for name, value in values.items():
             _check_type(name, value, where)
+        of_input = {name: values.pop(key) for key, name in _INPUT_KEYS.items() if key in values}
         try:
             if "attention" in values:
                 values["attention"] = AttentionConfig(**values["attention"])
-            return cls(**values)
+            return cls(input=InputConfig(**of_input), **values)
         except TypeError as error:
             raise ValueError(f"model config must be complete, got {json.dumps(document)} ({where}): {error}") from error
 
 
-_NO_VALUE = object()
-_LATER_DEFAULTS: dict[str, Any] = {"fusion": "average", "attention": None, "trim_margins": False}
+_INPUT_KEYS = {"image_size_px": "size_px", "mean": "mean", "std": "std", "trim_margins": "trim_margins"}
+"""Key of the document -> field of `InputConfig`."""
 _TYPES: dict[str, tuple[type, ...]] = {
     "network": (str,),
     "backbone": (str,),
@@ -137,7 +156,7 @@ def _check_type(name: str, value: Any, where: str) -> None:
 
 
 def check_format(document: dict[str, Any], where: str) -> None:
-    """Raise ValueError where a model's config is of a format that this release does not read."""
+    """Raise ValueError if a model's config has a format that this release does not read."""
     json_document.check_format(
         document, FORMAT_VERSION, "model", where, "load it with the release of sixray-pipeline that wrote it"
     )

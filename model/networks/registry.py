@@ -50,7 +50,7 @@ def build_network(config: ModelConfig, *, pretrained: bool = False, weights_file
     backbone = build_backbone(
         config.backbone,
         config.num_levels,
-        image_size_px=config.image_size_px,
+        image_size_px=config.input.size_px,
         pretrained=pretrained,
         weights_file=weights_file,
     )

@@ -58,7 +58,7 @@ def choose_engine(network: nn.Module, config: ModelConfig, hardware: Hardware, r
         ValueError: the requested engine cannot run here.
     """
     build = functools.cache(
-        partial(_build, folded=fold_batch_norms(network, config.image_size_px), config=config, hardware=hardware)
+        partial(_build, folded=fold_batch_norms(network, config.input.size_px), config=config, hardware=hardware)
     )
     spec = earlier_spec(request, hardware, f"dali-{hardware.decode_device}")
     if spec is None:
@@ -85,7 +85,7 @@ def _choose(
         _chosen[key] = plain
     else:
         is_open = plain.dtype != exported.dtype
-        _chosen[key] = _try(build, exported, plain, config.image_size_px) if is_open else exported
+        _chosen[key] = _try(build, exported, plain, config.input.size_px) if is_open else exported
     return _chosen[key]
 
 
@@ -126,7 +126,7 @@ def build_engine(spec: EngineSpec, network: nn.Module, config: ModelConfig, hard
     Raises:
         ValueError: the engine cannot run here.
     """
-    return _build(spec, fold_batch_norms(network, config.image_size_px), config, hardware)
+    return _build(spec, fold_batch_norms(network, config.input.size_px), config, hardware)
 
 
 def _build(spec: EngineSpec, folded: nn.Module, config: ModelConfig, hardware: Hardware) -> Compute:

@@ -87,7 +87,7 @@ class Scorer:
         self._batch_size = batch_size
         # ONNX Runtime takes its images channel by channel, PyTorch's fastest kernels pixel by pixel.
         channels_last = network.spec.engine != "onnxruntime"
-        self._decoder = BatchDecoder(network.config, network.hardware, batch_size, channels_last=channels_last)
+        self._decoder = BatchDecoder(network.config.input, network.hardware, batch_size, channels_last=channels_last)
 
     @property
     def engine(self) -> Engine:

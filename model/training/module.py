@@ -6,6 +6,7 @@ Shapes: B batch  K classes  N held-out scans  C colour  H W pixels
 import math
 import warnings
 from collections.abc import Iterable
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -208,16 +209,12 @@ class TrainingModule(LightningModule):
         config = self.config
         return FeedConfig(
             batch_size=config.batch_size,
-            crop_px=config.image_size_px,
+            input=self._model_config.input,
             resize_px=config.resize_px,
-            mean=self._model_config.mean,
-            std=self._model_config.std,
-            decode_device=self._hardware.decode_device,
-            num_threads=max(1, self._hardware.num_cores // self.trainer.num_devices),
-            device_id=self.local_rank if self._hardware.device == "cuda" else None,
+            hardware=replace(self._hardware, num_cores=max(1, self._hardware.num_cores // self.trainer.num_devices)),
+            device_index=self.local_rank,
             seed=config.seed,
             positive_repeats=self.positive_repeats,
-            trim_margins=config.trim_margins,
         )
 
 

@@ -18,7 +18,7 @@ from model.artifacts.model_files import read_model_files
 from model.artifacts.saved_model import LoadedModel, load_model, save_model, start_from
 from model.hardware import Hardware, detect_hardware
 from model.inputs.sample_table import SampleTable, hold_out, load_sample_table
-from model.networks.config import IMAGENET_MEAN, IMAGENET_STD, ModelConfig
+from model.networks.config import IMAGENET_MEAN, IMAGENET_STD, InputConfig, ModelConfig
 from model.networks.registry import build_network
 from model.networks.sxmnet import attention_only
 from model.networks.weights import pretrained_normalisation
@@ -204,12 +204,9 @@ def _model_config(config: TrainConfig, dataset: Dataset) -> ModelConfig:
         backbone=config.backbone,
         classes=dataset.manifest.scored_classes,
         num_levels=config.num_levels,
-        image_size_px=config.image_size_px,
-        mean=mean,
-        std=std,
+        input=InputConfig(size_px=config.image_size_px, mean=mean, std=std, trim_margins=config.trim_margins),
         fusion=config.fusion,
         attention=config.attention,
-        trim_margins=config.trim_margins,
     )
 
 

@@ -19,7 +19,7 @@ from model.inputs.batch import Batch
 from model.inputs.feeds import FeedConfig, TrainingFeed
 from model.inputs.sample_table import load_sample_table
 from model.networks.backbones import build_backbone
-from model.networks.config import IMAGENET_MEAN, IMAGENET_STD, AttentionConfig, ModelConfig
+from model.networks.config import AttentionConfig, InputConfig, ModelConfig
 from model.networks.output import NetworkOutput
 from model.networks.peaks import find_peaks
 from model.networks.registry import build_network
@@ -200,13 +200,9 @@ def make_feed(hardware: Hardware, scratch: Path) -> TrainingFeed:
     samples.labels_NK[:] = np.random.default_rng(0).random(samples.labels_NK.shape) < 0.2
     config = FeedConfig(
         batch_size=STEP_BATCH_SIZE,
-        crop_px=SIZE_PX,
+        input=InputConfig(size_px=SIZE_PX),
         resize_px=256,
-        mean=IMAGENET_MEAN,
-        std=IMAGENET_STD,
-        decode_device=hardware.decode_device,
-        num_threads=hardware.num_cores,
-        device_id=0 if hardware.device == "cuda" else None,
+        hardware=hardware,
     )
     return TrainingFeed(samples, config)
 

@@ -66,7 +66,7 @@ def run(scratch: Path) -> Iterator[Measurement]:
 def _try_engines(model: LoadedModel, hardware: Hardware) -> tuple[EngineSpec, list[Measurement]]:
     specs = list_engine_specs(_ARCHIVE, hardware)
     engines = {spec: build_engine(spec, model.network, model.config, hardware) for spec in specs}
-    rates = measure_engines(engines, model.config.image_size_px)
+    rates = measure_engines(engines, model.config.input.size_px)
     found = [Measurement(f"trial: {spec}", rate, "scans/s") for spec, rate in rates.items()]
     return choose_engine(model.network, model.config, hardware, _ARCHIVE).spec, found
 
@@ -78,7 +78,7 @@ def measure_speed(scratch: Path, model: LoadedModel, hardware: Hardware, spec: E
     damaged = make_shards(scratch / "damaged", images, NUM_SCANS, 3, one_bad_in=100)
     network = ScoringNetwork(model, hardware, EngineRequest(engine=spec.engine, dtype=spec.dtype))
     scorer = Scorer(network, BATCH_SIZE)
-    decoder = BatchDecoder(model.config, hardware, BATCH_SIZE, channels_last=spec.engine != "onnxruntime")
+    decoder = BatchDecoder(model.config.input, hardware, BATCH_SIZE, channels_last=spec.engine != "onnxruntime")
     forward: list[float] = []
     num_batches = max(1, NUM_SCANS // BATCH_SIZE // 2)
     seconds = time_in_turn(

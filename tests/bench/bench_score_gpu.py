@@ -65,7 +65,7 @@ def measure_batch_size(
 ) -> Iterator[Measurement]:
     """Measure the parts alone and together, each after a first pass that is not counted."""
     network = ScoringNetwork(model, hardware)
-    scorer, decoder = Scorer(network, batch_size), BatchDecoder(model.config, hardware, batch_size)
+    scorer, decoder = Scorer(network, batch_size), BatchDecoder(model.config.input, hardware, batch_size)
     decode_all(decoder, shards, batch_size)
     decode_rate = rate_of(lambda: decode_all(decoder, shards, batch_size), NUM_SCANS)
     forward_rate = 1 / forward_seconds(network, batch_size, max(4, NUM_SCANS // batch_size // 4))

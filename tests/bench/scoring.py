@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, Dataset
 from model.artifacts.saved_model import LoadedModel, load_model, save_model
 from model.hardware import Hardware
 from model.inputs.decoder import BatchDecoder
-from model.networks.config import ModelConfig
+from model.networks.config import InputConfig, ModelConfig
 from model.networks.registry import build_network
 from model.scoring.scorer import Scorer, ScoringNetwork
 from shards.format.dataset import Dataset as Shards
@@ -62,7 +62,7 @@ def make_shards(root: Path, images: Sequence[bytes], num_scans: int, num_shards:
 def make_model(folder: Path, backbone: str, image_size_px: int = 224) -> LoadedModel:
     """Write CHR with random weights, which take as long as trained ones; return it loaded."""
     torch.manual_seed(0)
-    config = ModelConfig(backbone=backbone, classes=CLASSES, image_size_px=image_size_px)
+    config = ModelConfig(backbone=backbone, classes=CLASSES, input=InputConfig(size_px=image_size_px))
     save_model(str(folder), build_network(config), config)
     return load_model(str(folder))
 
@@ -86,7 +86,7 @@ def decode_all(decoder: BatchDecoder, shards: Shards, batch_size: int) -> None:
 
 def forward_seconds(network: ScoringNetwork, batch_size: int, num_batches: int) -> float:
     """Return the seconds that a scan takes in the network alone, peaks included, all cores or the GPU its own."""
-    size = network.config.image_size_px
+    size = network.config.input.size_px
     images_BCHW = torch.randn(batch_size, 3, size, size, device=network.hardware.device)
     if network.spec.engine != "onnxruntime":
         images_BCHW = images_BCHW.contiguous(memory_format=torch.channels_last)
@@ -108,11 +108,11 @@ class PillowScans(Dataset[Tensor]):
         return self.num_scans
 
     def __getitem__(self, number: int) -> Tensor:
-        side = self.config.image_size_px
+        side = self.config.input.size_px
         with Image.open(io.BytesIO(self.images[number % len(self.images)])) as image:
             pixels = np.asarray(image.convert("RGB").resize((side, side), Image.Resampling.BILINEAR))
         image_CHW = torch.from_numpy(pixels.copy()).permute(2, 0, 1).float() / 255
-        mean, std = torch.tensor(self.config.mean), torch.tensor(self.config.std)
+        mean, std = torch.tensor(self.config.input.mean), torch.tensor(self.config.input.std)
         return (image_CHW - mean[:, None, None]) / std[:, None, None]
 
 

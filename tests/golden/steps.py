@@ -23,7 +23,7 @@ from lightning.pytorch import Callback
 
 from model.artifacts.saved_model import load_model, save_model
 from model.hardware import detect_hardware
-from model.networks.config import AttentionConfig, ModelConfig
+from model.networks.config import AttentionConfig, InputConfig, ModelConfig
 from model.networks.registry import build_network
 from model.recipes.registry import RECIPES
 from model.training.checkpoints import read_checkpoint
@@ -172,10 +172,9 @@ def make_sxmnet() -> tuple[torch.nn.Module, ModelConfig]:
         network="sxmnet",
         backbone=tiny_backbone.NAME,
         classes=("Gun", "Knife", "Wrench", "Pliers", "Scissors"),
-        image_size_px=64,
+        input=InputConfig(size_px=64, trim_margins=True),
         fusion="meta",
         attention=AttentionConfig(num_upsamples=1, sees_image=True),
-        trim_margins=True,
     )
     torch.manual_seed(5)
     network = build_network(config).eval()

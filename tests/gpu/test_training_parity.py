@@ -10,7 +10,7 @@ from model.hardware import detect_hardware
 from model.inputs.batch import Batch, Boxes
 from model.inputs.feeds import FeedConfig, TrainingFeed
 from model.inputs.sample_table import load_sample_table
-from model.networks.config import FUSIONS, IMAGENET_MEAN, IMAGENET_STD, AttentionConfig, ModelConfig
+from model.networks.config import FUSIONS, AttentionConfig, InputConfig, ModelConfig
 from model.networks.registry import NETWORKS, build_network
 from model.recipes.general import demo
 from model.training.loss_base import sum_terms
@@ -50,22 +50,15 @@ def build(name, fusion):
 
 
 def feed_of(samples, **device):
-    config = FeedConfig(
-        batch_size=8,
-        crop_px=56,
-        resize_px=64,
-        mean=IMAGENET_MEAN,
-        std=IMAGENET_STD,
-        num_threads=2,
-        **device,
-    )
+    hardware = replace(detect_hardware(), num_cores=2, **device)
+    config = FeedConfig(batch_size=8, input=InputConfig(size_px=56), resize_px=64, hardware=hardware)
     return TrainingFeed(samples, config)
 
 
 def test_both_decoders_give_the_same_batches_within_a_stated_tolerance(tmp_path):
     samples = load_sample_table(make_dataset(tmp_path), "train")
-    on_cpu = list(feed_of(samples, decode_device="cpu"))
-    on_gpu = list(feed_of(samples, decode_device="mixed", device_id=0))
+    on_cpu = list(feed_of(samples, device="cpu", decode_device="cpu"))
+    on_gpu = list(feed_of(samples))
     for cpu, gpu in zip(on_cpu, on_gpu, strict=True):
         assert gpu.images_BCHW.is_cuda
         assert torch.equal(cpu.rows_B, gpu.rows_B)

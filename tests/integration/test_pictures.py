@@ -48,18 +48,18 @@ def test_dali_sees_what_pillow_sees(dataset):
     pytest.importorskip("nvidia.dali", reason="DALI is not installed: the extra `model` brings it")
     from model.hardware import detect_hardware
     from model.inputs.decoder import BatchDecoder
-    from model.networks.config import ModelConfig
+    from model.networks.config import InputConfig, ModelConfig
 
-    config = ModelConfig(backbone="resnet18", classes=("Gun",), image_size_px=64)
+    config = ModelConfig(backbone="resnet18", classes=("Gun",), input=InputConfig(size_px=64))
     hardware = dataclasses.replace(detect_hardware(), device="cpu", decode_device="cpu", num_cores=2)
     images = [scan.image for scan in scans_of(dataset) if (scan.row.width_px, scan.row.height_px) == (64, 64)]
     assert len(images) == len(MODES)
-    decoded, errors, _ = BatchDecoder(config, hardware, batch_size=8).decode(images)
+    decoded, errors, _ = BatchDecoder(config.input, hardware, batch_size=8).decode(images)
     assert errors == {}
     for found, data in zip(decoded.numpy(), images, strict=True):
         assert data is not None
         expected = np.asarray(Image.open(io.BytesIO(data)).convert("RGB"), np.float32) / 255
-        assert np.abs(found.transpose(1, 2, 0) * config.std + config.mean - expected).max() < 1e-4
+        assert np.abs(found.transpose(1, 2, 0) * config.input.std + config.input.mean - expected).max() < 1e-4
 
 
 def test_webdataset_gives_each_its_own_extension(dataset):

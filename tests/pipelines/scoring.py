@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from model.artifacts.saved_model import save_model
-from model.networks.config import ModelConfig
+from model.networks.config import InputConfig, ModelConfig
 from model.networks.registry import build_network
 from pipelines import score
 from shards.format.dataset import open_dataset
@@ -20,7 +20,7 @@ TEST, TRAIN_0, TRAIN_1 = "test-00000-of-00001", "train-00000-of-00002", "train-0
 
 def make_model(folder, seed=0, classes=CLASSES, fusion="average"):
     torch.manual_seed(seed)
-    config = ModelConfig(backbone="resnet10t", classes=classes, image_size_px=64, fusion=fusion)
+    config = ModelConfig(backbone="resnet10t", classes=classes, input=InputConfig(size_px=64), fusion=fusion)
     return save_model(str(folder), build_network(config), config)
 
 

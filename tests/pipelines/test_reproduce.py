@@ -184,8 +184,11 @@ def labelled(dataset, tmp_path):
 def test_a_labeller_of_other_data_sees_scans_trimmed_as_the_network_will_that_learns_from_it(labelled):
     levels = Path(labelled.labeller.url) / "levels"
     whole, trimmed = load_model(labelled.labeller.model_url), load_model(str(levels / "opixray-model"))
-    assert not whole.config.trim_margins
-    assert trimmed.config == replace(whole.config, trim_margins=True) and labelled.config.trim_margins
+    assert not whole.config.input.trim_margins
+    assert (
+        trimmed.config == replace(whole.config, input=replace(whole.config.input, trim_margins=True))
+        and labelled.config.trim_margins
+    )
     assert all(
         torch.equal(value, whole.network.state_dict()[name]) for name, value in trimmed.network.state_dict().items()
     )

@@ -11,11 +11,11 @@ import torch
 from model.artifacts import export
 from model.artifacts.export import TOLERANCE, check_export, export_model, export_onnx, open_session, trace_onnx
 from model.artifacts.saved_model import load_model, save_model
-from model.networks.config import AttentionConfig, ModelConfig
+from model.networks.config import AttentionConfig, InputConfig, ModelConfig
 from model.networks.registry import build_network
 from pipelines import export as command
 
-CONFIG = ModelConfig(backbone="resnet10t", classes=("Gun", "Knife"), image_size_px=64)
+CONFIG = ModelConfig(backbone="resnet10t", classes=("Gun", "Knife"), input=InputConfig(size_px=64))
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +80,7 @@ def test_the_document_beside_an_export_says_how_to_use_it(folder, model, file):
     document = json.loads((folder / f"{file}.json").read_text())
     assert (document["model_id"], document["file"]) == (model.model_id, file)
     assert document["classes"] == ["Gun", "Knife"]
-    assert document["input"]["shape"] == ["batch", 3, 64, 64] and document["input"]["mean"] == list(CONFIG.mean)
+    assert document["input"]["shape"] == ["batch", 3, 64, 64] and document["input"]["mean"] == list(CONFIG.input.mean)
     assert 0 <= document["largest_difference"] <= document["tolerance"] == TOLERANCE
 
 
@@ -110,7 +110,7 @@ SXMNET = ModelConfig(
     network="sxmnet",
     backbone="resnet10t",
     classes=("Gun", "Knife"),
-    image_size_px=64,
+    input=InputConfig(size_px=64),
     fusion="meta",
     attention=AttentionConfig(),
 )

@@ -125,7 +125,7 @@ def test_an_imported_checkpoint_gives_the_authors_logits_at_every_level(
     assert main(["import-chr", path, "--output", str(tmp_path / "model")]) == 0
     assert "the mean over the three levels, as in the paper; the authors' code rates fc1" in capsys.readouterr().err
     model = load_model(str(tmp_path / "model"))
-    assert (model.config.network, model.config.image_size_px) == (network, 224)
+    assert (model.config.network, model.config.input.size_px) == (network, 224)
     assert model.config.classes == ("Gun", "Knife", "Wrench", "Pliers", "Scissors")
     assert (model.provenance["epoch"], model.provenance["best_score"]) == (15, 0.75)
     images = torch.randn(2, 3, 224, 224, generator=torch.Generator().manual_seed(1))

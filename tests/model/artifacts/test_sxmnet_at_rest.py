@@ -9,7 +9,7 @@ import torch
 from model.artifacts.export import export_model, output_names
 from model.artifacts.saved_model import load_model, save_model
 from model.hardware import detect_hardware
-from model.networks.config import AttentionConfig, ModelConfig
+from model.networks.config import AttentionConfig, InputConfig, ModelConfig
 from model.networks.registry import build_network
 from model.scoring.engine_selection import EngineSpec
 from model.scoring.engines import build_engine
@@ -21,7 +21,7 @@ CONFIG = ModelConfig(
     network="sxmnet",
     backbone="resnet10t",
     classes=CLASSES,
-    image_size_px=64,
+    input=InputConfig(size_px=64),
     fusion="meta",
     attention=AttentionConfig(),
 )

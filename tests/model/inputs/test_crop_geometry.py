@@ -2,7 +2,6 @@
 
 import io
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -18,7 +17,7 @@ from model.inputs.crop_geometry import areas_in, see_boxes, whole_windows
 from model.inputs.decoder import BatchDecoder
 from model.inputs.feeds import FeedConfig, TrainingFeed, ValidationFeed
 from model.inputs.sample_table import SampleTable
-from model.networks.config import IMAGENET_MEAN, IMAGENET_STD, ModelConfig
+from model.networks.config import IMAGENET_MEAN, IMAGENET_STD, InputConfig
 from model.networks.peaks import find_peaks
 
 CPU = Hardware(device="cpu", dtype="float32", decode_device="cpu", num_cores=1, name="a processor")
@@ -67,17 +66,9 @@ def make_samples(tmp_path, margin):
     ), drawn
 
 
-def config_of(**changes):
-    values: dict[str, Any] = {
-        "batch_size": 5,
-        "crop_px": 112,
-        "resize_px": 128,
-        "mean": (0.0, 0.0, 0.0),
-        "std": (1.0, 1.0, 1.0),
-        "decode_device": "cpu",
-        "num_threads": 1,
-    }
-    return FeedConfig(**(values | changes))
+def config_of(trim_margins):
+    config = InputConfig(size_px=112, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0), trim_margins=trim_margins)
+    return FeedConfig(batch_size=5, input=config, resize_px=128, hardware=CPU)
 
 
 @pytest.mark.parametrize("margin", [False, True])
@@ -85,7 +76,7 @@ def config_of(**changes):
 def test_a_box_lies_where_the_item_is_seen(tmp_path, feed, margin):
     samples, drawn = make_samples(tmp_path, margin)
     num_seen = 0
-    for batch in feed(samples, config_of(trim_margins=margin)):
+    for batch in feed(samples, config_of(margin)):
         assert batch.levels_B.tolist() == batch.rows_B.tolist()
         for edges, area, scan in zip(*(part.tolist() for part in batch.boxes), strict=True):
             row = int(batch.rows_B[scan])
@@ -101,7 +92,7 @@ def test_a_box_lies_where_the_item_is_seen(tmp_path, feed, margin):
 
 
 def test_trimmed_margins_are_gone_and_the_window_says_where_they_were(tmp_path):
-    config = ModelConfig(backbone="resnet18", classes=("Gun",), image_size_px=64, trim_margins=True)
+    config = InputConfig(size_px=64, trim_margins=True)
     drawn = [draw(np.random.default_rng(number), margin=True) for number in range(5)]
     decoder = BatchDecoder(config, CPU, batch_size=8)
     images, errors, windows = decoder.decode([None, *(image for image, *_ in drawn)])
@@ -119,7 +110,7 @@ def test_trimmed_margins_are_gone_and_the_window_says_where_they_were(tmp_path):
 def test_a_white_scan_stays_whole():
     out = io.BytesIO()
     Image.new("RGB", (50, 40), "white").save(out, "JPEG")
-    config = ModelConfig(backbone="resnet18", classes=("Gun",), image_size_px=32, trim_margins=True)
+    config = InputConfig(size_px=32, trim_margins=True)
     decoded = BatchDecoder(config, CPU, batch_size=1).decode([out.getvalue()])
     np.testing.assert_array_equal(decoded.windows_B4, [[0, 0, 1, 1]])
 

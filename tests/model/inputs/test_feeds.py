@@ -1,3 +1,4 @@
+import dataclasses
 import io
 import logging
 from itertools import islice
@@ -9,11 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from model.hardware import detect_hardware
 from model.inputs.augment import epoch_augmentations
 from model.inputs.feeds import FeedConfig, TrainingFeed, ValidationFeed
 from model.inputs.sample_table import SampleTable, load_sample_table
 from model.inputs.sampling import epoch_entries, epoch_order, num_batches, rank_batches
-from model.networks.config import IMAGENET_MEAN, IMAGENET_STD
+from model.networks.config import IMAGENET_MEAN, IMAGENET_STD, InputConfig
 from tests.model.scans import make_dataset
 
 
@@ -22,17 +24,11 @@ def samples(tmp_path_factory):
     return load_sample_table(make_dataset(tmp_path_factory.mktemp("dataset"), num_train=11), "train")
 
 
-def config_of(batch_size=4, **changes):
-    values = {
-        "batch_size": batch_size,
-        "crop_px": 56,
-        "resize_px": 64,
-        "mean": IMAGENET_MEAN,
-        "std": IMAGENET_STD,
-        "decode_device": "cpu",
-        "num_threads": 2,
-    }
-    return FeedConfig(**(values | changes))
+CPU = dataclasses.replace(detect_hardware(), device="cpu", decode_device="cpu", num_cores=2)
+
+
+def config_of(batch_size=4, size_px=56, **changes):
+    return FeedConfig(batch_size=batch_size, input=InputConfig(size_px=size_px), resize_px=64, hardware=CPU, **changes)
 
 
 def by_row(batches):
@@ -118,7 +114,7 @@ def test_a_samples_augmentation_depends_on_neither_batch_size_nor_rank(samples):
 
 
 def test_training_images_are_crops_of_the_squashed_scan_mirrored_by_the_table(samples):
-    feed = TrainingFeed(samples, config_of(batch_size=11, crop_px=48))
+    feed = TrainingFeed(samples, config_of(batch_size=11, size_px=48))
     augmentations = epoch_augmentations(11, 0, 0)
     for row, (image, _) in by_row(feed).items():
         crop_x, crop_y, mirror = augmentations[row]
@@ -130,7 +126,7 @@ def test_training_images_are_crops_of_the_squashed_scan_mirrored_by_the_table(sa
 
 
 def test_validation_images_are_whole_scans_squashed(samples):
-    found = by_row(ValidationFeed(samples, config_of(crop_px=64)))
+    found = by_row(ValidationFeed(samples, config_of(size_px=64)))
     assert list(found) == list(range(11))
     for row, (image, labels) in found.items():
         assert_same_picture(image, squash(samples.read_image(row), 64))
@@ -205,5 +201,5 @@ def test_no_samples_to_train_on_is_an_error(samples):
 
 
 def test_a_crop_larger_than_the_squashed_scan_is_refused():
-    with pytest.raises(ValueError, match="crop_px must be <= resize_px 64, got 65"):
-        config_of(crop_px=65)
+    with pytest.raises(ValueError, match="resize_px must be >= the input's size_px 65, got 64"):
+        config_of(size_px=65)

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from model.networks.backbones import build_backbone
-from model.networks.config import IMAGENET_MEAN, IMAGENET_STD, AttentionConfig, ModelConfig
+from model.networks.config import IMAGENET_MEAN, IMAGENET_STD, AttentionConfig, InputConfig, ModelConfig
 from model.networks.registry import build_network, count_parameters
 from model.networks.weights import pretrained_normalisation
 
@@ -76,7 +76,7 @@ def test_a_backbone_with_channels_last_fits_every_network_at_every_size(network,
         CONFIG,
         network=network,
         backbone=backbone,
-        image_size_px=size_px,
+        input=InputConfig(size_px=size_px),
         attention=AttentionConfig() if network == "sxmnet" else None,
     )
     with torch.device("meta"):
@@ -112,7 +112,7 @@ def test_a_size_that_a_backbone_does_not_take_is_refused_before_training(backbon
         f"image_size_px must be one that the backbone '{backbone}' takes, got {size_px}: .*{reason}.*choose another"
     )
     with pytest.raises(ValueError, match=message):
-        build_network(replace(CONFIG, backbone=backbone, image_size_px=size_px))
+        build_network(replace(CONFIG, backbone=backbone, input=InputConfig(size_px=size_px)))
 
 
 def test_normalisation_is_that_of_the_pretrained_weights():

@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn import functional
 
 from model.networks.chr import HierarchicalNetwork, MapClassifier, Refiner, UpsampledMix
-from model.networks.config import AttentionConfig, ModelConfig
+from model.networks.config import AttentionConfig, InputConfig, ModelConfig
 from model.networks.registry import NETWORKS, build_network
 
 CONFIG = ModelConfig(backbone="resnet18", classes=("Gun", "Knife", "Wrench", "Pliers", "Scissors"))
@@ -248,10 +248,8 @@ def test_a_network_that_cannot_be_built_is_refused(changes, message):
         ({"classes": ()}, "classes must be different names, at least one"),
         ({"classes": ("Gun", "Gun")}, "classes must be different names, at least one"),
         ({"num_levels": 0}, "num_levels must be >= 1, got 0"),
-        ({"image_size_px": 16}, "image_size_px must be >= 32"),
-        ({"std": (1.0, 0.0, 1.0)}, "mean and std must be 3 values, std > 0"),
         ({"fusion": "max"}, r"fusion must be one of \('average', 'gated', 'meta'\), got 'max'"),
-        ({"fusion": "meta", "num_levels": 1}, "fusion must be 'average' where there is one level, got 'meta'"),
+        ({"fusion": "meta", "num_levels": 1}, "fusion must be 'average' for a single level, got 'meta'"),
         ({"network": "sxmnet"}, "attention must be given for the network 'sxmnet' and for no other, got None"),
         ({"attention": AttentionConfig()}, "for no other, got AttentionConfig.* for 'chr'"),
     ],
@@ -259,6 +257,13 @@ def test_a_network_that_cannot_be_built_is_refused(changes, message):
 def test_a_config_that_cannot_be_is_refused(changes, message):
     with pytest.raises(ValueError, match=message):
         replace(CONFIG, **changes)
+
+
+def test_an_input_that_cannot_be_is_refused():
+    with pytest.raises(ValueError, match="image_size_px must be >= 32, the stride of the backbones, got 16"):
+        InputConfig(size_px=16)
+    with pytest.raises(ValueError, match="mean and std must be 3 values, std > 0"):
+        InputConfig(std=(1.0, 0.0, 1.0))
 
 
 def test_an_attention_head_that_cannot_be_is_refused():

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from model.networks.config import ModelConfig
+from model.networks.config import InputConfig, ModelConfig
 from model.networks.output import NetworkOutput
 from model.networks.registry import build_network
 from model.scoring.batchnorm_folding import fold_batch_norms
@@ -29,7 +29,7 @@ def shake(network):
 @pytest.mark.parametrize(("backbone", "num_left"), [("resnet10t", 1), ("resnet18", 0)])
 def test_a_resnet_loses_its_batch_norms_and_says_the_same(backbone, num_left):
     torch.manual_seed(0)
-    network = shake(build_network(ModelConfig(backbone=backbone, classes=("a", "b"), image_size_px=64)))
+    network = shake(build_network(ModelConfig(backbone=backbone, classes=("a", "b"), input=InputConfig(size_px=64))))
     num_norms = len(norms_of(network))
     folded = fold_batch_norms(network, 64)
     assert len(norms_of(folded)) == num_left and len(norms_of(network)) == num_norms > 10

@@ -10,7 +10,7 @@ from torch import nn
 
 from model.artifacts.export import trace_onnx
 from model.hardware import Hardware
-from model.networks.config import AttentionConfig, ModelConfig
+from model.networks.config import AttentionConfig, InputConfig, ModelConfig
 from model.networks.output import NetworkOutput
 from model.networks.registry import build_network
 from model.scoring import engine_selection, engines
@@ -24,7 +24,7 @@ from model.scoring.engine_selection import (
 from model.scoring.engines import PART_IMAGES, build_engine, choose_engine, measure_engines
 from shards.predictions.parts import Engine
 
-CONFIG = ModelConfig(backbone="resnet10t", classes=("Gun", "Knife", "Wrench"), image_size_px=64)
+CONFIG = ModelConfig(backbone="resnet10t", classes=("Gun", "Knife", "Wrench"), input=InputConfig(size_px=64))
 PLAIN = Hardware(device="cpu", dtype="float32", decode_device="cpu", num_cores=2, name="a processor")
 UNITS = dataclasses.replace(PLAIN, dtype="bfloat16")
 GPU = dataclasses.replace(UNITS, device="cuda", decode_device="mixed", name="a GPU")
@@ -96,7 +96,9 @@ class OneLayer(nn.Module):
 @pytest.mark.skipif(shutil.which("g++") is None, reason="compiling for a CPU needs g++, which is not there")
 def test_compiled_code_takes_smaller_batches_and_is_compiled_once():
     network = OneLayer().eval()
-    compute = build_engine(COMPILED, network, dataclasses.replace(CONFIG, num_levels=1, image_size_px=32), PLAIN)
+    compute = build_engine(
+        COMPILED, network, dataclasses.replace(CONFIG, num_levels=1, input=InputConfig(size_px=32)), PLAIN
+    )
     torch._dynamo.utils.counters.clear()
     for num in (6, 6, 2, 1):
         images_BCHW = torch.randn(num, 3, 32, 32)
@@ -279,6 +281,6 @@ def test_a_trial_measures_each_engine():
         return compute
 
     with torch.inference_mode():
-        rates = measure_engines({ONNX: take(0.4), BFLOAT16: take(0.001)}, CONFIG.image_size_px)
+        rates = measure_engines({ONNX: take(0.4), BFLOAT16: take(0.001)}, CONFIG.input.size_px)
     assert list(rates) == [ONNX, BFLOAT16]
     assert rates[ONNX] < 4 / 0.02 < rates[BFLOAT16]

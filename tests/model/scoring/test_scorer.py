@@ -8,7 +8,7 @@ import torch
 
 from model.artifacts.saved_model import load_model, save_model
 from model.hardware import detect_hardware
-from model.networks.config import ModelConfig
+from model.networks.config import InputConfig, ModelConfig
 from model.networks.registry import build_network
 from model.scoring.engine_selection import EngineRequest
 from model.scoring.scorer import Scorer, ScoringNetwork
@@ -18,7 +18,7 @@ from shards.predictions.parts import Engine
 from tests.model.inputs.test_decoder import as_pillow_sees
 from tests.shards.by_hand import CLASSES, bogus_huffman, make_jpeg, overwrite, write_dataset
 
-CONFIG = ModelConfig(backbone="resnet10t", classes=CLASSES, image_size_px=64)
+CONFIG = ModelConfig(backbone="resnet10t", classes=CLASSES, input=InputConfig(size_px=64))
 CPU = dataclasses.replace(detect_hardware(), device="cpu", dtype="float32", decode_device="cpu", num_cores=2)
 IMAGES = [(f"N{number:05d}", make_jpeg(number)) for number in range(13)]
 NAME = "test-00000-of-00001"

@@ -147,7 +147,7 @@ def test_a_run_takes_no_step_twice_after_it_was_stopped_within_an_epoch(dataset,
 def test_the_result_is_a_model_folder_with_where_it_came_from(dataset, uninterrupted):
     model = load_model(uninterrupted.model_url)
     assert model.config.classes == dataset.manifest.scored_classes
-    assert model.config.image_size_px == TINY.image_size_px
+    assert model.config.input.size_px == TINY.image_size_px
     assert model.provenance["dataset_digest"] == dataset.manifest.digest
     assert model.provenance["config"] == TINY.to_json()
     assert 1 <= model.provenance["epoch"] <= TINY.max_epochs
