@@ -1,12 +1,12 @@
-"""Which scans does the operator look at? `sixray alarms` turns scores and thresholds into a list."""
+"""List the scans whose scores reach a threshold."""
 
 import argparse
 import io
 import json
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Annotated, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -15,6 +15,7 @@ from pyarrow import csv
 from model.evaluation.alarms import Threshold, find_alarms, parse_thresholds, rank_alarms, report_thresholds
 from model.reports.metrics_json import read_metrics
 from pipelines.runtime import command_line
+from pipelines.runtime.flags import Flag, make_config
 from shards import storage
 from shards.format.dataset import Dataset, open_dataset
 from shards.format.parquet import parquet_bytes, read_parquet
@@ -26,6 +27,10 @@ from shards.predictions.run import Predictions, open_predictions
 FORMAT_VERSION = 1
 
 
+def _parse_number(text: str) -> str:
+    return f"{float(text):g}"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AlarmsConfig:
     """Which scores raise an alarm, and where the list goes."""
@@ -33,22 +38,23 @@ class AlarmsConfig:
     predictions: str
     """PREDICTIONS/<model-id>."""
     output: str
-    threshold: str | None = None
-    """`Gun=0.7,Knife=0.5`, on scores; beside a report it goes before what the report says of these classes."""
+    """Folder for alarms.parquet, alarms.csv and alarms.json."""
+    threshold: Annotated[Mapping[str, str], Flag(action="store", metavar="CLASS=SCORE,…")] = field(default_factory=dict)
+    """Scores in [0, 1] at which a class alarms; they override a report's; a class left out never alarms."""
     report: str | None = None
-    """REPORT_DIR of the same model."""
-    false_alarms_per_1000: str | None = None
-    """An operating point of the report."""
-    recall: str | None = None
-    """Likewise."""
+    """REPORT_DIR of this model, to take an operating point from."""
+    false_alarms_per_1000: Annotated[str | None, Flag(metavar="N", type=_parse_number)] = None
+    """Operating point of the report."""
+    recall: Annotated[str | None, Flag(metavar="R", type=_parse_number)] = None
+    """Operating point of the report, e.g. 0.95."""
     data: tuple[str, ...] = ()
-    """The datasets that were scored, for where the scans came from."""
+    """The dataset that was scored; adds source_uri; repeatable."""
     split: str | None = None
-    """None: all."""
+    """Split to take the scans of; all if not given."""
 
     def __post_init__(self) -> None:
         points = [point for point in (self.false_alarms_per_1000, self.recall) if point is not None]
-        if self.report is None and (points or self.threshold is None):
+        if self.report is None and (points or not self.threshold):
             raise ValueError(
                 "thresholds must come from --threshold, or from --report with an operating point, got none"
             )
@@ -106,7 +112,7 @@ def choose_thresholds(config: AlarmsConfig, predictions: Predictions) -> dict[st
         metrics = _read_metrics(config.report, predictions.model_id)
         point, value = ("at_recall", config.recall) if config.recall is not None else ("at_false_alarms_per_1000", "")
         thresholds |= report_thresholds(metrics, point, value or str(config.false_alarms_per_1000), url)
-    if config.threshold is not None:
+    if config.threshold:
         thresholds |= parse_thresholds(config.threshold, classes)
     if config.report is not None and (absent := [name for name in classes if name not in thresholds]):
         raise ValueError(
@@ -206,13 +212,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _main(argv: Sequence[str]) -> int:
-    flags = _make_parser().parse_args(argv)
-    config = AlarmsConfig(**(vars(flags) | {"data": tuple(flags.data or ())}))
+    config = make_config(AlarmsConfig, make_parser().parse_args(argv))
     document = write_alarms(config)
-    told = ", ".join(f"{num} {name}" for name, num in document["classes"].items() if num)
+    counts = ", ".join(f"{num} {name}" for name, num in document["classes"].items() if num)
     print(
         f"{document['num_alarmed_scans']} of {document['num_scans']} scans to look at"
-        + (f" ({told})" if told else "")
+        + (f" ({counts})" if counts else "")
         + f": {storage.join_url(config.output, 'alarms.csv')}"
     )
     if document["num_unscored"]:
@@ -230,23 +235,11 @@ def _main(argv: Sequence[str]) -> int:
     return command_line.OK
 
 
-def _make_parser() -> argparse.ArgumentParser:
-    parser = command_line.make_parser(
-        "alarms", "List the scans whose scores reach a threshold, the highest score first."
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command's flags."""
+    return command_line.make_parser(
+        "alarms", AlarmsConfig, "List the scans whose scores reach a threshold, the highest score first."
     )
-    parser.add_argument("--predictions", required=True, help="PREDICTIONS/<model-id>")
-    parser.add_argument("--output", required=True, help="folder for alarms.parquet, alarms.csv and alarms.json")
-    parser.add_argument("--threshold", metavar="CLASS=SCORE,…", help="scores in [0, 1]; a class left out never alarms")
-    parser.add_argument("--report", help="REPORT_DIR of this model, to take its operating point")
-    parser.add_argument("--false-alarms-per-1000", metavar="N", type=_number, help="operating point of the report")
-    parser.add_argument("--recall", metavar="R", type=_number, help="operating point of the report, e.g. 0.95")
-    parser.add_argument("--data", action="append", help="the dataset that was scored; adds source_uri; repeatable")
-    parser.add_argument("--split", help="of this split alone; all otherwise")
-    return parser
-
-
-def _number(text: str) -> str:
-    return f"{float(text):g}"
 
 
 if __name__ == "__main__":

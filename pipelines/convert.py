@@ -1,4 +1,4 @@
-"""How does a corpus become a dataset? `sixray convert`.
+"""Turn a corpus into a dataset of WebDataset shards.
 
 Only references travel between steps, in batches: a scan's name, size and labels, never its bytes. One element of the
 last steps is a shard. What is on disk follows from the corpus and the options alone: a retry is harmless, and a second
@@ -8,25 +8,26 @@ run redoes only what is missing or damaged.
 import argparse
 import json
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
 import apache_beam as beam
 from apache_beam.pvalue import AsSingleton
 
 from pipelines.info import describe_findings
 from pipelines.runtime import command_line, progress
+from pipelines.runtime.flags import Flag, Fraction, make_config, parse_names
 from pipelines.runtime.process_pool import run_in_processes
 from pipelines.runtime.runners import make_beam_options, make_pipeline
-from pipelines.steps.write_dataset import DEFAULT_SHARD_BYTES, report_ledger, write_dataset
+from pipelines.steps.write_dataset import DEFAULT_SHARD_BYTES, DatasetPlan, report_ledger, write_dataset
 from shards import storage
 from shards.corpus import description as corpora
 from shards.corpus.description import Corpus, ListFile, Source
 from shards.corpus.facts import Fact, ImageFact, list_rows
 from shards.corpus.layouts.layout import Parts
 from shards.corpus.layouts.registry import LAYOUT_CHOICES, LAYOUTS, find_corpus
-from shards.corpus.policy import OnContradiction, OnMissing, OnUnlisted, Policy
+from shards.corpus.policy import Policy
 from shards.curation import contradictions, leakage, subsets
 from shards.curation import near_duplicates as groups
 from shards.curation.leakage import Member
@@ -46,23 +47,27 @@ class ConvertConfig:
     """What to convert, and how."""
 
     input: str
+    """Folder of the corpus: a path or an fsspec URL."""
     output: str
-    layout: str = "auto"
-    subset: str = "all"
+    """Folder of the dataset; an unfinished one is resumed."""
+    layout: Annotated[str, Flag(choices=LAYOUT_CHOICES)] = "auto"
+    """Layout of the corpus; auto detects it and says what it found."""
+    parts: Parts = field(default_factory=Parts)
+    subset: Annotated[str, Flag(choices=corpora.SUBSETS)] = "all"
+    """Scans to take: by the corpus' lists if it has them, else as the paper defines the subset."""
+    seed: int = 0
+    """Seed of the choice if a subset must be built."""
+    split_policy: Literal["keep", "group"] = "keep"
+    """group: equal scans go to one split together, whatever the lists say."""
+    near_duplicates: bool = False
+    """Take scans that look the same, by a perceptual hash, as equal too; every image is decoded once more for it."""
+    classes: Annotated[tuple[str, ...], Flag(action="store", type=parse_names)] = ()
+    """Classes instead of the layout's own: A,B,C; all are scored."""
+    class_map: Annotated[Mapping[str, str], Flag(action="store")] = field(default_factory=dict)
+    """More spellings of classes: caidao=Knife,pilers=Pliers."""
+    policy: Annotated[Policy, Flag(without=["boxes_are_exhaustive"])] = field(default_factory=Policy)
     shard_bytes: int = DEFAULT_SHARD_BYTES
     """Image bytes in a shard on average; a shard is the unit of shuffling, of scoring and of retry."""
-    parts: Parts = field(default_factory=Parts)
-    classes: tuple[str, ...] = ()
-    """Instead of the layout's own classes; all are scored."""
-    class_map: tuple[tuple[str, str], ...] = ()
-    """More spellings: (spelling, class)."""
-    policy: Policy = field(default_factory=Policy)
-    seed: int = 0
-    """Of the choice where a subset must be built."""
-    split_policy: Literal["keep", "group"] = "keep"
-    """`group`: equal scans go to one split together, whatever the lists say."""
-    near_duplicates: bool = False
-    """Scans that look the same count as equal too; every image is read and decoded once more for it."""
 
     def __post_init__(self) -> None:
         if self.layout not in LAYOUT_CHOICES:
@@ -75,11 +80,17 @@ class ConvertConfig:
             raise ValueError(f"a corpus in layout {self.layout} must have its classes named, got none; see --classes")
 
 
-def convert(config: ConvertConfig, beam_options: Sequence[str] = ()) -> DatasetManifest:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Flags(ConvertConfig):
+    max_quarantine_fraction: Fraction = 0.01
+    """Exit with 1 if more than this is refused."""
+
+
+def convert_corpus(config: ConvertConfig, beam_options: Sequence[str] = ()) -> DatasetManifest:
     """Convert a corpus; return the manifest, which is written last.
 
-    On the embedded runner shards are written one after the other; within `processes.run_in_processes` by a process a
-    core, as the command does.
+    On the embedded runner shards are written one after the other; within `process_pool.run_in_processes` by a process
+    for each core, as the command does.
 
     Raises:
         ValueError: the corpus is not what the layout says, or the output folder holds something else.
@@ -94,7 +105,7 @@ def convert(config: ConvertConfig, beam_options: Sequence[str] = ()) -> DatasetM
     check_places(corpus, config.output)
     storage.sweep_temporaries(config.output)
     with progress.Progress("convert", unit="scans"), make_pipeline(pipeline_options) as pipeline:
-        convert_corpus(pipeline, corpus, classes, config)
+        add_conversion(pipeline, corpus, classes, config)
     return datasets.open_dataset(config.output).manifest
 
 
@@ -116,7 +127,7 @@ def choose_classes(corpus: Corpus, config: ConvertConfig) -> ClassSet:
     return make_class_set(config.classes, dict(config.class_map), own)
 
 
-def convert_corpus(
+def add_conversion(
     pipeline: beam.Pipeline, corpus: Corpus, classes: ClassSet, config: ConvertConfig
 ) -> beam.PCollection[DatasetManifest]:
     """Add the conversion to a pipeline: list and join, then what every dataset goes through."""
@@ -148,18 +159,14 @@ def convert_corpus(
         | "CheckContradictions"
         >> beam.Map(lambda found: {"contradictions": contradictions.check_contradictions(found, policy)})
     )
-    source = ScanSource(classes, policy)
-    record = record_options(corpus, config)
-    return write_dataset(
-        refs,
-        source,
-        output,
-        config.shard_bytes,
-        record,
+    plan = DatasetPlan(
         label="convert",
-        findings=findings,
-        more_leaks=more_leaks,
+        output=output,
+        source=ScanSource(classes, policy),
+        shard_bytes=config.shard_bytes,
+        options_record=record_options(corpus, config),
     )
+    return write_dataset(refs, plan, findings=findings, more_leaks=more_leaks)
 
 
 def select_subset(refs: beam.PCollection[bytes], subset: str, seed: int, num_classes: int) -> beam.PCollection[bytes]:
@@ -245,93 +252,18 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _main(argv: Sequence[str]) -> int:
     words, beam_options = command_line.split_beam_options(argv)
-    flags = make_parser().parse_args(words)
-    config = make_config(flags)
+    flags = make_config(_Flags, make_parser().parse_args(words))
     with run_in_processes():
-        manifest = convert(config, beam_options)
+        manifest = convert_corpus(flags, beam_options)
     code = report_ledger(manifest, flags.max_quarantine_fraction)
     for line in describe_findings(json.loads(manifest.to_json())):
         print(line)
     return code
 
 
-def make_config(flags: argparse.Namespace) -> ConvertConfig:
-    """Return what the flags of `make_parser` ask for."""
-    return ConvertConfig(
-        input=flags.input,
-        output=flags.output,
-        layout=flags.layout,
-        subset=flags.subset,
-        shard_bytes=flags.shard_bytes,
-        seed=flags.seed,
-        split_policy=flags.split_policy,
-        near_duplicates=flags.near_duplicates,
-        parts=Parts(images=tuple(flags.images), annotations=tuple(flags.annotations), lists=tuple(flags.lists)),
-        classes=flags.classes,
-        class_map=flags.class_map,
-        policy=Policy(
-            on_contradiction=flags.on_contradiction,
-            on_unlisted=flags.on_unlisted,
-            on_missing=flags.on_missing,
-            max_contradiction_fraction=flags.max_contradiction_fraction,
-            transcode=flags.transcode,
-        ),
-    )
-
-
 def make_parser() -> argparse.ArgumentParser:
     """Return the parser of the command's own flags."""
-    parser = command_line.make_parser("convert", "Turn a corpus of scans into a dataset of WebDataset shards.")
-    add = parser.add_argument
-    add("--input", required=True, help="folder of the corpus: a path or an fsspec URL")
-    add("--output", required=True, help="folder of the dataset; an unfinished one is resumed")
-    add("--layout", choices=LAYOUT_CHOICES, default="auto", help="how the corpus is laid out; auto says what it found")
-    add("--images", action="append", default=[], help="folder or archive of images; given, none is looked for")
-    add("--annotations", action="append", default=[], help="folder or zip of annotations; given, none is looked for")
-    add("--lists", action="append", default=[], help="folder, zip or file of lists; given, none is looked for")
-    add(
-        "--subset", choices=corpora.SUBSETS, default="all", help="which scans to take: by lists, else as the paper says"
-    )
-    add("--seed", type=int, default=0, help="of the choice where a subset must be built")
-    add("--split-policy", choices=("keep", "group"), default="keep", help="group: equal scans go to one split")
-    add(
-        "--near-duplicates",
-        action=argparse.BooleanOptionalAction,
-        default=False,
-        help="find scans that look the same, by a perceptual hash",
-    )
-    add("--classes", type=_names, default=(), help="classes instead of the layout's own: A,B,C")
-    add("--class-map", type=_pairs, default=(), help="more spellings of classes: caidao=Knife,pilers=Pliers")
-    add("--transcode", action=argparse.BooleanOptionalAction, default=False, help="turn other formats into JPEG")
-    add("--on-contradiction", choices=get_args(OnContradiction), default="quarantine", help="sources that disagree")
-    add("--on-unlisted", choices=get_args(OnUnlisted), default="keep", help="an image that no list names")
-    add("--on-missing", choices=get_args(OnMissing), default="quarantine", help="a line or annotation without image")
-    add(
-        "--max-contradiction-fraction",
-        type=command_line.fraction,
-        default=0.05,
-        help="stop if lists and boxes of more scans disagree than this: the list is of another release",
-    )
-    add("--shard-bytes", type=int, default=DEFAULT_SHARD_BYTES, help="image bytes in a shard")
-    add(
-        "--max-quarantine-fraction",
-        type=command_line.fraction,
-        default=0.01,
-        help="exit 1 if more is refused than this",
-    )
-    return parser
-
-
-def _names(text: str) -> tuple[str, ...]:
-    return tuple(name.strip() for name in text.split(","))
-
-
-def _pairs(text: str) -> tuple[tuple[str, str], ...]:
-    """Return (spelling, class) of each `spelling=class`; argparse names the flag where it is none."""
-    pairs = [item.rpartition("=") for item in text.split(",")]
-    if not all(spelling.strip() and name.strip() for spelling, _, name in pairs):
-        raise argparse.ArgumentTypeError(f"must be spelling=class,…, got {text!r}")
-    return tuple((spelling.strip(), name.strip()) for spelling, _, name in pairs)
+    return command_line.make_parser("convert", _Flags, "Turn a corpus of scans into a dataset of WebDataset shards.")
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
-"""Does all of it work, on this machine, now? `sixray demo`: from generated scans to a report, every stage real."""
+"""Run every command on generated scans, from the corpus to the report."""
 
+import argparse
 import json
 import shlex
 import sys
@@ -13,6 +14,7 @@ from rich.table import Table
 from model.artifacts.model_files import read_model_files
 from pipelines import cli
 from pipelines.runtime import command_line
+from pipelines.runtime.flags import make_config
 from shards import storage
 
 NUM_SCANS = 1400
@@ -20,6 +22,14 @@ CLUTTER = 0.2
 """Bags are packed lightly: in two minutes a network learns little from a hundred items in full ones."""
 SHARD_BYTES = 8 * 1024 * 1024
 """Small, so that the demo's dataset has several shards a split, as a real one has."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Flags:
+    output: str = "demo"
+    """Folder for everything the demo makes."""
+    num_scans: int = NUM_SCANS
+    """Scans to generate."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +44,7 @@ class Stage:
 def run_demo(output: str, num_scans: int = NUM_SCANS, seed: int = 0) -> list[Stage]:
     """Run every command in turn, as a user would type it; return what each took.
 
-    Run again after a kill, it goes on where it was.
+    Run again after a kill, it resumes.
 
     Raises:
         RuntimeError: a command ended with another code than 0.
@@ -65,7 +75,7 @@ def _run(command: str, flags: Sequence[str], num_scans: int) -> Stage:
     started = time.monotonic()
     code = cli.main([command, *flags])
     if code != command_line.OK:
-        raise RuntimeError(f"sixray {command} must end with 0, got {code}; run the demo again, it goes on from there")
+        raise RuntimeError(f"sixray {command} must end with 0, got {code}; run the demo again, it resumes")
     return Stage(command, num_scans, time.monotonic() - started)
 
 
@@ -75,14 +85,16 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _main(argv: Sequence[str]) -> int:
-    parser = command_line.make_parser("demo", "Generate scans, convert, verify, train, score and report: all for real.")
-    parser.add_argument("--output", default="demo", help="folder for everything the demo makes")
-    parser.add_argument("--num-scans", type=int, default=NUM_SCANS, help="scans to generate")
-    flags = parser.parse_args(argv)
+    flags = make_config(_Flags, make_parser().parse_args(argv))
     stages = run_demo(flags.output, flags.num_scans)
     _print_stages(stages)
     _print_result(storage.join_url(flags.output, "report"))
     return command_line.OK
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command's flags."""
+    return command_line.make_parser("demo", _Flags, "Generate scans, convert, verify, train, score and report.")
 
 
 def _print_stages(stages: Sequence[Stage]) -> None:

@@ -1,10 +1,11 @@
-"""How good are predictions? `sixray evaluate` writes a report: a page, its figures, and metrics.json."""
+"""Rate predictions and write a report: a page, its figures, and metrics.json."""
 
 import argparse
 import logging
 import sys
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Annotated, Literal, get_args
 
 from model.evaluation.comparison import Comparison, compare
 from model.evaluation.evaluate import NUM_EXTREME_CLASSES, Evaluation, rate
@@ -18,12 +19,14 @@ from model.reports.metrics_json import METRICS_NAME, list_files_of_report, metri
 from model.reports.page import render_html, render_markdown
 from model.reports.sentences import format_count, format_ratio
 from model.reports.trend import read_history
-from pipelines.runtime.command_line import FINDINGS, OK, make_parser, run_command
+from pipelines.runtime import command_line
+from pipelines.runtime.command_line import FINDINGS, OK
+from pipelines.runtime.flags import Flag, make_config
 from shards import storage
 from shards.format.dataset import Dataset, open_dataset
 from shards.predictions.run import Predictions, open_predictions
 
-FORMATS = ("html", "markdown")
+Format = Literal["html", "markdown"]
 log = logging.getLogger(__name__)
 
 
@@ -32,27 +35,27 @@ class EvaluateConfig:
     """What to evaluate, and where the report goes."""
 
     predictions: str
-    """The folder of one model: `PREDICTIONS/<model-id>`."""
+    """Folder of one model's predictions: PREDICTIONS/<model-id>."""
     data: str
     """The dataset that was scored."""
     output: str
-    """A folder or any URL that fsspec knows; made where it is missing."""
+    """Folder of the report: a path or an fsspec URL."""
     split: str = "test"
+    """Split to evaluate."""
     baseline: str | None = None
-    """Another model's predictions of the same dataset, to say which is better."""
-    subsets: Mapping[str, str] = field(default_factory=dict)
-    """Lists of scans whose figures are given as well, by name, for instance `10` and `ImageSet/10/test.csv`."""
-    history: Sequence[str] = ()
-    """Folders of earlier reports of the same split, oldest first."""
-    num_rounds: int = NUM_ROUNDS
-    """Of the bootstrap that gives the intervals; 0 for none."""
-
-    format: str = "html"
-    """`html`: report.html; `markdown`: report.md in its place, for a pull request."""
+    """Folder of another model's predictions of the same dataset, to compare with."""
+    subsets: Annotated[Mapping[str, str], Flag("--subset", metavar="NAME=LIST")] = field(default_factory=dict)
+    """Rate the scans of a list as well, e.g. 10=CORPUS/ImageSet/10/test.csv; repeatable."""
+    history: Annotated[tuple[str, ...], Flag(metavar="REPORT_DIR")] = ()
+    """An earlier report of the same split to show beside this one, oldest first; repeatable."""
+    num_rounds: Annotated[int, Flag("--bootstrap-rounds", metavar="N")] = NUM_ROUNDS
+    """Bootstrap resamples behind the confidence intervals; 0 for none."""
+    format: Format = "html"
+    """A page, or Markdown for a pull request."""
 
     def __post_init__(self) -> None:
-        if self.format not in FORMATS:
-            raise ValueError(f"format must be one of {', '.join(FORMATS)}, got {self.format!r}")
+        if self.format not in get_args(Format):
+            raise ValueError(f"format must be one of {', '.join(get_args(Format))}, got {self.format!r}")
         if self.num_rounds < 0:
             raise ValueError(f"bootstrap rounds must be >= 0, got {self.num_rounds}")
 
@@ -111,22 +114,11 @@ def _compare(config: EvaluateConfig, scans: ScoredScans, predictions: Prediction
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run `sixray evaluate`; 1 where scans of the split have neither a prediction nor a reason for its absence."""
-    return run_command(_run, argv)
+    return command_line.run_command(_main, argv)
 
 
-def _run(argv: Sequence[str]) -> int:
-    flags = _parser().parse_args(argv)
-    config = EvaluateConfig(
-        predictions=flags.predictions,
-        data=flags.data,
-        output=flags.output,
-        split=flags.split,
-        baseline=flags.baseline,
-        subsets=_parse_subsets(flags.subset or []),
-        history=flags.history or [],
-        num_rounds=flags.bootstrap_rounds,
-        format=flags.format,
-    )
+def _main(argv: Sequence[str]) -> int:
+    config = make_config(EvaluateConfig, make_parser().parse_args(argv))
     evaluation = write_report(config)
     page = "report.md" if config.format == "markdown" else "report.html"
     sys.stdout.write(_summarise(evaluation, storage.join_url(config.output, page)))
@@ -141,44 +133,11 @@ def _run(argv: Sequence[str]) -> int:
     return OK
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = make_parser("evaluate", "Report how good predictions are: report.html, metrics.json and figures as SVG.")
-    parser.add_argument("--predictions", required=True, help="folder of one model's predictions")
-    parser.add_argument("--data", required=True, help="the dataset that was scored")
-    parser.add_argument("--output", required=True, help="folder of the report")
-    parser.add_argument("--split", default="test", help="split to evaluate")
-    parser.add_argument("--baseline", help="folder of another model's predictions of the same dataset, to compare with")
-    parser.add_argument(
-        "--subset",
-        action="append",
-        metavar="NAME=LIST",
-        help="give the figures of the scans in a list as well, e.g. 10=CORPUS/ImageSet/10/test.csv; may be repeated",
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command's flags."""
+    return command_line.make_parser(
+        "evaluate", EvaluateConfig, "Report how good predictions are: report.html, metrics.json and figures as SVG."
     )
-    parser.add_argument(
-        "--history",
-        action="append",
-        metavar="REPORT_DIR",
-        help="an earlier report of the same split to show beside this one, oldest first; may be repeated",
-    )
-    parser.add_argument("--format", choices=FORMATS, default="html", help="a page, or Markdown for a pull request")
-    parser.add_argument(
-        "--bootstrap-rounds",
-        type=int,
-        default=NUM_ROUNDS,
-        metavar="N",
-        help="resamples behind the intervals; 0 for none",
-    )
-    return parser
-
-
-def _parse_subsets(words: Sequence[str]) -> dict[str, str]:
-    subsets = {}
-    for word in words:
-        name, equals, url = word.partition("=")
-        if not (name and equals and url) or name in subsets:
-            raise ValueError(f"--subset must be NAME=LIST with each name once, got {word!r}")
-        subsets[name] = url
-    return subsets
 
 
 def _summarise(evaluation: Evaluation, report_url: str) -> str:

@@ -1,12 +1,28 @@
-"""How does a model of the CHR authors' code come here? `sixray import-chr` makes a model of their checkpoint."""
+"""Make a model of a checkpoint of the CHR authors' code."""
 
+import argparse
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated
 
 from model.artifacts.import_chr import import_checkpoint
 from model.artifacts.saved_model import save_model
 from pipelines.runtime import command_line, log
+from pipelines.runtime.flags import Flag, make_config
 from shards import storage
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImportChrConfig:
+    """A checkpoint, and the model to make of it."""
+
+    checkpoint: Annotated[str, Flag("checkpoint", metavar="FILE")]
+    """File that their code saved: checkpoint.pth.tar, a path or URL."""
+    output: str
+    """Folder of the model."""
+    classes: Annotated[tuple[str, ...], Flag(nargs="+", metavar="NAME")] = ()
+    """Classes of its outputs in order; SIXray's five by default."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -15,22 +31,24 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _main(argv: Sequence[str]) -> int:
-    parser = command_line.make_parser(
-        "import-chr", "Turn a checkpoint of the CHR authors' code (ResNet-101) into a model; no pickled code is run."
-    )
-    parser.add_argument("checkpoint", metavar="FILE", help="what their code saved: checkpoint.pth.tar, a path or URL")
-    parser.add_argument("--output", required=True, help="folder of the model")
-    parser.add_argument(
-        "--classes", nargs="+", metavar="NAME", help="of its outputs in order; SIXray's five by default"
-    )
-    flags = parser.parse_args(argv)
-    network, config, provenance = import_checkpoint(storage.normalise_url(flags.checkpoint), flags.classes)
-    model_id = save_model(flags.output, network, config, provenance)
-    print(f"{model_id}: {flags.output}")
+    config = make_config(ImportChrConfig, make_parser().parse_args(argv))
+    checkpoint_url = storage.normalise_url(config.checkpoint)
+    network, model_config, provenance = import_checkpoint(checkpoint_url, config.classes or None)
+    model_id = save_model(config.output, network, model_config, provenance)
+    print(f"{model_id}: {config.output}")
     log.say(
         "its prediction is the mean over the three levels, as in the paper; the authors' code rates fc1 (level 3) alone"
     )
     return command_line.OK
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command's flags."""
+    return command_line.make_parser(
+        "import-chr",
+        ImportChrConfig,
+        "Turn a checkpoint of the CHR authors' code (ResNet-101) into a model; no pickled code is run.",
+    )
 
 
 if __name__ == "__main__":

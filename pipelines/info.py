@@ -1,20 +1,30 @@
-"""What is in this folder? `sixray info` on a dataset, predictions or a model."""
+"""Describe a dataset, predictions or a model."""
 
 import argparse
 import json
 import sys
 from collections.abc import Iterator, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Annotated, Any
 
 from rich.console import Console
 from rich.table import Table
 
 from pipelines.runtime import command_line
+from pipelines.runtime.flags import Flag, make_config
 from shards import storage
 from shards.curation import leakage
 from shards.format.dataset import Dataset, open_dataset
 from shards.format.manifest import MANIFEST_NAME
 from shards.predictions.run import RUN_NAME, open_predictions
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Flags:
+    folder: Annotated[str, Flag("folder")]
+    """A dataset, PREDICTIONS/<model-id> or a model folder."""
+    json: bool = False
+    """Print one JSON document."""
 
 
 def describe(url: str) -> dict[str, Any]:
@@ -58,10 +68,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _main(argv: Sequence[str]) -> int:
-    parser = command_line.make_parser("info", "Say what a dataset, predictions or a model hold.")
-    parser.add_argument("folder", help="a dataset, PREDICTIONS/<model-id> or a model folder")
-    parser.add_argument("--json", action=argparse.BooleanOptionalAction, default=False, help="print one JSON document")
-    flags = parser.parse_args(argv)
+    flags = make_config(_Flags, make_parser().parse_args(argv))
     document = describe(flags.folder)
     if flags.json:
         print(json.dumps(document, indent=1))
@@ -70,6 +77,11 @@ def _main(argv: Sequence[str]) -> int:
     else:
         _print_facts(document)
     return command_line.OK
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command's flags."""
+    return command_line.make_parser("info", _Flags, "Describe a dataset, predictions or a model.")
 
 
 def _print_dataset(document: dict[str, Any]) -> None:

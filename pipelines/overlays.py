@@ -1,10 +1,11 @@
-"""Where does a model look? `sixray overlays` writes scans with heatmap, peak and true boxes as pictures."""
+"""Draw scans with heatmap, peak and true boxes."""
 
+import argparse
 import io
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated
 
 import numpy as np
 from PIL import Image
@@ -20,14 +21,12 @@ from model.reports.heatmap_overlay import Edges, Marks, draw_overlay, fuse_heatm
 from model.scoring.engine_selection import EngineSpec
 from model.scoring.engines import build_engine
 from pipelines.runtime import command_line, log
+from pipelines.runtime.flags import Flag, make_config
 from pipelines.runtime.progress import Progress
 from shards import storage
 from shards.format.dataset import Dataset, open_dataset
 from shards.format.shard_reader import ReadScan, read_rows, read_scans
 from shards.predictions.run import open_predictions
-
-LIMIT = 20
-"""Scans a class where no keys are named."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,15 +34,21 @@ class OverlaysConfig:
     """What to draw."""
 
     predictions: str
+    """PREDICTIONS/<model-id>."""
     data: str
+    """The dataset that was scored."""
     model: str
+    """Folder of the model that scored it."""
     output: str
+    """Folder for the pictures, <key>-<class>.png."""
     split: str = "test"
-    classes: tuple[str, ...] = ()
-    """All of the model's where none is named."""
-    keys: tuple[str, ...] = ()
-    """Of scans; where none is named, those with the highest scores of each class."""
-    limit: int = LIMIT
+    """Split of the dataset."""
+    classes: Annotated[tuple[str, ...], Flag("--class", metavar="NAME")] = ()
+    """Class to draw; repeatable; all if not given."""
+    keys: Annotated[tuple[str, ...], Flag(nargs="+", metavar="KEY")] = ()
+    """Scans to draw; those with the highest scores if not given."""
+    limit: Annotated[int, Flag(metavar="N")] = 20
+    """Scans of each class, if no keys are given."""
 
     def __post_init__(self) -> None:
         if self.limit < 1:
@@ -171,22 +176,17 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _main(argv: Sequence[str]) -> int:
-    parser = command_line.make_parser("overlays", "Write scans with heatmap, peak and true boxes as pictures.")
-    parser.add_argument("--predictions", required=True, help="PREDICTIONS/<model-id>")
-    parser.add_argument("--data", required=True, help="the dataset that was scored")
-    parser.add_argument("--model", required=True, help="folder of the model that scored it")
-    parser.add_argument("--output", required=True, help="folder for the pictures, <key>-<class>.png")
-    parser.add_argument("--split", default="test", help="of the dataset")
-    parser.add_argument("--class", dest="classes", action="append", metavar="NAME", help="repeatable; all if not given")
-    parser.add_argument("--keys", nargs="+", metavar="KEY", help="scans; those with the highest scores if not given")
-    parser.add_argument("--limit", type=int, default=LIMIT, metavar="N", help="scans a class where no keys are named")
-    flags = parser.parse_args(argv)
-    lists: dict[str, Any] = {"classes": tuple(flags.classes or ()), "keys": tuple(flags.keys or ())}
-    num_pictures, problems = write_overlays(OverlaysConfig(**(vars(flags) | lists)))
-    print(f"{num_pictures} pictures: {flags.output}")
+    config = make_config(OverlaysConfig, make_parser().parse_args(argv))
+    num_pictures, problems = write_overlays(config)
+    print(f"{num_pictures} pictures: {config.output}")
     for key, reason in problems.items():
         log.say(f"no picture of {key}: {reason}", level="warning")
     return command_line.FINDINGS if problems else command_line.OK
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command's flags."""
+    return command_line.make_parser("overlays", OverlaysConfig, "Draw scans with heatmap, peak and true boxes.")
 
 
 if __name__ == "__main__":

@@ -1,15 +1,15 @@
-"""Do our networks reach what the papers print? `sixray reproduce`: the runs of a table, and ours beside the paper's."""
+"""Train and score what a table of a paper holds, and print our figures beside the paper's."""
 
 import argparse
 import logging
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Annotated
 
 from rich.console import Console
 from rich.table import Table
 
-from model.hardware import Hardware
 from model.recipes.paper_tables import load_tables
 from model.recipes.reproduction import (
     LEGEND,
@@ -22,10 +22,10 @@ from model.recipes.reproduction import (
     reproduction_markdown,
 )
 from model.training.config import split_batch_across_devices
-from pipelines.reproduce_runs import Adjust, check_datasets, finish_run, plan_runs
-from pipelines.runtime import log
-from pipelines.runtime.command_line import OK, make_parser, run_command
-from pipelines.train import add_overrides, choose_hardware, configure
+from pipelines.reproduce_runs import check_datasets, finish_run, plan_runs
+from pipelines.runtime import command_line, log
+from pipelines.runtime.flags import Flag, make_config
+from pipelines.train import Overrides, choose_hardware, configure
 from shards import storage
 from shards.format.dataset import open_dataset
 
@@ -34,17 +34,20 @@ from shards.format.dataset import open_dataset
 class ReproduceConfig:
     """What to reproduce, and on what."""
 
-    table: str
-    """`chr-2` … `sxmnet-8`."""
-    data: Mapping[str, str]
-    """Datasets by the papers' names for them; columns of the others are not run."""
+    table: Annotated[str, Flag("table", metavar="TABLE", choices=sorted(load_tables()))]
+    """Table of a paper: chr-2, ..., sxmnet-8."""
+    data: Annotated[Mapping[str, str], Flag(metavar="NAME=DATASET")] = field(default_factory=dict)
+    """Dataset in the place of one of the table's: sixray10, sixray100, sixray1000, sixray (positives alone), opixray;
+    repeatable; columns of the others are not run."""
     output: str
-    """Folder of the runs, which tables share, and of a folder a table."""
-    rows: Sequence[str] = ()
-    """Of the table; all where there are none."""
-    columns: Sequence[str] = ()
-    """Words that name columns, see `PaperColumn.matches`; all where there are none."""
-    seeds: Sequence[int] = (0,)
+    """Folder of all runs, shared by tables, and of the tables."""
+    rows: Annotated[tuple[str, ...], Flag("--row", metavar="NAME")] = ()
+    """Row to run; repeatable; all if not given."""
+    columns: Annotated[tuple[str, ...], Flag("--column", metavar="WORD")] = ()
+    """Only columns of this dataset, metric or class, or of several of them joined by /; repeatable."""
+    seeds: Annotated[tuple[int, ...], Flag(nargs="+")] = (0,)
+    """Seeds of runs; ours is the mean over them."""
+    overrides: Overrides = field(default_factory=Overrides)
 
     def __post_init__(self) -> None:
         if self.table not in load_tables():
@@ -56,26 +59,30 @@ class ReproduceConfig:
             raise ValueError(f"seeds must be different numbers, at least one, got {list(self.seeds)}")
 
 
-def reproduce(config: ReproduceConfig, adjust: Adjust, hardware: Hardware) -> Reproduction:
+def reproduce_table(config: ReproduceConfig) -> Reproduction:
     """Train, score and rate what is missing of the chosen cells; return them beside the paper's.
 
-    A run that is finished is not done again, one that was stopped goes on. The files of the table, all its rows and
-    columns, are written anew after each run.
-
-    Args:
-        config: what to reproduce.
-        adjust: gives each run's config.
-        hardware: to train on.
+    A finished run is not done again, a stopped one is resumed. The files of the table, all its rows and columns, are
+    written anew after each run.
 
     Raises:
         ValueError: a row has no recipe, a dataset lacks a split or a class or is needed and not given, or a batch
-            cannot be shared out, before anything is trained; or a run's folder holds another run.
+            cannot be split across the devices, before anything is trained; or a run's folder holds another run.
     """
+    # As for `sixray train`: what matters is in run.json.
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    hardware = choose_hardware(config.overrides.num_devices)
     table = load_tables()[config.table]
     chosen = table.choose(config.rows, config.columns)
     datasets = {name: open_dataset(url) for name, url in config.data.items()}
     check_datasets(table, datasets)
-    runs = plan_runs(chosen, datasets, config.output, config.seeds, adjust)
+    runs = plan_runs(
+        chosen,
+        datasets,
+        config.output,
+        config.seeds,
+        lambda recipe, seed: configure(recipe, seed, config.overrides),
+    )
     for run in runs:
         split_batch_across_devices(run.config, hardware.num_devices)  # refused now, not days later
     for paper in chosen.datasets:
@@ -109,69 +116,25 @@ def write_reproduction(folder: str, reproduction: Reproduction) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run `sixray reproduce`; repeated after a kill it goes on, over a finished table it prints it again."""
-    return run_command(_run, argv)
+    """Run the command; return its exit code."""
+    return command_line.run_command(_main, argv)
 
 
-def _run(argv: Sequence[str]) -> int:
-    flags = _parser().parse_args(argv)
-    config = ReproduceConfig(
-        table=flags.table,
-        data=_parse_data(flags.data),
-        output=flags.output,
-        rows=flags.row,
-        columns=flags.column,
-        seeds=flags.seeds,
-    )
-    # As for `sixray train`: what matters is in run.json.
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    reproduction = reproduce(
-        config,
-        lambda recipe, seed: configure(argparse.Namespace(**vars(flags), recipe=recipe, seed=seed)),
-        choose_hardware(flags.devices),
-    )
-    _print(reproduction)
-    print(storage.join_url(flags.output, flags.table))
-    return OK
+def _main(argv: Sequence[str]) -> int:
+    config = make_config(ReproduceConfig, make_parser().parse_args(argv))
+    _print(reproduce_table(config))
+    print(storage.join_url(config.output, config.table))
+    return command_line.OK
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = make_parser(
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command's flags."""
+    return command_line.make_parser(
         "reproduce",
+        ReproduceConfig,
         "Train and score the systems of a paper's table, and print ours beside the paper's. The same command again "
-        "goes on where it was stopped. The flags of `sixray train` change recipes; it is said beside the table.",
+        "resumes where it was stopped. Flags of `sixray train` change recipes, which is noted beside the table.",
     )
-    parser.add_argument("table", metavar="TABLE", choices=sorted(load_tables()), help=", ".join(load_tables()))
-    parser.add_argument(
-        "--data",
-        action="append",
-        default=[],
-        metavar="NAME=DATASET",
-        help="what stands for one of the table's datasets: sixray10, sixray100, sixray1000, sixray (positives alone), "
-        "opixray; may be repeated",
-    )
-    parser.add_argument("--output", required=True, help="folder of all runs, shared by tables, and of the tables")
-    parser.add_argument("--row", action="append", default=[], metavar="NAME", help="this row alone; may be repeated")
-    parser.add_argument(
-        "--column",
-        action="append",
-        default=[],
-        metavar="WORD",
-        help="only columns of this dataset, metric or class, or of several of them joined by /; may be repeated",
-    )
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="a run each; ours is the mean over them")
-    add_overrides(parser)
-    return parser
-
-
-def _parse_data(words: Sequence[str]) -> dict[str, str]:
-    data: dict[str, str] = {}
-    for word in words:
-        name, equals, url = word.partition("=")
-        if not (name and equals and url) or name in data:
-            raise ValueError(f"--data must be NAME=DATASET with each name once, got {word!r}")
-        data[name] = url
-    return data
 
 
 def _print(reproduction: Reproduction) -> None:

@@ -1,4 +1,4 @@
-"""Which runs does a paper's table need, in which order, and what of them is done? A run a system, dataset and seed."""
+"""Plan the runs of a paper's table and do what is missing of them: a run for each system, dataset and seed."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -14,9 +14,9 @@ from model.training.config import TrainConfig, split_batch_across_devices
 from model.training.level_labels import read_labels_info
 from model.training.run_dir import list_differences
 from model.training.trainer import train
-from pipelines.label_levels import label
+from pipelines.label_levels import LabelLevelsConfig, write_labels
 from pipelines.runtime import log
-from pipelines.score import ScoreConfig, score
+from pipelines.score import ScoreConfig, score_datasets
 from pipelines.train import ShowProgress
 from shards import storage
 from shards.format.dataset import Dataset
@@ -158,7 +158,8 @@ def label_levels(run: PlannedRun, labeller: PlannedRun, hardware: Hardware) -> N
         if made == (model_id, run.dataset.manifest.digest, run.config.trim_margins):
             return
     folder = storage.join_url(labeller.url, "levels", run.data)
-    label(score_split(model_url, model_id, run.dataset, "train", folder).url, run.dataset.url, url, "train")
+    predictions = score_split(model_url, model_id, run.dataset, "train", folder)
+    write_labels(LabelLevelsConfig(predictions=predictions.url, data=run.dataset.url, output=url, split="train"))
 
 
 def prepare_labeller(run: PlannedRun, labeller: PlannedRun, hardware: Hardware) -> tuple[str, str]:
@@ -177,7 +178,7 @@ def prepare_labeller(run: PlannedRun, labeller: PlannedRun, hardware: Hardware) 
 
 def score_split(model_url: str, model_id: str, dataset: Dataset, split: str, output: str) -> Predictions:
     """Return what a model says of a split, scored unless it is, in a folder of the run that is scored for."""
-    score(
+    score_datasets(
         # Not what a trial found faster on this machine: a figure is to be had again elsewhere.
         ScoreConfig(model=model_url, inputs=(dataset.url,), output=output, split=split, engine="eager", dtype="float32")
     )

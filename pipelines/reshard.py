@@ -1,21 +1,23 @@
-"""How do datasets become another one? `sixray reshard`: other sizes, splits, classes or rows; several into one.
+"""Make a dataset of the samples of others: other shards, splits, classes or rows; several datasets into one.
 
 As in `sixray convert` only references travel, what is on disk follows from the inputs and the options alone, and a
 second run redoes only what is missing or damaged. Image bytes are copied by offset and never decoded.
 """
 
+import argparse
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any, Literal, get_args
 
 import apache_beam as beam
 from apache_beam.pvalue import AsSingleton
 
 from pipelines.runtime import command_line, progress
+from pipelines.runtime.flags import Flag, Fraction, make_config
 from pipelines.runtime.process_pool import run_in_processes
 from pipelines.runtime.runners import make_beam_options, make_pipeline
-from pipelines.steps.write_dataset import DEFAULT_SHARD_BYTES, report_ledger, write_dataset
+from pipelines.steps.write_dataset import DEFAULT_SHARD_BYTES, DatasetPlan, report_ledger, write_dataset
 from shards import storage
 from shards.curation.contradictions import add_contradictions
 from shards.curation.sql_filter import check_condition
@@ -35,43 +37,52 @@ from shards.writing.dataset_source import (
 )
 
 BUILT_SUBSETS = ("10", "100", "1000")
-SUBSETS = ("all", "positives", *BUILT_SUBSETS)
+Subset = Literal["all", "positives", "10", "100", "1000"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReshardConfig:
     """Which samples to take from where, and how to lay them out."""
 
-    inputs: tuple[str, ...]
+    inputs: Annotated[tuple[str, ...], Flag("--input")]
+    """A dataset; repeatable, several become one."""
     output: str
+    """Folder of the new dataset; an unfinished one is resumed."""
     shard_bytes: int | None = None
-    """Image bytes in a shard on average; None: as the inputs were made, and splits that are taken whole from one input
-    keep their number of shards."""
-    subset: str = "all"
-    splits: tuple[str, ...] = ()
-    """Empty: all."""
-    classes: tuple[str, ...] = ()
-    """Empty: all; then all inputs must have the same."""
+    """Image bytes in a shard on average; if not given as the inputs were made, and splits that are taken whole from one
+    input keep their number of shards."""
+    subset: Subset = "all"
+    """Samples to take, by their labels."""
     seed: int = 0
-    """Which negatives (of `1000`: positives) a subset draws."""
-    where: str = ""
-    """SQL over the columns of `samples`; empty: all rows."""
+    """Seed of the samples that a subset of 10, 100 or 1000 draws."""
+    splits: Annotated[tuple[str, ...], Flag("--split", nargs="+", metavar="NAME")] = ()
+    """Splits to take; all if not given."""
+    classes: Annotated[tuple[str, ...], Flag(nargs="+", metavar="NAME")] = ()
+    """Classes to keep in labels and boxes; all if not given, then all inputs must have the same."""
+    where: Annotated[str, Flag(metavar="SQL")] = ""
+    """SQL condition over the columns of samples, e.g. "labels.Gun = 1 and width_px > 600"."""
 
     def __post_init__(self) -> None:
         if not self.inputs:
             raise ValueError("inputs must be at least one dataset, got none")
-        if self.subset not in SUBSETS:
-            raise ValueError(f"subset must be one of {SUBSETS}, got {self.subset!r}")
+        if self.subset not in get_args(Subset):
+            raise ValueError(f"subset must be one of {get_args(Subset)}, got {self.subset!r}")
         if self.shard_bytes is not None and self.shard_bytes < 1:
             raise ValueError(f"shard_bytes must be >= 1, got {self.shard_bytes}")
         if len(set(self.classes)) < len(self.classes):
             raise ValueError(f"classes must be named once each, got {self.classes}")
 
 
-def reshard(config: ReshardConfig, beam_options: Sequence[str] = ()) -> DatasetManifest:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Flags(ReshardConfig):
+    max_quarantine_fraction: Fraction = 0.01
+    """Exit with 1 if more than this is refused."""
+
+
+def reshard_datasets(config: ReshardConfig, beam_options: Sequence[str] = ()) -> DatasetManifest:
     """Make a dataset of the samples of others; return the manifest, which is written last.
 
-    As `convert` it writes one shard after the other, unless within `processes.run_in_processes`.
+    Like `convert_corpus` it writes one shard after the other, unless within `process_pool.run_in_processes`.
 
     Raises:
         ValueError: an input is no finished dataset or lacks what is asked for, or the output is one of the inputs or
@@ -83,11 +94,11 @@ def reshard(config: ReshardConfig, beam_options: Sequence[str] = ()) -> DatasetM
     check_places(config, inputs)
     storage.sweep_temporaries(config.output)
     with progress.Progress("reshard"), make_pipeline(pipeline_options) as pipeline:
-        reshard_datasets(pipeline, inputs, selection, config)
+        add_resharding(pipeline, inputs, selection, config)
     return datasets.open_dataset(config.output).manifest
 
 
-def reshard_datasets(
+def add_resharding(
     pipeline: beam.Pipeline, inputs: tuple[Dataset, ...], selection: Selection, config: ReshardConfig
 ) -> beam.PCollection[DatasetManifest]:
     """Add the job to a pipeline: list the rows that are asked for, join keys, then write as any conversion does."""
@@ -107,16 +118,16 @@ def reshard_datasets(
     # What was found when the inputs were converted still holds where every record of theirs comes along.
     is_whole = selection.takes_all and not selection.splits and not config.classes
     contradictions = add_contradictions(item.manifest.contradictions for item in inputs) if is_whole else {}
-    return write_dataset(
-        refs,
-        SampleSource(inputs, selection.classes),
-        storage.normalise_url(config.output),
-        shard_bytes,
-        _describe(config, inputs, selection, shard_bytes),
+    plan = DatasetPlan(
         label="reshard",
-        findings=pipeline | "CreateFindings" >> beam.Create([{"contradictions": contradictions}]),
+        output=storage.normalise_url(config.output),
+        source=SampleSource(inputs, selection.classes),
+        shard_bytes=shard_bytes,
+        options_record=_describe(config, inputs, selection, shard_bytes),
         kept_num_shards=keep_num_shards(inputs, selection, shard_bytes),
     )
+    findings = pipeline | "CreateFindings" >> beam.Create([{"contradictions": contradictions}])
+    return write_dataset(refs, plan, findings=findings)
 
 
 def select_subset(refs: beam.PCollection[bytes], selection: Selection, seed: int) -> beam.PCollection[bytes]:
@@ -229,35 +240,17 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _main(argv: Sequence[str]) -> int:
     words, beam_options = command_line.split_beam_options(argv)
-    parser = command_line.make_parser("reshard", "Make a dataset of the samples of others, without decoding an image.")
-    parser.add_argument("--input", required=True, action="append", help="a dataset; given again, they become one")
-    parser.add_argument("--output", required=True, help="folder of the new dataset; an unfinished one is resumed")
-    parser.add_argument("--shard-bytes", type=int, help="image bytes in a shard; as the inputs were made unless given")
-    parser.add_argument("--subset", choices=SUBSETS, default="all", help="which samples to take, by their labels")
-    parser.add_argument("--seed", type=int, default=0, help="of the samples that a subset of 10, 100 or 1000 draws")
-    parser.add_argument("--split", nargs="+", default=[], metavar="NAME", help="splits to take; all unless given")
-    parser.add_argument("--classes", nargs="+", default=[], metavar="NAME", help="classes to keep in labels and boxes")
-    parser.add_argument("--where", default="", metavar="SQL", help='e.g. "labels.Gun = 1 and width_px > 600"')
-    parser.add_argument(
-        "--max-quarantine-fraction",
-        type=command_line.fraction,
-        default=0.01,
-        help="exit 1 if more is refused than this",
-    )
-    flags = parser.parse_args(words)
-    config = ReshardConfig(
-        inputs=tuple(flags.input),
-        output=flags.output,
-        shard_bytes=flags.shard_bytes,
-        subset=flags.subset,
-        seed=flags.seed,
-        splits=tuple(flags.split),
-        classes=tuple(flags.classes),
-        where=flags.where,
-    )
+    flags = make_config(_Flags, make_parser().parse_args(words))
     with run_in_processes():
-        manifest = reshard(config, beam_options)
+        manifest = reshard_datasets(flags, beam_options)
     return report_ledger(manifest, flags.max_quarantine_fraction)
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command's own flags."""
+    return command_line.make_parser(
+        "reshard", _Flags, "Make a dataset of the samples of others, without decoding an image."
+    )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""How do shards become predictions? `sixray score`.
+"""Score the shards of datasets with a model.
 
 One element is one shard: a worker loads the model once, reads the tar in order, and writes one part under its final
 name. A retry writes the same part again, a second run finds it and does nothing.
@@ -17,7 +17,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import apache_beam as beam
 from apache_beam.metrics import Metrics
@@ -26,6 +26,7 @@ from apache_beam.utils.shared import Shared
 from model.artifacts.model_files import read_model_files
 from model.scoring.engine_selection import DTYPES, ENGINES, EngineRequest
 from pipelines.runtime import command_line, log, progress
+from pipelines.runtime.flags import Flag, Fraction, make_config, parse_datetime
 from pipelines.runtime.progress import Progress
 from pipelines.runtime.runners import make_beam_options, make_pipeline, read_counters
 from pipelines.steps.score_run import (
@@ -61,20 +62,22 @@ class ScoreConfig:
     """What to score, with what."""
 
     model: str
-    inputs: tuple[str, ...]
-    """Datasets, and archives: folders of datasets."""
+    """Folder of the model: a path or an fsspec URL."""
+    inputs: Annotated[tuple[str, ...], Flag("--input")]
+    """A dataset, or a folder of datasets; repeatable."""
     output: str
-    """PREDICTIONS; the model's id is the folder below it, see `shards.predictions.targets`."""
+    """Folder of predictions, which go to <model-id> below it; a run that was killed is resumed."""
     split: str | None = None
-    """None: all."""
-    since: datetime | None = None
-    """Only shards whose tar was last written then or later, by its store's clock."""
-    limit_shards: int | None = None
-    """At most so many shards in this run."""
-    engine: str | None = None
-    """Forced; None: that of earlier parts, else the fastest in a trial."""
-    dtype: str | None = None
-    """Likewise."""
+    """Split to score; all if not given."""
+    since: Annotated[datetime | None, Flag(type=parse_datetime, metavar="TIME")] = None
+    """Only shards whose tar was last written at this ISO date or time (local if it names no zone) or later, by the
+    clock of its store."""
+    limit_shards: Annotated[int | None, Flag(metavar="N")] = None
+    """Score at most so many shards, the rest later."""
+    engine: Annotated[str | None, Flag(choices=ENGINES)] = None
+    """Force the inference engine; otherwise that of earlier parts, else the fastest in a short trial."""
+    dtype: Annotated[str | None, Flag(choices=DTYPES)] = None
+    """Force the number format of activations; otherwise chosen like the engine."""
     batch_size: int = 64
     """Scans that go through the network at once."""
 
@@ -84,6 +87,16 @@ class ScoreConfig:
         if self.limit_shards is not None and self.limit_shards < 1:
             raise ValueError(f"limit_shards must be >= 1, got {self.limit_shards}")
         EngineRequest(engine=self.engine, dtype=self.dtype)  # checked before anything is read
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Flags(ScoreConfig):
+    dry_run: bool = False
+    """Print what would be scored and how long it would take; write nothing."""
+    max_quarantine_fraction: Fraction = 0.01
+    """Exit with 1 if more than this is refused."""
+    log_format: Literal["text", "json"] = "text"
+    """Format of the lines on stderr."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +111,7 @@ class ScoreResult:
     """Shards that are there and could not be read: their scans are among the `unscored`."""
 
 
-def score(config: ScoreConfig, beam_options: Sequence[str] = ()) -> ScoreResult:
+def score_datasets(config: ScoreConfig, beam_options: Sequence[str] = ()) -> ScoreResult:
     """Score what has no predictions of this model yet; `run.json` of each folder is written last.
 
     A shard that cannot be read (now, or for good) keeps no other from being scored.
@@ -126,7 +139,7 @@ def score(config: ScoreConfig, beam_options: Sequence[str] = ()) -> ScoreResult:
             num_scans=plan.num_scans,
         )
         with Progress("score", plan.num_scans, "scans"), make_pipeline(pipeline_options) as pipeline:
-            score_shards(pipeline, plan.chosen, ScoreShard(config.model, model.model_id, request, config.batch_size))
+            add_scoring(pipeline, plan.chosen, ScoreShard(config.model, model.model_id, request, config.batch_size))
         counted["counters"] = read_counters(pipeline, "score")
     timings = make_timings(plan.num_scans, time.monotonic() - started) | counted
     runs = [
@@ -145,7 +158,7 @@ def plan_run(config: ScoreConfig, found: Found, model_id: str) -> RunPlan:
     return RunPlan(tuple(plans), tuple(choose_tasks(tasks, config.since, config.limit_shards)))
 
 
-def score_shards(
+def add_scoring(
     pipeline: beam.Pipeline, tasks: Sequence[ShardTask], score_shard: "ScoreShard"
 ) -> beam.PCollection[PartInfo]:
     """Add the scoring of shards to a pipeline."""
@@ -276,65 +289,21 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _main(argv: Sequence[str]) -> int:
     words, beam_options = command_line.split_beam_options(argv)
-    flags = make_parser().parse_args(words)
+    flags = make_config(_Flags, make_parser().parse_args(words))
     log.use_format(flags.log_format)
     # How the scores are computed, and what the trial found; for machines every shard and refused scan too.
     for name in (__name__, "model", *(["sixray"] if log.is_json() else [])):
         logging.getLogger(name).setLevel(logging.INFO)
-    config = ScoreConfig(
-        model=flags.model,
-        inputs=tuple(flags.input),
-        output=flags.output,
-        split=flags.split,
-        since=flags.since,
-        limit_shards=flags.limit_shards,
-        engine=flags.engine,
-        dtype=flags.dtype,
-        batch_size=flags.batch_size,
-    )
     if flags.dry_run:
-        return _print_dry_run(config)
-    result = score(config, beam_options)
-    return _report(result, config.split, flags.max_quarantine_fraction)
+        return _print_dry_run(flags)
+    return _report(score_datasets(flags, beam_options), flags.split, flags.max_quarantine_fraction)
 
 
 def make_parser() -> argparse.ArgumentParser:
     """Return the parser of the command's own flags."""
-    parser = command_line.make_parser(
-        "score", "Score the scans of datasets with a model; what is scored already stays."
+    return command_line.make_parser(
+        "score", _Flags, "Score the scans of datasets with a model; what is scored already stays."
     )
-    parser.add_argument("--model", required=True, help="folder of the model: a path or an fsspec URL")
-    parser.add_argument(
-        "--input", required=True, action="append", help="a dataset, or a folder of datasets; may be given repeatedly"
-    )
-    parser.add_argument("--output", required=True, help="folder of predictions; a run that was killed is resumed")
-    parser.add_argument("--split", help="score this split alone; all otherwise")
-    parser.add_argument(
-        "--since",
-        type=command_line.moment,
-        metavar="TIME",
-        help="only shards whose tar was last written at this ISO date or time (local if it names no zone) or later",
-    )
-    parser.add_argument("--limit-shards", type=int, metavar="N", help="score at most so many shards, the rest later")
-    parser.add_argument(
-        "--dry-run",
-        action=argparse.BooleanOptionalAction,
-        default=False,
-        help="print what would be scored and how long it would take; write nothing",
-    )
-    parser.add_argument(
-        "--engine", choices=ENGINES, help="force what computes the network; the fastest in a short trial otherwise"
-    )
-    parser.add_argument("--dtype", choices=DTYPES, help="force the number format of activations; likewise")
-    parser.add_argument("--batch-size", type=int, default=64, help="scans that go through the network at once")
-    parser.add_argument(
-        "--max-quarantine-fraction",
-        type=command_line.fraction,
-        default=0.01,
-        help="exit 1 if more is refused than this",
-    )
-    parser.add_argument("--log-format", choices=log.FORMATS, default="text", help="of the lines on stderr")
-    return parser
 
 
 def _print_dry_run(config: ScoreConfig) -> int:

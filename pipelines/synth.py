@@ -1,19 +1,40 @@
-"""How does anyone try the software without the licensed corpus? By scans generated in the SIXray layout."""
+"""Generate a corpus of X-ray scans in the SIXray layout."""
 
+import argparse
 import multiprocessing
 import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
+from typing import Annotated
 
 from pipelines.phantom.corpus_plan import CorpusPlan, deal_items, format_list, make_lists, negative_name, positive_name
 from pipelines.phantom.scene import Scan, make_scan
-from pipelines.runtime.command_line import OK, make_parser, run_command
+from pipelines.runtime import command_line
+from pipelines.runtime.flags import Flag, make_config
 from pipelines.runtime.progress import Progress
 from shards import storage
 from shards.host import count_cores
 
 _SCANS_PER_TASK = 16
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SynthConfig:
+    """What to generate; the bytes of every file follow from it, whatever the number of workers."""
+
+    output: str
+    """Folder of the corpus: a path or an fsspec URL."""
+    num_scans: int = 2000
+    """Positives and negatives together."""
+    seed: int = 0
+    """Seed of all randomness."""
+    negatives_per_positive: int = 10
+    """Negative scans for each positive one."""
+    clutter: float = 1.0
+    """How full bags are, as a multiple of what stations see; below 1 items are easier to find."""
+    num_workers: Annotated[int | None, Flag("--workers")] = None
+    """Processes; all cores if not given."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,39 +56,27 @@ class _Task:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run `sixray synth`."""
-    return run_command(_main, argv)
+    """Run the command; return its exit code."""
+    return command_line.run_command(_main, argv)
 
 
-def generate_corpus(
-    output: str,
-    *,
-    num_scans: int,
-    seed: int,
-    negatives_per_positive: int = 10,
-    clutter: float = 1.0,
-    num_workers: int | None = None,
-) -> GeneratedCorpus:
+def generate_corpus(config: SynthConfig) -> GeneratedCorpus:
     """Write a generated corpus in the layout of the SIXray release; the lists come last.
 
-    The bytes of every file follow from `seed`, `num_scans`, `negatives_per_positive` and `clutter` alone. A run that
-    was killed is finished by running it again.
-
-    Args:
-        output: folder, any fsspec URL.
-        num_scans: positives and negatives together.
-        seed: of all randomness.
-        negatives_per_positive: the ratio of the two.
-        clutter: how full bags are, as a multiple of what stations see; below 1 items are easier to find.
-        num_workers: processes; all cores where None.
+    A run that was killed is finished by running it again.
 
     Raises:
-        ValueError: a number is out of range, `output` holds scans of another corpus, or several processes were to
+        ValueError: a number is out of range, the output holds scans of another corpus, or several processes were to
             write to a store that lives within one.
     """
-    plan = CorpusPlan(seed=seed, num_scans=num_scans, negatives_per_positive=negatives_per_positive, clutter=clutter)
-    num_workers = _check_workers(num_workers, output)
-    root = storage.normalise_url(output)
+    plan = CorpusPlan(
+        seed=config.seed,
+        num_scans=config.num_scans,
+        negatives_per_positive=config.negatives_per_positive,
+        clutter=config.clutter,
+    )
+    num_workers = _check_workers(config.num_workers, config.output)
+    root = storage.normalise_url(config.output)
     storage.sweep_temporaries(root)
     _refuse_other_corpus(root, plan)
     items = deal_items(plan)
@@ -192,29 +201,17 @@ def _write_scans(task: _Task) -> tuple[int, int]:
 
 
 def _main(argv: Sequence[str]) -> int:
-    parser = make_parser("synth", "Generate a corpus of X-ray scans in the SIXray layout.")
-    parser.add_argument("--output", required=True, help="folder of the corpus, any fsspec URL")
-    parser.add_argument("--num-scans", type=int, default=2000, help="positives and negatives together")
-    parser.add_argument("--seed", type=int, default=0, help="of all randomness")
-    parser.add_argument("--negatives-per-positive", type=int, default=10, help="negative scans for a positive one")
-    parser.add_argument(
-        "--clutter", type=float, default=1.0, help="how full bags are; below 1 items are easier to find"
-    )
-    parser.add_argument("--workers", type=int, default=None, help="processes; all cores where not given")
-    flags = parser.parse_args(list(argv))
-    corpus = generate_corpus(
-        flags.output,
-        num_scans=flags.num_scans,
-        seed=flags.seed,
-        negatives_per_positive=flags.negatives_per_positive,
-        clutter=flags.clutter,
-        num_workers=flags.workers,
-    )
+    corpus = generate_corpus(make_config(SynthConfig, make_parser().parse_args(argv)))
     print(
         f"{corpus.num_positives + corpus.num_negatives} scans ({corpus.num_positives} positive), "
         f"{corpus.image_bytes / 1e6:.1f} MB of images: {corpus.url}"
     )
-    return OK
+    return command_line.OK
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command's flags."""
+    return command_line.make_parser("synth", SynthConfig, "Generate a corpus of X-ray scans in the SIXray layout.")
 
 
 if __name__ == "__main__":

@@ -1,12 +1,12 @@
-"""How does a dataset become a model? `sixray train`: a recipe, a few flags, and Lightning's loop around them."""
+"""Train a network on a dataset by a recipe."""
 
 import argparse
 import logging
 import math
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Annotated, Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
@@ -16,60 +16,117 @@ from model.recipes.registry import RECIPES
 from model.recipes.sxmnet import prepare
 from model.training.config import TrainConfig, split_batch_across_devices
 from model.training.trainer import TrainResult, train
-from pipelines.runtime.command_line import OK, make_parser, run_command
+from pipelines.runtime import command_line
+from pipelines.runtime.flags import Flag, make_config
 from pipelines.runtime.progress import Progress
 from shards.format.dataset import open_dataset
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run `sixray train`; repeated over a run that was stopped it goes on, over a finished one it does nothing."""
-    return run_command(_run, argv)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Overrides:
+    """Changes to a recipe; None keeps what the recipe says."""
+
+    max_epochs: int | None = None
+    """Passes over the training split."""
+    network: Annotated[str | None, Flag(choices=ABLATIONS)] = None
+    """Network of Table 4 of the CHR paper, with its levels and loss."""
+    num_levels: int | None = None
+    """Levels of features, the last of the backbone's: 2, 3, 4."""
+    backbone: str | None = None
+    """A timm network: resnet18, resnet34, ..."""
+    batch_size: int | None = None
+    """Scans of a batch, all devices together."""
+    accumulate_batches: int | None = None
+    """Batches whose gradients make one step together."""
+    num_devices: Annotated[int | None, Flag("--devices")] = None
+    """GPUs (or on a CPU processes) that train together; all GPUs if not given."""
+    image_size_px: Annotated[int | None, Flag("--image-size")] = None
+    """Side of the network's input in pixels."""
+    learning_rate: float | None = None
+    """The highest of the schedule."""
+    positive_repeats: int | None = None
+    """How often a scan with an item comes in an epoch."""
+    positive_fraction: float | None = None
+    """Share of an epoch that scans with an item make up, e.g. 0.5."""
+    patience: int | None = None
+    """Epochs without improvement before a run ends."""
+    backbone_weights: str | None = None
+    """safetensors file with ImageNet weights under timm's names."""
+    no_pretrained: Annotated[bool, Flag(action="store_true")] = False
+    """Start from random weights."""
+    validation_fraction: float | None = None
+    """Fraction of the training split that is held out to choose the epoch."""
 
 
-def _run(argv: Sequence[str]) -> int:
-    flags = _parser().parse_args(argv)
-    config = prepare(configure(flags), initial_model=flags.initial_model, level_labels=flags.level_labels)
-    # Lightning says on `info` which accelerators it looked for, and advertises; what matters is in run.json.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainJobConfig:
+    """What to train on which dataset, and where."""
+
+    data: str
+    """A dataset that `sixray convert` wrote."""
+    output: str
+    """Folder of the run; the result is its folder `model`."""
+    recipe: Annotated[str, Flag(choices=sorted(RECIPES))] = "default"
+    """Recipe, which the other flags change."""
+    seed: int | None = None
+    """Seed of weights, order, augmentation and of what is held out."""
+    initial_model: str | None = None
+    """Folder of a model to start from: stage II of SXMNet, from stage I's."""
+    level_labels: str | None = None
+    """Table of `sixray label-levels`, to train Meta Fusion with (MF-N)."""
+    checkpoint_seconds: float = 300.0
+    """Seconds between checkpoints inside an epoch."""
+    overrides: Overrides = field(default_factory=Overrides)
+
+
+def train_network(config: TrainJobConfig) -> TrainResult:
+    """Train a network; an unfinished run in the same folder is resumed, a finished one is returned as it is.
+
+    Raises:
+        ValueError: the recipe, its changes, the dataset and the devices do not fit together, or the folder holds
+            another run.
+    """
+    recipe = configure(config.recipe, config.seed, config.overrides)
+    prepared = prepare(recipe, initial_model=config.initial_model, level_labels=config.level_labels)
+    # Lightning logs at `info` which accelerators it looked for, and advertises; what matters is in run.json.
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    hardware = choose_hardware(flags.devices)
-    result = train(
-        open_dataset(flags.data),
-        flags.output,
-        split_batch_across_devices(config, hardware.num_devices),
+    hardware = choose_hardware(config.overrides.num_devices)
+    return train(
+        open_dataset(config.data),
+        config.output,
+        split_batch_across_devices(prepared, hardware.num_devices),
         hardware=hardware,
         callbacks=[ShowProgress()],
-        checkpoint_seconds=flags.checkpoint_seconds,
+        checkpoint_seconds=config.checkpoint_seconds,
     )
-    sys.stdout.write(_summarise(result))
-    return OK
 
 
 def choose_hardware(num_devices: int | None) -> Hardware:
-    """Return what this machine has, with as many devices as were asked for; all GPUs where None."""
+    """Return this machine's hardware with as many devices as were asked for; all GPUs if None."""
     hardware = detect_hardware()
     return hardware if num_devices is None else replace(hardware, num_devices=num_devices)
 
 
-def configure(flags: argparse.Namespace) -> TrainConfig:
-    """Return the recipe's config with what the flags change; ValueError where they do not fit together."""
-    recipe = with_ablation(RECIPES[flags.recipe](), flags.network, flags.num_levels)
-    size_px = flags.image_size or recipe.image_size_px
-    changes = {
-        "max_epochs": flags.max_epochs,
-        "backbone": flags.backbone,
-        "batch_size": flags.batch_size,
-        "learning_rate": flags.learning_rate,
-        "validation_fraction": flags.validation_fraction,
-        "seed": flags.seed,
-        "accumulate_batches": flags.accumulate_batches,
-        "positive_repeats": 1 if flags.positive_fraction else flags.positive_repeats,
-        "positive_fraction": flags.positive_fraction,
-        "patience": flags.patience,
-        "backbone_weights": flags.backbone_weights,
+def configure(recipe_name: str, seed: int | None, overrides: Overrides) -> TrainConfig:
+    """Return the config of a recipe with its changes; ValueError if they do not fit together."""
+    recipe = with_ablation(RECIPES[recipe_name](), overrides.network, overrides.num_levels)
+    size_px = overrides.image_size_px or recipe.image_size_px
+    changes: dict[str, Any] = {
+        "max_epochs": overrides.max_epochs,
+        "backbone": overrides.backbone,
+        "batch_size": overrides.batch_size,
+        "learning_rate": overrides.learning_rate,
+        "validation_fraction": overrides.validation_fraction,
+        "seed": seed,
+        "accumulate_batches": overrides.accumulate_batches,
+        "positive_repeats": 1 if overrides.positive_fraction else overrides.positive_repeats,
+        "positive_fraction": overrides.positive_fraction,
+        "patience": overrides.patience,
+        "backbone_weights": overrides.backbone_weights,
         # The recipe's margin for the random crop, kept in proportion.
         "image_size_px": size_px,
         "resize_px": math.ceil(size_px * recipe.resize_px / recipe.image_size_px),
-        "pretrained": (recipe.pretrained or flags.backbone_weights is not None) and not flags.no_pretrained,
+        "pretrained": (recipe.pretrained or overrides.backbone_weights is not None) and not overrides.no_pretrained,
     }
     return replace(recipe, **{name: value for name, value in changes.items() if value is not None})
 
@@ -123,41 +180,23 @@ class ShowProgress(Callback):
             self._progress = None
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = make_parser(
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; return its exit code."""
+    return command_line.run_command(_main, argv)
+
+
+def _main(argv: Sequence[str]) -> int:
+    sys.stdout.write(_summarise(train_network(make_config(TrainJobConfig, make_parser().parse_args(argv)))))
+    return command_line.OK
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command's flags."""
+    return command_line.make_parser(
         "train",
-        "Train a network on a dataset's training split. The same command again goes on where a run was stopped.",
+        TrainJobConfig,
+        "Train a network on a dataset's training split. The same command again resumes a run that was stopped.",
     )
-    parser.add_argument("--data", required=True, help="a dataset that `sixray convert` wrote")
-    parser.add_argument("--output", required=True, help="folder of the run; the result is its folder `model`")
-    parser.add_argument("--recipe", choices=sorted(RECIPES), default="default", help="what the other flags change")
-    parser.add_argument("--seed", type=int, help="of weights, order, augmentation and of what is held out")
-    parser.add_argument("--initial-model", help="folder of a model to start from: stage II of SXMNet, from stage I's")
-    parser.add_argument("--level-labels", help="table of `sixray label-levels`, to train Meta Fusion with (MF-N)")
-    parser.add_argument("--checkpoint-seconds", type=float, default=300.0, help="between checkpoints inside an epoch")
-    add_overrides(parser)
-    return parser
-
-
-def add_overrides(parser: argparse.ArgumentParser) -> None:
-    """Add the flags that change a recipe, other than the seed; `configure` reads them."""
-    parser.add_argument("--max-epochs", type=int, help="passes over the training split")
-    parser.add_argument("--network", choices=ABLATIONS, help="of Table 4 of the CHR paper, with its levels and loss")
-    parser.add_argument("--num-levels", type=int, help="of features, the last of the backbone's: 2, 3, 4")
-    parser.add_argument("--backbone", help="a timm network: resnet18, resnet34, ...")
-    parser.add_argument("--batch-size", type=int, help="scans of a batch, all devices together")
-    parser.add_argument("--accumulate-batches", type=int, help="batches whose gradients make one step together")
-    parser.add_argument(
-        "--devices", type=int, help="GPUs (or on a CPU processes) that train together; all GPUs if not given"
-    )
-    parser.add_argument("--image-size", type=int, help="side of the network's input in pixels")
-    parser.add_argument("--learning-rate", type=float, help="the highest of the schedule")
-    parser.add_argument("--positive-repeats", type=int, help="how often a scan with an item comes in an epoch")
-    parser.add_argument("--positive-fraction", type=float, help="share of an epoch that such scans make up, e.g. 0.5")
-    parser.add_argument("--patience", type=int, help="epochs that may be no better before a run ends")
-    parser.add_argument("--backbone-weights", help="safetensors file with ImageNet weights under timm's names")
-    parser.add_argument("--no-pretrained", action="store_true", help="start from random weights")
-    parser.add_argument("--validation-fraction", type=float, help="of the training split, held out to choose the epoch")
 
 
 def _summarise(result: TrainResult) -> str:

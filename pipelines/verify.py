@@ -1,16 +1,18 @@
-"""Is what lies on disk what its manifest says? `sixray verify` reads every byte and trusts nothing."""
+"""Read every byte of a dataset or of predictions and name what is wrong."""
 
 import argparse
 import json
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
+from typing import Annotated
 
 import apache_beam as beam
 from apache_beam.metrics import Metrics
 
 from pipelines.runtime import command_line, log, progress
+from pipelines.runtime.flags import Flag, make_config
 from pipelines.runtime.runners import make_beam_options, make_pipeline
 from shards import storage
 from shards.format.dataset import Dataset, open_dataset
@@ -18,7 +20,7 @@ from shards.format.json_document import DamagedDocumentError
 from shards.format.keys import escape_control_characters
 from shards.format.manifest import MANIFEST_NAME, ShardInfo
 from shards.predictions.run import RUN_NAME, open_predictions
-from shards.verify import dataset as audit
+from shards.verify import dataset as checks
 from shards.verify.damage import Damage
 from shards.verify.dataset import CheckedShard
 from shards.verify.predictions import verify_predictions
@@ -27,22 +29,84 @@ from shards.verify.quick import verify_quickly
 _MADE_AGAIN = "run the same `sixray {command}` again, it rewrites what is damaged"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VerifyConfig:
+    """What to verify, and how."""
+
+    folder: Annotated[str, Flag("folder")]
+    """A dataset, or PREDICTIONS/<model-id>."""
+    report: str | None = None
+    """File for the findings as JSON; on a cluster a URL that all workers reach."""
+    quick: Annotated[bool, Flag(action="store_true")] = False
+    """Check a dataset's listing, sizes and footers alone; no byte of a tar is read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """What was verified, and what is wrong with it."""
+
+    damages: tuple[Damage, ...]
+    """In the order of the files."""
+    contents: str
+    """What was verified, as text."""
+    proof: str
+    """What holds if there are no damages, as text."""
+    remedy: str
+    """What to do about damages, as text."""
+
+
+def verify_folder(config: VerifyConfig, beam_options: Sequence[str] = ()) -> Verification:
+    """Verify a dataset or predictions; return all that is wrong.
+
+    Raises:
+        ValueError: the folder is neither of the two, or a worker elsewhere wrote its findings to its own disk.
+    """
+    if storage.exists(storage.join_url(config.folder, RUN_NAME)):
+        return _verify_predictions(config.folder)
+    try:
+        dataset = open_dataset(config.folder)
+    except DamagedDocumentError as error:
+        damage = Damage(MANIFEST_NAME, "", "damaged_manifest", str(error))
+        return Verification((damage,), config.folder, "", _MADE_AGAIN.format(command="convert"))
+    proof = "every byte as its checksum says"
+    if config.quick:
+        proof = "files and sizes as the manifest says; bytes not read"
+        damages = verify_quickly(dataset)
+        if config.report:
+            write_report(damages, config.report)
+    else:
+        with tempfile.TemporaryDirectory() as scratch:
+            report_url = config.report or storage.join_url(scratch, "damages.json")
+            damages = verify_dataset(dataset, report_url, beam_options)
+    contents = f"{dataset.manifest.num_scans:,} scans in {len(dataset.shards())} shards"
+    remedy = _MADE_AGAIN.format(command=dataset.manifest.options.get("command", "convert"))
+    return Verification(tuple(damages), contents, proof, remedy)
+
+
+def _verify_predictions(folder: str) -> Verification:
+    # A few hundred bytes a scan: one process reads a million in seconds, no job is needed.
+    predictions = open_predictions(folder)
+    return Verification(
+        tuple(verify_predictions(predictions)),
+        f"predictions of {predictions.run['counts']['num_scans']:,} scans",
+        "every byte as its checksum says",
+        "remove what is named and run `sixray score` again, it makes what is missing",
+    )
+
+
 def verify_dataset(dataset: Dataset, report_url: str, beam_options: Sequence[str] = ()) -> list[Damage]:
-    """Read every byte of a dataset; return all that is wrong with it, in the order of the files.
+    """Return all that is wrong with a dataset.
 
     Args:
         dataset: what to verify.
         report_url: where the job leaves its findings, as JSON; this machine and all workers must reach it.
         beam_options: Beam's own flags.
-
-    Raises:
-        ValueError: the findings are not there: a worker elsewhere wrote them to its own disk.
     """
     with (
         progress.Progress("verify", dataset.manifest.num_scans),
         make_pipeline(make_beam_options(beam_options)) as pipeline,
     ):
-        audit_dataset(pipeline, dataset, report_url)
+        add_verification(pipeline, dataset, report_url)
     try:
         report = storage.read_bytes(report_url)
     except FileNotFoundError as error:
@@ -52,33 +116,33 @@ def verify_dataset(dataset: Dataset, report_url: str, beam_options: Sequence[str
     return [Damage(**found) for found in json.loads(report)]
 
 
-def audit_dataset(pipeline: beam.Pipeline, dataset: Dataset, report_url: str) -> beam.PCollection[None]:
+def add_verification(pipeline: beam.Pipeline, dataset: Dataset, report_url: str) -> beam.PCollection[None]:
     """Add the checks of all shards to a pipeline: bytes, then keys and duplicates across shards, then the ledger."""
-    num_ranges = audit.choose_num_ranges(dataset.manifest.num_scans)
+    num_ranges = checks.choose_num_ranges(dataset.manifest.num_scans)
     checked = (
         pipeline
         | "CreateShards" >> beam.Create(dataset.manifest.shards)
         | "SpreadShards" >> beam.Reshuffle()
-        | "AuditShard" >> beam.ParDo(AuditShard(dataset))
+        | "VerifyShard" >> beam.ParDo(VerifyShard(dataset))
         # CheckedShard
     )
     duplicates = (
         checked
-        | "BatchByChecksum" >> beam.FlatMap(audit.batch_rows_by_checksum, num_ranges)
+        | "BatchByChecksum" >> beam.FlatMap(checks.batch_rows_by_checksum, num_ranges)
         | "GroupByChecksum" >> beam.GroupByKey()
-        | "AuditDuplicates" >> beam.FlatMapTuple(lambda _, batches: audit.verify_duplicates(batches))
+        | "VerifyDuplicates" >> beam.FlatMapTuple(lambda _, batches: checks.verify_duplicates(batches))
     )
     keys = (
         checked
-        | "BatchByKey" >> beam.FlatMap(audit.batch_rows_by_key, num_ranges)
+        | "BatchByKey" >> beam.FlatMap(checks.batch_rows_by_key, num_ranges)
         | "GroupByKeyHash" >> beam.GroupByKey()
-        | "AuditKeys" >> beam.FlatMapTuple(lambda _, batches: audit.verify_keys(batches))
+        | "VerifyKeys" >> beam.FlatMapTuple(lambda _, batches: checks.verify_keys(batches))
     )
     ledger = (
         checked
         | "DropRows" >> beam.Map(lambda shard: replace(shard, rows=(), damages=()))
         | "GatherCounts" >> beam.combiners.ToList()
-        | "AuditLedger" >> beam.FlatMap(lambda shards: audit.verify_ledger(dataset, shards))
+        | "VerifyLedger" >> beam.FlatMap(lambda shards: checks.verify_ledger(dataset, shards))
     )
     return (
         (checked | "TakeDamages" >> beam.FlatMap(lambda shard: shard.damages), duplicates, keys, ledger)
@@ -90,7 +154,7 @@ def audit_dataset(pipeline: beam.Pipeline, dataset: Dataset, report_url: str) ->
     )
 
 
-class AuditShard(beam.DoFn):
+class VerifyShard(beam.DoFn):
     """Reads every byte of a shard; a DoFn for its counters' sake."""
 
     def __init__(self, dataset: Dataset) -> None:
@@ -100,7 +164,7 @@ class AuditShard(beam.DoFn):
 
     def process(self, info: ShardInfo) -> Iterator[CheckedShard]:
         """Yield what was found in one shard, and report how far the job is."""
-        checked = audit.verify_shard(self.dataset, info)
+        checked = checks.verify_shard(self.dataset, info)
         self.verified_scans.inc(checked.num_rows)
         self.read_bytes.inc(checked.num_read_bytes)
         counts = {"num_scans": checked.num_rows, "num_findings": len(checked.damages)}
@@ -135,69 +199,24 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _main(argv: Sequence[str]) -> int:
     words, beam_options = command_line.split_beam_options(argv)
-    flags = make_parser().parse_args(words)
-    if storage.exists(storage.join_url(flags.folder, RUN_NAME)):
-        return _verify_predictions(flags.folder)
-    try:
-        dataset = open_dataset(flags.folder)
-    except DamagedDocumentError as error:
-        damage = Damage(MANIFEST_NAME, "", "damaged_manifest", str(error))
-        return report_findings([damage], flags.folder, _MADE_AGAIN.format(command="convert"))
-    if flags.quick:
-        return _verify_quickly(dataset, flags.report)
-    with tempfile.TemporaryDirectory() as scratch:
-        report_url = flags.report or storage.join_url(scratch, "damages.json")
-        damages = verify_dataset(dataset, report_url, beam_options)
-    return report_findings(damages, _contents_of(dataset), _remedy_for(dataset))
+    return report_findings(verify_folder(make_config(VerifyConfig, make_parser().parse_args(words)), beam_options))
 
 
 def make_parser() -> argparse.ArgumentParser:
     """Return the parser of the command's own flags."""
-    parser = command_line.make_parser(
-        "verify", "Read every byte of a dataset or of predictions and name what is wrong."
+    return command_line.make_parser(
+        "verify", VerifyConfig, "Read every byte of a dataset or of predictions and name what is wrong."
     )
-    parser.add_argument("folder", help="a dataset, or PREDICTIONS/<model-id>")
-    parser.add_argument("--report", help="file for the findings as JSON; on a cluster a URL that all workers reach")
-    parser.add_argument(
-        "--quick", action="store_true", help="a dataset's listing, sizes and footers alone; no byte of a tar is read"
-    )
-    return parser
 
 
-def _verify_quickly(dataset: Dataset, report_url: str | None) -> int:
-    damages = verify_quickly(dataset)
-    if report_url:
-        write_report(damages, report_url)
-    what = _contents_of(dataset)
-    return report_findings(damages, what, _remedy_for(dataset), "files and sizes as the manifest says; bytes not read")
-
-
-def _contents_of(dataset: Dataset) -> str:
-    return f"{dataset.manifest.num_scans:,} scans in {len(dataset.shards())} shards"
-
-
-def _remedy_for(dataset: Dataset) -> str:
-    return _MADE_AGAIN.format(command=dataset.manifest.options.get("command", "convert"))
-
-
-def _verify_predictions(folder: str) -> int:
-    # A few hundred bytes a scan: one process reads a million in seconds, no job is needed.
-    predictions = open_predictions(folder)
-    damages = verify_predictions(predictions)
-    what = f"predictions of {predictions.run['counts']['num_scans']:,} scans"
-    return report_findings(damages, what, "remove what is named and run `sixray score` again, it makes what is missing")
-
-
-def report_findings(
-    damages: Sequence[Damage], what: str, remedy: str, proof: str = "every byte as its checksum says"
-) -> int:
+def report_findings(found: Verification) -> int:
     """Print one line a finding, and a last one that sums up; return the exit code."""
-    for damage in damages:
+    for damage in found.damages:
         print(damage)
-    if damages:
-        print(f"findings: {len(damages)} in {what}; {remedy}", file=sys.stderr)
+    if found.damages:
+        print(f"findings: {len(found.damages)} in {found.contents}; {found.remedy}", file=sys.stderr)
         return command_line.FINDINGS
-    print(f"whole: {what}, {proof}")
+    print(f"whole: {found.contents}, {found.proof}")
     return command_line.OK
 
 

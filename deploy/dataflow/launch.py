@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import apache_beam as beam
 
 from pipelines import convert
+from pipelines.runtime.flags import make_config
 from pipelines.runtime.runners import make_beam_options
 from shards import storage
 from shards.corpus.layouts.registry import find_corpus
@@ -29,12 +30,12 @@ def build_pipeline(argv: Sequence[str]) -> beam.Pipeline:
         SystemExit: a parameter of the command is missing or has a value that it does not take.
     """
     words, beam_options = split_parameters(argv)
-    config = convert.make_config(convert.make_parser().parse_args(words))
+    config = make_config(convert.ConvertConfig, convert.make_parser().parse_args(words))
     corpus = find_corpus(config.input, config.layout, config.subset, config.parts)
     finish.check_output(config.output)
     storage.sweep_temporaries(config.output)
     pipeline = beam.Pipeline(options=make_beam_options(beam_options))
-    convert.convert_corpus(pipeline, corpus, convert.choose_classes(corpus, config), config)
+    convert.add_conversion(pipeline, corpus, convert.choose_classes(corpus, config), config)
     return pipeline
 
 

@@ -94,17 +94,16 @@ def rank_alarms(alarms: Sequence[pa.Table]) -> pa.Table:
     return pa.table(columns, schema=ALARMS_SCHEMA)
 
 
-def parse_thresholds(text: str, classes: Sequence[str]) -> dict[str, Threshold]:
-    """Return what `Gun=0.7,Knife=0.5` says; ValueError where it says something else."""
+def parse_thresholds(scores: Mapping[str, str], classes: Sequence[str]) -> dict[str, Threshold]:
+    """Return the thresholds of classes, given as text; ValueError if a class is unknown or a score is no number."""
     thresholds: dict[str, Threshold] = {}
-    for word in text.split(","):
-        name, _, value = word.partition("=")
-        if name not in classes or name in thresholds:
-            raise ValueError(f"threshold must be CLASS=SCORE, each class of {', '.join(classes)} once, got {word!r}")
+    for name, text in scores.items():
+        if name not in classes:
+            raise ValueError(f"threshold must be of a class among {', '.join(classes)}, got {name!r}")
         try:
-            score = float(value)
+            score = float(text)
         except ValueError as error:
-            raise ValueError(f"threshold must be CLASS=SCORE with a number in [0, 1], got {word!r}") from error
+            raise ValueError(f"threshold must be CLASS=SCORE with a number in [0, 1], got '{name}={text}'") from error
         thresholds[name] = Threshold(score)
     return thresholds
 

@@ -1,16 +1,15 @@
-"""How are command lines read? Project flags strictly, Beam's own options after a lone `--`, strictly too."""
+"""Parse command lines strictly, run the body of a command, and turn its errors into messages and exit codes."""
 
 import argparse
-import builtins
 import logging
-import re
 import sys
 from collections.abc import Callable, Sequence
-from datetime import datetime
 from difflib import get_close_matches
 from typing import Any
 
 from pipelines.runtime import log
+from pipelines.runtime.flags import add_flags
+from pipelines.runtime.step_errors import find_step_error
 from shards.storage import mask_secrets
 
 OK, FINDINGS, WRONG_USAGE, STOPPED, CRASHED = 0, 1, 2, 3, 4
@@ -27,7 +26,8 @@ class _HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
     """Shows a flag's default where it has one, and its values in place of a metavar only where they are few."""
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
-        shown = action.help if action.default is None else super()._get_help_string(action)
+        has_default = action.default is not None and action.default not in ([], "")
+        shown = super()._get_help_string(action) if has_default else action.help
         return f"{shown}; one of %(choices)s" if _has_many_choices(action) else shown
 
     def _metavar_formatter(self, action: argparse.Action, default_metavar: str) -> Callable[[int], tuple[str, ...]]:
@@ -52,14 +52,13 @@ def _has_many_choices(action: argparse.Action) -> bool:
     return action.choices is not None and len(list(action.choices)) >= MANY_CHOICES
 
 
-def make_parser(command: str, description: str) -> argparse.ArgumentParser:
-    """Return a parser that takes no abbreviation of a flag; its `--help` opens with `description`."""
-    return _Parser(
-        prog=f"sixray {command}",
-        description=description,
-        allow_abbrev=False,
-        formatter_class=_HelpFormatter,
+def make_parser(command: str, config_class: type, description: str) -> argparse.ArgumentParser:
+    """Return a parser of the flags of a config; it takes no abbreviation, and its `--help` opens with `description`."""
+    parser = _Parser(
+        prog=f"sixray {command}", description=description, allow_abbrev=False, formatter_class=_HelpFormatter
     )
+    add_flags(parser, config_class)
+    return parser
 
 
 def split_beam_options(argv: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -69,22 +68,6 @@ def split_beam_options(argv: Sequence[str]) -> tuple[list[str], list[str]]:
         return words, []
     at = words.index("--")
     return words[:at], words[at + 1 :]
-
-
-def fraction(text: str) -> float:
-    """Return a flag's value in [0, 1]; argparse names the flag where it is not."""
-    value = float(text)
-    if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"must be in [0, 1], got {text}")
-    return value
-
-
-def moment(text: str) -> datetime:
-    """Return a flag's ISO date or time, local where it names no zone; argparse names the flag where it is neither."""
-    try:
-        return datetime.fromisoformat(text).astimezone()
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"must be an ISO date or time as 2026-03-01T18:30, got {text!r}") from error
 
 
 def run_command(main: Callable[[Sequence[str]], int], argv: Sequence[str] | None) -> int:
@@ -99,7 +82,8 @@ def run_command(main: Callable[[Sequence[str]], int], argv: Sequence[str] | None
         log.say(f"error: {mask_secrets(str(error))}", level="error")
         return WRONG_USAGE
     except Exception as error:
-        if not isinstance(error, OSError) and not _is_os_error_of_step(error):
+        is_of_step = isinstance(error, RuntimeError) and isinstance(find_step_error(str(error)), OSError)
+        if not isinstance(error, OSError) and not is_of_step:
             return _crash()
         text = mask_secrets(str(error))
         log.say(f"error: {text}; when that is mended run the same command again, it resumes", level="error")
@@ -110,13 +94,3 @@ def _crash() -> int:
     # Not left to Python, which would end with 1, the code of a whole output with findings.
     logging.getLogger(__name__).critical("ended by an error that is not foreseen", exc_info=True)
     return CRASHED
-
-
-def _is_os_error_of_step(error: Exception) -> bool:
-    # The embedded runner raises an OSError of a step as RuntimeError("OSError: [Errno 28] … [while running 'Step']").
-    # Of its worker processes it has a traceback before that.
-    if not isinstance(error, RuntimeError):
-        return False
-    found = re.search(r"^(\w+): .*\[while running '", str(error), re.DOTALL | re.MULTILINE)
-    kind = getattr(builtins, found.group(1), None) if found else None
-    return isinstance(kind, type) and issubclass(kind, OSError)

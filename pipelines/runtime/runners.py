@@ -1,7 +1,5 @@
 """Which runner, and which of its options? Beam's own words, taken as strictly as the project's flags."""
 
-import builtins
-import re
 import signal
 import sys
 import threading
@@ -15,6 +13,8 @@ import grpc
 from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from apache_beam.runners.runner import PipelineResult
+
+from pipelines.runtime.step_errors import find_cause
 
 _WORKER_THREAD = "run_worker"
 """What the embedded runner calls the threads that wait for its worker processes."""
@@ -72,22 +72,6 @@ class _RemotePipeline(beam.Pipeline):
         except RuntimeError as error:
             raise find_cause(str(error)) from error
         return result
-
-
-def find_cause(text: str) -> Exception:
-    """Return what failed, from what an engine says of a failed job: pages of Java, the step's own error within.
-
-    A step's ValueError and OSError are what they were. What no step raised (a lost machine, too few slots, too little
-    memory) is an OSError too: the same command may be run again. All else is a bug, and a RuntimeError.
-    """
-    found = re.findall(r"^(\w+): (.*?) \[while running '([^']+)'", text, re.DOTALL | re.MULTILINE)
-    if not found:
-        return OSError(f"job must run to its end on its engine, got: {text.strip().partition(chr(10))[0]}")
-    name, message, step = found[-1]
-    kind = getattr(builtins, name, None)
-    if isinstance(kind, type) and issubclass(kind, (ValueError, OSError)):
-        return kind(f"{message} (step {step})")
-    return RuntimeError(text)
 
 
 @contextmanager

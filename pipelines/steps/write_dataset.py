@@ -1,7 +1,8 @@
-"""How do references become a dataset? The steps that `convert` and `reshard` share: deal, write, compare, finish."""
+"""Write the references of samples as a dataset: the steps that `convert` and `reshard` share."""
 
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import apache_beam as beam
@@ -23,30 +24,38 @@ from shards.writing.sharding import Tallies
 DEFAULT_SHARD_BYTES = 256 * 1024 * 1024
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DatasetPlan:
+    """What is written where, and by which command."""
+
+    label: str
+    """Of the progress and the counters: the command's name."""
+    output: str
+    """Folder of the dataset, normalised."""
+    source: Source[Any]
+    """Makes samples of records."""
+    shard_bytes: int
+    """Image bytes in a shard on average."""
+    options_record: dict[str, Any]
+    """What the manifest says of how the dataset was made."""
+    kept_num_shards: Mapping[str, int] = field(default_factory=dict)
+    """The number of shards of splits that must not follow from their bytes."""
+
+
 def write_dataset(
     refs: beam.PCollection[bytes],
-    source: Source[Any],
-    output: str,
-    shard_bytes: int,
-    options_record: dict[str, Any],
+    plan: DatasetPlan,
     *,
-    label: str,
-    kept_num_shards: Mapping[str, int] | None = None,
     findings: beam.PCollection[dict[str, Any]] | None = None,
     more_leaks: Sequence[beam.PCollection[Member]] = (),
 ) -> beam.PCollection[Any]:
-    """Add to a pipeline what turns records into a dataset: count, deal, write, find duplicates, write the manifest.
+    """Add to a pipeline what turns records into a dataset: count, assign, write, find duplicates, write the manifest.
 
     Args:
         refs: batches of records, pickled; all records of a key are in one batch.
-        source: what makes samples of them.
-        output: folder of the dataset, normalised.
-        shard_bytes: image bytes in a shard on average.
-        options_record: what the manifest says of how the dataset was made.
-        label: of the progress and the counters: the command's name.
-        kept_num_shards: the number of shards of splits that must not follow from their bytes.
-        findings: one dict of what the manifest says beside; nothing is written before it is there.
-        more_leaks: scans in several splits that are equal in other ways than to the byte.
+        plan: what is written where.
+        findings: one dict to go into the manifest; nothing is written before it is there.
+        more_leaks: scans in several splits that are equal, though not to the byte.
     """
     if findings is not None:
         refs = refs | "AwaitFindings" >> beam.Map(lambda batch, _: batch, AsSingleton(findings))
@@ -57,10 +66,10 @@ def write_dataset(
     )
     written = (
         refs
-        | "AssignShards" >> beam.FlatMap(deal, AsSingleton(tallies), shard_bytes, kept_num_shards, label)
+        | "AssignShards" >> beam.FlatMap(assign_shards, AsSingleton(tallies), plan)
         # ((split, shard name), batch of records)
         | "GroupByShard" >> beam.GroupByKey()
-        | "WriteShard" >> beam.ParDo(WriteShard(output, source, label))
+        | "WriteShard" >> beam.ParDo(WriteShard(plan))
         # WrittenShard
     )
     equal = (
@@ -81,20 +90,20 @@ def write_dataset(
     return (
         {"info": infos, "duplicates": duplicates}
         | "GroupByShardName" >> beam.CoGroupByKey()
-        | "FinishShard" >> beam.ParDo(FinishShard(output))
+        | "FinishShard" >> beam.ParDo(FinishShard(plan.output))
         # FinishedShard
         | "GatherShards" >> beam.combiners.ToList()
         | "WriteManifest"
-        >> beam.Map(finish.write_manifest, AsSingleton(tallies), output, source.classes, options_record, *beside)
+        >> beam.Map(
+            finish.write_manifest, AsSingleton(tallies), plan.output, plan.source.classes, plan.options_record, *beside
+        )
     )
 
 
-def deal(
-    batch: bytes, tallies: Tallies, shard_bytes: int, kept_num_shards: Mapping[str, int] | None, label: str
-) -> Iterator[tuple[tuple[str, str], bytes]]:
+def assign_shards(batch: bytes, tallies: Tallies, plan: DatasetPlan) -> Iterator[tuple[tuple[str, str], bytes]]:
     """Yield the records of one batch by shard; from here on it is known how many there are."""
-    progress.begin(label, "writing", sum(tally.num_records for tally in tallies.values()))
-    return sharding.assign_shards(batch, tallies, shard_bytes, kept_num_shards)
+    progress.begin(plan.label, "writing", sum(tally.num_records for tally in tallies.values()))
+    return sharding.assign_shards(batch, tallies, plan.shard_bytes, plan.kept_num_shards)
 
 
 class _ShardFn(beam.DoFn):
@@ -125,10 +134,9 @@ class _ShardFn(beam.DoFn):
 class WriteShard(_ShardFn):
     """Writes a shard, or finds that it is there and right; counts what became of its records."""
 
-    def __init__(self, output: str, source: Source[Any], label: str) -> None:
-        self.output = output
-        self.source = source
-        self.label = label
+    def __init__(self, plan: DatasetPlan) -> None:
+        self.plan = plan
+        label = plan.label
         self.converted_scans = Metrics.counter(label, "converted-scans")
         self.quarantined_scans = Metrics.counter(label, "quarantined-scans")
         self.written_bytes = Metrics.counter(label, "written-bytes")
@@ -136,15 +144,15 @@ class WriteShard(_ShardFn):
 
     def _task_of(self, element: tuple[tuple[str, str], Iterable[bytes]]) -> tuple[Any, ...]:
         (split, name), batches = element
-        return write_batches, self.output, split, name, list(batches), self.source
+        return write_batches, self.plan.output, split, name, list(batches), self.plan.source
 
     def _report(self, shard: WrittenShard) -> WrittenShard:
         self.converted_scans.inc(shard.info.num_scans)
         self.quarantined_scans.inc(shard.info.num_quarantined)
         self.reused_shards.inc(int(shard.was_reused))
         self.written_bytes.inc(0 if shard.was_reused else shard.info.tar_bytes)
-        note_shard(self.label, self.output, shard)
-        progress.advance(self.label, shard.info.num_scans + shard.info.num_quarantined, shard.info.tar_bytes)
+        log_shard(self.plan, shard)
+        progress.advance(self.plan.label, shard.info.num_scans + shard.info.num_quarantined, shard.info.tar_bytes)
         return shard
 
 
@@ -159,17 +167,17 @@ class FinishShard(_ShardFn):
         return finish.finish_shard, self.output, list(found["info"]), list(found["duplicates"])
 
 
-def note_shard(job: str, output: str, shard: WrittenShard) -> None:
+def log_shard(plan: DatasetPlan, shard: WrittenShard) -> None:
     """Write to the worker's log what became of one shard, and of each record that it refused."""
     if not log.is_noted():
         return
     info = shard.info
     if info.num_quarantined:
-        refused = read_parquet(quarantine_url(output, info.name), ["key", "reason"])
+        refused = read_parquet(quarantine_url(plan.output, info.name), ["key", "reason"])
         for row in refused.to_pylist():
-            log.note("refused", job=job, shard=info.name, key=row["key"], reason=row["reason"])
+            log.note("refused", job=plan.label, shard=info.name, key=row["key"], reason=row["reason"])
     counts = {"num_scans": info.num_scans, "num_quarantined": info.num_quarantined, "tar_bytes": info.tar_bytes}
-    log.note("reused" if shard.was_reused else "written", job=job, shard=info.name, **counts)
+    log.note("reused" if shard.was_reused else "written", job=plan.label, shard=info.name, **counts)
 
 
 def report_ledger(manifest: DatasetManifest, max_quarantine_fraction: float) -> int:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import webdataset
 
-from pipelines.synth import generate_corpus
+from pipelines.synth import SynthConfig, generate_corpus
 from tests.bench.measure import Measurement, time_in_turn
 
 NUM_FILES = 40_000
@@ -60,7 +60,7 @@ def make_files(scratch: Path, num_files: int) -> Path:
     """Write `num_files` JPEGs of the release's sizes; return the folder that holds JPEGImage."""
     seeds = scratch / "seeds"
     if not seeds.exists():
-        generate_corpus(str(seeds), num_scans=64, seed=5)
+        generate_corpus(SynthConfig(output=str(seeds), num_scans=64, seed=5))
     bodies = [path.read_bytes()[:-2] for path in sorted((seeds / "JPEGImage").glob("*.jpg"))]
     folder = scratch / f"{num_files}-files"
     (folder / "JPEGImage").mkdir(parents=True)

@@ -26,8 +26,8 @@ from model.training.config import AdamW, TrainConfig
 from model.training.losses import LossConfig
 from model.training.trainer import train
 from pipelines.convert import main as convert
-from pipelines.score import ScoreConfig, score
-from pipelines.synth import generate_corpus
+from pipelines.score import ScoreConfig, score_datasets
+from pipelines.synth import SynthConfig, generate_corpus
 from shards.format.dataset import Dataset, open_dataset
 from shards.predictions.run import open_predictions
 from tests.bench.learning import NETWORKS, Learned, draw_learned, paper_gain, rate_runs, say_order, write_note
@@ -119,11 +119,13 @@ def make_dataset(root: Path, corpus: Corpus, seed: int) -> Dataset:
     folder = root / corpus.name.replace(" ", "-").replace(":", "-")
     if not (folder / "dataset/dataset.json").exists():
         generate_corpus(
-            str(folder / "corpus"),
-            num_scans=corpus.num_scans,
-            seed=seed,
-            negatives_per_positive=corpus.negatives_per_positive,
-            clutter=CLUTTER,
+            SynthConfig(
+                output=str(folder / "corpus"),
+                num_scans=corpus.num_scans,
+                seed=seed,
+                negatives_per_positive=corpus.negatives_per_positive,
+                clutter=CLUTTER,
+            )
         )
     return convert_corpus(folder / "corpus", folder / "dataset")
 
@@ -180,7 +182,7 @@ def finish_cell(root: Path, dataset: Dataset, corpus: Corpus, name: str, seed: i
     if (folder / "predictions/done").exists():
         return
     result = train(dataset, str(folder / "run"), make_config(name, seed, corpus.num_epochs, weights))
-    score(
+    score_datasets(
         ScoreConfig(
             model=result.model_url,
             inputs=(dataset.url,),

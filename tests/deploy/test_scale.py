@@ -13,11 +13,11 @@ import apache_beam as beam
 import pytest
 from apache_beam.pipeline import PipelineVisitor
 
-from pipelines.convert import ConvertConfig, convert_corpus
-from pipelines.reshard import ReshardConfig, make_selection, reshard_datasets
+from pipelines.convert import ConvertConfig, add_conversion
+from pipelines.reshard import ReshardConfig, add_resharding, make_selection
 from pipelines.runtime.runners import make_beam_options, make_pipeline
-from pipelines.score import score_shards
-from pipelines.verify import audit_dataset
+from pipelines.score import add_scoring
+from pipelines.verify import add_verification
 from shards.corpus.description import Corpus, Source
 from shards.corpus.facts import AnnotationFact, ImageFact, RowFact
 from shards.corpus.records import ScanRef
@@ -78,7 +78,7 @@ def graphs():
     made = {name: make_pipeline(make_beam_options([])) for name in ("convert", "reshard", "verify", "score")}
     corpus = Corpus("sixray", URL, (Source("images", URL),), builds_subset=True)
     everything = ConvertConfig(input=URL, output="/out", subset="10", split_policy="group", near_duplicates=True)
-    convert_corpus(made["convert"], corpus, CLASSES, everything)
+    add_conversion(made["convert"], corpus, CLASSES, everything)
     manifest = DatasetManifest(
         classes=CLASSES.all,
         scored_classes=CLASSES.scored,
@@ -89,9 +89,9 @@ def graphs():
     )
     dataset = Dataset("s3://sixray/dataset", manifest)
     config = ReshardConfig(inputs=(dataset.url,), output="/out", subset="10")
-    reshard_datasets(made["reshard"], (dataset,), make_selection(config, (dataset,)), config)
-    audit_dataset(made["verify"], dataset, "/report.json")
-    score_shards(made["score"], [shard_task()], beam.DoFn())
+    add_resharding(made["reshard"], (dataset,), make_selection(config, (dataset,)), config)
+    add_verification(made["verify"], dataset, "/report.json")
+    add_scoring(made["score"], [shard_task()], beam.DoFn())
     return made
 
 

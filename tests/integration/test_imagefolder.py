@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from pipelines import cli
-from pipelines.convert import ConvertConfig, convert
+from pipelines.convert import ConvertConfig, convert_corpus
 from shards.format.dataset import open_dataset
 from tests.corpora import files_of, jpeg_bytes, payload_of, reasons_of, rows_of
 
@@ -92,7 +92,7 @@ def test_files_that_cannot_be_taken_are_a_row_of_quarantine_each(tmp_path: Path)
         (corpus / name).write_bytes(data)
     (corpus / "train/hen").symlink_to(corpus / "train/cat", target_is_directory=True)
     config = ConvertConfig(input=str(corpus), output=str(tmp_path / "ds"), layout="imagefolder", classes=("cat", "dog"))
-    manifest = convert(config)
+    manifest = convert_corpus(config)
     assert reasons_of(tmp_path / "ds") == {
         "train%2Fcat%2F1": "duplicate_key",
         "train%2Fdog%2F2": "truncated_jpeg",
@@ -102,12 +102,12 @@ def test_files_that_cannot_be_taken_are_a_row_of_quarantine_each(tmp_path: Path)
     }
     assert {split: of.listed for split, of in manifest.ledger.items()} == {"test": 1, "train": 7}
     kept = files_of(tmp_path / "ds")
-    convert(config)
+    convert_corpus(config)
     assert files_of(tmp_path / "ds") == kept
 
 
 @pytest.mark.slow
 def test_bytes_do_not_depend_on_the_number_of_workers(corpus: Path, folder: Path, tmp_path: Path) -> None:
     config = ConvertConfig(input=str(corpus), output=str(tmp_path / "ds"))
-    convert(config, ["--direct_num_workers=2", "--direct_running_mode=multi_threading"])
+    convert_corpus(config, ["--direct_num_workers=2", "--direct_running_mode=multi_threading"])
     assert payload_of(tmp_path / "ds") == payload_of(folder / "dataset")

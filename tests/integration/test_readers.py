@@ -11,7 +11,7 @@ import duckdb
 import pytest
 from PIL import Image
 
-from pipelines.convert import ConvertConfig, convert
+from pipelines.convert import ConvertConfig, convert_corpus
 from tests.corpora import flip_byte, images_of, make_corpus, members_of, rows_of
 
 
@@ -28,7 +28,7 @@ def corpus(tmp_path_factory):
 def dataset(corpus, tmp_path_factory):
     """Those scans, converted in several shards."""
     output = tmp_path_factory.mktemp("dataset") / "ds"
-    convert(ConvertConfig(input=str(corpus.root), output=str(output), shard_bytes=15_000))
+    convert_corpus(ConvertConfig(input=str(corpus.root), output=str(output), shard_bytes=15_000))
     assert len(images_of(output)) == 61
     return output
 

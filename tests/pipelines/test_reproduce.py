@@ -1,6 +1,5 @@
 """Does a table come out of real runs, is nothing done twice, and is what cannot be run said before anything is?"""
 
-import argparse
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +15,7 @@ from model.training.level_labels import read_labels_info, write_level_labels
 from pipelines import convert, reproduce, reproduce_runs
 from pipelines import score as score_command
 from pipelines.runtime.command_line import OK, STOPPED, WRONG_USAGE
+from pipelines.runtime.flags import make_config
 from pipelines.train import configure
 from shards.format.dataset import open_dataset
 from shards.format.parquet import read_parquet
@@ -49,9 +49,9 @@ def test_a_table_is_run_stopped_gone_on_with_and_shared_with_other_tables(datase
         num_scored += 1
         if num_scored == 2:
             raise OSError("no space left")
-        return score_command.score(*arguments)
+        return score_command.score_datasets(*arguments)
 
-    monkeypatch.setattr(reproduce_runs, "score", score_once)
+    monkeypatch.setattr(reproduce_runs, "score_datasets", score_once)
     assert reproduce.main(words) == STOPPED
     cells, _ = cells_of(tmp_path, "chr-4")
     assert cells["ResNet34", "sixray10", "average_precision"]["state"] == "run"
@@ -168,13 +168,13 @@ def test_stages_and_labels_of_levels_are_made_first_and_shared(dataset, tmp_path
 def labelled(dataset, tmp_path):
     """Return a run on OPIXray's place whose labels are of a network of SIXray's place, the labels made."""
     words = ["sxmnet-8", "--output", str(tmp_path), *SMALL]
-    flags = reproduce._parser().parse_args(words)
+    config = make_config(reproduce.ReproduceConfig, reproduce.make_parser().parse_args(words))
     (run,) = reproduce_runs.plan_runs(
         load_tables()["sxmnet-8"].choose(["Res50-FPN + MF-N"], ["opixray"]),
         dict.fromkeys(("sixray", "opixray"), open_dataset(dataset)),
         str(tmp_path),
         (0,),
-        lambda recipe, seed: configure(argparse.Namespace(**vars(flags), recipe=recipe, seed=seed)),
+        lambda recipe, seed: configure(recipe, seed, config.overrides),
     )
     assert run.labeller is not None
     reproduce_runs.label_levels(run, run.labeller, FLOAT32)

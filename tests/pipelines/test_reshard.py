@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from pipelines.reshard import ReshardConfig, main, reshard
+from pipelines.reshard import ReshardConfig, main, reshard_datasets
 from pipelines.verify import main as verify
 from shards import storage
 from shards.format.dataset import open_dataset
@@ -73,13 +73,13 @@ def contents(dataset: Path) -> dict[str, dict[str, Any]]:
 
 
 def test_with_its_own_settings_a_dataset_is_the_same_to_the_last_byte(source, tmp_path):
-    manifest = reshard(config_for(source, tmp_path / "ds"))
+    manifest = reshard_datasets(config_for(source, tmp_path / "ds"))
     assert payload_of(tmp_path / "ds") == payload_of(source)
     assert manifest.ledger == open_dataset(str(source)).manifest.ledger
     assert manifest.options["inputs"] == [{"url": f"file://{source}", "digest": manifest.digest}]
     assert manifest.contradictions == open_dataset(str(source)).manifest.contradictions != {}
     kept = stamps_of(tmp_path / "ds")
-    reshard(config_for(source, tmp_path / "ds", shard_bytes=SHARD_BYTES))
+    reshard_datasets(config_for(source, tmp_path / "ds", shard_bytes=SHARD_BYTES))
     assert stamps_of(tmp_path / "ds") == kept
 
 
@@ -89,21 +89,21 @@ def test_refused_bytes_that_filled_a_shard_are_remembered(tmp_path):
         corpus.add_image(f"N9{number:04d}", jpeg_bytes(number)[:-9])
         corpus.add_row(f"N9{number:04d}")
     convert_plainly(corpus.root, tmp_path / "one", shard_bytes=SHARD_BYTES)
-    reshard(config_for(tmp_path / "one", tmp_path / "two"))
+    reshard_datasets(config_for(tmp_path / "one", tmp_path / "two"))
     assert payload_of(tmp_path / "two") == payload_of(tmp_path / "one")
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("shard_bytes", [5_000, 1 << 30])
 def test_other_sizes_change_places_and_nothing_else(source, tmp_path, shard_bytes, capsys):
-    reshard(config_for(source, tmp_path / "ds", shard_bytes=shard_bytes))
+    reshard_datasets(config_for(source, tmp_path / "ds", shard_bytes=shard_bytes))
     assert contents(tmp_path / "ds") == contents(source)
     assert images_of(tmp_path / "ds") == images_of(source)
     assert reasons_of(tmp_path / "ds") == reasons_of(source) != {}
     assert len(list((tmp_path / "ds/train").glob("*.tar"))) == {5_000: 4, 1 << 30: 1}[shard_bytes]
     assert verify([str(tmp_path / "ds")]) == 0
     # And back again: where a sample lies follows from its key alone.
-    reshard(config_for(tmp_path / "ds", tmp_path / "back", shard_bytes=SHARD_BYTES))
+    reshard_datasets(config_for(tmp_path / "ds", tmp_path / "back", shard_bytes=SHARD_BYTES))
     assert images_of(tmp_path / "back") == images_of(source)
 
 
@@ -113,15 +113,17 @@ def test_what_sources_disagreed_on_is_told_of_all_inputs_while_every_record_come
     convert_plainly(other.root, tmp_path / "other", shard_bytes=SHARD_BYTES)
     inputs = (str(source), str(tmp_path / "other"))
     one, two = (open_dataset(url).manifest.contradictions["missing_image"] for url in inputs)
-    found = reshard(config_for(source, tmp_path / "ds", inputs=inputs)).contradictions["missing_image"]
+    found = reshard_datasets(config_for(source, tmp_path / "ds", inputs=inputs)).contradictions["missing_image"]
     assert found["count"] == one["count"] + two["count"] == 2
     assert found["examples"] == two["examples"] + one["examples"]
-    some = reshard(config_for(source, tmp_path / "some", inputs=inputs, splits=("train",)))
+    some = reshard_datasets(config_for(source, tmp_path / "some", inputs=inputs, splits=("train",)))
     assert some.contradictions == {}
 
 
 def test_rows_are_chosen_by_a_condition(source, tmp_path):
-    reshard(config_for(source, tmp_path / "ds", where="labels.Gun = 1 and width_px >= 40", shard_bytes=SHARD_BYTES))
+    reshard_datasets(
+        config_for(source, tmp_path / "ds", where="labels.Gun = 1 and width_px >= 40", shard_bytes=SHARD_BYTES)
+    )
     chosen = {key for key, row in contents(source).items() if row["labels"]["Gun"] == 1}
     assert len(chosen) > 3 and set(contents(tmp_path / "ds")) == chosen
     assert all(contents(tmp_path / "ds")[key] == contents(source)[key] for key in chosen)
@@ -132,7 +134,7 @@ def test_rows_are_chosen_by_a_condition(source, tmp_path):
 
 def test_splits_positives_and_classes_are_chosen(source, tmp_path):
     config = config_for(source, tmp_path / "ds", splits=("train",), subset="positives", classes=("Knife", "Hammer"))
-    manifest = reshard(config)
+    manifest = reshard_datasets(config)
     assert (manifest.classes, manifest.scored_classes) == (("Knife", "Hammer"), ("Knife",))
     expected = {
         key: row | {"labels": {name: row["labels"][name] for name in ("Knife", "Hammer")}}
@@ -155,11 +157,11 @@ def test_sixray10_is_built_from_labels_and_what_was_kept_for_testing_stays_there
         corpus.add_scan(f"P{number:05d}", ("Gun",), split="test" if number == 0 else "train")
     corpus.add_image("unknown")
     convert_plainly(corpus.root, tmp_path / "all")
-    reshard(config_for(tmp_path / "all", tmp_path / "ten", subset="10"))
+    reshard_datasets(config_for(tmp_path / "all", tmp_path / "ten", subset="10"))
     before, after = contents(tmp_path / "all"), contents(tmp_path / "ten")
     assert all(before[key] == row for key, row in after.items())
     assert Counter(1 in row["labels"].values() for row in after.values()) == {True: 5, False: 50}
-    reshard(config_for(tmp_path / "all", tmp_path / "other", subset="10", seed=1))
+    reshard_datasets(config_for(tmp_path / "all", tmp_path / "other", subset="10", seed=1))
     assert set(contents(tmp_path / "other")) != set(after)
 
 
@@ -176,7 +178,7 @@ def test_scans_without_a_split_get_that_of_the_subset(tmp_path):
         shard["samples_sha256"] = storage.sha256_of(tmp_path / f"all/samples/{shard['name']}.parquet")
     assert {shard["split"] for shard in manifest["shards"]} == {"unlisted"}
     (tmp_path / "all/dataset.json").write_text(json.dumps(manifest))
-    reshard(config_for(tmp_path / "all", tmp_path / "ten", subset="10"))
+    reshard_datasets(config_for(tmp_path / "all", tmp_path / "ten", subset="10"))
     rows = contents(tmp_path / "ten").values()
     found = Counter((row["split"], row["labels"]["Gun"]) for row in rows)
     assert found == {("train", 1): 4, ("test", 1): 1, ("train", 0): 40, ("test", 0): 10}
@@ -189,7 +191,7 @@ def known(is_positive: bool) -> dict[str, int]:
 
 def test_duplicates_are_named_among_what_is_left(source, tmp_path):
     assert {row["key"]: row["duplicate_of"] for row in rows_of(source) if row["duplicate_of"]} == {"N90003": "N00001"}
-    reshard(config_for(source, tmp_path / "ds", splits=("test",)))
+    reshard_datasets(config_for(source, tmp_path / "ds", splits=("test",)))
     assert [row["duplicate_of"] for row in rows_of(tmp_path / "ds") if row["key"] == "N90003"] == [None]
 
 
@@ -215,16 +217,16 @@ def test_several_datasets_become_one_and_the_first_has_a_key_that_both_have(sour
     assert "3 duplicate_key" in capsys.readouterr().out
     assert verify([str(tmp_path / "ds")]) == 0
     # The other way round the other one's samples stay.
-    reshard(ReshardConfig(inputs=(str(tmp_path / "other"), str(source)), output=str(tmp_path / "swapped")))
+    reshard_datasets(ReshardConfig(inputs=(str(tmp_path / "other"), str(source)), output=str(tmp_path / "swapped")))
     assert contents(tmp_path / "swapped")["N00001"] == contents(tmp_path / "other")["N00001"]
 
 
 def test_datasets_of_different_classes_need_the_classes_named_and_what_one_lacks_is_unknown(source, tmp_path):
-    reshard(config_for(source, tmp_path / "guns", classes=("Gun",), splits=("test",)))
+    reshard_datasets(config_for(source, tmp_path / "guns", classes=("Gun",), splits=("test",)))
     config = ReshardConfig(inputs=(str(tmp_path / "guns"), str(source)), output=str(tmp_path / "ds"))
     with pytest.raises(ValueError, match=r"inputs must have the same classes, got Gun and Gun, Knife, .*--classes"):
-        reshard(config)
-    reshard(replace(config, classes=("Knife", "Gun")))
+        reshard_datasets(config)
+    reshard_datasets(replace(config, classes=("Knife", "Gun")))
     rows = contents(tmp_path / "ds")
     assert {row["labels"]["Knife"] for row in rows.values() if row["split"] == "test"} == {None}
     assert {row["labels"]["Knife"] for row in rows.values() if row["split"] == "train"} == {0, 1}
@@ -239,7 +241,7 @@ def test_a_damaged_sample_costs_its_own_row_and_is_taken_once_it_is_mended(sourc
     flip_byte(hit, row["offset_bytes"] + 100)
     whole = cut.read_bytes()
     cut.write_bytes(whole[: last["offset_bytes"] + 9])
-    manifest = reshard(config_for(broken, tmp_path / "ds"))
+    manifest = reshard_datasets(config_for(broken, tmp_path / "ds"))
     reasons = reasons_of(tmp_path / "ds")
     assert reasons == reasons_of(source) | {row["key"]: "checksum_mismatch", last["key"]: "truncated_shard"}
     assert manifest.ledger["train"].listed == open_dataset(str(source)).manifest.ledger["train"].listed
@@ -249,18 +251,18 @@ def test_a_damaged_sample_costs_its_own_row_and_is_taken_once_it_is_mended(sourc
     assert details[row["key"]]["source_uri"] == row["source_uri"]
     flip_byte(hit, row["offset_bytes"] + 100)
     cut.write_bytes(whole)
-    reshard(config_for(broken, tmp_path / "ds"))
+    reshard_datasets(config_for(broken, tmp_path / "ds"))
     assert payload_of(tmp_path / "ds") == payload_of(source)
 
 
 def test_what_is_damaged_or_missing_is_made_again_and_the_rest_not_touched(source, tmp_path):
-    reshard(config_for(source, tmp_path / "ds", shard_bytes=10_000))
+    reshard_datasets(config_for(source, tmp_path / "ds", shard_bytes=10_000))
     calm = files_of(tmp_path / "ds")
     tars = sorted((tmp_path / "ds").glob("train/*.tar"))
     flip_byte(tars[0])
     tars[1].unlink()
     kept = stamps_of(tmp_path / "ds")
-    reshard(config_for(source, tmp_path / "ds", shard_bytes=10_000))
+    reshard_datasets(config_for(source, tmp_path / "ds", shard_bytes=10_000))
     assert files_of(tmp_path / "ds") == calm
     touched = {name for name, stamp in stamps_of(tmp_path / "ds").items() if kept.get(name) != stamp}
     stems = {Path(name).stem.removeprefix("part-") for name in touched}
@@ -270,12 +272,12 @@ def test_what_is_damaged_or_missing_is_made_again_and_the_rest_not_touched(sourc
 def test_an_input_that_was_made_anew_is_not_taken_for_the_old_one(tmp_path):
     corpus = make_corpus(tmp_path / "c", num_train=10, num_test=0)
     convert_plainly(corpus.root, tmp_path / "one")
-    reshard(config_for(tmp_path / "one", tmp_path / "two"))
+    reshard_datasets(config_for(tmp_path / "one", tmp_path / "two"))
     image = corpus.images / "N00001.jpg"
     image.write_bytes(image.read_bytes()[:-4] + b"\x00\x00\xff\xd9")
     next((tmp_path / "one/train").glob("*.tar")).unlink()
     convert_plainly(corpus.root, tmp_path / "one")
-    reshard(config_for(tmp_path / "one", tmp_path / "two"))
+    reshard_datasets(config_for(tmp_path / "one", tmp_path / "two"))
     assert payload_of(tmp_path / "two") == payload_of(tmp_path / "one")
     assert images_of(tmp_path / "two")["N00001"] == image.read_bytes()
 
@@ -308,9 +310,9 @@ def test_a_tar_that_is_not_there_stops_the_job_and_costs_no_sample(source, tmp_p
 @pytest.mark.slow
 def test_bytes_do_not_depend_on_the_number_of_workers(source, tmp_path):
     config = config_for(source, tmp_path / "one", shard_bytes=10_000)
-    reshard(config)
+    reshard_datasets(config)
     workers = ["--direct_num_workers=2", "--direct_running_mode=multi_threading"]
-    reshard(replace(config, output=str(tmp_path / "two")), workers)
+    reshard_datasets(replace(config, output=str(tmp_path / "two")), workers)
     assert files_of(tmp_path / "two") == files_of(tmp_path / "one")
 
 
@@ -357,12 +359,14 @@ def test_png_scans_keep_their_extension(tmp_path):
     corpus.add_image("a", out.getvalue(), suffix=".png")
     corpus.add_image("b")
     convert_plainly(corpus.root, tmp_path / "one", layout="images")
-    reshard(config_for(tmp_path / "one", tmp_path / "two"))
+    reshard_datasets(config_for(tmp_path / "one", tmp_path / "two"))
     assert payload_of(tmp_path / "two") == payload_of(tmp_path / "one")
 
 
 def test_the_manifest_says_what_was_asked_for(source, tmp_path):
-    reshard(config_for(source, tmp_path / "ds", where="labels.Gun = 1", splits=("train", "test"), classes=SCORED))
+    reshard_datasets(
+        config_for(source, tmp_path / "ds", where="labels.Gun = 1", splits=("train", "test"), classes=SCORED)
+    )
     options = json.loads((tmp_path / "ds/dataset.json").read_text())["options"]
     assert options == {
         "command": "reshard",

@@ -220,7 +220,7 @@ def test_counters_have_units_and_the_step_travels_to_workers(bench):
     request = EngineRequest(engine="eager", dtype="float32")
     step = pickle.loads(pickle.dumps(ScoreShard(bench.model, bench.model_id, request, 4)))
     pipeline = make_pipeline(make_beam_options([]))
-    score.score_shards(pipeline, tasks, step)
+    score.add_scoring(pipeline, tasks, step)
     found = pipeline.run().metrics().query()["counters"]
     counters = {metric.key.metric.name: metric.committed for metric in found if metric.key.metric.namespace == "score"}
     assert (counters["scored-scans"], counters["quarantined-scans"]) == (14, 1)

@@ -21,7 +21,9 @@ CLASSES = load_class_set("sixray")
 def corpus(tmp_path_factory) -> Path:
     """A corpus of 66 scans, 22 of them positive."""
     root: Path = tmp_path_factory.mktemp("synth") / "corpus"
-    synth.generate_corpus(str(root), num_scans=66, seed=5, negatives_per_positive=2, num_workers=1)
+    synth.generate_corpus(
+        synth.SynthConfig(output=str(root), num_scans=66, seed=5, negatives_per_positive=2, num_workers=1)
+    )
     return root
 
 
@@ -96,7 +98,9 @@ def test_the_lists_say_what_the_annotations_say(corpus, subset):
 def test_the_same_seed_gives_the_same_bytes_on_any_number_of_workers(tmp_path):
     for name, num_workers in (("one", 1), ("two", 2)):
         synth.generate_corpus(
-            str(tmp_path / name), num_scans=36, seed=3, negatives_per_positive=3, num_workers=num_workers
+            synth.SynthConfig(
+                output=str(tmp_path / name), num_scans=36, seed=3, negatives_per_positive=3, num_workers=num_workers
+            )
         )
     assert read_tree(tmp_path / "one") == read_tree(tmp_path / "two")
 
@@ -104,7 +108,9 @@ def test_the_same_seed_gives_the_same_bytes_on_any_number_of_workers(tmp_path):
 def test_another_seed_gives_other_scans(tmp_path):
     for seed in (1, 2):
         synth.generate_corpus(
-            str(tmp_path / str(seed)), num_scans=4, seed=seed, negatives_per_positive=1, num_workers=1
+            synth.SynthConfig(
+                output=str(tmp_path / str(seed)), num_scans=4, seed=seed, negatives_per_positive=1, num_workers=1
+            )
         )
     first, second = read_tree(tmp_path / "1"), read_tree(tmp_path / "2")
     images = [name for name in first if name.startswith("JPEGImage")]
@@ -114,13 +120,13 @@ def test_another_seed_gives_other_scans(tmp_path):
 
 def test_a_run_that_was_killed_is_finished_by_running_it_again(tmp_path):
     arguments = {"num_scans": 6, "seed": 4, "negatives_per_positive": 1, "num_workers": 1}
-    synth.generate_corpus(str(tmp_path / "whole"), **arguments)
-    synth.generate_corpus(str(tmp_path / "killed"), **arguments)
+    synth.generate_corpus(synth.SynthConfig(output=str(tmp_path / "whole"), **arguments))
+    synth.generate_corpus(synth.SynthConfig(output=str(tmp_path / "killed"), **arguments))
     (tmp_path / "killed" / "JPEGImage" / "P00002.jpg").unlink()
     (tmp_path / "killed" / "Annotation" / "P00003.xml").write_text("<annotation>")
     for path in (tmp_path / "killed" / "ImageSet").rglob("*.csv"):
         path.unlink()
-    synth.generate_corpus(str(tmp_path / "killed"), **arguments)
+    synth.generate_corpus(synth.SynthConfig(output=str(tmp_path / "killed"), **arguments))
     assert read_tree(tmp_path / "killed") == read_tree(tmp_path / "whole")
 
 
@@ -128,12 +134,14 @@ def test_an_output_with_another_corpus_is_refused(tmp_path):
     (tmp_path / "JPEGImage").mkdir()
     (tmp_path / "JPEGImage" / "P00009.jpg").write_bytes(b"")
     with pytest.raises(ValueError, match=r"output must be empty or hold this corpus, got a file of another \(.*P00009"):
-        synth.generate_corpus(str(tmp_path), num_scans=4, seed=0, num_workers=1)
+        synth.generate_corpus(synth.SynthConfig(output=str(tmp_path), num_scans=4, seed=0, num_workers=1))
     assert not (tmp_path / "ImageSet").exists()
 
 
 def test_a_corpus_can_be_written_to_another_store():
-    synth.generate_corpus("memory://synth/corpus", num_scans=2, seed=0, negatives_per_positive=1, num_workers=1)
+    synth.generate_corpus(
+        synth.SynthConfig(output="memory://synth/corpus", num_scans=2, seed=0, negatives_per_positive=1, num_workers=1)
+    )
     store = fsspec.filesystem("memory")
     assert store.exists("/synth/corpus/ImageSet/1000/test.csv")
     assert store.cat_file("/synth/corpus/JPEGImage/P00001.jpg")[:2] == b"\xff\xd8"
@@ -142,7 +150,7 @@ def test_a_corpus_can_be_written_to_another_store():
 
 def test_several_processes_cannot_share_a_store_in_memory():
     with pytest.raises(ValueError, match="workers must be 1 for a store that lives within one process, got 2"):
-        synth.generate_corpus("memory://synth", num_scans=2, seed=0, num_workers=2)
+        synth.generate_corpus(synth.SynthConfig(output="memory://synth", num_scans=2, seed=0, num_workers=2))
 
 
 def test_the_command_says_what_it_wrote(tmp_path, capsys):

@@ -15,7 +15,8 @@ from model.recipes.registry import RECIPES
 from model.training.config import split_batch_across_devices
 from model.training.losses import LossConfig, SoftmaxConfig
 from pipelines.runtime.command_line import OK, STOPPED, WRONG_USAGE
-from pipelines.train import _parser, configure, main
+from pipelines.runtime.flags import make_config
+from pipelines.train import TrainJobConfig, configure, main, make_parser
 from tests.model.scans import make_dataset
 
 FAST = [
@@ -37,8 +38,9 @@ def dataset(tmp_path_factory):
     return make_dataset(tmp_path_factory.mktemp("dataset"), num_train=40)
 
 
-def flags_of(*words):
-    return _parser().parse_args(["--data", "D", "--output", "R", *words])
+def configure_by(*words):
+    job = make_config(TrainJobConfig, make_parser().parse_args(["--data", "D", "--output", "R", *words]))
+    return configure(job.recipe, job.seed, job.overrides)
 
 
 def test_a_run_ends_with_a_model_and_says_where(dataset, tmp_path, capsys):
@@ -154,7 +156,7 @@ def test_a_model_to_start_from_is_refused_where_a_recipe_has_no_use_for_it(datas
 
 
 def test_flags_change_the_recipe_they_stand_beside():
-    config = configure(flags_of("--recipe", "chr_resnet34_sixray10", "--backbone", "resnet50", "--seed", "7"))
+    config = configure_by("--recipe", "chr_resnet34_sixray10", "--backbone", "resnet50", "--seed", "7")
     assert (config.recipe, config.backbone, config.seed, config.max_epochs) == (
         "chr_resnet34_sixray10",
         "resnet50",
@@ -165,7 +167,7 @@ def test_flags_change_the_recipe_they_stand_beside():
 
 def test_flags_say_how_a_step_is_made_up_and_when_a_run_ends():
     words = ["--accumulate-batches", "4", "--positive-fraction", "0.5", "--patience", "3"]
-    config = configure(flags_of("--recipe", "demo", *words))
+    config = configure_by("--recipe", "demo", *words)
     assert (config.accumulate_batches, config.positive_fraction, config.patience) == (4, 0.5, 3)
     assert config.positive_repeats == 1  # the recipe's ten repeats give way to the share that was asked for
 
@@ -203,22 +205,22 @@ def test_every_recipe_can_be_shared_by_the_gpus_of_one_machine(num_devices):
     ],
 )
 def test_a_system_of_the_papers_table_can_be_named(words, network, num_levels, balanced):
-    config = configure(flags_of(*words))
+    config = configure_by(*words)
     assert (config.network, config.num_levels) == (network, num_levels)
     assert config.loss == LossConfig(balanced=balanced)
 
 
 def test_another_network_keeps_a_soft_max():
-    assert configure(flags_of("--recipe", "chr_resnet18_ilsvrc2012", "--network", "h")).loss == SoftmaxConfig()
+    assert configure_by("--recipe", "chr_resnet18_ilsvrc2012", "--network", "h").loss == SoftmaxConfig()
 
 
 def test_the_margin_of_the_crop_follows_the_image_size():
-    assert configure(flags_of("--image-size", "112")).resize_px == 128
-    assert configure(flags_of()).resize_px == 256
+    assert configure_by("--image-size", "112").resize_px == 128
+    assert configure_by().resize_px == 256
 
 
 def test_weights_from_a_file_ask_for_pretraining_and_no_pretrained_forbids_it(capsys):
-    assert configure(flags_of("--backbone-weights", "w.safetensors")).pretrained
-    assert not configure(flags_of("--recipe", "chr_resnet34_sixray10", "--no-pretrained")).pretrained
+    assert configure_by("--backbone-weights", "w.safetensors").pretrained
+    assert not configure_by("--recipe", "chr_resnet34_sixray10", "--no-pretrained").pretrained
     with pytest.raises(ValueError, match="backbone_weights must go with pretrained"):
-        configure(flags_of("--backbone-weights", "w.safetensors", "--no-pretrained"))
+        configure_by("--backbone-weights", "w.safetensors", "--no-pretrained")

@@ -78,7 +78,7 @@ def test_counters_have_units_and_lines_name_shard_and_key(root, tmp_path, monkey
     lines = []
     monkeypatch.setattr(log, "note", lambda text, **facts: lines.append((text, facts)))
     with make_pipeline(make_beam_options([])) as pipeline:
-        verify.audit_dataset(pipeline, open_dataset(root), str(tmp_path / "report.json"))
+        verify.add_verification(pipeline, open_dataset(root), str(tmp_path / "report.json"))
     assert read_counters(pipeline, "verify") == {
         "checksum-mismatch-findings": 1,
         "missing-file-findings": 1,
@@ -238,9 +238,9 @@ def test_a_long_footer_is_read_whole(root, monkeypatch):
 
 
 def test_findings_on_another_machine_s_disk_are_not_taken_for_none(root, capsys, monkeypatch):
-    def audit_elsewhere(pipeline, dataset, report_url):
+    def verify_elsewhere(pipeline, dataset, report_url):
         return pipeline | beam.Create([report_url])
 
-    monkeypatch.setattr(verify, "audit_dataset", audit_elsewhere)
+    monkeypatch.setattr(verify, "add_verification", verify_elsewhere)
     assert main([str(root)]) == 2
     assert "report must be a file that this machine and all workers reach, got " in capsys.readouterr().err

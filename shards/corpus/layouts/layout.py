@@ -17,8 +17,11 @@ class Parts:
     """The parts of a corpus that the user names; empty if they are to be found."""
 
     images: tuple[str, ...] = ()
+    """Folder or archive of images; if given, none is looked for; repeatable."""
     annotations: tuple[str, ...] = ()
+    """Folder or zip of annotations; if given, none is looked for; repeatable."""
     lists: tuple[str, ...] = ()
+    """Folder, zip or file of lists; if given, none is looked for; repeatable."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -108,24 +108,22 @@ def test_an_alarm_is_listed_if_and_only_if_its_score_reaches_its_threshold(logit
 
 
 @pytest.mark.parametrize(
-    ("text", "message"),
+    ("scores", "message"),
     [
-        ("Gun", "must be CLASS=SCORE with a number in .*, got 'Gun'"),
-        ("Gun=x", "must be CLASS=SCORE with a number in .*, got 'Gun=x'"),
-        ("Sword=0.5", "each class of Gun, Knife once, got 'Sword=0.5'"),
-        ("Gun=0.5,Gun=0.6", "once, got 'Gun=0.6'"),
-        ("Gun=1.5", r"threshold must be a score in \[0, 1\], got 1.5"),
-        ("Gun=nan", r"threshold must be a score in \[0, 1\], got nan"),
-        ("", "once, got ''"),
+        ({"Gun": ""}, "must be CLASS=SCORE with a number in .*, got 'Gun='"),
+        ({"Gun": "x"}, "must be CLASS=SCORE with a number in .*, got 'Gun=x'"),
+        ({"Sword": "0.5"}, "a class among Gun, Knife, got 'Sword'"),
+        ({"Gun": "1.5"}, r"threshold must be a score in \[0, 1\], got 1.5"),
+        ({"Gun": "nan"}, r"threshold must be a score in \[0, 1\], got nan"),
     ],
 )
-def test_what_is_no_threshold_is_refused(text, message):
+def test_what_is_no_threshold_is_refused(scores, message):
     with pytest.raises(ValueError, match=message):
-        parse_thresholds(text, CLASSES)
+        parse_thresholds(scores, CLASSES)
 
 
 def test_thresholds_are_read():
-    assert parse_thresholds("Knife=0.5,Gun=0.7", CLASSES) == {"Knife": Threshold(0.5), "Gun": Threshold(0.7)}
+    assert parse_thresholds({"Knife": "0.5", "Gun": "0.7"}, CLASSES) == {"Knife": Threshold(0.5), "Gun": Threshold(0.7)}
 
 
 METRICS = {
