@@ -7,17 +7,17 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Literal, get_args
 
-from model.evaluation.comparison import Comparison, compare
-from model.evaluation.evaluate import NUM_EXTREME_CLASSES, Evaluation, rate
-from model.evaluation.scored_scans import ScoredScans, join
+from model.evaluation.comparison import Comparison, compare_models
+from model.evaluation.evaluate import NUM_EXTREME_CLASSES, Evaluation, evaluate_scans
+from model.evaluation.scored_scans import ScoredScans, join_predictions
 from model.evaluation.subsets import rate_subsets
 from model.metrics.bootstrap import NUM_ROUNDS
 from model.reports.charts import draw_figures, draw_history
 from model.reports.csv_tables import make_tables
 from model.reports.gallery import collect_gallery
 from model.reports.metrics_json import METRICS_NAME, list_files_of_report, metrics_json
+from model.reports.numbers import format_count, format_ratio
 from model.reports.page import render_html, render_markdown
-from model.reports.sentences import format_count, format_ratio
 from model.reports.trend import read_history
 from pipelines.runtime import command_line
 from pipelines.runtime.command_line import FINDINGS, OK
@@ -70,8 +70,8 @@ def write_report(config: EvaluateConfig) -> Evaluation:
         ValueError: the predictions do not match the dataset or are damaged; nothing is written.
     """
     predictions, dataset = open_predictions(config.predictions), open_dataset(config.data)
-    scans = join(predictions, dataset, config.split)
-    evaluation = rate(scans, predictions, dataset, config.num_rounds)
+    scans = join_predictions(predictions, dataset, config.split)
+    evaluation = evaluate_scans(scans, predictions, dataset, config.num_rounds)
     comparison = _compare(config, scans, predictions, dataset) if config.baseline else None
     subsets = rate_subsets(scans, predictions, dataset, config.subsets)
     history = read_history(config.history, evaluation)
@@ -108,8 +108,8 @@ def _remove_report(output: str, kept: Collection[str]) -> None:
 def _compare(config: EvaluateConfig, scans: ScoredScans, predictions: Predictions, dataset: Dataset) -> Comparison:
     assert config.baseline is not None
     baseline = open_predictions(config.baseline)
-    there = join(baseline, dataset, config.split)
-    return compare(scans, there, predictions.model_id, baseline.model_id, config.num_rounds)
+    there = join_predictions(baseline, dataset, config.split)
+    return compare_models(scans, there, predictions.model_id, baseline.model_id, config.num_rounds)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -122,12 +122,12 @@ def _main(argv: Sequence[str]) -> int:
     evaluation = write_report(config)
     page = "report.md" if config.format == "markdown" else "report.html"
     sys.stdout.write(_summarise(evaluation, storage.join_url(config.output, page)))
-    if evaluation.coverage.num_missing:
+    if evaluation.completeness.num_missing:
         log.warning(
             "%s of %s samples have neither a prediction nor a quarantine row, the first %s; run `sixray score` again",
-            evaluation.coverage.num_missing,
-            evaluation.coverage.num_samples,
-            evaluation.coverage.missing_keys[0],
+            evaluation.completeness.num_missing,
+            evaluation.completeness.num_samples,
+            evaluation.completeness.missing_keys[0],
         )
         return FINDINGS
     return OK
@@ -162,13 +162,13 @@ def _summarise(evaluation: Evaluation, report_url: str) -> str:
             f"{format_ratio(average_precision['non_interpolated']):>5}  {format_ratio(auc):>5}  "
             f"{format_ratio(pointing):>8}"
         )
-    if evaluation.top_accuracy is not None:
+    if evaluation.top_k_accuracy is not None:
         lines.append(
-            ", ".join(f"top-{number} accuracy {of.value:.4f}" for number, of in evaluation.top_accuracy.items())
+            ", ".join(f"top-{number} accuracy {of.value:.4f}" for number, of in evaluation.top_k_accuracy.items())
         )
     if not evaluation.is_in_full:
         lines.append(f"{NUM_EXTREME_CLASSES} weakest and best of {len(evaluation.classes):,} classes; all: classes.csv")
-    scans = f"{format_count(evaluation.coverage.num_scans)} scans of split {evaluation.split}"
+    scans = f"{format_count(evaluation.completeness.num_scans)} scans of split {evaluation.split}"
     return "\n".join([*lines, f"{scans}, model {evaluation.model_id}", report_url, ""])
 
 

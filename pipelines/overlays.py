@@ -12,14 +12,15 @@ from PIL import Image
 from torch import Tensor
 
 from model.artifacts.saved_model import LoadedModel, load_model
-from model.evaluation.scored_scans import ScoredScans, join
+from model.evaluation.scored_scans import ScoredScans, join_predictions
 from model.hardware import Hardware, detect_hardware
 from model.inputs.decoder import BatchDecoder
 from model.metrics.operating_points import sigmoid
 from model.networks.output import NetworkOutput
-from model.reports.heatmap_overlay import Edges, Marks, draw_overlay, fuse_heatmaps
+from model.reports.heatmap_overlay import Edges, Marks, draw_overlay
 from model.scoring.engine_selection import EngineSpec
 from model.scoring.engines import build_engine
+from model.scoring.heatmaps import fuse_heatmaps
 from pipelines.runtime import command_line, log
 from pipelines.runtime.flags import Flag, make_config
 from pipelines.runtime.progress import Progress
@@ -70,7 +71,7 @@ def write_overlays(config: OverlaysConfig) -> tuple[int, dict[str, str]]:
             f"model must be the one that made the predictions, {predictions.model_id}, got {model.model_id} "
             f"({config.model}); name its folder, or score with this one first"
         )
-    scans = join(predictions, dataset, config.split)
+    scans = join_predictions(predictions, dataset, config.split)
     wanted = choose_scans(scans, config)
     artist = _Artist(model, scans, detect_hardware())
     problems: dict[str, str] = {}

@@ -137,3 +137,15 @@ def test_commands_of_a_machine_that_only_converts_load_no_training_library(modul
     loaded = list_loaded_packages(module)
     assert "shards" in loaded
     assert loaded & (TRAINING | {"model", "webdataset"}) == set()
+
+
+def test_metrics_evaluation_and_reports_load_no_training_library():
+    paths = [path for path in MODULES if path.parent.name in ("metrics", "evaluation", "reports")]
+    names = [name_of(path).removesuffix(".py").removesuffix("/__init__").replace("/", ".") for path in paths]
+    loaded = list_loaded_packages(", ".join(names))
+    assert {"model", "matplotlib"} <= loaded
+    assert loaded & TRAINING == set()
+
+
+def test_metrics_json_loads_no_library_for_pictures():
+    assert list_loaded_packages("model.reports.metrics_json") & {"PIL", "matplotlib", "jinja2"} == set()

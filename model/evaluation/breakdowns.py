@@ -21,56 +21,56 @@ MEGAPIXEL_EDGES = (0.0, 0.25, 0.5, np.inf)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Stratum:
+class Breakdown:
     """Figures of one class over part of the scans."""
 
     name: str
     num_positive: int
     num_negative: int
     average_precision: float | None
-    """Falls where a stratum has fewer positives for its negatives: to compare strata take the other two."""
+    """Falls where a breakdown has fewer positives for its negatives: to compare strata take the other two."""
     roc_auc: float | None
     recall: float | None
     """At the threshold that the whole split sets for a few false alarms; None without one or without positives."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ClassStrata:
+class ClassBreakdowns:
     """Figures of one class by what its scans are like."""
 
-    by_box_size: tuple[Stratum, ...]
-    """By the class' largest box in the scan, as a share of the image; every stratum keeps all negatives."""
-    by_num_items: tuple[Stratum, ...]
-    """By the labelled items of any class in the scan; every stratum keeps all negatives."""
-    by_image_size: tuple[Stratum, ...]
-    """By the pixels of the scan; a stratum has its own negatives."""
+    by_box_size: tuple[Breakdown, ...]
+    """By the class' largest box in the scan, as a share of the image; every breakdown keeps all negatives."""
+    by_num_items: tuple[Breakdown, ...]
+    """By the labelled items of any class in the scan; every breakdown keeps all negatives."""
+    by_image_size: tuple[Breakdown, ...]
+    """By the pixels of the scan; a breakdown has its own negatives."""
 
 
-def rate_strata(scans: ScoredScans, k: int, point: OperatingPoint | None) -> ClassStrata:
-    """Return the figures of class `k` by stratum; `point` gives the threshold of their recall."""
+def rate_breakdowns(scans: ScoredScans, k: int, point: OperatingPoint | None) -> ClassBreakdowns:
+    """Return the figures of class `k` by breakdown; `point` gives the threshold of their recall."""
     labels_N, scores_N = scans.labels_NK[:, k], scans.logits_NK[:, k]
     negatives_M = metrics.rank(scores_N, labels_N).negatives_M
     threshold = point.threshold if point is not None else None
 
-    def rate(named: list[tuple[str, BoolArray]], keep_negatives: bool) -> tuple[Stratum, ...]:
+    def rate(named: list[tuple[str, BoolArray]], keep_negatives: bool) -> tuple[Breakdown, ...]:
         rankings = [metrics.rank(scores_N[within_N], labels_N[within_N]) for _, within_N in named]
         if keep_negatives:
             # Absent scans have no box of the class: what a box is like tells positives apart, never negatives.
             rankings = [replace(ranking, negatives_M=negatives_M) for ranking in rankings]
         return tuple(_rate(name, of, threshold) for (name, _), of in zip(named, rankings, strict=True))
 
-    return ClassStrata(
+    return ClassBreakdowns(
         by_box_size=rate(_bands(_largest_box_share(scans, k), BOX_SHARE_EDGES, 100, "%"), True),
         by_num_items=rate(_counts(scans), True),
         by_image_size=rate(_bands(scans.sizes_N2.prod(axis=1, dtype=np.int64) / 1e6, MEGAPIXEL_EDGES, 1, "MP"), False),
     )
 
 
-def _rate(name: str, ranking: Ranking, threshold: float | None) -> Stratum:
+def _rate(name: str, ranking: Ranking, threshold: float | None) -> Breakdown:
     found = (
         int(ranking.num_true(np.array([threshold], ranking.positives_P.dtype))[0]) if threshold is not None else None
     )
-    return Stratum(
+    return Breakdown(
         name=name,
         num_positive=ranking.num_positive,
         num_negative=ranking.num_negative,

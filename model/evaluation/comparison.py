@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from model.evaluation.scored_scans import ScoredScans
 from model.metrics import bootstrap
 from model.metrics import ranking as metrics
-from model.metrics.bootstrap import Interval
+from model.metrics.intervals import Interval, percentile_interval
 from model.metrics.operating_points import OperatingPoint, any_item, at_false_alarms
 from model.metrics.ranking import ABSENT, PRESENT
 
@@ -102,7 +102,7 @@ class _Rated:
     point: OperatingPoint | None
 
 
-def compare(
+def compare_models(
     new: ScoredScans, baseline: ScoredScans, model_id: str, baseline_id: str, num_rounds: int = bootstrap.NUM_ROUNDS
 ) -> Comparison:
     """Return how two models differ on one split.
@@ -187,7 +187,7 @@ def _compare_class(
         return (
             None
             if values_RK is None
-            else bootstrap.interval(values_RK[:, k] - values_RK[:, k + values_RK.shape[1] // 2])
+            else percentile_interval(values_RK[:, k] - values_RK[:, k + values_RK.shape[1] // 2])
         )
 
     recalls = [rated.point.recall if rated.point else None for rated in (new, baseline)]
@@ -215,7 +215,7 @@ def _compare_means(rated: list[tuple[_Rated, _Rated]], resampled: bootstrap.Resa
         half = len(rated) + 1
         new_R = resampled.mean_average_precision_R(slice(0, len(rated)))
         baseline_R = resampled.mean_average_precision_R(slice(half, half + len(rated)))
-        luck = bootstrap.interval(new_R - baseline_R)
+        luck = percentile_interval(new_R - baseline_R)
     return Difference(
         new=metrics.mean_of_defined([new.average_precision for new, _ in rated]),
         baseline=metrics.mean_of_defined([baseline.average_precision for _, baseline in rated]),

@@ -13,7 +13,7 @@ NUM_KEYS = 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Coverage:
+class Completeness:
     """Where the samples of a split went: `num_samples = num_scans + num_quarantined + num_missing`."""
 
     num_listed: int
@@ -36,7 +36,9 @@ class Coverage:
     crossing_keys: tuple[str, ...]
 
 
-def account(samples: pa.Table, scored: pa.Array, predictions: Predictions, dataset: Dataset, split: str) -> Coverage:
+def measure_completeness(
+    samples: pa.Table, scored: pa.Array, predictions: Predictions, dataset: Dataset, split: str
+) -> Completeness:
     """Return where the samples of a split went.
 
     Args:
@@ -54,7 +56,7 @@ def account(samples: pa.Table, scored: pa.Array, predictions: Predictions, datas
     reasons = pc.value_counts(refused["reason"].combine_chunks()).to_pylist()
     ledger = dataset.manifest.ledger.get(split)
     copies, crossing = _find_copies(samples, dataset, split)
-    return Coverage(
+    return Completeness(
         num_listed=ledger.listed if ledger else len(keys),
         num_refused=ledger.quarantined if ledger else 0,
         num_samples=len(keys),

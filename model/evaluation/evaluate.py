@@ -7,15 +7,16 @@ from typing import Any
 
 import numpy.typing as npt
 
-from model.evaluation.breakdowns import ClassStrata, Mistakes, count_mistakes, rate_strata
-from model.evaluation.completeness import Coverage
-from model.evaluation.pointing import PointingFigures, judge_pointing, rate_pointing
-from model.evaluation.scored_scans import ScoredScans, join
-from model.evaluation.top_k import TopAccuracy, rate_guesses
+from model.evaluation.breakdowns import ClassBreakdowns, Mistakes, count_mistakes, rate_breakdowns
+from model.evaluation.completeness import Completeness
+from model.evaluation.pointing import PointingFigures, find_pointing_hits, rate_pointing
+from model.evaluation.scored_scans import ScoredScans, join_predictions
+from model.evaluation.top_k import TopKAccuracy, rate_top_k
 from model.metrics import bootstrap
 from model.metrics import ranking as metrics
-from model.metrics.bootstrap import Interval, JudgedGroups
+from model.metrics.bootstrap import GroupedHits
 from model.metrics.calibration import CalibrationFigures, rate_calibration
+from model.metrics.intervals import Interval, percentile_interval
 from model.metrics.operating_points import (
     FALSE_ALARM_RATES,
     OperatingFigures,
@@ -68,7 +69,7 @@ class ClassFigures:
 
     rank: RankFigures
     pointing: PointingFigures
-    strata: ClassStrata | None
+    breakdowns: ClassBreakdowns | None
     """None for the alarm for any item: it has no box."""
     level_average_precision: tuple[float | None, ...]
     """Of each level alone, the finest first; empty where the model has one level only."""
@@ -107,10 +108,10 @@ class Evaluation:
     split: str
     run: dict[str, Any]
     """`run.json` of the predictions: versions, decoder, timings."""
-    coverage: Coverage
+    completeness: Completeness
     classes: dict[str, ClassFigures]
     mean: MeanFigures
-    top_accuracy: dict[int, TopAccuracy] | None
+    top_k_accuracy: dict[int, TopKAccuracy] | None
     """By the number of guesses, how often a scan's class is among so many highest scores; None unless every scan has
     exactly one class."""
     any_item: ClassFigures
@@ -151,10 +152,10 @@ def evaluate(
     Raises:
         ValueError: the predictions do not match the dataset; see `model.evaluation.scored_scans.join`.
     """
-    return rate(join(predictions, dataset, split), predictions, dataset, num_rounds)
+    return evaluate_scans(join_predictions(predictions, dataset, split), predictions, dataset, num_rounds)
 
 
-def rate(scans: ScoredScans, predictions: Predictions, dataset: Dataset, num_rounds: int) -> Evaluation:
+def evaluate_scans(scans: ScoredScans, predictions: Predictions, dataset: Dataset, num_rounds: int) -> Evaluation:
     """Return every figure of scans that `join` made of these predictions and this dataset; see `evaluate`."""
     columns = [(scans.logits_NK[:, k], scans.labels_NK[:, k]) for k in range(len(scans.classes))]
     columns.append(any_item(scans.logits_NK, scans.labels_NK))
@@ -164,7 +165,7 @@ def rate(scans: ScoredScans, predictions: Predictions, dataset: Dataset, num_rou
         ClassFigures(
             rank=rank,
             pointing=rate_pointing(scans, k),
-            strata=rate_strata(scans, k, _point(rank)) if k < len(scans.classes) else None,
+            breakdowns=rate_breakdowns(scans, k, _point(rank)) if k < len(scans.classes) else None,
             level_average_precision=_rate_levels(scans, k) if k < len(scans.classes) else (),
             intervals=_find_intervals(resampled, k) if resampled is not None else None,
         )
@@ -175,10 +176,10 @@ def rate(scans: ScoredScans, predictions: Predictions, dataset: Dataset, num_rou
         dataset_digest=dataset.manifest.digest,
         split=scans.split,
         run=predictions.run,
-        coverage=scans.coverage,
+        completeness=scans.completeness,
         classes=dict(zip(scans.classes, figures[:-1], strict=True)),
         mean=_average(figures[:-1]),
-        top_accuracy=rate_guesses(scans, num_rounds),
+        top_k_accuracy=rate_top_k(scans, num_rounds),
         any_item=figures[-1],
         mistakes=count_mistakes(
             scans, [_point(rank) for rank in ranks[:-1]], by_pair=len(scans.classes) <= MAX_CLASSES_IN_FULL
@@ -206,20 +207,20 @@ def _resample(
     scans: ScoredScans, columns: list[tuple[npt.NDArray[Any], npt.NDArray[Any]]], num_rounds: int
 ) -> bootstrap.Resampled:
     classes = [bootstrap.rank_groups(scores_N, labels_N, scans.groups_N) for scores_N, labels_N in columns]
-    judgements = [judge_pointing(scans, k) for k in range(len(scans.classes))]
-    judged = [JudgedGroups(scans.groups_N[of.row_S], of.is_hit_S) for of in judgements]
+    judgements = [find_pointing_hits(scans, k) for k in range(len(scans.classes))]
+    judged = [GroupedHits(scans.groups_N[of.row_S], of.is_hit_S) for of in judgements]
     return bootstrap.resample(classes, scans.num_groups, FALSE_ALARM_RATES, num_rounds, judged=judged)
 
 
 def _find_intervals(resampled: bootstrap.Resampled, k: int) -> RankIntervals:
     num_judged = resampled.hit_rate_RJ.shape[1]  # any item comes after them: no heatmap is of no class
     return RankIntervals(
-        average_precision=bootstrap.interval(resampled.average_precision_RK[:, k]),
-        roc_auc=bootstrap.interval(resampled.roc_auc_RK[:, k]),
+        average_precision=percentile_interval(resampled.average_precision_RK[:, k]),
+        roc_auc=percentile_interval(resampled.roc_auc_RK[:, k]),
         recall_at_false_alarms={
-            rate: bootstrap.interval(resampled.recall_RKF[:, k, f]) for f, rate in enumerate(FALSE_ALARM_RATES)
+            rate: percentile_interval(resampled.recall_RKF[:, k, f]) for f, rate in enumerate(FALSE_ALARM_RATES)
         },
-        pointing_accuracy=bootstrap.interval(resampled.hit_rate_RJ[:, k]) if k < num_judged else None,
+        pointing_accuracy=percentile_interval(resampled.hit_rate_RJ[:, k]) if k < num_judged else None,
     )
 
 
@@ -228,8 +229,8 @@ def _sum_up(resampled: bootstrap.Resampled, scans: ScoredScans) -> BootstrapFigu
     return BootstrapFigures(
         num_rounds=len(resampled.average_precision_RK),
         num_groups=scans.num_groups,
-        mean_average_precision=bootstrap.interval(resampled.mean_average_precision_R(without_any_item)),
-        mean_pointing_accuracy=bootstrap.interval(resampled.mean_hit_rate_R()),
+        mean_average_precision=percentile_interval(resampled.mean_average_precision_R(without_any_item)),
+        mean_pointing_accuracy=percentile_interval(resampled.mean_hit_rate_R()),
     )
 
 

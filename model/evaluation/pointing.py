@@ -49,7 +49,7 @@ NOT_EVALUABLE = PointingFigures(
 
 
 @dataclass(frozen=True, slots=True)
-class Judgement:
+class PointingHits:
     """Where the heatmap of a class pointed, on the scans that hold the class and have a box of it."""
 
     row_S: npt.NDArray[np.int64]
@@ -61,13 +61,15 @@ class Judgement:
     """Whether its peak lies in one of its boxes."""
 
 
-def judge_pointing(scans: ScoredScans, k: int) -> Judgement:
+def find_pointing_hits(scans: ScoredScans, k: int) -> PointingHits:
     """Return where class `k` can be judged, and how it did; S is 0 where no scan can."""
     present_N = scans.labels_NK[:, k] == PRESENT
     own_B = (scans.box_class_B == k) & present_N[scans.box_scan_B]
     row_S, own_scan_B = np.unique(scans.box_scan_B[own_B], return_inverse=True)
     own_edges_B4 = scans.box_edges_B4[own_B]
-    return Judgement(row_S, own_scan_B, own_edges_B4, points_hit(scans.peaks_NK2[row_S, k], own_scan_B, own_edges_B4))
+    return PointingHits(
+        row_S, own_scan_B, own_edges_B4, points_hit(scans.peaks_NK2[row_S, k], own_scan_B, own_edges_B4)
+    )
 
 
 def rate_pointing(scans: ScoredScans, k: int) -> PointingFigures:
@@ -78,7 +80,7 @@ def rate_pointing(scans: ScoredScans, k: int) -> PointingFigures:
     """
     if k >= len(scans.classes):
         return NOT_EVALUABLE  # any item: no heatmap is of no class
-    judged = judge_pointing(scans, k)
+    judged = find_pointing_hits(scans, k)
     row_S, own_scan_B, own_edges_B4 = judged.row_S, judged.own_scan_B, judged.own_edges_B4
     if not len(row_S):
         return NOT_EVALUABLE

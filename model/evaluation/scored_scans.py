@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from model.evaluation.completeness import Coverage, account
+from model.evaluation.completeness import Completeness, measure_completeness
 from model.metrics.ranking import UNKNOWN
 from shards.format.dataset import Dataset
 from shards.format.parquet import read_parquet
@@ -49,7 +49,7 @@ class ScoredScans:
     """Index into `classes`; -1 for a class that the model does not know."""
     box_edges_B4: npt.NDArray[np.float32]
     """xmin, ymin, xmax, ymax in pixels."""
-    coverage: Coverage
+    completeness: Completeness
 
     @property
     def num_groups(self) -> int:
@@ -57,7 +57,7 @@ class ScoredScans:
         return int(self.groups_N.max()) + 1 if len(self.groups_N) else 0
 
 
-def join(predictions: Predictions, dataset: Dataset, split: str) -> ScoredScans:
+def join_predictions(predictions: Predictions, dataset: Dataset, split: str) -> ScoredScans:
     """Return the scans of a split with their labels and predictions.
 
     Raises:
@@ -72,7 +72,7 @@ def join(predictions: Predictions, dataset: Dataset, split: str) -> ScoredScans:
     _check_keys(sample_keys, row_keys, split, predictions.url)
     row_of_sample = pc.index_in(sample_keys, value_set=row_keys)
     scored = pc.is_valid(row_of_sample)
-    coverage = account(samples, scored, predictions, dataset, split)
+    completeness = measure_completeness(samples, scored, predictions, dataset, split)
     samples, rows = samples.filter(scored), rows.take(row_of_sample.filter(scored)).combine_chunks()
     logits_NK, peaks_NK2 = _read_numbers(rows, classes, predictions.url)
     box_scan_B, box_class_B, box_edges_B4 = _read_boxes(samples["boxes"].combine_chunks(), classes)
@@ -90,7 +90,7 @@ def join(predictions: Predictions, dataset: Dataset, split: str) -> ScoredScans:
         box_scan_B=box_scan_B,
         box_class_B=box_class_B,
         box_edges_B4=box_edges_B4,
-        coverage=coverage,
+        completeness=completeness,
     )
 
 

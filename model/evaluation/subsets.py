@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from model.evaluation.evaluate import Evaluation, rate
+from model.evaluation.evaluate import Evaluation, evaluate_scans
 from model.evaluation.scored_scans import ScoredScans
 from shards.corpus.label_lists import read_list
 from shards.format.dataset import Dataset
@@ -26,7 +26,7 @@ class SubsetFigures:
     num_not_rated: int
     """Listed scans of which the split has no prediction: other splits', refused or missing ones."""
     evaluation: Evaluation
-    """Without intervals; its coverage is that of the whole split."""
+    """Without intervals; its completeness is that of the whole split."""
 
 
 def rate_subsets(
@@ -78,7 +78,7 @@ def _rate_subset(scans: ScoredScans, predictions: Predictions, dataset: Dataset,
     return SubsetFigures(
         num_listed=len(keys),
         num_not_rated=len(keys) - len(rows),
-        evaluation=rate(select(scans, rows), predictions, dataset, num_rounds=0),
+        evaluation=evaluate_scans(select(scans, rows), predictions, dataset, num_rounds=0),
     )
 
 

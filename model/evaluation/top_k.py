@@ -6,14 +6,15 @@ from dataclasses import dataclass
 
 from model.evaluation.scored_scans import ScoredScans
 from model.metrics import bootstrap, ranking
-from model.metrics.bootstrap import Interval, JudgedGroups
+from model.metrics.bootstrap import GroupedHits
+from model.metrics.intervals import Interval, percentile_interval
 
-NUMS_GUESSES = (1, 5)
+TOP_K = (1, 5)
 """Of the CHR paper's Section 5.5."""
 
 
 @dataclass(frozen=True, slots=True)
-class TopAccuracy:
+class TopKAccuracy:
     """The share of scans whose class is among so many highest scores."""
 
     value: float
@@ -21,7 +22,7 @@ class TopAccuracy:
     """None when no bootstrap was asked for."""
 
 
-def rate_guesses(scans: ScoredScans, num_rounds: int) -> dict[int, TopAccuracy] | None:
+def rate_top_k(scans: ScoredScans, num_rounds: int) -> dict[int, TopKAccuracy] | None:
     """Return the accuracy of each of NUMS_GUESSES; None unless every scan has exactly one class.
 
     Args:
@@ -31,10 +32,10 @@ def rate_guesses(scans: ScoredScans, num_rounds: int) -> dict[int, TopAccuracy] 
     true_N = ranking.true_classes(scans.labels_NK)
     if true_N is None:
         return None
-    hits_JN = [ranking.is_among_highest(scans.logits_NK, true_N, number) for number in NUMS_GUESSES]
-    judged = [JudgedGroups(scans.groups_N, is_hit_N) for is_hit_N in hits_JN]
+    hits_JN = [ranking.is_in_top_k(scans.logits_NK, true_N, number) for number in TOP_K]
+    judged = [GroupedHits(scans.groups_N, is_hit_N) for is_hit_N in hits_JN]
     rates_RJ = bootstrap.resample((), scans.num_groups, (), num_rounds, judged=judged).hit_rate_RJ
     return {
-        number: TopAccuracy(float(is_hit_N.mean()), bootstrap.interval(rates_R))
-        for number, is_hit_N, rates_R in zip(NUMS_GUESSES, hits_JN, rates_RJ.T, strict=True)
+        number: TopKAccuracy(float(is_hit_N.mean()), percentile_interval(rates_R))
+        for number, is_hit_N, rates_R in zip(TOP_K, hits_JN, rates_RJ.T, strict=True)
     }

@@ -18,18 +18,9 @@ from shards.host import count_cores
 IntArray = npt.NDArray[np.integer[Any]]
 
 NUM_ROUNDS = 1000
-LEVEL = 0.95
 BLOCK_BYTES = 2**21
 """Weights of rounds that are computed at once: few enough for the processor's cache, and where scans are few so many
 that a thousand classes cost no call of NumPy for each class in each round."""
-
-
-@dataclass(frozen=True, slots=True)
-class Interval:
-    """Where a figure lies in the middle 95 % of the rounds (percentile method)."""
-
-    low: float
-    high: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +46,7 @@ class RankedGroups:
 
 
 @dataclass(frozen=True, slots=True)
-class JudgedGroups:
+class GroupedHits:
     """Scans on which one class either did or did not do well."""
 
     group_S: IntArray
@@ -114,7 +105,7 @@ def resample(
     false_alarm_rates: Sequence[float],
     num_rounds: int = NUM_ROUNDS,
     seed: int = 0,
-    judged: Sequence[JudgedGroups] = (),
+    judged: Sequence[GroupedHits] = (),
 ) -> Resampled:
     """Return every figure in `num_rounds` rounds; each draws G of the G groups with replacement.
 
@@ -137,7 +128,7 @@ def resample(
     def run_block(block: slice) -> None:
         weights_CG = np.stack([draw_weights(num_groups, r, seed) for r in range(block.start, block.stop)])
         for k, ranked in enumerate(classes):
-            average_precision_C, auc_C, recall_CF = weigh(ranked, weights_CG, rates_F)
+            average_precision_C, auc_C, recall_CF = reweight(ranked, weights_CG, rates_F)
             out.average_precision_RK[block, k] = average_precision_C
             out.roc_auc_RK[block, k] = auc_C
             out.recall_RKF[block, k] = recall_CF
@@ -167,7 +158,7 @@ def draw_weights(num_groups: int, round_index: int, seed: int = 0) -> npt.NDArra
     return drawn.astype(np.uint8)
 
 
-def weigh(
+def reweight(
     ranked: RankedGroups, weights_CG: npt.NDArray[np.uint8], rates_F: npt.NDArray[np.float64]
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """Return average precision (C,), ROC AUC (C,) and recalls (C, F) where groups count `weights_CG`, round by round.
@@ -194,20 +185,11 @@ def weigh(
     return gains_C / positive_C, auc_C, recall_CF
 
 
-def hit_rate(judged: JudgedGroups, weights_G: npt.NDArray[np.uint8]) -> float:
+def hit_rate(judged: GroupedHits, weights_G: npt.NDArray[np.uint8]) -> float:
     """Return the share of hits where groups count `weights_G`; NaN where no scan was drawn."""
     weights_S = weights_G[judged.group_S]
     num_drawn = int(weights_S.sum())
     return int(weights_S[judged.is_hit_S].sum()) / num_drawn if num_drawn else np.nan
-
-
-def interval(values_R: npt.NDArray[np.float64]) -> Interval | None:
-    """Return the middle 95 % of the rounds in which a figure was defined; None where it never was."""
-    defined_R = values_R[np.isfinite(values_R)]
-    if not len(defined_R):
-        return None
-    low, high = np.quantile(defined_R, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return Interval(float(low), float(high))
 
 
 def _order_between(

@@ -190,12 +190,12 @@ def true_classes(labels_NK: IntArray) -> npt.NDArray[np.int64] | None:
     return labels_NK.argmax(axis=1) if is_single and len(labels_NK) and labels_NK.shape[1] > 1 else None
 
 
-def top_accuracy(logits_NK: FloatArray, true_N: IntArray, num_guesses: int) -> float:
+def top_k_accuracy(logits_NK: FloatArray, true_N: IntArray, num_guesses: int) -> float:
     """Return the share of scans whose class is among the `num_guesses` highest logits; see `is_among_highest`."""
-    return float(is_among_highest(logits_NK, true_N, num_guesses).mean())
+    return float(is_in_top_k(logits_NK, true_N, num_guesses).mean())
 
 
-def is_among_highest(logits_NK: FloatArray, true_N: IntArray, num_guesses: int) -> npt.NDArray[np.bool_]:
+def is_in_top_k(logits_NK: FloatArray, true_N: IntArray, num_guesses: int) -> npt.NDArray[np.bool_]:
     """Return whether each scan's class is among the `num_guesses` highest logits; 1 - the mean is the top-k error.
 
     A class with the same logit counts as higher: a network that always says the same scores nothing by it.

@@ -111,7 +111,7 @@ def measure(evaluation: Evaluation, dataset: Dataset, recipe: str, seed: int, ch
         model_id=evaluation.model_id,
         dataset_digest=evaluation.dataset_digest,
         num_scans={split: sum(shard.num_scans for shard in dataset.shards(split)) for split in ("train", "test")},
-        num_unscored=evaluation.coverage.num_missing + evaluation.coverage.num_quarantined,
+        num_unscored=evaluation.completeness.num_missing + evaluation.completeness.num_quarantined,
         changes=tuple(changes),
         figures={
             # The names of `paper_tables.json`, and of each metric the figure that it names.

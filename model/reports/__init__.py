@@ -1,3 +1,13 @@
 """Render an evaluation: metrics.json, tables, charts and the report page."""
 
-__all__ = ["charts", "csv_tables", "gallery", "heatmap_overlay", "metrics_json", "page", "sentences", "trend"]
+__all__ = [
+    "charts",
+    "csv_tables",
+    "gallery",
+    "heatmap_overlay",
+    "metrics_json",
+    "numbers",
+    "page",
+    "sentences",
+    "trend",
+]

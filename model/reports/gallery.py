@@ -1,4 +1,4 @@
-"""Which scans should a human look at? The worst misses and false alarms of each class, with their pictures."""
+"""Collect the worst misses and false alarms of each class, with thumbnails."""
 
 # N scans  B boxes
 
@@ -176,3 +176,12 @@ def _describe(scans: ScoredScans, k: int, n: int, num_before: int) -> Example:
         other_boxes=tuple(box for box, is_own in zip(edges, own, strict=True) if not is_own),  # type: ignore[misc]
         present=tuple(name for j, name in enumerate(scans.classes) if scans.labels_NK[n, j] == PRESENT),
     )
+
+
+def list_gallery_warnings(gallery: Gallery | None) -> list[str]:
+    """Return a warning where pictures of the gallery could not be read; the figures stand all the same."""
+    if gallery is None or not gallery.problems:
+        return []
+    key, reason = next(iter(gallery.problems.items()))
+    pictures = "1 picture" if len(gallery.problems) == 1 else f"{len(gallery.problems)} pictures"
+    return [f"{pictures} of the gallery could not be shown, first {key}: {reason}. The figures do not depend on them."]

@@ -12,8 +12,6 @@ import matplotlib as mpl
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
-from torch import Tensor
-from torch.nn import functional
 
 from model.reports.charts import CHANCE, INK, MUTED, SERIES
 
@@ -39,36 +37,6 @@ class Marks:
     own_boxes: tuple[Edges, ...]
     """Where labels say the class is."""
     other_boxes: tuple[Edges, ...]
-
-
-def fuse_heatmaps(
-    heatmaps: Sequence[Tensor], height_px: int, width_px: int, window: Edges = (0.0, 0.0, 1.0, 1.0)
-) -> npt.NDArray[np.float32]:
-    """Return a scan's heatmap of each class, float32 (K, H, W): the highest over levels of the maps at the scan's size.
-
-    Section 5.3 of the CHR paper rescales the maps to the image and takes the maximal response across scales; the peak
-    of what this returns is the one of `model.networks.peaks`, to within a pixel.
-
-    Args:
-        heatmaps: of one scan, level 1 to L, each (1, K, h, w).
-        height_px: of the scan as stored.
-        width_px: likewise.
-        window: left, top, right and bottom of what the network saw, as fractions of the scan; what lies outside has the
-            lowest value of the class.
-    """
-    left, right = (round(edge * width_px) for edge in window[::2])
-    top, bottom = (round(edge * height_px) for edge in window[1::2])
-    size = (max(1, bottom - top), max(1, right - left))
-    rescaled = [functional.interpolate(m.float(), size=size, mode="bilinear", align_corners=False) for m in heatmaps]
-    fused = rescaled[0]
-    for one in rescaled[1:]:
-        fused = fused.maximum(one)
-    fused_Khw = fused[0].cpu().numpy()
-    canvas_KHW = np.broadcast_to(
-        fused_Khw.min(axis=(1, 2), keepdims=True), (len(fused_Khw), height_px, width_px)
-    ).copy()
-    canvas_KHW[:, top : top + size[0], left : left + size[1]] = fused_Khw
-    return canvas_KHW
 
 
 def draw_overlay(scan: Image.Image, heatmap_HW: Picture, marks: Marks, attention_HW: Picture | None = None) -> bytes:

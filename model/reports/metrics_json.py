@@ -11,11 +11,11 @@ from model.evaluation.comparison import SIDES_RATE, ClassComparison, Comparison,
 from model.evaluation.evaluate import MISTAKE_RATE, ClassFigures, Evaluation, RankFigures, RankIntervals
 from model.evaluation.pointing import TOLERANCES_PX
 from model.evaluation.subsets import SubsetFigures
-from model.evaluation.top_k import TopAccuracy
-from model.metrics.bootstrap import LEVEL, Interval
+from model.evaluation.top_k import TopKAccuracy
 from model.metrics.calibration import CalibrationFigures
+from model.metrics.intervals import LEVEL, Interval
 from model.metrics.operating_points import OperatingPoint, sigmoid
-from model.reports.sentences import say_what_is_left_out
+from model.reports.sentences import describe_omissions
 from shards import storage
 from shards.format.json_document import DamagedDocumentError, parse_document, parse_object
 
@@ -41,29 +41,29 @@ def metrics_document(
     files: Iterable[str] = (),
 ) -> dict[str, Any]:
     """Return what metrics.json holds; `files` are the names of what else the report consists of."""
-    coverage = evaluation.coverage
+    completeness = evaluation.completeness
     return {
         "format": FORMAT_VERSION,
         "model_id": evaluation.model_id,
         "dataset_digest": evaluation.dataset_digest,
         "split": evaluation.split,
         "scored_at": scored_at(evaluation),
-        "num_samples": coverage.num_samples,
-        "num_scans": coverage.num_scans,
-        "num_missing": coverage.num_missing,
-        "num_quarantined": coverage.num_quarantined,
-        "quarantined_by_reason": coverage.quarantined_by_reason,
+        "num_samples": completeness.num_samples,
+        "num_scans": completeness.num_scans,
+        "num_missing": completeness.num_missing,
+        "num_quarantined": completeness.num_quarantined,
+        "quarantined_by_reason": completeness.quarantined_by_reason,
         "coverage": {
-            "num_listed": coverage.num_listed,
-            "num_refused": coverage.num_refused,
-            "num_copies": coverage.num_copies,
-            "num_crossing": coverage.num_crossing,
-            "missing_keys": list(coverage.missing_keys),
-            "crossing_keys": list(coverage.crossing_keys),
+            "num_listed": completeness.num_listed,
+            "num_refused": completeness.num_refused,
+            "num_copies": completeness.num_copies,
+            "num_crossing": completeness.num_crossing,
+            "missing_keys": list(completeness.missing_keys),
+            "crossing_keys": list(completeness.crossing_keys),
         },
         "classes": {name: _class_document(figures) for name, figures in evaluation.classes.items()},
         "mean": _mean_document(evaluation),
-        "single_label": None if evaluation.top_accuracy is None else _guesses_document(evaluation.top_accuracy),
+        "single_label": None if evaluation.top_k_accuracy is None else _top_k_document(evaluation.top_k_accuracy),
         "any_item": _rank_document(evaluation.any_item.rank, evaluation.any_item.intervals),
         "bootstrap": {
             "num_rounds": evaluation.bootstrap.num_rounds,
@@ -81,7 +81,7 @@ def metrics_document(
         "comparison": _comparison(comparison) if comparison else None,
         "operating_points": operating_points_document(evaluation),
         "files": sorted(files),
-        **({} if evaluation.is_in_full else {"left_out": say_what_is_left_out(evaluation)}),
+        **({} if evaluation.is_in_full else {"left_out": describe_omissions(evaluation)}),
     }
 
 
@@ -149,8 +149,8 @@ def _mean_document(evaluation: Evaluation) -> dict[str, Any]:
     }
 
 
-def _guesses_document(guesses: Mapping[int, TopAccuracy]) -> dict[str, Any]:
-    named = {f"top{number}_accuracy": of for number, of in guesses.items()}
+def _top_k_document(accuracies: Mapping[int, TopKAccuracy]) -> dict[str, Any]:
+    named = {f"top{number}_accuracy": of for number, of in accuracies.items()}
     has_intervals = all(of.interval for of in named.values())
     intervals = {name: _interval(of.interval) for name, of in named.items()} if has_intervals else None
     return {name: of.value for name, of in named.items()} | {"intervals": intervals}
@@ -179,7 +179,7 @@ def _class_document(figures: ClassFigures) -> dict[str, Any]:
             "largest_box": pointing.largest_box,
         },
         "average_precision_by_level": list(figures.level_average_precision),
-        "strata": {} if figures.strata is None else asdict(figures.strata),
+        "strata": {} if figures.breakdowns is None else asdict(figures.breakdowns),
     }
 
 

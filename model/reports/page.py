@@ -18,8 +18,19 @@ from model.metrics.operating_points import FALSE_ALARM_RATES, RECALLS, Operating
 from model.recipes.paper_tables import PaperTables, load_paper_tables
 from model.reports import sentences
 from model.reports.charts import inline_svg, precision_recall_file, reliability_file
-from model.reports.gallery import Gallery
+from model.reports.gallery import Gallery, list_gallery_warnings
 from model.reports.metrics_json import operating_points_document
+from model.reports.numbers import (
+    format_count,
+    format_gain,
+    format_gain_interval,
+    format_interval,
+    format_percent,
+    format_percent_interval,
+    format_rate,
+    format_ratio,
+    format_score,
+)
 from model.reports.trend import Entry
 from shards.format.classes import load_class_set
 
@@ -30,7 +41,7 @@ DEFINITION_LABELS = {
     "voc2007_11_point": "VOC2007 11-point",
 }
 
-STRATA_TITLES = {
+BREAKDOWN_TITLES = {
     "By size of the item, as a share of the image": "by_box_size",
     "By number of labelled items in the bag": "by_num_items",
     "By size of the image": "by_image_size",
@@ -61,7 +72,7 @@ def render_html(
         .get_template("report.html.j2")
         .render(
             evaluation=evaluation,
-            warnings=sentences.list_warnings(evaluation) + sentences.list_picture_problems(gallery),
+            warnings=sentences.list_warnings(evaluation) + list_gallery_warnings(gallery),
             sentences=sentences.summarise(evaluation),
             summary_rate=sentences.SUMMARY_RATE,
             definition_labels=DEFINITION_LABELS,
@@ -69,9 +80,9 @@ def render_html(
             recalls=RECALLS,
             rows=list_rows(evaluation),
             slider=prepare_slider(evaluation),
-            left_out=sentences.say_what_is_left_out(evaluation),
+            left_out=sentences.describe_omissions(evaluation),
             column_classes=_list_columns(evaluation),
-            strata_titles=STRATA_TITLES,
+            breakdown_titles=BREAKDOWN_TITLES,
             mistake_rate=MISTAKE_RATE,
             tolerances=TOLERANCES_PX,
             sides_rate=SIDES_RATE,
@@ -85,7 +96,7 @@ def render_html(
             gallery=gallery,
             comparison=comparison,
             compared=_list_compared(comparison),
-            verdict=sentences.say_which_is_better(comparison) if comparison else None,
+            verdict=sentences.state_verdict(comparison) if comparison else None,
             subsets=subsets,
             history=history,
             trend=_inline(figures["history.svg"], "hi", "Mean average precision of each report") if history else None,
@@ -111,13 +122,13 @@ def render_markdown(
             rows={
                 name: of for name, of in list_rows(evaluation).items() if name in {*evaluation.shown_classes, ANY_ITEM}
             },
-            left_out=sentences.say_what_is_left_out(evaluation),
+            left_out=sentences.describe_omissions(evaluation),
             column_classes=_list_columns(evaluation),
             rate=sentences.SUMMARY_RATE,
             subsets=subsets,
             comparison=comparison,
             compared=_list_compared(comparison),
-            verdict=sentences.say_which_is_better(comparison) if comparison else None,
+            verdict=sentences.state_verdict(comparison) if comparison else None,
         )
     )
 
@@ -177,18 +188,18 @@ def _environment(autoescape: bool) -> jinja2.Environment:
         lstrip_blocks=True,
     )
     environment.filters |= {
-        "ratio": sentences.format_ratio,
-        "percent": sentences.format_percent,
-        "count": sentences.format_count,
-        "gain": sentences.format_gain,
-        "gain_interval": sentences.format_gain_interval,
-        "rate": sentences.format_rate,
-        "score": sentences.format_score,
+        "ratio": format_ratio,
+        "percent": format_percent,
+        "count": format_count,
+        "gain": format_gain,
+        "gain_interval": format_gain_interval,
+        "rate": format_rate,
+        "score": format_score,
         "sigmoid": sigmoid,
         "cell": lambda text: text.replace("|", "\\|"),
         "base64": lambda data: base64.b64encode(data).decode(),
-        "interval": sentences.format_interval,
-        "percent_interval": sentences.format_percent_interval,
+        "interval": format_interval,
+        "percent_interval": format_percent_interval,
     }
     return environment
 

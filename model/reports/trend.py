@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from model.evaluation.evaluate import Evaluation
-from model.metrics.bootstrap import Interval
+from model.metrics.intervals import Interval
 from model.reports.metrics_json import metrics_document, read_metrics
 
 CAUGHT_RATE = "10"

@@ -96,7 +96,7 @@ def top_accuracy(logits_NK: np.ndarray, labels_NK: np.ndarray, k: int) -> float 
     known_N = ~np.isnan(labels_NK).any(axis=1)
     if not known_N.any():
         return None
-    return ranking.top_accuracy(logits_NK[known_N], labels_NK[known_N].argmax(axis=1), k)
+    return ranking.top_k_accuracy(logits_NK[known_N], labels_NK[known_N].argmax(axis=1), k)
 
 
 def average_precisions(logits_NK: np.ndarray, labels_NK: np.ndarray) -> list[float | None]:

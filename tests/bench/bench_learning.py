@@ -21,7 +21,7 @@ from pathlib import Path
 import safetensors.torch
 
 from model.artifacts.saved_model import load_model
-from model.evaluation.scored_scans import ScoredScans, join
+from model.evaluation.scored_scans import ScoredScans, join_predictions
 from model.training.config import AdamW, TrainConfig
 from model.training.losses import LossConfig
 from model.training.trainer import train
@@ -199,7 +199,7 @@ def read_cell(root: Path, dataset: Dataset, corpus: Corpus, name: str, seed: int
     """Return the scored test split of a finished cell."""
     folder = _cell_folder(root, corpus, name, seed)
     model_id = load_model(str(folder / "run/model")).model_id
-    return join(open_predictions(str(folder / "predictions" / model_id)), dataset, "test")
+    return join_predictions(open_predictions(str(folder / "predictions" / model_id)), dataset, "test")
 
 
 def _cell_folder(root: Path, corpus: Corpus, name: str, seed: int) -> Path:

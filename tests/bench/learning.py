@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from model.evaluation.scored_scans import ScoredScans
 from model.metrics import bootstrap
-from model.metrics.bootstrap import Interval
+from model.metrics.intervals import Interval, percentile_interval
 from model.metrics.ranking import average_precision, mean_of_defined, rank, trace_curve
 from model.recipes.paper_tables import MEAN, load_tables
 
@@ -146,6 +146,6 @@ def _format(interval: Interval, form: str) -> str:
 
 
 def _interval(rounds_R: npt.NDArray[np.float64]) -> Interval:
-    found = bootstrap.interval(rounds_R)
+    found = percentile_interval(rounds_R)
     assert found is not None, "every round draws positives of some class"
     return found

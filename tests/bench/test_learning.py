@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score
 
-from model.evaluation.scored_scans import join
+from model.evaluation.scored_scans import join_predictions
 from shards.predictions.run import open_predictions
 from tests.bench.learning import (
     NETWORKS,
@@ -34,7 +34,7 @@ def of_means(**means):
 def scans(tmp_path):
     dataset = write_dataset(tmp_path / "ds", [sample(f"P{i:05d}", (int(i % 4 == 0), 0)) for i in range(80)])
     rows = [prediction(f"P{i:05d}", ((i * 37) % 81 / 9 + 2 * (i % 4 == 0), 0.0)) for i in range(80)]
-    return join(open_predictions(write_predictions(tmp_path / "pred", dataset, rows)), dataset, "test")
+    return join_predictions(open_predictions(write_predictions(tmp_path / "pred", dataset, rows)), dataset, "test")
 
 
 def test_the_figure_of_a_seed_is_the_mean_over_classes_with_positives(scans):

@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
-from model.evaluation.scored_scans import join
+from model.evaluation.scored_scans import join_predictions
 from model.inputs.decoder import BatchDecoder, Decoded
 from pipelines.cli import main
 from pipelines.overlays import OverlaysConfig, choose_scans
@@ -69,7 +69,7 @@ def test_a_title_says_what_each_level_weighs_where_they_differ(tmp_path, monkeyp
 
 
 def test_without_names_each_class_has_its_own_scans(bench):
-    scans = join(open_predictions(str(bench.folder)), open_dataset(bench.dataset.url), "test")
+    scans = join_predictions(open_predictions(str(bench.folder)), open_dataset(bench.dataset.url), "test")
     config = OverlaysConfig(predictions="", data="", model="", output="", limit=1)
     wanted = choose_scans(scans, config)
     keys = scans.keys_N.to_pylist()

@@ -1,12 +1,12 @@
-"""Are strata, levels and mistakes those of the scans they name? Counted scan by scan."""
+"""Are breakdowns, levels and mistakes those of the scans they name? Counted scan by scan."""
 
 import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from model.evaluation.breakdowns import count_mistakes, rate_strata
+from model.evaluation.breakdowns import count_mistakes, rate_breakdowns
 from model.evaluation.evaluate import evaluate
-from model.evaluation.scored_scans import join
+from model.evaluation.scored_scans import join_predictions
 from model.reports.metrics_json import metrics_document
 from shards.predictions.run import open_predictions
 from tests.model.written import prediction, sample, write_dataset, write_predictions
@@ -46,31 +46,31 @@ def test_each_stratum_is_rated_over_its_own_positives(random_scans):
         ("5–10 %", lambda share: share == 0.08),
         ("from 10 %", lambda share: share == 0.20),
     ]
-    assert gun.strata is not None
-    assert [stratum.name for stratum in gun.strata.by_box_size] == [name for name, _ in by_box]
-    for stratum, (_, belongs) in zip(gun.strata.by_box_size, by_box, strict=True):
+    assert gun.breakdowns is not None
+    assert [breakdown.name for breakdown in gun.breakdowns.by_box_size] == [name for name, _ in by_box]
+    for breakdown, (_, belongs) in zip(gun.breakdowns.by_box_size, by_box, strict=True):
         kept = [(present, score) for present, share, _, _, score in facts if not present or belongs(share)]
         present, scores = (np.array(column) for column in zip(*kept, strict=True))
         scores = scores.astype(np.float32)
-        assert stratum.num_positive == present.sum()
-        assert stratum.average_precision == pytest.approx(average_precision_score(present, scores), abs=1e-12)
-        assert stratum.roc_auc == pytest.approx(roc_auc_score(present, scores), abs=1e-12)
-        assert stratum.recall == pytest.approx((scores[present] >= point.threshold).mean())
+        assert breakdown.num_positive == present.sum()
+        assert breakdown.average_precision == pytest.approx(average_precision_score(present, scores), abs=1e-12)
+        assert breakdown.roc_auc == pytest.approx(roc_auc_score(present, scores), abs=1e-12)
+        assert breakdown.recall == pytest.approx((scores[present] >= point.threshold).mean())
 
 
 def test_the_number_of_items_counts_the_boxes_of_all_classes(random_scans):
     predictions, dataset, facts = random_scans
-    strata = rate_strata(join(predictions, dataset, "test"), 0, None).by_num_items
+    breakdowns = rate_breakdowns(join_predictions(predictions, dataset, "test"), 0, None).by_num_items
     expected = [sum(gun and boxes == n for gun, _, boxes, _, _ in facts) for n in (1, 2)]
     expected.append(sum(gun and boxes >= 3 for gun, _, boxes, _, _ in facts))
-    assert [stratum.num_positive for stratum in strata] == expected
-    assert all(stratum.num_negative == sum(not gun for gun, *_ in facts) for stratum in strata)
-    assert all(stratum.recall is None for stratum in strata)
+    assert [breakdown.num_positive for breakdown in breakdowns] == expected
+    assert all(breakdown.num_negative == sum(not gun for gun, *_ in facts) for breakdown in breakdowns)
+    assert all(breakdown.recall is None for breakdown in breakdowns)
 
 
 def test_an_image_size_has_its_own_negatives(random_scans):
     predictions, dataset, facts = random_scans
-    below, middle, above = rate_strata(join(predictions, dataset, "test"), 0, None).by_image_size
+    below, middle, above = rate_breakdowns(join_predictions(predictions, dataset, "test"), 0, None).by_image_size
     assert below.num_negative == sum(not gun and size == (400, 400) for gun, _, _, size, _ in facts)
     assert above.num_positive == sum(gun and size == (1000, 1000) for gun, _, _, size, _ in facts)
     assert (middle.num_positive, middle.average_precision, middle.roc_auc) == (0, None, None)
@@ -102,7 +102,7 @@ def test_rows_with_different_numbers_of_levels_are_refused(tmp_path):
     rows[1]["level_logits"] = rows[1]["level_logits"][:2]
     predictions, dataset = write(tmp_path, [sample("a", (1, 0)), sample("b", (0, 0))], rows)
     with pytest.raises(ValueError, match=r"level logits must have one number of levels, got \[2, 3\]"):
-        join(predictions, dataset, "test")
+        join_predictions(predictions, dataset, "test")
 
 
 def test_a_level_logit_that_is_not_finite_is_refused(tmp_path):
@@ -110,7 +110,7 @@ def test_a_level_logit_that_is_not_finite_is_refused(tmp_path):
     row["level_logits"] = [{"Gun": float("nan"), "Knife": 0.0}] * 3
     predictions, dataset = write(tmp_path, [sample("a", (1, 0))], [row])
     with pytest.raises(ValueError, match="level logits must be finite"):
-        join(predictions, dataset, "test")
+        join_predictions(predictions, dataset, "test")
 
 
 def test_a_miss_with_a_false_alarm_for_another_class_is_a_confusion(tmp_path):
@@ -122,7 +122,7 @@ def test_a_miss_with_a_false_alarm_for_another_class_is_a_confusion(tmp_path):
     points = [figures.rank.operation.at_recall[0.5] for figures in evaluation.classes.values()]
     assert [point.threshold for point in points] == [0.0, 5.0]
     gun = evaluation.classes["Gun"].rank.operation.at_false_alarms[10]
-    mistakes = count_mistakes(join(predictions, dataset, "test"), [gun, points[1]])
+    mistakes = count_mistakes(join_predictions(predictions, dataset, "test"), [gun, points[1]])
     assert gun.threshold == 5.0
     assert mistakes.num_missed_K.tolist() == [3, 0]
     assert mistakes.num_confused_KK.tolist() == [[0, 1], [0, 0]]
@@ -130,6 +130,6 @@ def test_a_miss_with_a_false_alarm_for_another_class_is_a_confusion(tmp_path):
 
 def test_without_any_threshold_every_positive_is_missed_and_none_confused(tmp_path):
     predictions, dataset = write(tmp_path, [sample("a", (1, 0))], [prediction("a", (1, 1))])
-    mistakes = count_mistakes(join(predictions, dataset, "test"), [None, None])
+    mistakes = count_mistakes(join_predictions(predictions, dataset, "test"), [None, None])
     assert mistakes.num_missed_K.tolist() == [1, 0]
     assert not mistakes.num_confused_KK.any()

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from model.evaluation.comparison import compare
+from model.evaluation.comparison import compare_models
 from model.evaluation.evaluate import evaluate
-from model.evaluation.scored_scans import join
+from model.evaluation.scored_scans import join_predictions
 from shards.format.schemas import predictions_schema
 from shards.predictions.run import open_predictions
 from tests.model.written import CLASSES, prediction, sample, write_dataset, write_predictions
@@ -18,7 +18,9 @@ def scans_of(root, dataset, logits, keys=None, classes=CLASSES, **run):
     if classes != CLASSES:
         schema = predictions_schema(classes)
         run["classes"] = list(classes)
-    return join(open_predictions(write_predictions(root, dataset, rows, schema=schema, **run)), dataset, "test")
+    return join_predictions(
+        open_predictions(write_predictions(root, dataset, rows, schema=schema, **run)), dataset, "test"
+    )
 
 
 def sides_of(comparison, name="Gun"):
@@ -44,7 +46,7 @@ def test_a_better_model_is_called_better_and_its_baseline_worse(split, tmp_path)
     dataset, labels, noise = split
     weak = scans_of(tmp_path / "weak", dataset, (noise + labels).tolist())
     strong = scans_of(tmp_path / "strong", dataset, (noise + 2.5 * labels).tolist())
-    forth, back = compare(strong, weak, "new", "old", 200), compare(weak, strong, "old", "new", 200)
+    forth, back = compare_models(strong, weak, "new", "old", 200), compare_models(weak, strong, "old", "new", 200)
     assert forth.mean_average_precision.verdict == "better"
     assert back.mean_average_precision.verdict == "worse"
     assert forth.any_item.recall.verdict == "better"
@@ -58,7 +60,7 @@ def test_a_better_model_is_called_better_and_its_baseline_worse(split, tmp_path)
 def test_a_model_beside_itself_differs_in_nothing(split, tmp_path):
     dataset, labels, noise = split
     scans = scans_of(tmp_path / "one", dataset, (noise + labels).tolist())
-    comparison = compare(scans, scans, "same", "same", 50)
+    comparison = compare_models(scans, scans, "same", "same", 50)
     assert comparison.mean_average_precision.value == 0
     assert comparison.mean_average_precision.verdict == "open"
     sides = sides_of(comparison)
@@ -70,7 +72,7 @@ def test_pairing_makes_an_interval_narrower_than_that_of_either_model(split, tmp
     jitter = np.random.default_rng(9).normal(size=(800, 2)) * 0.1
     rows = [(noise + labels).tolist(), (noise + jitter + labels).tolist()]
     first, second = (scans_of(tmp_path / name, dataset, of) for name, of in zip("ab", rows, strict=True))
-    low, high = ends(compare(first, second, "a", "b", 200).mean_average_precision.interval)
+    low, high = ends(compare_models(first, second, "a", "b", 200).mean_average_precision.interval)
     alone = evaluate(
         open_predictions(str(tmp_path / "a" / "chr-resnet18-0123456789ab")), dataset, "test", 200
     ).bootstrap
@@ -89,7 +91,7 @@ def test_scans_that_changed_sides_are_counted_and_named_largest_change_first(tmp
         scans_of(tmp_path / name, dataset, [(float(v), 0.0) for v in of.values()], list(of))
         for name, of in (("old", old), ("new", new))
     )
-    sides = sides_of(compare(here, there, "new", "old", 0))
+    sides = sides_of(compare_models(here, there, "new", "old", 0))
     assert (sides.num_newly_caught, sides.num_newly_missed) == (1, 2)
     assert sides.newly_missed_keys == ("b", "c")
     assert (sides.num_newly_alarmed, sides.num_newly_quiet) == (0, 0)
@@ -100,7 +102,7 @@ def test_only_scans_and_classes_of_both_are_compared(split, tmp_path):
     both = scans_of(tmp_path / "both", dataset, (noise + labels).tolist())
     keys = [f"P{i:05d}" for i in range(700)][::-1]
     fewer = scans_of(tmp_path / "fewer", dataset, (noise + labels)[:700, :1][::-1].tolist(), keys, ("Gun",))
-    comparison = compare(both, fewer, "both", "fewer", 0)
+    comparison = compare_models(both, fewer, "both", "fewer", 0)
     assert (comparison.num_scans, comparison.num_only_new, comparison.num_only_baseline) == (700, 100, 0)
     assert comparison.left_out_classes == ("Knife",)
     assert list(comparison.classes) == ["Gun"]
@@ -112,4 +114,4 @@ def test_models_without_a_scan_in_common_are_refused(split, tmp_path):
     first = scans_of(tmp_path / "first", dataset, noise[:10].tolist())
     second = scans_of(tmp_path / "second", dataset, noise[10:20].tolist(), [f"P{i:05d}" for i in range(10, 20)])
     with pytest.raises(ValueError, match=r"must have scans and classes in common, .* 0 of them the same \(new, old\)"):
-        compare(first, second, "new", "old", 0)
+        compare_models(first, second, "new", "old", 0)

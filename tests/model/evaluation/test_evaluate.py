@@ -8,7 +8,7 @@ import pytest
 from sklearn.metrics import average_precision_score, roc_auc_score, top_k_accuracy_score
 
 from model.evaluation.evaluate import evaluate
-from model.evaluation.scored_scans import join
+from model.evaluation.scored_scans import join_predictions
 from model.reports.metrics_json import metrics_document, metrics_json
 from shards.format.parquet import write_parquet
 from shards.format.schemas import predictions_schema
@@ -133,10 +133,15 @@ def test_every_sample_is_scored_quarantined_or_missing(write):
     samples = [sample(key, (0, 0)) for key in "abcde"]
     rows = [prediction(key, (0, 0)) for key in "ab"]
     quarantined = [("c", "unreadable"), ("d", "unreadable"), ("of another split", "truncated")]
-    coverage = evaluate_written(write(samples, rows, quarantined=quarantined)).coverage
-    assert (coverage.num_samples, coverage.num_scans, coverage.num_quarantined, coverage.num_missing) == (5, 2, 2, 1)
-    assert coverage.quarantined_by_reason == {"unreadable": 2}
-    assert coverage.missing_keys == ("e",)
+    found = evaluate_written(write(samples, rows, quarantined=quarantined)).completeness
+    assert (
+        found.num_samples,
+        found.num_scans,
+        found.num_quarantined,
+        found.num_missing,
+    ) == (5, 2, 2, 1)
+    assert found.quarantined_by_reason == {"unreadable": 2}
+    assert found.missing_keys == ("e",)
 
 
 def test_copies_within_the_split_and_in_another_are_counted_and_named(tmp_path):
@@ -148,10 +153,10 @@ def test_copies_within_the_split_and_in_another_are_counted_and_named(tmp_path):
     test_parts = ["test-00000-of-00001"]
     url = write_predictions(tmp_path / "pred", dataset, [*rows, *rows], parts=test_parts)
     write_parquet(part_url(url, test_parts[0]), pa.Table.from_pylist(rows, predictions_schema(CLASSES)))
-    coverage = evaluate(open_predictions(url), dataset, "test").coverage
-    assert coverage.num_copies == 1
-    assert coverage.num_crossing == 3
-    assert coverage.crossing_keys == ("a", "b", "d")
+    found = evaluate(open_predictions(url), dataset, "test").completeness
+    assert found.num_copies == 1
+    assert found.num_crossing == 3
+    assert found.crossing_keys == ("a", "b", "d")
 
 
 def test_pointing_is_judged_where_the_class_is_present_and_has_a_box(write):
@@ -201,7 +206,7 @@ def test_when_nothing_could_be_scored_every_figure_is_null(write):
 def test_scans_with_the_same_bytes_are_one_group(write):
     samples = [sample("a", (1, 0)), sample("b", (1, 0), duplicate_of="a"), sample("c", (0, 0))]
     predictions, dataset = write(samples, [prediction(key, (0, 0)) for key in "abc"])
-    groups_N = join(predictions, dataset, "test").groups_N
+    groups_N = join_predictions(predictions, dataset, "test").groups_N
     assert groups_N.tolist() == [0, 0, 1]
 
 
@@ -239,7 +244,7 @@ def test_predictions_of_several_datasets_are_rated_on_the_one_that_is_named(writ
     both = Predictions(
         predictions.url, predictions.run | {"dataset_digest": "e" * 64, "datasets": digests, "parts": parts}
     )
-    assert evaluate(both, dataset, "test").coverage.num_scans == 1
+    assert evaluate(both, dataset, "test").completeness.num_scans == 1
 
 
 def test_a_class_that_the_dataset_does_not_have_is_refused(write):

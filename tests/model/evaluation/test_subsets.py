@@ -5,7 +5,7 @@ import pytest
 from sklearn.metrics import average_precision_score
 
 from model.evaluation.evaluate import evaluate
-from model.evaluation.scored_scans import join
+from model.evaluation.scored_scans import join_predictions
 from model.evaluation.subsets import rate_subsets, select
 from model.recipes.paper_tables import load_paper_tables
 from shards.predictions.run import open_predictions
@@ -31,7 +31,7 @@ def test_a_subset_is_rated_over_its_scans_alone(written, tmp_path):
     predictions, dataset = written
     rows = [i for i in range(100) if i % 5 == 0 or i % 7 == 0]
     url = write_list(tmp_path, [f"P{i:05d}" for i in rows] + ["P99999"])
-    (subset,) = rate_subsets(join(predictions, dataset, "test"), predictions, dataset, {"10": url}).values()
+    (subset,) = rate_subsets(join_predictions(predictions, dataset, "test"), predictions, dataset, {"10": url}).values()
     assert (subset.num_listed, subset.num_not_rated) == (len(rows) + 1, 1)
     gun = subset.evaluation.classes["Gun"]
     present, scores = [i % 5 == 0 for i in rows], np.array([(i * 37) % 101 / 9 for i in rows], np.float32)
@@ -42,7 +42,7 @@ def test_a_subset_is_rated_over_its_scans_alone(written, tmp_path):
 
 def test_all_scans_selected_are_the_scans_themselves(written):
     predictions, dataset = written
-    scans = join(predictions, dataset, "test")
+    scans = join_predictions(predictions, dataset, "test")
     same = select(scans, np.arange(100))
     assert same.keys_N.equals(scans.keys_N)
     for field in ("labels_NK", "logits_NK", "level_logits_LNK", "peaks_NK2", "sizes_N2", "groups_N", "box_scan_B"):
@@ -51,7 +51,7 @@ def test_all_scans_selected_are_the_scans_themselves(written):
 
 def test_boxes_follow_their_scans_into_a_selection(written):
     predictions, dataset = written
-    scans = select(join(predictions, dataset, "test"), np.array([3, 5, 20]))
+    scans = select(join_predictions(predictions, dataset, "test"), np.array([3, 5, 20]))
     assert scans.box_scan_B.tolist() == [1, 2]
     assert scans.keys_N.to_pylist() == ["P00003", "P00005", "P00020"]
 
@@ -70,7 +70,7 @@ def test_boxes_follow_their_scans_into_a_selection(written):
 )
 def test_a_file_that_is_no_list_of_these_scans_is_refused(written, tmp_path, names, header, message):
     predictions, dataset = written
-    scans = join(predictions, dataset, "test")
+    scans = join_predictions(predictions, dataset, "test")
     with pytest.raises(ValueError, match=message):
         rate_subsets(scans, predictions, dataset, {"10": write_list(tmp_path, names, header)})
 
@@ -97,6 +97,8 @@ def test_a_subset_keeps_the_figures_of_the_whole_apart(written, tmp_path):
     predictions, dataset = written
     whole = evaluate(predictions, dataset, "test", num_rounds=0)
     url = write_list(tmp_path, [f"P{i:05d}" for i in range(50)])
-    part = rate_subsets(join(predictions, dataset, "test"), predictions, dataset, {"half": url})["half"].evaluation
+    part = rate_subsets(join_predictions(predictions, dataset, "test"), predictions, dataset, {"half": url})[
+        "half"
+    ].evaluation
     assert part.classes["Gun"].rank.ranking.num_positive == 10
     assert whole.classes["Gun"].rank.ranking.num_positive == 20

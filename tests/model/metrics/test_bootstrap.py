@@ -10,6 +10,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 from model.metrics import bootstrap, operating_points
 from model.metrics import ranking as metrics
+from model.metrics.intervals import percentile_interval
 
 ROWS = st.lists(
     st.tuples(
@@ -39,7 +40,7 @@ def test_a_weighed_figure_is_that_of_rows_repeated_as_often_as_their_group_was_d
     scores, labels, groups = columns(rows)
     weights_G = np.array(weights, np.uint8)
     ranked = bootstrap.rank_groups(scores, labels, groups)
-    average_precision, auc, recall_F = (values_C[0] for values_C in bootstrap.weigh(ranked, weights_G[None], RATES))
+    average_precision, auc, recall_F = (values_C[0] for values_C in bootstrap.reweight(ranked, weights_G[None], RATES))
     repeated = np.repeat(np.arange(len(rows)), weights_G[groups])
     ranking = metrics.rank(scores[repeated], labels[repeated])
     curve = metrics.trace_curve(ranking)
@@ -60,7 +61,7 @@ def test_a_weighed_figure_is_scikit_learns_with_sample_weights():
     scores = scores.round(1)
     weights_G = bootstrap.draw_weights(len(scores), 7)
     ranked = bootstrap.rank_groups(scores, labels, np.arange(len(scores)))
-    average_precision, auc, _ = (values_C[0] for values_C in bootstrap.weigh(ranked, weights_G[None], RATES))
+    average_precision, auc, _ = (values_C[0] for values_C in bootstrap.reweight(ranked, weights_G[None], RATES))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         assert average_precision == pytest.approx(
@@ -115,7 +116,7 @@ def test_an_interval_holds_the_figure_and_is_as_wide_as_fresh_samples_vary():
         figures.append(metrics.roc_auc(ranking) or 0.0)
         if seed < 5:
             ranked = bootstrap.rank_groups(scores, labels, np.arange(1000))
-            found = bootstrap.interval(bootstrap.resample([ranked], 1000, (5,), num_rounds=300).roc_auc_RK[:, 0])
+            found = percentile_interval(bootstrap.resample([ranked], 1000, (5,), num_rounds=300).roc_auc_RK[:, 0])
             assert found is not None
             assert found.low < figures[-1] < found.high
             widths.append(found.high - found.low)
@@ -128,7 +129,7 @@ def test_four_copies_of_every_scan_are_no_more_evidence_than_one():
     widths = []
     for groups, num_groups in ((np.tile(np.arange(600), 4), 600), (np.arange(2400), 2400)):
         ranked = bootstrap.rank_groups(copies, copied_labels, groups)
-        found = bootstrap.interval(bootstrap.resample([ranked], num_groups, (5,), 300).average_precision_RK[:, 0])
+        found = percentile_interval(bootstrap.resample([ranked], num_groups, (5,), 300).average_precision_RK[:, 0])
         assert found is not None
         widths.append(found.high - found.low)
     assert widths[0] == pytest.approx(2 * widths[1], rel=0.25)
@@ -142,7 +143,7 @@ def test_the_mean_of_a_round_leaves_out_classes_without_positives_there():
 
 def test_a_class_without_positives_has_no_interval():
     ranked = bootstrap.rank_groups(np.zeros(5), np.zeros(5, np.int8), np.arange(5))
-    assert bootstrap.interval(bootstrap.resample([ranked], 5, (5,), num_rounds=5).average_precision_RK[:, 0]) is None
+    assert percentile_interval(bootstrap.resample([ranked], 5, (5,), num_rounds=5).average_precision_RK[:, 0]) is None
 
 
 @given(
@@ -150,7 +151,7 @@ def test_a_class_without_positives_has_no_interval():
     st.lists(st.integers(0, 4), min_size=6, max_size=6),
 )
 def test_a_weighed_hit_rate_is_that_of_scans_repeated_as_often_as_their_group_was_drawn(scans, weights):
-    judged = bootstrap.JudgedGroups(
+    judged = bootstrap.GroupedHits(
         np.array([group for group, _ in scans], np.int64), np.array([hit for _, hit in scans], bool)
     )
     repeated = [hit for group, hit in scans for _ in range(weights[group])]
@@ -159,9 +160,9 @@ def test_a_weighed_hit_rate_is_that_of_scans_repeated_as_often_as_their_group_wa
 
 
 def test_the_interval_of_a_hit_rate_is_that_of_its_binomial():
-    judged = bootstrap.JudgedGroups(np.arange(400), np.arange(400) < 300)
+    judged = bootstrap.GroupedHits(np.arange(400), np.arange(400) < 300)
     rates_R = bootstrap.resample([], 400, (), num_rounds=2000, judged=[judged]).hit_rate_RJ[:, 0]
-    found = bootstrap.interval(rates_R)
+    found = percentile_interval(rates_R)
     half = 1.96 * np.sqrt(0.75 * 0.25 / 400)
     assert found is not None
     assert found.low == pytest.approx(0.75 - half, abs=0.01)

@@ -191,7 +191,7 @@ def test_the_share_of_right_guesses_is_scikit_learns(seed, num_guesses):
     random = np.random.default_rng(seed)
     logits_NK, true_N = random.normal(size=(9, 7)), random.integers(0, 7, 9)
     expected = top_k_accuracy_score(true_N, logits_NK, k=num_guesses, labels=range(7))
-    assert metrics.top_accuracy(logits_NK, true_N, num_guesses) == pytest.approx(expected, abs=1e-12)
+    assert metrics.top_k_accuracy(logits_NK, true_N, num_guesses) == pytest.approx(expected, abs=1e-12)
 
 
 @pytest.mark.parametrize("labels", [[], [(1, 0), (0, 0)], [(1, 0), (1, 1)], [(1, 0), (0, -1)], [(1, 0), (1, -1)]])

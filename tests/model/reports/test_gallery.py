@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from model.evaluation.evaluate import rate
-from model.evaluation.scored_scans import join
+from model.evaluation.evaluate import evaluate_scans
+from model.evaluation.scored_scans import join_predictions
 from model.reports import gallery as gallery_module
 from model.reports.charts import draw_figures
 from model.reports.gallery import collect_gallery, make_thumbnail
@@ -38,7 +38,7 @@ def written(tmp_path):
 
 def collect(written, num_examples=3):
     predictions, dataset = written
-    return collect_gallery(join(predictions, dataset, "test"), dataset, num_examples)
+    return collect_gallery(join_predictions(predictions, dataset, "test"), dataset, num_examples)
 
 
 def test_the_lowest_positives_and_the_highest_negatives_come_first_and_copies_once(written):
@@ -86,10 +86,10 @@ def test_without_the_shards_every_picture_is_named_and_the_page_warns_of_it(writ
     for path in (tmp_path / "ds" / "test").iterdir():
         path.unlink()
     predictions, dataset = written
-    scans = join(predictions, dataset, "test")
+    scans = join_predictions(predictions, dataset, "test")
     gallery = collect_gallery(scans, dataset)
     assert gallery.thumbnails == {}
-    evaluation = rate(scans, predictions, dataset, num_rounds=0)
+    evaluation = evaluate_scans(scans, predictions, dataset, num_rounds=0)
     html = render_html(evaluation, draw_figures(evaluation), gallery)
     assert f"{len(gallery.problems)} pictures of the gallery could not be shown, first g0: " in html
     assert "data:image" not in html
@@ -105,8 +105,8 @@ def test_pictures_beyond_the_budget_are_left_out_and_named(written, monkeypatch)
 
 def test_the_page_holds_every_picture_of_the_gallery_with_its_boxes(written):
     predictions, dataset = written
-    scans = join(predictions, dataset, "test")
-    evaluation = rate(scans, predictions, dataset, num_rounds=0)
+    scans = join_predictions(predictions, dataset, "test")
+    evaluation = evaluate_scans(scans, predictions, dataset, num_rounds=0)
     html = render_html(evaluation, draw_figures(evaluation), collect_gallery(scans, dataset, 3))
     section = html[html.index("Gun: worst misses") : html.index("Knife: worst misses")]
     assert section.count("data:image/jpeg;base64,") == 6

@@ -144,6 +144,6 @@ def test_one_class_more_than_can_be_shown_decides(tmp_path, monkeypatch, num_cla
 def test_classes_without_a_scan_are_counted_and_never_shown(tmp_path):
     evaluation = write_report(write_scans(tmp_path, 80, num_present=12))
     assert len(evaluation.shown_classes) == 12
-    assert "No scan holds any of 68 classes: no figure exists there" in list_warnings(evaluation)[0]
+    assert "No scan holds any of 68 classes: the figures of these classes are undefined" in list_warnings(evaluation)[0]
     assert open_dataset(str(tmp_path / "ds")).manifest.classes == tuple(evaluation.classes)
     assert evaluation.model_id == MODEL_ID

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from model.evaluation.comparison import compare
+from model.evaluation.comparison import compare_models
 from model.evaluation.evaluate import evaluate
-from model.evaluation.scored_scans import join
+from model.evaluation.scored_scans import join_predictions
 from model.reports.metrics_json import metrics_json
 from shards.predictions.run import open_predictions
 from tests.model.written import prediction, sample, write_dataset, write_predictions
@@ -88,9 +88,9 @@ def test_a_comparison_keeps_to_the_schema(tmp_path):
     for name, logits in (("new", (3, 1, 2)), ("old", (1, 2, 3))):
         rows = [prediction(key, (logit, 0)) for key, logit in zip("abc", logits, strict=True)]
         predictions = open_predictions(write_predictions(tmp_path / name, dataset, rows))
-        scans.append(join(predictions, dataset, "test"))
+        scans.append(join_predictions(predictions, dataset, "test"))
     evaluation = evaluate(predictions, dataset, "test", 20)
-    document = json.loads(metrics_json(evaluation, compare(scans[0], scans[1], "new", "old", 20)))
+    document = json.loads(metrics_json(evaluation, compare_models(scans[0], scans[1], "new", "old", 20)))
     assert document["comparison"]["classes"]["Gun"]["average_precision"]["new"] == 1.0
     assert list(violations(document, SCHEMA)) == []
 

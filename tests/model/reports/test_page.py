@@ -1,4 +1,4 @@
-"""Does the page say what the figures say, warn of what is off, and load nothing from anywhere?"""
+"""The page shows the figures, warns of problems, and loads nothing from elsewhere."""
 
 import re
 import xml.etree.ElementTree as ET
@@ -9,18 +9,11 @@ import pytest
 
 from model.evaluation.comparison import ClassComparison, Comparison, Difference
 from model.evaluation.evaluate import evaluate
-from model.evaluation.top_k import TopAccuracy
-from model.metrics.bootstrap import Interval
+from model.evaluation.top_k import TopKAccuracy
+from model.metrics.intervals import Interval
 from model.reports.charts import draw_figures, inline_svg, precision_recall_file
 from model.reports.page import render_html, render_markdown
-from model.reports.sentences import (
-    format_percent,
-    format_ratio,
-    list_run_facts,
-    list_warnings,
-    say_which_is_better,
-    summarise,
-)
+from model.reports.sentences import list_run_facts, list_warnings, state_verdict, summarise
 from shards.predictions.run import open_predictions
 from tests.model.written import prediction, sample, write_dataset, write_predictions
 
@@ -142,17 +135,17 @@ def test_missing_quarantined_and_absent_classes_are_warned_of_first(bad):
     assert text.index("Read this first") < text.index("Summary")
     assert "1 scan of 4 has neither a prediction nor a reason why there is none: c." in text
     assert "1 scan of 4 could not be scored (truncated 1)." in text
-    assert "No scan holds Knife: no figure exists there, and the means leave the class out." in text
+    assert "No scan holds Knife: the figures of this class are undefined, and the means leave it out." in text
 
 
-def test_coverage_is_told_from_the_lists_to_the_figures(bad):
+def test_completeness_is_told_from_the_lists_to_the_figures(bad):
     text = page_of(bad).text
     assert "In the dataset 4 Refused in scoring 1 truncated 1 Missing 1 neither scored nor refused Rated 2" in text
 
 
 def test_scans_that_another_split_has_too_are_warned_of(good):
-    crossing = replace(good.coverage, num_crossing=1, crossing_keys=("a",))
-    (warning,) = list_warnings(replace(good, coverage=crossing))
+    crossing = replace(good.completeness, num_crossing=1, crossing_keys=("a",))
+    (warning,) = list_warnings(replace(good, completeness=crossing))
     assert warning.startswith("1 scan of this split is byte for byte in another split as well: a. ")
 
 
@@ -163,7 +156,7 @@ def test_a_figure_that_does_not_exist_is_a_dash(bad):
 def test_without_any_positive_the_summary_says_so(evaluate_rows):
     evaluation = evaluate_rows([sample("a", (0, 0))], [prediction("a", (0, 0))])
     assert summarise(evaluation) == [
-        "Nothing can be said about this model: no scan with a prediction is known to hold a prohibited item."
+        "Every figure is undefined: no scan with a prediction is known to hold a prohibited item."
     ]
     assert page_of(evaluation).open == []
 
@@ -181,14 +174,14 @@ def single_label(evaluate_rows):
     return evaluate_rows(samples, [prediction(key, (1, 0)) for key in "abcd"])
 
 
-def test_where_every_scan_has_one_class_the_page_opens_with_how_often_it_is_guessed(single_label):
+def test_where_every_scan_has_one_class_the_page_opens_with_how_often_it_is_found(single_label):
     page = page_of(single_label)
-    low, high = single_label.top_accuracy[1].interval.low, single_label.top_accuracy[1].interval.high
-    luck = f"{100 * low:.1f}–{100 * high:.1f} %"
-    assert f"Top-1 accuracy 75.0 % 95 % interval {luck} the highest score is of the scan's class" in page.text
+    low, high = single_label.top_k_accuracy[1].interval.low, single_label.top_k_accuracy[1].interval.high
+    interval = f"{100 * low:.1f}–{100 * high:.1f} %"
+    assert f"Top-1 accuracy 75.0 % 95 % interval {interval} the highest score is of the scan's class" in page.text
     assert "Top-5 accuracy 100.0 % 95 % interval 100.0–100.0 % always so with 2 classes" in page.text
     assert (
-        f"Every scan has one of 2 classes: that one has the highest score in 75.0 % (95 % interval {luck}) of"
+        f"Every scan has one of 2 classes: that one has the highest score in 75.0 % (95 % interval {interval}) of"
         in page.text
     )
     assert (
@@ -201,8 +194,8 @@ def test_where_every_scan_has_one_class_the_page_opens_with_how_often_it_is_gues
 def test_among_more_classes_both_accuracies_are_said_and_without_a_bootstrap_no_interval(single_label):
     of_class = single_label.classes["Gun"]
     of_many = {f"n{number}": of_class for number in range(1000)}
-    guesses = {1: TopAccuracy(0.73, None), 5: TopAccuracy(0.9378, None)}
-    sentence, *_ = summarise(replace(single_label, classes=of_many, top_accuracy=guesses))
+    accuracies = {1: TopKAccuracy(0.73, None), 5: TopKAccuracy(0.9378, None)}
+    sentence, *_ = summarise(replace(single_label, classes=of_many, top_k_accuracy=accuracies))
     assert sentence.replace("\xa0", " ") == (
         "Every scan has one of 1,000 classes: that one has the highest score in 73.0 % and is among the 5 highest in "
         "93.8 % of the scans."
@@ -287,16 +280,6 @@ def test_a_chart_within_a_page_takes_the_pages_colours_and_its_own_ids(good):
     assert all(target.startswith("x-") and f'id="{target}"' in inner for target in targets)
 
 
-def test_numbers_are_written_for_readers():
-    assert [format_ratio(value) for value in (None, 0.5, 1.0)] == ["–", "0.500", "1.000"]
-    assert [format_percent(value) for value in (None, 0.0, 0.123, 0.00012)] == [
-        "–",
-        "0.0\xa0%",
-        "12.3\xa0%",
-        "0.012\xa0%",
-    ]
-
-
 def test_nested_facts_of_a_run_get_dotted_names():
     run = {"model_id": "shown elsewhere", "versions": {"torch": "2.11"}, "sizes": [1, 2], "started": None}
     assert list_run_facts(run) == [("versions.torch", "2.11"), ("sizes", "1, 2"), ("started", "–")]
@@ -314,7 +297,7 @@ def test_several_engines_of_a_run_are_all_named_and_a_single_one_once():
     [
         (0.01, 0.05, "This model is better than old"),
         (-0.05, -0.01, "This model is worse than old"),
-        (-0.01, 0.05, "These scans do not tell this model from old"),
+        (-0.01, 0.05, "These scans do not show a difference between this model and old"),
     ],
 )
 def test_a_verdict_follows_the_interval_of_the_difference(low, high, opening):
@@ -332,6 +315,6 @@ def test_a_verdict_follows_the_interval_of_the_difference(low, high, opening):
         classes={"Gun": of_class, "Knife": of_class},
         any_item=of_class,
     )
-    sentence = say_which_is_better(comparison)
+    sentence = state_verdict(comparison)
     assert sentence.startswith(f"{opening}: mean average precision 0.600 against 0.570, 95 % interval")
     assert "found" not in sentence
