@@ -26,7 +26,7 @@ from pipelines.runtime.flags import Flag, make_config
 from pipelines.runtime.progress import Progress
 from shards import storage
 from shards.format.dataset import Dataset, open_dataset
-from shards.format.shard_reader import ReadScan, read_rows, read_scans
+from shards.format.shard_reader import ReadScan, ShardReader, find_rows
 from shards.predictions.run import open_predictions
 
 
@@ -165,10 +165,8 @@ def _say_weights(log_weights_BL: Tensor | None) -> str:
 
 def _read(dataset: Dataset, split: str, wanted: dict[str, list[int]]) -> Iterator[ReadScan]:
     """Yield the wanted scans, each read by itself: between two of them lie many that nobody asked for."""
-    for shard in dataset.shards(split):
-        rows = [row for row in read_rows(dataset.samples_url(shard), shard.num_scans) if row.key in wanted]
-        for (scan,) in read_scans(dataset.tar_url(shard), rows, batch_size=1):
-            yield scan
+    for tar_url, row in find_rows(dataset, wanted, split).values():
+        yield from ShardReader(tar_url).read([row])
 
 
 def main(argv: Sequence[str] | None = None) -> int:

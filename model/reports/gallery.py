@@ -2,23 +2,19 @@
 
 # N scans  B boxes
 
-import hashlib
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
-import pyarrow.compute as pc
 from PIL import Image
 
 from model.evaluation.scored_scans import ScoredScans
 from model.metrics.operating_points import sigmoid
 from model.metrics.ranking import ABSENT, PRESENT
-from shards import storage
 from shards.format.dataset import Dataset
-from shards.format.parquet import read_parquet
+from shards.format.shard_reader import find_rows, read_image
 
 NUM_EXAMPLES = 6
 """Misses, and as many false alarms, of each class."""
@@ -85,13 +81,13 @@ def collect_gallery(
 
 def read_thumbnails(dataset: Dataset, split: str, keys: Sequence[str]) -> tuple[dict[str, bytes], dict[str, str]]:
     """Return a small JPEG for each key, and the reason where there is none, in the order of `keys`."""
-    places = _find_places(dataset, split, keys)
+    places = find_rows(dataset, keys, split)
     thumbnails: dict[str, bytes] = {}
     problems: dict[str, str] = {}
     total_bytes = 0
     for key in keys:
         try:
-            picture = make_thumbnail(places[key].read())
+            picture = make_thumbnail(read_image(*places[key]))
         except (OSError, ValueError) as error:
             problems[key] = str(error)
             continue
@@ -112,32 +108,6 @@ def make_thumbnail(image: bytes) -> bytes:
     out = io.BytesIO()
     small.save(out, "JPEG", quality=72, optimize=True)
     return out.getvalue()
-
-
-@dataclass(frozen=True, slots=True)
-class _Place:
-    tar_url: str
-    offset_bytes: int
-    size_bytes: int
-    sha256: str
-
-    def read(self) -> bytes:
-        image = storage.read_range(self.tar_url, self.offset_bytes, self.size_bytes)
-        if hashlib.sha256(image).hexdigest() != self.sha256:
-            raise ValueError(f"image must have sha256 {self.sha256}, got other bytes ({self.tar_url})")
-        return image
-
-
-def _find_places(dataset: Dataset, split: str, keys: Sequence[str]) -> dict[str, _Place]:
-    columns = ["key", "offset_bytes", "size_bytes", "sha256"]
-    wanted = pa.array(keys, pa.string())
-    places = {}
-    for shard in dataset.shards(split):
-        table = read_parquet(dataset.samples_url(shard), columns)
-        for row in table.filter(pc.is_in(table["key"], value_set=wanted)).to_pylist():
-            key = row.pop("key")
-            places[key] = _Place(dataset.tar_url(shard), **row)
-    return places
 
 
 def _pick(scans: ScoredScans, k: int, num_examples: int) -> ClassGallery:

@@ -7,11 +7,15 @@ whoever uses it, with a bounded amount of memory and without a copy on a scratch
 
 import hashlib
 import tarfile
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from functools import cached_property
 from typing import NamedTuple
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from shards import storage
+from shards.format.dataset import Dataset
 from shards.format.parquet import read_parquet
 from shards.format.ustar import BLOCK_BYTES
 from shards.images.errors import ImageError
@@ -62,7 +66,34 @@ def read_rows(samples_url: str, num_scans: int) -> list[ScanRow]:
             f"samples of a shard must have {num_scans} rows, got {table.num_rows} ({samples_url}); "
             f"run `sixray verify` on the dataset"
         )
+    return _to_rows(table)
+
+
+def find_rows(dataset: Dataset, keys: Iterable[str], split: str | None = None) -> dict[str, tuple[str, ScanRow]]:
+    """Return the tar and the row of each of some keys, in shard and tar order; unknown keys are left out."""
+    wanted = pa.array(keys, pa.string())
+    found: dict[str, tuple[str, ScanRow]] = {}
+    for shard in dataset.shards(split):
+        table = read_parquet(dataset.samples_url(shard), ScanRow._fields)
+        rows = _to_rows(table.filter(pc.is_in(table["key"], value_set=wanted)))
+        found |= {row.key: (dataset.tar_url(shard), row) for row in rows}
+    return found
+
+
+def _to_rows(table: pa.Table) -> list[ScanRow]:
     return [ScanRow(*values) for values in zip(*(table[name].to_pylist() for name in ScanRow._fields), strict=True)]
+
+
+def read_image(tar_url: str, row: ScanRow) -> bytes:
+    """Return one image; ValueError unless its bytes are those that the row names."""
+    (scan,) = ShardReader(tar_url).read([row])
+    if scan.refusal is not None:
+        raise ValueError(
+            f"image of sample {row.key!r} must be as its row says, got {scan.refusal.reason}: {scan.refusal.detail} "
+            f"({tar_url}); run `sixray verify` on the dataset"
+        )
+    assert scan.image is not None
+    return scan.image
 
 
 def read_scans(tar_url: str, rows: Sequence[ScanRow], batch_size: int) -> Generator[list[ReadScan], None, None]:

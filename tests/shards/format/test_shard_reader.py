@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from shards import storage
-from shards.format.shard_reader import read_rows, read_scans
+from shards.format.shard_reader import find_rows, read_image, read_rows, read_scans
 from tests.shards.by_hand import absurd_header, make_jpeg, overwrite, write_dataset
 
 NAME = "test-00000-of-00001"
@@ -161,3 +161,20 @@ def test_leaving_early_stops_the_readers(shard):
     assert next(batches)[0].row.key == rows[0].key
     batches.close()
     assert storage.exists(tar)
+
+
+def test_an_image_is_found_by_its_key(tmp_path):
+    dataset = write_dataset(tmp_path, {NAME: IMAGES[:6], "train-00000-of-00001": IMAGES[6:]})
+    keys = ["N00007", "N00002", "absent"]
+    found = find_rows(dataset, keys)
+    assert sorted(found) == ["N00002", "N00007"]
+    assert {key: read_image(*place) for key, place in found.items()} == dict([IMAGES[2], IMAGES[7]])
+    assert list(find_rows(dataset, keys, "train")) == ["N00007"]
+
+
+def test_an_image_that_is_not_what_its_row_says_is_refused(shard):
+    rows, tar = shard
+    overwrite(tar, rows[3].offset_bytes, b"\0")
+    expected = r"image of sample 'N00003' must be as its row says, got checksum_mismatch: .*; run `sixray verify`"
+    with pytest.raises(ValueError, match=expected):
+        read_image(str(tar), rows[3])
