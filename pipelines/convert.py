@@ -143,7 +143,8 @@ def add_conversion(
         | "ListFacts" >> beam.FlatMap(list_facts, corpus, classes, storage.join_url(output, DRAFTS_FOLDER))
         # (range of hashes, batch of Fact)
         | "GroupByKeyHash" >> beam.GroupByKey()
-        | "JoinFacts" >> beam.MapTuple(lambda _, batches: sharding.join_batches(batches, corpus, subset, policy))
+        | "JoinFacts"
+        >> beam.MapTuple(lambda _, batches: sharding.join_batches(batches, corpus, subset, policy, classes))
         # batch of ScanRef
     )
     if corpus.builds_subset:

@@ -8,6 +8,7 @@ __all__ = [
     "label_merge",
     "layouts",
     "policy",
+    "read_annotations",
     "read_scan",
     "records",
     "stream_spool",

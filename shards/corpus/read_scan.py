@@ -1,15 +1,14 @@
-"""How does a record become a sample, or a quarantine row that says why not?"""
+"""Read the image of a record and make a sample of it, or a quarantine row that says why not."""
 
 import hashlib
 from dataclasses import dataclass
 from typing import Any
 
 from shards import storage
-from shards.corpus.annotations import MAX_ANNOTATION_BYTES, Annotation, AnnotationError, parse_annotation
+from shards.corpus.annotations import Annotation, AnnotationError
 from shards.corpus.archives import ArchiveError, read_place
 from shards.corpus.facts import MAX_IMAGE_BYTES
 from shards.corpus.label_merge import merge_labels
-from shards.corpus.layouts.opixray import parse_opixray
 from shards.corpus.policy import Policy
 from shards.corpus.records import ScanRef
 from shards.format.classes import ClassSet
@@ -34,7 +33,7 @@ class Scan:
 
 
 def read_scan(ref: ScanRef, classes: ClassSet, policy: Policy = _DEFAULT_POLICY) -> Scan | dict[str, Any]:
-    """Read a record's image and annotation; return the sample, or its quarantine row where it must be refused."""
+    """Read a record's image; return the sample, or its quarantine row if it must be refused."""
     if ref.reason:
         return _quarantine_row(ref, "list", ref.reason, ref.detail)
     image: bytes | None = None
@@ -43,8 +42,7 @@ def read_scan(ref: ScanRef, classes: ClassSet, policy: Policy = _DEFAULT_POLICY)
         if policy.transcode and image and not is_jpeg(image):
             image = to_jpeg(image)
         width, height = read_image_size(image)
-        annotation = read_annotation(ref, classes)
-        _check_boxes(annotation, width, height)
+        annotation = _check_annotation(ref, width, height)
         labels, boxes = merge_labels(ref.labels, annotation, classes, policy)
     except (ImageError, AnnotationError) as error:
         return _quarantine_row(ref, "read", error.reason, error.detail, image)
@@ -94,39 +92,15 @@ def _read_packed_image(ref: ScanRef) -> bytes:
     return data
 
 
-def read_annotation(ref: ScanRef, classes: ClassSet) -> Annotation | None:
-    """Return what the annotation of a record says, None where it has none.
-
-    Raises:
-        AnnotationError: it cannot be read or trusted.
-    """
-    if ref.annotation_url is None:
+def _check_annotation(ref: ScanRef, width_px: int, height_px: int) -> Annotation | None:
+    if ref.annotation is None:
         return None
-    parse = parse_opixray if ref.annotation_url.endswith(".txt") else parse_annotation
-    return parse(read_annotation_text(ref), classes.spellings)
-
-
-def read_annotation_text(ref: ScanRef) -> bytes:
-    """Return the bytes of a record's annotation, one more than allowed at most: memory stays bounded."""
-    assert ref.annotation_url is not None
-    try:
-        if ref.annotation_place is not None:
-            return read_place(ref.annotation_place, MAX_ANNOTATION_BYTES + 1)
-        with storage.open_reader(ref.annotation_url) as handle:
-            return handle.read(MAX_ANNOTATION_BYTES + 1)
-    except ArchiveError as error:
-        raise AnnotationError("damaged_archive", str(error)) from error
-    except ConnectionError:
-        raise  # the store is out of reach: that is no property of the annotation
-    except OSError as error:
-        detail = f"{storage.as_uri(ref.annotation_url)}: {type(error).__name__}: {error.strerror or error}"
-        raise AnnotationError("unreadable_file", detail) from error
-
-
-def _check_boxes(annotation: Annotation | None, width_px: int, height_px: int) -> None:
-    for box in annotation.boxes if annotation else ():
+    if ref.annotation.reason:
+        raise AnnotationError(ref.annotation.reason, ref.annotation.detail)
+    for box in ref.annotation.boxes:
         if box.xmax_px > width_px + _BOX_TOLERANCE_PX or box.ymax_px > height_px + _BOX_TOLERANCE_PX:
             raise AnnotationError("bad_box", f"{box} leaves the image of {width_px} x {height_px} pixels")
+    return Annotation(ref.annotation.boxes)
 
 
 def _quarantine_row(ref: ScanRef, stage: str, reason: str, detail: str, image: bytes | None = None) -> dict[str, Any]:

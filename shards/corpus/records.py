@@ -1,7 +1,6 @@
-"""Which records does a corpus list, and what is known of each before its image is read?
+"""Join the facts of each key to a record of one scan.
 
-Listing yields facts (an image file, a line of a list, an annotation file); facts of one key become records. Every
-record ends as a sample or as a quarantine row, so `listed = converted + quarantined` holds by construction.
+Every record ends as a sample or as a quarantine row, so `listed = converted + quarantined` holds by construction.
 """
 
 from collections import defaultdict
@@ -15,13 +14,25 @@ from shards.corpus.description import Corpus
 from shards.corpus.facts import UNLISTED, AnnotationFact, Fact, ImageFact, Labels, ProblemFact, RowFact
 from shards.corpus.policy import Policy
 from shards.format.keys import key_problem
+from shards.format.sample_json import Box
 
 # The same words for all: beside a million images they cost nothing when a batch is pickled.
 _UNLISTED_REMARK = ("unlisted_image", "no list names it")
 
 
+class ReadAnnotation(NamedTuple):
+    """What an annotation file says, or why it cannot be trusted."""
+
+    digest: str
+    """sha256 of its bytes; `reason` if they cannot be read."""
+    boxes: tuple[Box, ...] = ()
+    reason: str = ""
+    """A fixed word; empty for an annotation that can be trusted."""
+    detail: str = ""
+
+
 class ScanRef(NamedTuple):
-    """A record: all that is known before its image is read. Image bytes never stand here."""
+    """A record: all that is known before its image is read. It never holds image bytes."""
 
     key: str
     split: str
@@ -39,10 +50,12 @@ class ScanRef(NamedTuple):
     presence: str = ""
     image_place: Place | None = None
     annotation_place: Place | None = None
+    """None once the annotation has been read."""
+    annotation: ReadAnnotation | None = None
 
     @property
     def bytes_url(self) -> str:
-        """The file in which the image's bytes lie: itself, or an archive."""
+        """The file that holds the image's bytes: its own, or an archive."""
         return self.image_place.url if self.image_place else self.source_url
 
 

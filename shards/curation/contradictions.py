@@ -6,14 +6,12 @@ numbers the same scans otherwise, and contradicts the boxes of half of them.
 
 import heapq
 from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
-from shards.corpus.annotations import AnnotationError
+from shards.corpus.annotations import Annotation
 from shards.corpus.label_merge import compare_labels
 from shards.corpus.policy import Policy
-from shards.corpus.read_scan import read_annotation
 from shards.corpus.records import ScanRef
 from shards.format.classes import ClassSet
 from shards.format.keys import escape_control_characters
@@ -23,7 +21,6 @@ MAX_EXAMPLES = 5
 MIN_CONTRADICTIONS = 20
 """Fewer are mistakes in a few scans, however small the corpus is."""
 
-_READ_THREADS = 8
 Example = tuple[str, str]
 """Key, and what its sources say."""
 
@@ -43,33 +40,29 @@ class Contradictions:
 
 
 def find_contradictions(batch: bytes, classes: ClassSet) -> Contradictions:
-    """Return what the sources of a batch of records disagree on; their annotations are read for it."""
-    refs: list[ScanRef] = unpack(batch)
-    both = [ref for ref in refs if ref.labels and ref.annotation_url and ref.reason != "duplicate_annotation"]
-    with ThreadPoolExecutor(_READ_THREADS, thread_name_prefix="compare-labels") as pool:
-        compared = list(pool.map(lambda ref: _compare(ref, classes), both))
-    said = [(kind, (ref.key, words)) for ref in refs for kind, words in ref.remarks]
-    said += [(kind, (key, words)) for _, key, found in compared for kind, words in found]
+    """Return what the sources of a batch of records disagree on."""
+    num_compared = num_contradicted = 0
     counts: dict[str, int] = {}
     examples: dict[str, list[Example]] = {}
-    for kind, (key, words) in said:
-        counts[kind] = counts.get(kind, 0) + 1
-        examples.setdefault(kind, []).append((key, escape_control_characters(words)))
+    for ref in unpack(batch):
+        contradictions = list(ref.remarks)
+        if _is_comparable(ref):
+            found = list(compare_labels(ref.labels, Annotation(ref.annotation.boxes), classes))
+            num_compared += bool(ref.annotation.boxes)
+            num_contradicted += bool(found)
+            contradictions += found
+        for kind, words in contradictions:
+            counts[kind] = counts.get(kind, 0) + 1
+            examples.setdefault(kind, []).append((ref.key, escape_control_characters(words)))
     return Contradictions(
-        sum(has_boxes for has_boxes, _, _ in compared),
-        sum(bool(found) for _, _, found in compared),
-        counts,
-        {kind: _first(items) for kind, items in examples.items()},
+        num_compared, num_contradicted, counts, {kind: _first(items) for kind, items in examples.items()}
     )
 
 
-def _compare(ref: ScanRef, classes: ClassSet) -> tuple[bool, str, list[tuple[str, str]]]:
-    try:
-        annotation = read_annotation(ref, classes)
-    except AnnotationError:  # refused by its own word when it is read for its shard
-        return False, ref.key, []
-    has_boxes = annotation is not None and bool(annotation.boxes)
-    return has_boxes, ref.key, list(compare_labels(ref.labels, annotation, classes))
+def _is_comparable(ref: ScanRef) -> bool:
+    # An annotation that cannot be trusted is refused for its own reason when its scan is read.
+    is_sound = ref.annotation is not None and not ref.annotation.reason
+    return bool(ref.labels) and is_sound and ref.reason != "duplicate_annotation"
 
 
 def sum_contradictions(parts: Iterable[Contradictions]) -> Contradictions:

@@ -13,7 +13,10 @@ from typing import Any
 from shards.corpus import records
 from shards.corpus.description import Corpus
 from shards.corpus.facts import Fact
+from shards.corpus.layouts.registry import LAYOUTS
 from shards.corpus.policy import Policy
+from shards.corpus.read_annotations import read_annotations
+from shards.format.classes import ClassSet
 from shards.format.keys import hash_key, place_in
 from shards.format.manifest import shard_name
 from shards.shuffle import NUM_PARTITIONS, batch_by, pack, unpack
@@ -56,10 +59,11 @@ def batch_by_key(items: Iterable[Any]) -> Iterator[tuple[int, bytes]]:
     return batch_by(items, lambda item: place_in(hash_key(item.key), NUM_PARTITIONS))
 
 
-def join_batches(batches: Iterable[bytes], corpus: Corpus, subset: str, policy: Policy) -> bytes:
-    """Return the records that all facts of one range make."""
+def join_batches(batches: Iterable[bytes], corpus: Corpus, subset: str, policy: Policy, classes: ClassSet) -> bytes:
+    """Return the records that all facts of one range make, with what their annotations say."""
     facts = (fact for batch in batches for fact in unpack(batch))
-    return pack(records.join_facts(facts, corpus, subset, policy))
+    refs = records.join_facts(facts, corpus, subset, policy)
+    return pack(read_annotations(refs, LAYOUTS[corpus.layout].parse_annotation, classes.spellings))
 
 
 def tally_splits(batch: bytes) -> Tallies:

@@ -48,7 +48,8 @@ def convert_plainly(
         policy = replace(policy, boxes_are_exhaustive=True)
     wanted = "all" if corpus.builds_subset else subset
     refs = [
-        sharding.join_batches(batches, corpus, wanted, policy) for _, batches in _mix(fact_batches.items(), order, seed)
+        sharding.join_batches(batches, corpus, wanted, policy, classes)
+        for _, batches in _mix(fact_batches.items(), order, seed)
     ]
     if corpus.builds_subset:
         censuses = [subsets.census_of_records(batch, choice_seed) for batch in refs]

@@ -6,10 +6,11 @@ import re
 import pytest
 
 from shards.corpus import read_scan as scans
-from shards.corpus.annotations import Annotation, AnnotationError
+from shards.corpus.annotations import Annotation, AnnotationError, parse_annotation
 from shards.corpus.facts import MAX_IMAGE_BYTES
 from shards.corpus.label_merge import merge_labels
 from shards.corpus.policy import Policy
+from shards.corpus.read_annotations import read_annotations
 from shards.corpus.read_scan import Scan, read_scan
 from shards.corpus.records import ScanRef
 from shards.format.classes import load_class_set
@@ -22,7 +23,7 @@ UNKNOWN = dict.fromkeys(CLASSES.all)
 
 @pytest.fixture
 def ref(tmp_path):
-    """A record as listing makes it, changed by keyword; `image` and `xml` are the files' bytes, None for no file."""
+    """A record, annotation read, changed by keyword; `image` and `xml` are the files' bytes, None for no file."""
 
     def make(image: bytes | None = None, xml: bytes | None = None, **changes) -> ScanRef:
         image_path, xml_path = tmp_path / "P1.jpg", tmp_path / "P1.xml"
@@ -32,7 +33,8 @@ def ref(tmp_path):
             xml_path.write_bytes(xml)
         annotation_url = str(xml_path) if xml is not None else None
         record = ScanRef("P1", "train", str(image_path), len(image or b""), None, annotation_url)
-        return record._replace(**changes)
+        (read,) = read_annotations([record._replace(**changes)], parse_annotation, CLASSES.spellings)
+        return read
 
     return make
 
@@ -122,21 +124,6 @@ def test_an_annotation_that_cannot_be_trusted_refuses_its_scan(ref, xml, reason,
     stage, found, text = refused(ref(jpeg_bytes(1), xml, labels=(1, 0, 0, 0, 0)))
     assert (stage, found) == ("read", reason)
     assert text.startswith(detail)
-
-
-def test_a_huge_annotation_is_not_read_into_memory(ref, tmp_path, monkeypatch):
-    seen = []
-
-    def parse(text: bytes, spellings: dict[str, str]) -> Annotation:
-        seen.append(len(text))
-        return Annotation(())
-
-    monkeypatch.setattr(scans, "parse_annotation", parse)
-    record = ref(jpeg_bytes(1), b"")
-    with (tmp_path / "P1.xml").open("wb") as out:
-        out.truncate(1 << 40)
-    read_scan(record, CLASSES)
-    assert seen == [1_000_001]
 
 
 def test_an_annotation_that_cannot_be_read_refuses_its_scan_for_this_run(ref, tmp_path):

@@ -9,6 +9,7 @@ from shards.corpus.description import Corpus, Source
 from shards.corpus.facts import ImageFact
 from shards.corpus.policy import Policy
 from shards.corpus.records import ScanRef
+from shards.format.classes import load_class_set
 from shards.shuffle import NUM_PARTITIONS, batch_by, pack, unpack
 from shards.writing import sharding
 from shards.writing.sharding import Tally
@@ -88,5 +89,5 @@ def test_a_record_gets_the_shard_of_its_key_whatever_batch_it_comes_in():
 def test_joined_batches_are_records_in_the_order_of_their_keys():
     facts = [ImageFact(key, f"/c/{key}.jpg", 1) for key in "cab"]
     batches = [pack(facts[:1]), pack(facts[1:])]
-    refs = sharding.unpack_records([sharding.join_batches(batches, CORPUS, "all", Policy())])
+    refs = sharding.unpack_records([sharding.join_batches(batches, CORPUS, "all", Policy(), load_class_set("sixray"))])
     assert [ref.key for ref in refs] == ["a", "b", "c"]

@@ -1,0 +1,59 @@
+"""Read and parse the annotations of records, so that a conversion opens each of them once."""
+
+import hashlib
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+
+from shards import storage
+from shards.corpus.annotations import MAX_ANNOTATION_BYTES, Annotation, AnnotationError
+from shards.corpus.archives import ArchiveError, Place, read_place
+from shards.corpus.records import ReadAnnotation, ScanRef
+
+_READ_THREADS = 8
+
+Parser = Callable[[bytes, Mapping[str, str]], Annotation]
+
+
+def read_annotations(refs: Iterable[ScanRef], parse: Parser, class_of: Mapping[str, str]) -> list[ScanRef]:
+    """Return the records, each with what its annotation says or why that cannot be trusted.
+
+    Args:
+        refs: records as they were joined.
+        parse: of the corpus' layout.
+        class_of: class name by spelling in lower case, see `shards.format.classes.ClassSet.spellings`.
+    """
+    records = list(refs)
+    places = [at for at, ref in enumerate(records) if ref.annotation_url]
+    read = partial(_read_annotation, parse=parse, class_of=class_of)
+    with ThreadPoolExecutor(_READ_THREADS, thread_name_prefix="read-annotations") as pool:
+        for at, annotation in zip(places, pool.map(read, [records[at] for at in places]), strict=True):
+            records[at] = records[at]._replace(annotation=annotation, annotation_place=None)
+    return records
+
+
+def _read_annotation(ref: ScanRef, parse: Parser, class_of: Mapping[str, str]) -> ReadAnnotation:
+    digest = ""
+    try:
+        assert ref.annotation_url is not None
+        text = _read_text(ref.annotation_url, ref.annotation_place)
+        digest = hashlib.sha256(text).hexdigest()
+        return ReadAnnotation(digest, parse(text, class_of).boxes)
+    except AnnotationError as error:
+        return ReadAnnotation(digest or error.reason, (), error.reason, error.detail)
+
+
+def _read_text(url: str, place: Place | None) -> bytes:
+    """Return the bytes of an annotation, one more than allowed at most: memory stays bounded."""
+    try:
+        if place is not None:
+            return read_place(place, MAX_ANNOTATION_BYTES + 1)
+        with storage.open_reader(url) as handle:
+            return handle.read(MAX_ANNOTATION_BYTES + 1)
+    except ArchiveError as error:
+        raise AnnotationError("damaged_archive", str(error)) from error
+    except ConnectionError:
+        raise  # the store cannot be reached: not this annotation's fault
+    except OSError as error:
+        detail = f"{storage.as_uri(url)}: {type(error).__name__}: {error.strerror or error}"
+        raise AnnotationError("unreadable_file", detail) from error
