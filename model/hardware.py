@@ -1,4 +1,4 @@
-"""What can this machine do? Device, number format and cores, asked in one place."""
+"""Detect the device, number format and cores of this machine."""
 
 import platform
 from dataclasses import asdict, dataclass
@@ -15,20 +15,20 @@ _BF16_FLAGS = ("amx_bf16", "avx512_bf16")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hardware:
-    """What was chosen, and what for: recorded with every run."""
+    """The hardware that a run uses; recorded with every run."""
 
     device: str
     """`cuda` or `cpu`."""
     dtype: str
-    """`bfloat16` where there are units for it, else `float32`. Without them bf16 was measured six times slower."""
+    """`bfloat16` if the device has units for it, else `float32`: without them bf16 was measured six times slower."""
     decode_device: str
-    """DALI's `mixed` (nvJPEG) beside a GPU, else `cpu`."""
+    """DALI's `mixed` (nvJPEG) with a GPU, else `cpu`."""
     num_cores: int
-    """Cores that this process may use, a container's quota counted."""
+    """Cores that this process may use, within a container's quota."""
     name: str
     """Of the GPU or the processor."""
     num_devices: int = 1
-    """GPUs (or on a CPU processes) that train together; scoring uses one."""
+    """GPUs (on a CPU: processes) that train together; scoring uses one."""
 
     def __post_init__(self) -> None:
         if self.num_devices < 1:
@@ -45,7 +45,7 @@ class Hardware:
 
 
 def detect_hardware() -> Hardware:
-    """Return the best that this machine has."""
+    """Return the best device of this machine and what it supports."""
     num_cores = count_cores()
     if torch.cuda.is_available():
         return Hardware(
@@ -72,7 +72,7 @@ def has_bf16_units(cpuinfo: str) -> bool:
 
 @cache
 def cpu_info() -> str:
-    """Return /proc/cpuinfo, empty where there is none."""
+    """Return /proc/cpuinfo, empty if there is none."""
     path = Path("/proc/cpuinfo")
     return path.read_text() if path.exists() else ""
 

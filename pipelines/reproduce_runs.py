@@ -9,7 +9,7 @@ from model.hardware import Hardware
 from model.recipes.paper_tables import PaperTable
 from model.recipes.registry import RECIPES
 from model.recipes.reproduction import FIGURES_NAME, RunFigures, measure, read_figures
-from model.recipes.sxmnet import NEEDS, Needs, prepare
+from model.recipes.sxmnet import NEEDS, Needs, with_inputs
 from model.training.config import TrainConfig, split_batch_across_devices
 from model.training.level_labels import read_labels_info
 from model.training.run_dir import list_differences
@@ -107,9 +107,9 @@ def _plan_run(
         "initial_model": initial.model_url if initial else None,
         "level_labels": labeller.labels_url(data) if labeller else None,
     }
-    config = prepare(adjust(recipe, seed), **made)
+    config = with_inputs(adjust(recipe, seed), **made)
     # A seed is no change: the papers name none.
-    asked_for = prepare(replace(RECIPES[recipe](), seed=seed), **made)
+    asked_for = with_inputs(replace(RECIPES[recipe](), seed=seed), **made)
     changes = list_differences(config.to_json(), asked_for.to_json())
     before = [run for run in (initial, labeller) if run is not None]
     return PlannedRun(

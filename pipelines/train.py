@@ -13,7 +13,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from model.hardware import Hardware, detect_hardware
 from model.recipes.chr import ABLATIONS, with_ablation
 from model.recipes.registry import RECIPES
-from model.recipes.sxmnet import prepare
+from model.recipes.sxmnet import with_inputs
 from model.training.config import TrainConfig, split_batch_across_devices
 from model.training.trainer import TrainResult, train
 from pipelines.runtime import command_line
@@ -87,7 +87,7 @@ def train_network(config: TrainJobConfig) -> TrainResult:
             another run.
     """
     recipe = configure(config.recipe, config.seed, config.overrides)
-    prepared = prepare(recipe, initial_model=config.initial_model, level_labels=config.level_labels)
+    prepared = with_inputs(recipe, initial_model=config.initial_model, level_labels=config.level_labels)
     # Lightning logs at `info` which accelerators it looked for, and advertises; what matters is in run.json.
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     hardware = choose_hardware(config.overrides.num_devices)

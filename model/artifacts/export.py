@@ -1,9 +1,9 @@
-"""How does a model leave for other software? As ONNX and as a program of torch.export, held against the network itself.
+"""Export a model as ONNX or as a torch.export program, and check the export against the network.
 
-Both take `images` (B, 3, H, W), float32, RGB squashed to the model's square and normalised by its mean and std, with
-any B; and give, in this order, `logits` (B, K) as predictions record them, `level_logits` (B, L, K), level 1 (the
-finest) first, and a `heatmap_1` to `heatmap_L` a level, (B, K, h, w), whose peaks say where an item is. Networks that
-weigh their levels give the `level_weights` (B, L) too, those with an attention head its mask `attention` (B, 1, h, w).
+Both take `images` (B, 3, H, W), float32, RGB squashed to the model's square and normalised by its mean and std, for
+any B. Outputs, in this order: `logits` (B, K) as predictions record them, `level_logits` (B, L, K), level 1 (finest)
+first, and `heatmap_1` to `heatmap_L`, (B, K, h, w), whose peaks locate items. Networks with a selection network add
+`level_weights` (B, L), those with an attention head its mask `attention` (B, 1, h, w).
 
 Shapes: B batch  K classes  L levels  C colour  H W pixels of an image  h w cells of a heatmap
 """
@@ -26,8 +26,8 @@ from shards.host import count_cores, installed_versions
 
 INPUT_NAME = "images"
 TOLERANCE = 1e-4
-"""How far, in logits, an export may be from the network in eager float32, level logits and heatmaps included; of
-an output with values beyond 1, in parts of the largest."""
+"""Largest difference of any output of an export from the network in eager float32, in logits; relative to the largest
+value of an output that exceeds 1."""
 FILE_NAMES = {"onnx": "model.onnx", "torch-export": "model.pt2"}
 """Format -> file."""
 
@@ -37,14 +37,14 @@ Run = Callable[[Tensor], Sequence[np.ndarray]]
 
 
 def export_model(model: LoadedModel, format_name: str) -> tuple[bytes, dict[str, Any]]:
-    """Return the file of an export and the document that says how to use it, the export found equal to the network.
+    """Return the file of an export and the document that describes it, after checking it against the network.
 
     Args:
         model: what to export.
         format_name: a key of `FILE_NAMES`.
 
     Raises:
-        ValueError: the format is unknown, packages are missing, or the export is further than `TOLERANCE` away.
+        ValueError: the format is unknown, packages are missing, or the export differs by more than `TOLERANCE`.
     """
     if format_name not in FILE_NAMES:
         raise ValueError(f"format must be one of {', '.join(FILE_NAMES)}, got {format_name!r}")
@@ -61,10 +61,10 @@ def export_model(model: LoadedModel, format_name: str) -> tuple[bytes, dict[str,
 
 
 def export_onnx(network: nn.Module, config: ModelConfig, metadata: dict[str, str] | None = None) -> bytes:
-    """Return a network as an ONNX model with any batch size, weights inside.
+    """Return a network as an ONNX model for any batch size, with its weights.
 
     Raises:
-        ValueError: packages are missing, or the network has what ONNX cannot say.
+        ValueError: packages are missing, or the network has an operation that ONNX lacks.
     """
     try:
         import onnxscript  # noqa: F401 (what torch.onnx exports with)
@@ -80,7 +80,7 @@ def export_onnx(network: nn.Module, config: ModelConfig, metadata: dict[str, str
         )
     except (OnnxExporterError, RuntimeError) as error:
         raise ValueError(
-            f"network must be one that ONNX can say, got {_first_line(error)} ({config.network})"
+            f"network must be one that ONNX can express, got {_first_line(error)} ({config.network})"
         ) from error
     assert exported is not None
     proto: Any = exported.model_proto
@@ -91,7 +91,9 @@ def export_onnx(network: nn.Module, config: ModelConfig, metadata: dict[str, str
 
 
 def trace_onnx(network: nn.Module, config: ModelConfig) -> bytes:
-    """Return the same by PyTorch's older exporter, in a tenth of the time and for fewer networks: `check_export` it.
+    """Return an ONNX model made by PyTorch's older exporter, ten times as fast; it supports fewer networks.
+
+    Callers run `check_export` on it.
 
     Raises:
         ValueError: the network has an operation that this exporter does not know.
@@ -99,7 +101,7 @@ def trace_onnx(network: nn.Module, config: ModelConfig) -> bytes:
     names, out = output_names(config), io.BytesIO()
     try:
         with warnings.catch_warnings(), torch.no_grad():
-            warnings.simplefilter("ignore")  # that it is the older one, and of every shape that Python reads
+            warnings.simplefilter("ignore")  # that it is deprecated, and of every shape that Python reads
             torch.onnx.export(
                 *_example(network, config),
                 out,  # type: ignore[arg-type]
@@ -116,19 +118,19 @@ def trace_onnx(network: nn.Module, config: ModelConfig) -> bytes:
 
 
 def export_program(network: nn.Module, config: ModelConfig) -> bytes:
-    """Return a network as a program of torch.export (`.pt2`) with any batch size, weights inside."""
+    """Return a network as a torch.export program (`.pt2`) for any batch size, with its weights."""
     out = io.BytesIO()
     torch.export.save(_trace(network, config), out)
     return out.getvalue()
 
 
 def open_session(file: bytes, num_threads: int) -> Any:
-    """Return ONNX Runtime's session of a model on the CPU."""
+    """Return an ONNX Runtime session of a model on the CPU."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = num_threads
-    # Decoding shares the cores: a thread that spins for work takes them from it.
+    # Decoding shares the cores, and spinning threads would take them from it.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     return onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
 
@@ -141,7 +143,7 @@ def output_names(config: ModelConfig) -> list[str]:
 
 
 def check_export(network: nn.Module, config: ModelConfig, run: Run, batch_sizes: Sequence[int] = (1, 3)) -> float:
-    """Return how far an export is from its network at most, over all outputs, on images of noise.
+    """Return the largest difference between an export and its network, over all outputs, on images of noise.
 
     Args:
         network: float32, on the CPU, in eval mode.
@@ -150,7 +152,7 @@ def check_export(network: nn.Module, config: ModelConfig, run: Run, batch_sizes:
         batch_sizes: to try.
 
     Raises:
-        ValueError: it is further than `TOLERANCE` away, or says NaN.
+        ValueError: it exceeds `TOLERANCE`, or is NaN.
     """
     size = config.input.size_px
     differences = []
@@ -160,7 +162,7 @@ def check_export(network: nn.Module, config: ModelConfig, run: Run, batch_sizes:
             expected = [tensor.numpy() for tensor in _in_order(network(images_BCHW))]
         for one, other in zip(run(images_BCHW), expected, strict=True):
             differences.append(np.abs(one - other).max() / max(1.0, np.abs(other).max()))
-    largest = float(np.max(differences))  # np.max hands a NaN on, Python's max may not
+    largest = float(np.max(differences))  # unlike Python's max, np.max propagates NaN
     if not largest <= TOLERANCE:
         raise ValueError(
             f"exported logits must be within {TOLERANCE} of the network's, got {largest:.3g} "
@@ -171,7 +173,7 @@ def check_export(network: nn.Module, config: ModelConfig, run: Run, batch_sizes:
 
 
 class _ExportedNetwork(nn.Module):
-    """A network whose outputs are plain tensors, the batch first in each."""
+    """A network that returns plain tensors, the batch first in each."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
@@ -193,7 +195,7 @@ def _trace(network: nn.Module, config: ModelConfig) -> torch.export.ExportedProg
 
 
 def _example(network: nn.Module, config: ModelConfig) -> tuple[nn.Module, tuple[Tensor]]:
-    """Return what is traced, and what with: two images, since of one a tracer takes the batch size for a constant."""
+    """Return the module to trace and its arguments: two images, since tracers take a batch size of 1 for constant."""
     size = config.input.size_px
     return _ExportedNetwork(network).eval(), (torch.zeros(2, 3, size, size),)
 
@@ -203,7 +205,7 @@ def _first_line(error: Exception) -> str:
 
 
 def _name_batch(proto: Any) -> None:
-    """Call the free dimension `batch`: the tracer's own name for it is a number that says nothing."""
+    """Name the free dimension `batch` in place of the tracer's symbol."""
     values = [*proto.graph.input, *proto.graph.output, *proto.graph.value_info]
     for value in values:
         for dim in value.type.tensor_type.shape.dim:

@@ -1,7 +1,7 @@
-"""How does a checkpoint of the authors' CHR code become a model? Names are mapped, shapes checked, no pickle code runs.
+"""Import a checkpoint of the authors' CHR code: map its names and check its shapes, without running pickled code.
 
-`torch.load(weights_only=True)` reads tensors and plain values and refuses everything else a pickle can name. Numbers of
-numpy, such as the best score, are read too, by code of this module: numpy's own would trust what a pickle says of them.
+`torch.load(weights_only=True)` reads tensors and plain values and refuses everything else that a pickle can name. NumPy
+scalars, such as the best score, are read by code of this module, since NumPy's own trusts the pickle.
 """
 
 import hashlib
@@ -36,8 +36,8 @@ def import_checkpoint(url: str, classes: Sequence[str] | None = None) -> tuple[n
     """Return network, config and provenance of a checkpoint that the authors' code wrote.
 
     Args:
-        url: the file, any fsspec URL: what `torch.save` wrote of `{"state_dict": …, "epoch": …}` or of the weights
-            alone, with or without DataParallel's `module.` before each name.
+        url: of the file, any fsspec URL: written by `torch.save`, either `{"state_dict": …, "epoch": …}` or the
+            weights alone, with or without DataParallel's prefix `module.`.
         classes: in the order of the checkpoint's outputs; SIXray's five by default.
 
     Raises:
@@ -46,7 +46,7 @@ def import_checkpoint(url: str, classes: Sequence[str] | None = None) -> tuple[n
     data = storage.read_bytes(url)
     checkpoint = _load(data, url)
     state = _state_of(checkpoint, url)
-    # Batch norms count their batches since PyTorch 0.4.1, and up-sampling changed in 0.4.0: their code is of 0.3.1.
+    # The authors used PyTorch 0.3.1. Up-sampling changed in 0.4.0; batch norms count their batches since 0.4.1.
     is_recent = any(name.endswith("num_batches_tracked") for name in state)
     names = tuple(load_class_set("sixray").scored if classes is None else classes)
     kind = "chr_authors" if is_recent else "chr_authors_corners"
@@ -66,7 +66,7 @@ def _load(data: bytes, url: str) -> dict[str, Any]:
     try:
         with torch.serialization.safe_globals(list(_NUMPY_SCALARS)):
             checkpoint = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-    except Exception as error:  # damaged bytes fail in as many ways as a pickle has opcodes
+    except Exception as error:  # damaged bytes raise errors of many types
         raise ValueError(
             f"checkpoint must hold tensors and plain values alone, got {_what_was_refused(error)} ({url}); code in a "
             f"pickle is never run: where the checkpoint was made, save its state_dict alone with torch.save"
@@ -84,7 +84,7 @@ def _state_of(checkpoint: dict[str, Any], url: str) -> dict[str, Tensor]:
 
 
 def _translate(state: dict[str, Tensor], expected: dict[str, Tensor], url: str) -> dict[str, Tensor]:
-    """Return the state under this code's names; ValueError where one is absent, left over or of another shape."""
+    """Return the state under this code's names; ValueError if one is absent, left over or of another shape."""
     theirs = {name: _their_name(name) for name in expected}
     unknown = sorted(set(state) - set(theirs.values()))
     absent = sorted(name for name in set(theirs.values()) - set(state) if not name.endswith("num_batches_tracked"))
@@ -108,7 +108,7 @@ def _their_name(name: str) -> str:
 
 
 def _reshape(value: Tensor | None, expected: Tensor) -> Tensor:
-    if value is None:  # a count of batches that an old PyTorch did not keep
+    if value is None:  # num_batches_tracked, which an old PyTorch did not count
         return torch.zeros_like(expected)
     # A linear layer after the average is a 1x1 convolution before it.
     return value[:, :, None, None] if value.ndim == 2 and expected.ndim == 4 else value
@@ -121,7 +121,7 @@ def _number(value: Any) -> float | int | None:
 
 
 class _ScalarDtype:
-    """Stands for numpy.dtype while a checkpoint is read; of all that a pickle may tell it, the byte order is kept."""
+    """Replaces numpy.dtype while a checkpoint is read; keeps only the byte order of the pickled state."""
 
     def __init__(self, code: str, *_: Any) -> None:
         if not re.fullmatch(r"[fiub][1248]", code):
@@ -143,7 +143,7 @@ _NUMPY_SCALARS = (
     (_read_scalar, "numpy.core.multiarray.scalar"),
     (_read_scalar, "numpy._core.multiarray.scalar"),  # from numpy 2 on
 )
-"""What reads a number of numpy in place of the functions that a pickle names."""
+"""Readers of NumPy scalars, in place of the functions that a pickle names."""
 
 
 def _what_was_refused(error: Exception) -> str:

@@ -1,4 +1,4 @@
-"""Which model is in a folder? Told from its files alone, without PyTorch, so that a run with nothing to do is quick."""
+"""Read and check the files of a model folder, without PyTorch, so that a run with nothing to do is quick."""
 
 import hashlib
 import re
@@ -17,7 +17,7 @@ STORE_KEYS = ("weights_sha256", "provenance")
 
 @dataclass(frozen=True, slots=True)
 class ModelFiles:
-    """The two files of a model, read, and the weights found to be those that the config records."""
+    """The two files of a model, read; the weights have the checksum that the config records."""
 
     folder: str
     model_id: str
@@ -46,7 +46,7 @@ def read_model_files(folder: str) -> ModelFiles:
 
 
 def make_model_id(network: str, backbone: str, weights: bytes, config_text: bytes) -> str:
-    """Return the name under which a model's predictions are kept."""
+    """Return the id of a model, the name of its predictions folder."""
     digest = hashlib.sha256(weights + config_text).hexdigest()
     return f"{network}-{re.sub(r'[^A-Za-z0-9._]+', '_', backbone)}-{digest[:12]}"
 

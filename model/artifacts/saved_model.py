@@ -1,4 +1,4 @@
-"""How does a model lie at rest? `model.safetensors` and `config.json`: no pickle is ever written or loaded."""
+"""Save and load a model folder, `model.safetensors` and `config.json`: no pickle is ever written or loaded."""
 
 import hashlib
 import json
@@ -32,7 +32,7 @@ class LoadedModel:
     model_id: str
     """`<network>-<backbone>-<first 12 hex digits of the sha256 over weights and config>`."""
     provenance: dict[str, Any]
-    """What made it: recipe, dataset digest, epoch, validation mean AP, versions; empty where unknown."""
+    """Recipe, dataset digest, epoch, validation mean AP, versions; empty if unknown."""
 
 
 def save_model(folder: str, network: nn.Module, config: ModelConfig, provenance: dict[str, Any] | None = None) -> str:
@@ -40,9 +40,9 @@ def save_model(folder: str, network: nn.Module, config: ModelConfig, provenance:
 
     Args:
         folder: any fsspec URL.
-        network: built by `build_network(config)`; moved nowhere, its weights are copied to the CPU as float32.
-        config: kept in `config.json`.
-        provenance: JSON values that say what made the model; it enters the id, so it must not hold a time of day.
+        network: built by `build_network(config)`; its weights are copied to the CPU as float32.
+        config: for `config.json`.
+        provenance: JSON values that describe the run; part of the id, so it must not hold a time of day.
     """
     weights = safetensors.torch.save(_plain_state(network))
     document = config.to_json() | {
@@ -76,9 +76,9 @@ def load_model(folder: str) -> LoadedModel:
 
 
 def start_from(network: nn.Module, config: ModelConfig, folder: str) -> None:
-    """Give a network the weights of a model, all but those of the classifiers and of what weighs levels.
+    """Copy the weights of a model into a network, all but those of the classifiers and the selection network.
 
-    These are for the model's classes and levels, and in a model of stage I of SXMNet nothing was learnt by them.
+    These depend on the model's classes and levels, and stage I of SXMNet does not train them.
 
     Args:
         network: built by `build_network(config)`.
@@ -86,7 +86,7 @@ def start_from(network: nn.Module, config: ModelConfig, folder: str) -> None:
         folder: any fsspec URL.
 
     Raises:
-        ValueError: the model cannot be loaded, is of another architecture, or sees scans otherwise.
+        ValueError: the model cannot be loaded, or has another architecture or input.
     """
     model = load_model(folder)
     for expected, found in ((config, model.config), (config.input, model.config.input)):
@@ -105,7 +105,7 @@ _HEADS = ("classifiers", "selection")
 
 
 def describe_model(folder: str) -> dict[str, Any]:
-    """Return what `sixray info` shows of a model; the weights are checked as `load_model` does."""
+    """Return what `sixray info` shows of a model, after checking the weights as `load_model` does."""
     model = load_model(folder)
     return {
         "model_id": model.model_id,
@@ -121,7 +121,7 @@ def describe_model(folder: str) -> dict[str, Any]:
 
 
 def is_model(folder: str) -> bool:
-    """Say whether a folder claims to hold a model."""
+    """Say whether a folder holds the config of a model."""
     return storage.exists(storage.join_url(folder, CONFIG_NAME))
 
 

@@ -9,11 +9,11 @@ from torch import Tensor
 
 
 class Boxes(NamedTuple):
-    """The items of a batch, each scan as the network sees it: cropped, mirrored."""
+    """The boxes of a batch, in coordinates of the cropped and mirrored scans."""
 
     edges_M4: Tensor
-    """float32: left, top, right and bottom as fractions of what the network sees; a box may lie outside 0..1 partly or
-    wholly, where the crop cut it off."""
+    """float32: left, top, right and bottom as fractions of the network's input; a box that the crop cuts off lies
+    partly or wholly outside 0..1."""
     areas_M: Tensor
     """float32: the share of the scan before that crop that the box covers, in (0, 1]."""
     scans_M: Tensor
@@ -21,7 +21,7 @@ class Boxes(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """What a step takes."""
+    """The input of one training or validation step."""
 
     images_BCHW: Tensor
     """float32, normalised, channels_last."""
@@ -30,6 +30,6 @@ class Batch(NamedTuple):
     rows_B: Tensor
     """int64 into the feed's samples; `feed.samples.keys` has the keys."""
     boxes: Boxes
-    """Of the scored classes, as the network sees them; none of padding, or of an image that cannot be decoded."""
+    """None of padding, or of an image that cannot be decoded."""
     levels_B: Tensor
-    """int64: the level that Meta Fusion is to prefer, from 1 (finest); 0 unknown."""
+    """int64: the label of the level for Meta Fusion, from 1 (finest); 0 unknown."""

@@ -15,7 +15,7 @@ import torch
 from model.hardware import Hardware
 from model.inputs.augment import crop_windows, epoch_augmentations
 from model.inputs.batch import Batch, Boxes
-from model.inputs.crop_geometry import areas_in, see_boxes
+from model.inputs.crop_geometry import areas_in, boxes_in_windows
 from model.inputs.decoder import BatchDecoder, Decoded
 from model.inputs.sample_table import SampleTable
 from model.inputs.sampling import epoch_entries, epoch_order, num_batches, rank_batches
@@ -174,11 +174,11 @@ class _Loader:
             decoded.images_BCHW,
             torch.from_numpy(labels_BK),
             torch.from_numpy(rows_B),
-            self._see_boxes(rows_B, is_void_B, decoded.windows_B4.numpy(), augmentations_B3),
+            self._visible_boxes(rows_B, is_void_B, decoded.windows_B4.numpy(), augmentations_B3),
             torch.from_numpy(levels_B),
         )
 
-    def _see_boxes(
+    def _visible_boxes(
         self, rows_B: np.ndarray, is_void_B: np.ndarray, windows_B4: np.ndarray, augmentations_B3: np.ndarray | None
     ) -> Boxes:
         edges_M4, scans_M = self._samples.boxes_of(rows_B)
@@ -188,5 +188,5 @@ class _Loader:
         if augmentations_B3 is not None:
             config = self._config
             windows_B4 = crop_windows(windows_B4, augmentations_B3, config.resize_px, config.input.size_px)
-        seen_M4 = see_boxes(edges_M4, windows_B4[scans_M])
+        seen_M4 = boxes_in_windows(edges_M4, windows_B4[scans_M])
         return Boxes(*(torch.from_numpy(array) for array in (seen_M4, areas_M, scans_M)))

@@ -1,4 +1,4 @@
-"""Which scans does a network learn from? Rows of a dataset, by place in their shards, and a part held out.
+"""Load the samples of a split as arrays, with the place of each image in its shard, and hold a part out.
 
 Shapes: N samples  K classes  B rows asked for  X boxes of all samples  M boxes of some
 """
@@ -19,12 +19,12 @@ _COLUMNS = ["key", "shard", "offset_bytes", "size_bytes", "width_px", "height_px
 
 @dataclass(frozen=True, slots=True)
 class SampleTable:
-    """Where the images of some rows lie, and what is known of them."""
+    """Labels, boxes and image locations of the rows of a split."""
 
     keys: pa.Array
-    """string; Arrow's form takes a tenth of a list of Python strings at a million rows."""
+    """string; in Arrow, which takes a tenth of the memory of Python strings."""
     groups: pa.Array
-    """string: the key of the first scan with the same bytes; scans of one group stay on one side of a split."""
+    """string: the key of the first scan with the same bytes; a group is held out as a whole."""
     shard_urls: tuple[str, ...]
     shards_N: np.ndarray
     """int32, into `shard_urls`."""
@@ -36,20 +36,20 @@ class SampleTable:
     """float32: 1 present, 0 absent, NaN unknown."""
     classes: tuple[str, ...]
     boxes_X4: np.ndarray
-    """float32: left, top, right and bottom of every box, as fractions of its scan; of classes that are not scored too:
-    "each annotated bounding box" is where attention is to look (SXMNet, Section 3.2)."""
+    """float32: left, top, right and bottom of every box, as fractions of its scan; also of classes that are not scored:
+    the attention mask is trained on "each annotated bounding box" (SXMNet, Section 3.2)."""
     first_boxes_N: np.ndarray
     """int64, into `boxes_X4`."""
     num_boxes_N: np.ndarray
     """int64."""
     levels_N: np.ndarray
-    """int8: the level that Meta Fusion is to prefer, from 1 (finest); 0: unknown; see `model.training.level_labels`."""
+    """int8: the label of the level for Meta Fusion, from 1 (finest); 0: unknown; see `model.training.level_labels`."""
 
     def __len__(self) -> int:
         return len(self.keys)
 
     def take(self, rows: np.ndarray) -> "SampleTable":
-        """Return some rows, in the order asked for."""
+        """Return the given rows, in their order."""
         return replace(
             self,
             keys=self.keys.take(pa.array(rows)),
@@ -66,19 +66,19 @@ class SampleTable:
         )
 
     def with_levels(self, levels_N: np.ndarray) -> "SampleTable":
-        """Return the same rows with labels for Meta Fusion."""
+        """Return the same rows with labels of levels for Meta Fusion."""
         assert len(levels_N) == len(self)
         return replace(self, levels_N=levels_N.astype(np.int8))
 
     def boxes_of(self, rows_B: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return the boxes of some rows (M, 4), and of each the place of its row among them (M,), int64."""
+        """Return the boxes of some rows (M, 4), and the place of each box's row among them (M,), int64."""
         num_B = self.num_boxes_N[rows_B]
         places_M = np.repeat(np.arange(len(rows_B)), num_B)
         number_M = np.arange(len(places_M)) - np.repeat(np.cumsum(num_B) - num_B, num_B)  # of its scan's boxes
         return self.boxes_X4[self.first_boxes_N[rows_B][places_M] + number_M], places_M
 
     def read_image(self, row: int) -> bytes:
-        """Return the encoded image of a row; ValueError where its shard is shorter than the row says."""
+        """Return the encoded image of a row; ValueError if its shard is too short."""
         url = self.shard_urls[self.shards_N[row]]
         size = int(self.sizes_bytes_N[row])
         data = storage.read_range(url, int(self.offsets_bytes_N[row]), size)
@@ -137,8 +137,8 @@ def _labels(labels: pa.StructArray, classes: tuple[str, ...]) -> np.ndarray:
 def hold_out(samples: SampleTable, fraction: float, seed: int) -> tuple[SampleTable, SampleTable]:
     """Return (rows to train on, rows held out), the second about `fraction` of all.
 
-    A scan's side follows from a keyed hash of its group alone: it stays where it is when scans are added, and
-    byte-equal scans never stand on both sides.
+    A keyed hash of its group decides for each scan, so it stays on its side when scans are added, and byte-equal scans
+    are always on the same side.
     """
     if not 0 <= fraction < 1:
         raise ValueError(f"validation_fraction must be in [0, 1), got {fraction}")

@@ -1,12 +1,12 @@
-"""Where is there an item at all? The bottom-up attention head of SXMNet, and what its mask does to the pyramid.
+"""Build the bottom-up attention head of SXMNet, and mask the pyramid with it.
 
 Paper: B. Hu et al., "Multi-label X-ray Imagery Classification via Bottom-up Attention and Meta Fusion", ACCV 2020,
-Section 3.2, Figure 2. Written from the paper; no code of the authors is public. It gives the parts of an upsample
-module (a bilinear layer, several dilated convolutions, a 1x1 convolution), not their sizes: three convolutions of 64
-features with dilation 2, ReLU after each, and a sigmoid over the last output are ours.
+Section 3.2, Figure 2. Written from the paper; no code of the authors is public. The paper lists the parts of an
+upsample module (a bilinear layer, several dilated convolutions, a 1x1 convolution), not their sizes: three convolutions
+of 64 features with dilation 2, ReLU after each, and a sigmoid over the last output are ours.
 
-"From the last feature maps of the backbone" could mean the coarsest level; Figure 6 has masks of 28, 56 and 112 cells
-after 0, 1 and 2 modules, so it is the level that a pyramid makes last, the finest one (28 cells at 224 px).
+"From the last feature maps of the backbone" could mean the coarsest level. But Figure 6 has masks of 28, 56 and 112
+cells after 0, 1 and 2 modules, so it is the level that a pyramid computes last, the finest one (28 cells at 224 px).
 
 Shapes: B batch  D features  C colour  H W pixels of an image  h w cells
 """
@@ -27,7 +27,7 @@ _COLOURS = 3
 
 
 class AttentionHead(nn.Module):
-    """Upsample modules, one after the other; with none a 1x1 convolution alone."""
+    """A chain of upsample modules, or a 1x1 convolution alone if there are none."""
 
     def __init__(self, num_features: int, config: AttentionConfig) -> None:
         super().__init__()
@@ -48,7 +48,7 @@ class AttentionHead(nn.Module):
 
 
 class UpsampleModule(nn.Module):
-    """Twice the cells a side: the image joined, bilinear upsampling, dilated convolutions, a 1x1 convolution."""
+    """Concatenates the image, upsamples bilinearly to twice the side, and convolves: dilated, then 1x1."""
 
     def __init__(self, num_inputs: int, num_outputs: int, sees_image: bool) -> None:
         super().__init__()
@@ -65,7 +65,7 @@ class UpsampleModule(nn.Module):
         self.output = nn.Conv2d(HIDDEN_FEATURES, num_outputs, kernel_size=1)
 
     def forward(self, features_BDhw: Tensor, images_BCHW: Tensor) -> Tensor:
-        """Return features (B, outputs, 2h, 2w); the image is normalised, as the backbone gets it."""
+        """Return features (B, outputs, 2h, 2w); the image is normalised as for the backbone."""
         joined = [features_BDhw]
         if self.sees_image:
             joined.append(rescale(images_BCHW, features_BDhw).to(features_BDhw.dtype))
@@ -79,11 +79,14 @@ class UpsampleModule(nn.Module):
 
 
 def refine_pyramid(features: Sequence[Tensor], mask_B1hw: Tensor) -> list[Tensor]:
-    """Return each level times the mask, brought to its size: "pyramid features are multiplied with [their]
-    corresponding attention mask" (Section 3.2). That a cell takes the mean of the mask it covers is ours."""
+    """Return each level times the mask rescaled to its size.
+
+    "Pyramid features are multiplied with [their] corresponding attention mask" (Section 3.2); rescaling by the mean
+    over each cell is ours.
+    """
     return [level_BDhw * rescale(mask_B1hw, level_BDhw).to(level_BDhw.dtype) for level_BDhw in features]
 
 
 def rescale(values_BDhw: Tensor, like_BDhw: Tensor) -> Tensor:
-    """Return `values_BDhw` with as many cells a side as `like_BDhw` has, each the mean over what it covers."""
+    """Return `values_BDhw` at the height and width of `like_BDhw`, each cell the mean over its area."""
     return functional.adaptive_avg_pool2d(values_BDhw, like_BDhw.shape[-2:])  # type: ignore[arg-type]

@@ -20,21 +20,21 @@ def build_backbone(
     pretrained: bool = False,
     weights_file: str | None = None,
 ) -> nn.Module:
-    """Return a module that gives a list of `num_levels` feature maps (B, D, h, w), finest first.
+    """Return a module that returns a list of `num_levels` feature maps (B, D, h, w), finest first.
 
     `feature_info.channels()` has the depth of each. ResNets, Inception-v3 and DenseNet-121 give strides 8, 16
     and 32 for three levels, the 28x28, 14x14 and 7x7 of the CHR paper (Section 5.1) at 224 px.
 
     Args:
         name: of a timm network, e.g. `resnet34` or `resnet34.a1_in1k`.
-        num_levels: how many of the last levels are wanted.
+        num_levels: number of last levels to return.
         image_size_px: side of the images; networks with attention are built for one size.
-        pretrained: fetch ImageNet weights from the hub that timm uses.
-        weights_file: a local safetensors file with the whole network's weights under timm's names; no hub then.
+        pretrained: load ImageNet weights from timm's hub.
+        weights_file: load them from this safetensors file instead; see `model.networks.weights`.
 
     Raises:
-        ValueError: no such network, too few levels of growing stride, a size of images that it does not take, or
-            weights that are absent or do not fit.
+        ValueError: the network is unknown, has too few levels of growing stride or does not take the image size, or
+            the weights are absent or do not fit.
     """
     options = _choose_options(name, num_levels, image_size_px)
     if weights_file is not None:
@@ -45,7 +45,7 @@ def build_backbone(
 
 
 class ChannelsFirst(nn.Module):
-    """A backbone whose maps are (B, h, w, D), as Swin's, giving them as (B, D, h, w) like all others."""
+    """A backbone with feature maps (B, h, w, D), such as Swin, that returns them as (B, D, h, w) like all others."""
 
     def __init__(self, body: nn.Module) -> None:
         super().__init__()
@@ -62,12 +62,12 @@ def _channels_first(backbone: nn.Module) -> nn.Module:
 
 
 def _choose_options(name: str, num_levels: int, image_size_px: int) -> dict[str, Any]:
-    """Return what to ask timm for. All is tried on the meta device, where nothing is allocated or computed."""
+    """Return the arguments for timm, after a trial on the meta device, where nothing is allocated or computed."""
     options: dict[str, Any] = {"features_only": True, "img_size": image_size_px}
     try:
         try:
             network = timm.create_model(name, pretrained=False, **options, **_META)
-        except TypeError:  # most networks take any size and have no such argument
+        except TypeError:  # most networks take any size and lack this argument
             del options["img_size"]
             network = timm.create_model(name, pretrained=False, **options, **_META)
     except (RuntimeError, AttributeError, AssertionError, KeyError) as error:
@@ -80,12 +80,12 @@ def _choose_options(name: str, num_levels: int, image_size_px: int) -> dict[str,
             f"backbone must have {num_levels} levels of growing stride, got {strides[-num_levels:]} ({name!r}); "
             f"choose a network that halves its maps from stage to stage"
         )
-    _try(_channels_first(network.eval()), name, image_size_px)
+    _try_forward(_channels_first(network.eval()), name, image_size_px)
     return options | {"out_indices": tuple(range(len(strides) - num_levels, len(strides)))}
 
 
-def _try(network: nn.Module, name: str, image_size_px: int) -> None:
-    """Raise ValueError where a network of the meta device does not take images of this size."""
+def _try_forward(network: nn.Module, name: str, image_size_px: int) -> None:
+    """Raise ValueError if a network on the meta device does not take images of this size."""
     try:
         with torch.no_grad():
             network(torch.empty(1, 3, image_size_px, image_size_px, **_META))

@@ -1,10 +1,10 @@
-"""How does CHR see? Features of several levels, refined from the top down, a classifier on each.
+"""Build CHR: features of several levels, refined from the top down, with a classifier on each.
 
 Paper: C. Miao et al., "SIXray: A Large-scale Security Inspection X-ray Benchmark for Prohibited Item Discovery in
 Overlapping Images", CVPR 2019, Section 4.2 and Figure 3. Written from the paper; the authors' code
 (github.com/MeioJane/CHR) differs in these points: it has a 1x1 convolution with ReLU on each level's features before
-they are concatenated or pooled, feeds the raw top features (not these) to the next level, and rates `fc1`, the top
-level, alone, where the paper averages all levels.
+they are concatenated or pooled, feeds the raw top features (not these) to the next level, and evaluates the top level
+alone (`fc1`), while the paper averages all levels.
 
 Shapes: B batch  K classes  L levels  D features  C colour  H W pixels of an image  h w cells of a level
 """
@@ -21,7 +21,7 @@ from model.networks.output import NetworkOutput
 
 
 class HierarchicalNetwork(nn.Module):
-    """A backbone, L - 1 reversed connections (or none), L classifiers, and what weighs them (or nothing)."""
+    """A backbone, L - 1 reversed connections (or none), L classifiers, and a selection network (or none)."""
 
     def __init__(
         self,
@@ -46,7 +46,7 @@ class HierarchicalNetwork(nn.Module):
 def classify_levels(
     features: list[Tensor], classifiers: nn.ModuleList, selection: SelectionNetwork | None
 ) -> NetworkOutput:
-    """Return what a network says whose levels have these features, finest first; None weighs them equally."""
+    """Return the output for the features of all levels, finest first; without selection they weigh the same."""
     heatmaps = tuple(classify(level) for classify, level in zip(classifiers, features, strict=True))
     level_logits_LBK = torch.stack([heatmap.mean(dim=(2, 3)) for heatmap in heatmaps])
     return NetworkOutput(level_logits_LBK, heatmaps, None if selection is None else selection(features))
@@ -82,10 +82,10 @@ class Refiner(nn.Module):
 
 
 class UpsampledMix(nn.Conv2d):
-    """A 1x1 convolution over the concatenation of a level and the up-sampled one above it, which is never made.
+    """A 1x1 convolution over the concatenation of a level and the up-sampled one above it, computed without either.
 
-    The convolution mixes channels and the bilinear up-sampling places, both linearly, so they may change places:
-    mix([x, up(y)]) = mix_x(x) + up(mix_y(y)). Of the upper part that is a quarter of the arithmetic.
+    The convolution is linear in channels and the bilinear up-sampling in places, so they commute:
+    mix([x, up(y)]) = mix_x(x) + up(mix_y(y)), which takes a quarter of the arithmetic for the upper part.
     """
 
     def __init__(
@@ -116,12 +116,12 @@ class UpsampledMix(nn.Conv2d):
 
 
 class MapClassifier(nn.Module):
-    """h(l): global average pooling and a linear layer, in the other order.
+    """h(l): a linear layer and global average pooling, in this order.
 
-    Both are linear, so a 1x1 convolution over the map and then the average gives the same logits, and the map before
-    the average is the class activation map: localisation needs no second pass. The CAM of the papers leaves out the
-    classifier's bias. Here each cell has it, so that the mean of a map is the level's logit exactly; it moves no peak
-    within a level, but counts where levels are compared (`model.networks.peaks`).
+    Both are linear, so a 1x1 convolution before the average gives the same logits as a linear layer after it, and the
+    map before the average is the class activation map: localisation needs no second pass. The CAM of the papers leaves
+    out the classifier's bias. Here each cell includes it, so that the mean of a map is the level's logit exactly; it
+    moves no peak within a level, but matters when levels are compared (`model.networks.peaks`).
     """
 
     def __init__(self, num_features: int, num_classes: int) -> None:
@@ -132,7 +132,7 @@ class MapClassifier(nn.Module):
 
     def forward(self, features_BDhw: Tensor) -> Tensor:
         """Return the heatmaps (B, K, h, w), float32."""
-        # Logits with bf16's 8 bits of mantissa tie and change the order of scans: this small layer stays in float32.
+        # With bf16's 8 bits of mantissa logits tie, which changes the order of scans: this layer stays in float32.
         with without_autocast(features_BDhw.device.type):
             heatmaps: Tensor = self.score(features_BDhw.to(self.score.weight.dtype))
         return heatmaps.float()

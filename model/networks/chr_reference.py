@@ -1,13 +1,13 @@
-"""How does the authors' public code build CHR? Their graph, so that their checkpoints score here.
+"""Build CHR as the authors' public code does, so that their checkpoints can be used.
 
 Source: github.com/MeioJane/CHR, `CHR/models.py` (no licence given; written anew from what it computes). It differs from
-the paper and from `model.networks.chr` in that each level's features pass a 1x1 convolution and ReLU of their own
-before they
-are pooled (top level) or concatenated (the others), and that the level below the top is joined with the top's raw
-features. It rates the top level's logits alone; here, as in the paper, the prediction is the mean over levels.
+the paper and from `model.networks.chr` in two points: each level's features pass a 1x1 convolution and ReLU of their
+own before they are pooled (top level) or concatenated (the others), and the level below the top is concatenated with
+the top's raw features. It evaluates the top level's logits alone; here, as in the paper, the prediction is the mean
+over levels.
 
-Written for ResNet-101 at 224 px, where its pools of 28, 14 and 7 cells are the mean over the map; any backbone with
-three levels and any size work the same way here.
+It was written for ResNet-101 at 224 px, where its pools of 28, 14 and 7 cells are the mean over the map; here any
+backbone with three levels and any size work the same way.
 
 Shapes: B batch  K classes  L levels  D features  C colour  H W pixels of an image  h w cells of a level
 """

@@ -1,10 +1,10 @@
-"""How much does each level count? The selection network of SXMNet, a plug-in for any network with several levels.
+"""Build the selection network of SXMNet, which weighs the levels of any network with several.
 
 Paper: B. Hu et al., "Multi-label X-ray Imagery Classification via Bottom-up Attention and Meta Fusion", ACCV 2020,
 Section 3.2, Figure 3 and Table 1. Written from the paper; no code of the authors is public.
 
-The three fusions are `average` (Eq. 1: no network at all), `gated` and `meta` (Eq. 2). The last two are one network:
-what tells them apart is whether its weights have labels to learn from (L_meta of Eq. 4) or the classification alone.
+The three fusions are `average` (Eq. 1: no network at all), `gated` and `meta` (Eq. 2). The last two are one network;
+they differ in whether its weights are trained with labels (L_meta of Eq. 4) or by the classification alone.
 
 Shapes: B batch  L levels  D features  h w cells of a level
 """
@@ -18,22 +18,22 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 POOLED_CELLS = 7
-"""Each level is pooled to 7x7 before they are joined (Section 3.2); three convolutions leave one cell of it."""
+"""Each level is pooled to 7x7 before concatenation (Section 3.2); three convolutions reduce it to one cell."""
 HIDDEN_FEATURES = 256
 
 
 def build_selection(fusion: str, num_features: Sequence[int]) -> "SelectionNetwork | None":
-    """Return what weighs levels of these depths, None where each counts the same; `fusion` is one of `FUSIONS`."""
+    """Return a selection network for levels of these depths, None if `fusion` (one of `FUSIONS`) needs none."""
     return None if fusion == "average" else SelectionNetwork(num_features)
 
 
 class SelectionNetwork(nn.Module):
     """Table 1: three convolutions over all levels together, a linear layer, soft-max.
 
-    Three levels of a pyramid have the table's 768 features; other networks join what they have. The table does not say
-    how the convolutions are padded; here they are not, as in the network it is taken from (C. Zhu et al., "Soft
-    Anchor-Point Object Detection", 2019): 7 cells become 5, 3 and 1, and the average pooling of Figure 3 finds one
-    cell. That pooling to 7x7 is by the mean is ours.
+    Three levels of a pyramid have the table's 768 features; other networks concatenate what they have. The table does
+    not give the padding; here there is none, as in the network it is taken from (C. Zhu et al., "Soft Anchor-Point
+    Object Detection", 2019): 7 cells become 5, 3 and 1, and the average pooling of Figure 3 is over one cell. Pooling
+    to 7x7 by the mean is ours.
     """
 
     def __init__(self, num_features: Sequence[int]) -> None:
@@ -53,7 +53,7 @@ class SelectionNetwork(nn.Module):
         for convolution in self.convolutions:
             hidden_BD11 = functional.relu(convolution(hidden_BD11))
         hidden_BD = hidden_BD11.mean(dim=(2, 3))
-        # The weights multiply logits, and must not be coarser than these.
+        # The weights multiply logits, so they need the same precision.
         with without_autocast(hidden_BD.device.type):
             scores_BL: Tensor = self.score(hidden_BD.to(self.score.weight.dtype))
         return scores_BL.float().log_softmax(dim=1)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 @dataclass(frozen=True, slots=True)
 class NetworkOutput:
-    """What a network says of a batch: everything that scores, peaks and losses need, from one pass."""
+    """The output of a network for a batch, from one pass: the input of scores, peaks and losses."""
 
     level_logits_LBK: Tensor
     """float32; level 1 (finest) first."""
@@ -16,25 +16,25 @@ class NetworkOutput:
     """Class activation maps of level 1 to L, each float32 (B, K, h, w), in logits: the mean over the cells of a
     map is that level's logit."""
     log_weights_BL: Tensor | None = None
-    """float32, the logarithms of the levels' weights in the fused prediction, which add up to 1; None: equal ones."""
+    """float32, the logarithms of the levels' weights in the fused prediction; they sum to 1; None: equal weights."""
     attention_B1hw: Tensor | None = None
-    """float32 in [0, 1], where the network looks; None where it has no attention head."""
+    """float32 in [0, 1], the attention mask; None if the network has no attention head."""
 
     @property
     def logits_BK(self) -> Tensor:
         """The fused prediction, taken of logits, not probabilities.
 
-        With equal weights it is the mean over levels (Eq. 5 of the CHR paper, Eq. 1 of SXMNet's), else their sum times
-        the weights of that scan (Eq. 2 of SXMNet's). The papers fuse the classifiers' outputs y; their losses take
-        logarithms of y, so y could be read as probabilities too. A mean of logits keeps the order within a level, does
-        not saturate, and is what `sigmoid(logits)` as the score of a prediction asks for.
+        With equal weights it is the mean over levels (Eq. 5 of the CHR paper, Eq. 1 of SXMNet's), else their sum
+        weighted per scan (Eq. 2 of SXMNet's). The papers fuse the classifiers' outputs y; their losses take logarithms
+        of y, so y could also mean probabilities. A mean of logits keeps the order within a level, does not saturate,
+        and suits `sigmoid(logits)` as the score of a prediction.
         """
         if self.log_weights_BL is None:
             return self.level_logits_LBK.mean(dim=0)
         return (self.log_weights_BL.exp().T[:, :, None] * self.level_logits_LBK).sum(dim=0)
 
     def named_tensors(self) -> Iterator[tuple[str, Tensor]]:
-        """Yield all there is under the names of exports, the batch first in each; see `model.artifacts.export`."""
+        """Yield all tensors under their names in exports (`model.artifacts.export`), the batch first in each."""
         yield "logits", self.logits_BK
         yield "level_logits", self.level_logits_LBK.transpose(0, 1)
         for level, heatmap_BKhw in enumerate(self.heatmaps, start=1):
@@ -46,7 +46,7 @@ class NetworkOutput:
 
     @classmethod
     def from_named(cls, tensors: dict[str, Tensor]) -> "NetworkOutput":
-        """Return the output whose `named_tensors` these are."""
+        """Return the output with these `named_tensors`."""
         weights_BL = tensors.get("level_weights")
         return cls(
             tensors["level_logits"].transpose(0, 1),

@@ -1,4 +1,4 @@
-"""Where is the item? The peak of the class activation maps, in pixels of the scan as stored.
+"""Locate items: find the peaks of the class activation maps, in pixels of the scan as stored.
 
 Shapes: B batch  K classes  L levels  h w cells of a level's map  W H pixels of a scan
 """
@@ -20,31 +20,29 @@ class Peaks:
     level_BK: Tensor
     """int64, from 1 (finest) to L."""
     value_BK: Tensor
-    """float32, in logits; NaN where a map has a NaN."""
+    """float32, in logits; NaN if a map has a NaN."""
 
 
 def find_peaks(
     heatmaps: Sequence[Tensor], widths_px_B: Tensor, heights_px_B: Tensor, windows_B4: Tensor | None = None
 ) -> Peaks:
-    """Return where the maps are highest, Section 5.3 of the CHR paper: rescaled to the image, over all levels.
+    """Return the maxima of the maps over all levels and places (CHR paper, Section 5.3).
 
-    A map rescaled bilinearly (`align_corners=False`) never exceeds its own cells: every value between centres is a
-    weighted mean of cells. So the maximum over the rescaled map stands on a cell's centre, and since scoring squashes
-    the whole scan to a square, the centre of column j of w lies at (j + 0.5) / w of the scan's width. No map is
-    rescaled here, and a peak is exact rather than rounded to a pixel.
+    The paper rescales each map to the image first. A map rescaled bilinearly (`align_corners=False`) has its maximum at
+    the centre of a cell, since every value between centres is a weighted mean of cells. Scoring squashes the whole scan
+    to a square, so the centre of column j of w lies at (j + 0.5) / w of the scan's width: no map needs rescaling, and
+    the peak is not rounded to a pixel.
 
-    The maps are logits, each with its level's bias (`model.networks.chr.MapClassifier`), where the paper's class
-    activation maps
-    have none: so levels are compared on the scale on which the prediction adds them up.
+    The maps are logits that include their level's bias (`model.networks.chr.MapClassifier`), unlike the paper's class
+    activation maps: levels are compared on the scale on which the prediction adds them up.
 
-    Of equal responses the finest level wins, then the upper row, then the left column.
+    Ties go to the finest level, then the upper row, then the left column.
 
     Args:
         heatmaps: level 1 (finest) to L, each (B, K, h, w); sizes differ between levels.
         widths_px_B: of the scans as stored.
         heights_px_B: likewise.
-        windows_B4: what the network saw of each scan, where that was not the whole of it; see
-            `model.inputs.crop_geometry`.
+        windows_B4: what trimming left of each scan, see `model.inputs.crop_geometry`; None: the whole scan.
     """
     best = [_best_cell(heatmap) for heatmap in heatmaps]
     values_LBK = torch.stack([value_BK for value_BK, _, _ in best])

@@ -1,4 +1,4 @@
-"""Which network? The one place where a config becomes a module."""
+"""Build a network from its config."""
 
 from collections.abc import Callable
 
@@ -24,12 +24,14 @@ NETWORKS: dict[str, Callable[[ModelConfig, nn.Module], nn.Module]] = {
     "fpn": sxmnet.pyramid,
     "sxmnet": sxmnet.pyramid,
 }
-"""Name -> (config, backbone) -> module with `forward(images_BCHW) -> NetworkOutput`; images are normalised.
+"""Name -> function of config and backbone that returns a module with `forward(images_BCHW) -> NetworkOutput`.
 
-The names are those of the CHR paper's Table 4: h hierarchy (a classifier a level), r refinement (reversed
-connections), c class-balanced loss. `c` changes the training alone: `ch` is built as `h`, `chr` as `hr`. `chr_authors`
-is the graph of the authors' code (`_corners`: as their PyTorch up-samples), for their checkpoints. `fpn` and `sxmnet`,
-the same with an attention head, are those of the SXMNet paper. `ModelConfig.fusion` goes with each but the authors'.
+To add a network, write such a function and list it here.
+
+`plain` to `chr` are the names of the CHR paper's Table 4: h hierarchy (a classifier a level), r refinement (reversed
+connections), c class-balanced loss. `c` changes training only: `ch` is built as `h`, `chr` as `hr`. `chr_authors` is
+the graph of the authors' code, for their checkpoints (`_corners`: with the up-sampling of their PyTorch version). `fpn`
+and, with an attention head, `sxmnet` are of the SXMNet paper. `ModelConfig.fusion` works with all but the authors'.
 """
 
 
@@ -38,12 +40,12 @@ def build_network(config: ModelConfig, *, pretrained: bool = False, weights_file
 
     Args:
         config: which network, backbone, classes and levels.
-        pretrained: start the backbone from ImageNet weights, fetched by timm; no network access otherwise.
-        weights_file: a safetensors file with the backbone's weights under timm's names, instead of fetching.
+        pretrained: start the backbone from ImageNet weights, from timm's hub; else random, without network access.
+        weights_file: load the pretrained weights from this safetensors file instead, under timm's names.
 
     Raises:
         ValueError: a name is unknown, the backbone lacks levels or does not take images of this size, or its weights
-            cannot be had.
+            cannot be loaded.
     """
     if config.network not in NETWORKS:
         raise ValueError(f"network must be one of {sorted(NETWORKS)}, got {config.network!r}")
@@ -58,8 +60,10 @@ def build_network(config: ModelConfig, *, pretrained: bool = False, weights_file
 
 
 def fully_connected_parameters(network: nn.Module) -> list[nn.Parameter]:
-    """Return the parameters of the layers that the papers call fully connected: the levels' classifiers, and the last
-    layer of what weighs levels."""
+    """Return the parameters of the layers that the papers call fully connected.
+
+    These are the levels' classifiers and the last layer of the selection network.
+    """
     layers = [
         module.score for module in network.modules() if isinstance(module, chr_net.MapClassifier | SelectionNetwork)
     ]
@@ -67,5 +71,5 @@ def fully_connected_parameters(network: nn.Module) -> list[nn.Parameter]:
 
 
 def count_parameters(network: nn.Module) -> int:
-    """Return how many numbers training adjusts."""
+    """Return the number of trainable values."""
     return sum(parameter.numel() for parameter in network.parameters())

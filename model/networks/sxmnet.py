@@ -1,4 +1,4 @@
-"""How does SXMNet see? A feature pyramid, a mask that says where to look, a classifier a level, and their weights.
+"""Build SXMNet: a feature pyramid, an attention mask, a classifier a level, and their fusion.
 
 Paper: B. Hu et al., "Multi-label X-ray Imagery Classification via Bottom-up Attention and Meta Fusion", ACCV 2020,
 Section 3.2 and Figure 2. Written from the paper; no code of the authors is public. The pyramid is T.-Y. Lin et al.,
@@ -25,9 +25,9 @@ PYRAMID_FEATURES = 256
 
 
 class PyramidNetwork(nn.Module):
-    """Backbone and pyramid, the attention head (or none), a classifier a level, and what weighs them (or nothing).
+    """Backbone and pyramid, an attention head (or none), a classifier a level, and a selection network (or none).
 
-    That each level has a classifier of its own is ours; the paper does not say.
+    The paper does not say whether levels share a classifier; here each has its own.
     """
 
     def __init__(
@@ -57,17 +57,17 @@ class PyramidNetwork(nn.Module):
 
 
 def pyramid(config: ModelConfig, backbone: nn.Module) -> nn.Module:
-    """Return `fpn` (Res50-FPN of Tables 2, 3 and 8 where the backbone is ResNet-50), or with attention `sxmnet`."""
+    """Return `fpn` (Res50-FPN of Tables 2, 3 and 8 if the backbone is ResNet-50), or with attention `sxmnet`."""
     num_features: list[int] = backbone.feature_info.channels()  # type: ignore[operator, union-attr, assignment]
     selection = build_selection(config.fusion, [PYRAMID_FEATURES] * len(num_features))
     return PyramidNetwork(backbone, num_features, len(config.classes), config.attention, selection)
 
 
-def attention_only(network: nn.Module) -> None:
-    """Make the backbone, what of the pyramid the attention head sees, and that head all that training adjusts.
+def freeze_all_but_attention(network: nn.Module) -> None:
+    """Freeze everything that the attention mask does not depend on.
 
     "Only parameters of backbone and the attention head are updated" (Section 3.2, stage I). The pyramid counts as
-    backbone, as in Figure 2, but the output convolutions of its coarser levels do not lie on the way to the mask.
+    backbone, as in Figure 2, except the output convolutions of its coarser levels, which do not feed the mask.
     """
     assert isinstance(network, PyramidNetwork)
     idle = [network.classifiers, *network.pyramid.layer_blocks[1:]]

@@ -18,20 +18,19 @@ BALANCED = ("ch", "chr")
 def sixray(network: str, backbone: str, subset: int) -> TrainConfig:
     """Return a system of Tables 2, 3 or 4 of the CHR paper, named `<network>_<backbone>_sixray<subset>`.
 
-    From the authors' code (ResNet-101 alone is there): torchvision's ImageNet weights; squash to 256 px, random crop
-    224, mirror; SGD with momentum 0.9 and weight decay 1e-4 at 0.01 throughout, for 15 epochs; 320 scans a step, on two
-    GPUs, so that a batch norm sees 160. From the paper: three levels, the class-balanced loss where the network's name
-    has a c. Ours, since neither gives them: the loss' threshold (the code's drops nothing), that one in twenty training
-    scans is held out to choose the epoch (the code looks at the test list), bf16, and that Inception-v3 sees 299 px, as
-    is its convention.
+    From the authors' code (for ResNet-101 only): torchvision's ImageNet weights; squash to 256 px, random crop 224,
+    mirror; SGD with momentum 0.9 and weight decay 1e-4 at 0.01 throughout, for 15 epochs; 320 scans a step, on two
+    GPUs, so that a batch norm sees 160. From the paper: three levels, and the class-balanced loss for networks with a c
+    in their name. Ours: the threshold of the loss (the code's drops nothing), one in twenty training scans held out to
+    choose the epoch (the code uses the test list), bf16, and 299 px for Inception-v3, as is its convention.
 
-    The rate is the code's and the loss' reduction the paper's, which do not come together anywhere: the code adds up,
-    over levels, the mean over classes and scans; here a level's loss is the sum over classes and levels are averaged
-    (Eq. 6, Section 4.3). So a gradient is K / L times what the code's would be at this rate: 5 classes / 3 levels, 1.67
-    times, and 5 times for `plain`, which has one level.
+    The rate is of the code and the reduction of the loss of the paper, and they were not made for each other: the code
+    sums, over levels, the mean over classes and scans; here a level's loss is the sum over classes, and levels are
+    averaged (Eq. 6, Section 4.3). So a gradient is K / L times the code's: 1.67 times for 5 classes and 3 levels, and 5
+    times for `plain`, which has one level.
 
-    `sixray train --data SIXRAY10 --output RUN_DIR --recipe chr_resnet34_sixray10`, on one GPU with 40 GB. Not run yet
-    on SIXray: no figure of ours is known; the paper's are what `paper_tables.json` has.
+    `sixray train --data SIXRAY10 --output RUN_DIR --recipe chr_resnet34_sixray10`, on one GPU with 40 GB. Not run on
+    SIXray yet, so there is no figure of ours; `paper_tables.json` has the paper's.
 
     Args:
         network: of Table 4: `plain` is the bare backbone of Table 2, `chr` the paper's system.
@@ -59,12 +58,12 @@ def sixray(network: str, backbone: str, subset: int) -> TrainConfig:
 
 
 def with_ablation(config: TrainConfig, network: str | None, num_levels: int | None) -> TrainConfig:
-    """Return a multi-label config with another system of Table 4: its network, its number of levels, its loss.
+    """Return a multi-label config with the network, number of levels and loss of another system of Table 4.
 
     Args:
-        config: what is kept of it: all else.
-        network: one of `ABLATIONS`, None for the config's; a c in it asks for the class-balanced loss.
-        num_levels: L; None: the config's, one of `plain`, three where the config has but one.
+        config: to change.
+        network: one of `ABLATIONS`, None for the config's; a c in it stands for the class-balanced loss.
+        num_levels: L; None: 1 for `plain`, else the config's, but 3 instead of 1 if a network is given.
     """
     name = network or config.network
     at_least = 1 if network is None else 3

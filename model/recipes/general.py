@@ -11,9 +11,8 @@ from model.training.losses import LossConfig, SoftmaxConfig
 def default() -> TrainConfig:
     """CHR on ResNet-18 from scratch at 224 px: needs neither a GPU nor a network.
 
-    `sixray train --data DATASET --output RUN_DIR`; about 15 scans a second on 2 CPU cores in float32, 30 where they
-    have bf16 units. For small and middle-sized datasets; with pretrained weights (`chr_resnet34_sixray10`) a network
-    begins with far more than these can learn.
+    `sixray train --data DATASET --output RUN_DIR`; about 15 scans a second on 2 CPU cores in float32, 30 with bf16
+    units. For small and medium datasets; pretrained weights (`chr_resnet34_sixray10`) are far better where available.
     """
     return TrainConfig(recipe="default", max_epochs=20, learning_rate=5e-4, optimizer=AdamW())
 
@@ -21,8 +20,8 @@ def default() -> TrainConfig:
 def demo() -> TrainConfig:
     """CHR on ResNet-18 from scratch at 128 px, for some 1,400 generated scans in one or two minutes on 2 CPU cores.
 
-    `sixray demo`: a mean AP of several times the prevalence. From random weights and with a hundred positives there is
-    no time for the paper's setting (SGD, each scan once an epoch): it had learned next to nothing after 4,000 scans.
+    `sixray demo`: a mean AP of several times the prevalence. The paper's setting (SGD, each scan once an epoch) learned
+    next to nothing from random weights and a hundred positives after 4,000 scans.
     """
     return TrainConfig(
         recipe="demo",
@@ -41,10 +40,10 @@ def ilsvrc2012(network: str, backbone: str) -> TrainConfig:
     """Return a system of Section 5.5 of the CHR paper, images of one class: `<network>_<backbone>_ilsvrc2012`.
 
     The paper's top-1 errors: 27.88 (plain) and 27.01 (CHR) on ResNet-18, 22.85 and 22.00 on ResNet-50. From the paper:
-    the weights of the loss are switched off, all else is the standard of ResNet's own paper, so: random weights, SGD
-    0.1 with momentum 0.9 and weight decay 1e-4, 256 images a step, a tenth of the rate at 30 and 60 of 90 epochs. Not
-    as in that paper: images are squashed to 256 px and cropped like scans, without the standard's random scale and
-    colour, and scored squashed, without its centre crop; so the paper's errors are no measure of ours.
+    an unweighted loss, and else the standard of the ResNet paper: random weights, SGD 0.1 with momentum 0.9 and weight
+    decay 1e-4, 256 images a step, a tenth of the rate at 30 and 60 of 90 epochs. Unlike it, images are squashed to 256
+    px and cropped like scans, without random scale and colour, and scored squashed, without a centre crop; so the
+    errors do not compare with the paper's.
 
     Args:
         network: `plain` or `chr`.

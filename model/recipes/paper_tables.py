@@ -1,4 +1,4 @@
-"""What do the papers print? The tables of both: a cell has a dataset, a metric and a class, a row has a recipe."""
+"""Load the tables of both papers: a cell has a dataset, a metric and a class, a row has a recipe."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -14,22 +14,22 @@ MEAN = "mean"
 
 @dataclass(frozen=True, slots=True)
 class PaperMetric:
-    """What a figure measures."""
+    """The definition of a figure."""
 
     name: str
     definition: str
-    """The paper's words for it, and which of the possible readings is ours."""
+    """In the paper's words, and how they are read here."""
 
 
 @dataclass(frozen=True, slots=True)
 class PaperDataset:
-    """What the figures of a column were measured on."""
+    """The dataset of a column of figures."""
 
     name: str
     printed: str
     what: str
     num_scans: int
-    """To train and to test on together, as the paper counts them."""
+    """To train and to test on, as the paper counts them."""
     classes: Mapping[str, str]
     """Names in the table -> names in our datasets."""
 
@@ -52,7 +52,7 @@ class PaperColumn:
         return self.class_name if self.class_name == MEAN else self.dataset.classes[self.class_name]
 
     def matches(self, word: str) -> bool:
-        """Say whether a word names this column: its dataset, metric or class, or several of them joined by `/`."""
+        """Say whether a word names this column by dataset, metric or class, or several of them joined by `/`."""
         return set(word.split("/")) <= {self.dataset.name, self.metric.name, self.class_name}
 
 
@@ -61,13 +61,13 @@ class PaperRow:
     """One system."""
 
     name: str
-    """As the table prints it; made of the ticks where the table has those."""
+    """As the table prints it, or made of its ticks."""
     system: str
-    """What it is."""
+    """A description."""
     recipe: str
     """With `{dataset}` for the name of a dataset."""
     values: tuple[float, ...]
-    """In the unit of the table, in the order of its columns."""
+    """In the unit and the order of columns of the table."""
 
     def recipe_for(self, dataset: PaperDataset) -> str:
         """Return the name of the recipe that trains this system on a dataset."""
@@ -92,7 +92,7 @@ class PaperTable:
         return tuple({column.dataset.name: column.dataset for column in self.columns}.values())
 
     def choose(self, rows: Sequence[str] = (), columns: Sequence[str] = ()) -> "PaperTable":
-        """Return some rows, by name, and the columns that any of some words names; all where none are given.
+        """Return the rows with the given names and the columns that any given word names; all if none are given.
 
         Raises:
             ValueError: a row is not in the table, or a word names no column of it.
@@ -131,8 +131,8 @@ def parse_tables(document: Mapping[str, Any]) -> Mapping[str, PaperTable]:
     """Return the tables of a document in the form of `paper_tables.json`.
 
     Raises:
-        ValueError: a table names what the document does not define, has a row of another length, a name twice, or a
-            figure that is no per cent.
+        ValueError: a table has an undefined name, a row of another length, a duplicate name, or a figure outside 0 to
+            100.
     """
     metrics = {name: PaperMetric(name, **of) for name, of in document["metrics"].items()}
     datasets = {name: PaperDataset(name, **of) for name, of in document["datasets"].items()}
@@ -181,7 +181,7 @@ class PaperTables:
 
 
 def load_paper_tables() -> PaperTables:
-    """Return the figures that the CHR paper prints, its subsets by the names of their lists."""
+    """Return the figures of Tables 2 and 3 of the CHR paper, its subsets by the names of their lists."""
     tables = load_tables()
 
     def by_subset(name: str) -> dict[str, dict[str, dict[str, float]]]:

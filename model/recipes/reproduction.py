@@ -1,4 +1,4 @@
-"""How do our figures stand beside a paper's? A table's cells, and beside them what was measured otherwise."""
+"""Compare our figures with a paper's: the cells of a table, and notes on what differs."""
 
 import csv
 import io
@@ -20,25 +20,25 @@ LEGEND = (
     "ours, as the recipes say."
 )
 _WIDEST = 6
-"""Columns of a printed table; one with more is printed a dataset at a time."""
+"""Columns of a printed table; a wider one is printed a dataset at a time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunFigures:
-    """What one trained network reached on the test split; `figures.json` of its run."""
+    """The figures of one trained network on the test split; `figures.json` of its run."""
 
     recipe: str
     seed: int
     model_id: str
     dataset_digest: str
     num_scans: dict[str, int]
-    """Of the splits `train` and `test`, less what was refused."""
+    """Of the splits `train` and `test`, without quarantined ones."""
     num_unscored: int
     """Scans of the test split without a score."""
     changes: tuple[str, ...]
-    """Settings other than the recipe's, in words."""
+    """Descriptions of settings that differ from the recipe's."""
     figures: dict[str, dict[str, float | None]]
-    """By metric, then by class of the dataset and `mean`; in [0, 1], None where undefined."""
+    """By metric, then by class of the dataset and `mean`; in [0, 1], None if undefined."""
 
     def to_json(self) -> bytes:
         """Return the text of `figures.json`."""
@@ -47,7 +47,7 @@ class RunFigures:
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """Ours beside the paper's, in the unit of the table."""
+    """Our figure and the paper's, in the unit of the table."""
 
     paper: float
     by_seed: Mapping[int, float | None]
@@ -66,7 +66,7 @@ class Cell:
 
     @property
     def state(self) -> str:
-        """In a word: `run`, `not run`, or `undefined` where a class has no positives."""
+        """`run`, `not run`, or `undefined` if the class has no positives."""
         if self.ours is None:
             return "undefined" if self.by_seed else "not run"
         return "run"
@@ -79,23 +79,23 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class Reproduction:
-    """A table, ours beside the paper's."""
+    """A table with our figures and the paper's."""
 
     table: PaperTable
     cells: Mapping[tuple[str, str], Cell]
     """By the name of the row and of the column."""
     notes: tuple[str, ...]
-    """What must be known before any of our figures is held against the paper's."""
+    """Differences to know of before comparing our figures with the paper's."""
 
     def blocks(self) -> list[tuple[str, list[str], list[list[str]]]]:
-        """Return what is printed: of each block its title, its heads, and its lines of cells."""
+        """Return the printed blocks: title, heads, and lines of cells of each."""
         groups: dict[str, list[PaperColumn]] = {}
         is_wide = len(self.table.columns) > _WIDEST
         for column in self.table.columns:
             groups.setdefault(column.dataset.printed if is_wide else "", []).append(column)
         blocks = []
         for columns in groups.values():
-            common, heads = _tell_apart(columns)
+            common, heads = _split_heads(columns)
             lines = [
                 [row.name, *(str(self.cells[row.name, str(column)]) for column in columns)] for row in self.table.rows
             ]
@@ -104,7 +104,7 @@ class Reproduction:
 
 
 def measure(evaluation: Evaluation, dataset: Dataset, recipe: str, seed: int, changes: Sequence[str]) -> RunFigures:
-    """Return the figures that the papers' metrics ask of one evaluation, for every class of the dataset."""
+    """Return the figures of one evaluation for the papers' metrics, for every class of the dataset."""
     return RunFigures(
         recipe=recipe,
         seed=seed,
@@ -114,7 +114,7 @@ def measure(evaluation: Evaluation, dataset: Dataset, recipe: str, seed: int, ch
         num_unscored=evaluation.completeness.num_missing + evaluation.completeness.num_quarantined,
         changes=tuple(changes),
         figures={
-            # The names of `paper_tables.json`, and of each metric the figure that it names.
+            # Keyed by the names of metrics in `paper_tables.json`.
             "average_precision": {
                 name: of.rank.average_precision["non_interpolated"] for name, of in evaluation.classes.items()
             }
@@ -126,7 +126,7 @@ def measure(evaluation: Evaluation, dataset: Dataset, recipe: str, seed: int, ch
 
 
 def read_figures(run_url: str) -> RunFigures | None:
-    """Return what a run's `figures.json` says, None where there is none yet.
+    """Return the content of a run's `figures.json`, None if there is none yet.
 
     Raises:
         ValueError: it is of another format.
@@ -140,11 +140,11 @@ def read_figures(run_url: str) -> RunFigures | None:
 
 
 def compare_with_paper(table: PaperTable, runs: Iterable[RunFigures]) -> Reproduction:
-    """Return a table with ours beside the paper's.
+    """Return a table with our figures and the paper's.
 
     Args:
         table: all of it or some rows and columns.
-        runs: what was reached so far; those of other tables' recipes are passed over.
+        runs: figures so far; those of recipes that are not in the table are ignored.
     """
     by_recipe: dict[str, list[RunFigures]] = {}
     for run in sorted(runs, key=lambda run: run.seed):
@@ -195,8 +195,8 @@ def _describe(column: PaperColumn) -> tuple[str, str]:
     return column.dataset.printed, column.metric.name.replace("_", " ")
 
 
-def _tell_apart(columns: Sequence[PaperColumn]) -> tuple[list[str], list[str]]:
-    """Return what all columns of a block have in common, for its title, and for each what tells it from the others."""
+def _split_heads(columns: Sequence[PaperColumn]) -> tuple[list[str], list[str]]:
+    """Return the words that all columns of a block share, for its title, and the distinctive ones of each."""
     described = [_describe(column) for column in columns]
     is_shared = [len(set(words)) == 1 for words in zip(*described, strict=True)]
     common = [word for word, shared in zip(described[0], is_shared, strict=True) if shared]
@@ -226,7 +226,7 @@ def reproduction_json(reproduction: Reproduction) -> bytes:
 
 
 def reproduction_csv(reproduction: Reproduction) -> bytes:
-    """Return one line a cell; a figure that is undefined or was not measured is an empty field."""
+    """Return one line a cell, with empty fields for undefined or missing figures."""
     out = io.StringIO()
     cells = [cell | {"by_seed": len(cell["by_seed"])} for cell in _list_cells(reproduction)]
     heads = ["num_seeds" if name == "by_seed" else name for name in cells[0]]
@@ -236,7 +236,7 @@ def reproduction_csv(reproduction: Reproduction) -> bytes:
 
 
 def reproduction_markdown(reproduction: Reproduction) -> bytes:
-    """Return the table as GitHub's Markdown: what a pull request or a paper's appendix needs."""
+    """Return the table as GitHub Markdown."""
     table = reproduction.table
     lines = [f"# {table.name}", "", f"{table.paper}. {table.caption}", "", LEGEND]
     for title, heads, rows in reproduction.blocks():

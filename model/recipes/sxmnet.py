@@ -6,25 +6,25 @@ From the paper (Section 4.2): levels 3 to 5 of ResNet-50, λ 0.1, batches of 64,
 tenth of it after every 100; stage II 150 epochs at 2e-2, the fully connected layers at 1e-1, a tenth after every 30. On
 OPIXray white margins are cut off (Section 4.1). SIXray is its positive scans alone: `convert --subset positives`.
 
-Ours, since it does not say: momentum 0.9 and weight decay 1e-4; squash to 256 px, random crop 224, mirror (its masks of
-28 to 112 cells are those of 224 px); one in twenty training scans held out to choose the epoch, the same in both
-stages; stage II goes on training the attention head, through the classification alone ("others" of Section 4.2 has it
-in); ResNet-50 and its pyramid have the settings of stage II, so that rows of a table differ in their network alone, and
-start from ImageNet. CHR was "re-train[ed] with the source codes provided by the authors" (Section 4.4): so it is on
-ResNet-101, the only backbone there, with that code's settings (`model.recipes.chr.sixray`); but it is the network of
-its paper (`chr`), not of that code (`chr_authors`), which has no place for Meta Fusion. With Meta Fusion it
-learns from its fused prediction (Eq. 4) in place of its own loss. So the rows of CHR in Table 8 differ in more than the
-fusion: its own loss is class-balanced, taken of every level, and a sum over classes; L_cls is of the fused prediction
-and a mean over classes, at the same rate a gradient of a fifth where there are five.
+Ours: momentum 0.9 and weight decay 1e-4; squash to 256 px, random crop 224, mirror (its masks of
+28 to 112 cells imply 224 px); one in twenty training scans held out to choose the epoch, the same in both stages;
+stage II also trains the attention head, through the classification alone ("others" of Section 4.2 includes it);
+ResNet-50 and its pyramid have the settings of stage II, so that rows of a table differ in their network alone, and
+start from ImageNet. CHR was "re-train[ed] with the source codes provided by the authors" (Section 4.4), so it is on
+ResNet-101, the only backbone there, with that code's settings (`model.recipes.chr.sixray`). But it is the network of
+its paper (`chr`), not of that code (`chr_authors`), which does not support Meta Fusion. With Meta Fusion it is trained
+by its fused prediction (Eq. 4) in place of its own loss, so the rows of CHR in Table 8 differ in more than the fusion:
+its own loss is class-balanced, of every level, and a sum over classes; L_cls is of the fused prediction and a mean over
+classes, so that its gradient at the same rate is a fifth for five classes.
 
-Where the paper contradicts itself: in Table 2 the mean of ResNet-50 on SIXray is 93.36 and that of its classes 93.11,
+Contradictions in the paper: in Table 2 the mean of ResNet-50 on SIXray is 93.36 and that of its classes 93.11,
 the mean of its own system on OPIXray 90.83 and that of its classes 90.57; CHR on OPIXray has 87.73 in Table 2 (the mean
 of its classes) and 87.33 in Table 8; the pyramid with Meta Fusion 94.26 in Table 3 and 94.24 (MF-N) or 94.65 (MF-I) in
 Table 8, of which Table 3's is taken for MF-N; "Tab. 3" stands for Table 4 in the text on transferability. See
 `model.networks.attention_head` for where the masks begin, and `model.training.sxmnet_losses` for a rate and a figure
 that do not go together.
 
-No recipe was run on these datasets yet: no figure of ours is known; the paper's are what `paper_tables.json` has.
+No recipe was run on these datasets yet, so there is no figure of ours; `paper_tables.json` has the paper's.
 """
 
 from collections.abc import Callable
@@ -51,17 +51,17 @@ VARIANTS = {
 }
 """Attention heads: that of the paper's system (56 cells, seeing the image), and those of Tables 6 and 7."""
 LABELS: dict[str, IntuitiveLabels | NeuralLabels] = {"mfi": IntuitiveLabels(), "mfn": NeuralLabels()}
-"""Of levels, for Meta Fusion: by intuition, and by a trained network."""
+"""Labels of levels for Meta Fusion: by intuition, and by a trained network."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Needs:
-    """What must be trained before a recipe can be; recipes by name."""
+    """The recipes to train before another, by name."""
 
     initial: str | None = None
-    """Its model is `--initial-model`. Trained on the same dataset."""
+    """The recipe of `--initial-model`, trained on the same dataset."""
     labeller: str | None = None
-    """Its model's predictions of the training split make `--level-labels`. Trained on SIXray, whatever it labels (the
+    """The recipe whose predictions of the training split make `--level-labels`; trained on SIXray in any case (the
     right column of Table 4)."""
 
 
@@ -128,8 +128,8 @@ def attention(variant: str, dataset: str) -> TrainConfig:
 def sxmnet(variant: str, dataset: str) -> TrainConfig:
     """Return stage II of the paper's system, MF-N, `sxmnet_<dataset>` and those of Tables 6 and 7.
 
-    `sixray train … --recipe sxmnet_sixray --initial-model STAGE_1/model --level-labels LEVELS.parquet`; `NEEDS` names
-    the recipes that make the two.
+    `sixray train … --recipe sxmnet_sixray --initial-model STAGE_1/model --level-labels LEVELS.parquet`; `NEEDS` has the
+    recipes of both.
     """
     return replace(
         baseline("fpn", dataset),
@@ -154,8 +154,8 @@ def self_attention(dataset: str) -> TrainConfig:
     return replace(sxmnet("", dataset), recipe=_name("sxmnet", "self", dataset))
 
 
-def prepare(config: TrainConfig, *, initial_model: str | None, level_labels: str | None) -> TrainConfig:
-    """Return a config with what its recipe needs, which other runs made.
+def with_inputs(config: TrainConfig, *, initial_model: str | None, level_labels: str | None) -> TrainConfig:
+    """Return a config with its inputs from other runs.
 
     Args:
         config: made by any recipe.
@@ -163,7 +163,7 @@ def prepare(config: TrainConfig, *, initial_model: str | None, level_labels: str
         level_labels: a table of `sixray label-levels`.
 
     Raises:
-        ValueError: the recipe needs what is not given, or has no use for what is.
+        ValueError: the recipe needs an input that is not given, or has no use for one that is.
     """
     needs = NEEDS.get(config.recipe, Needs())
     if needs.initial is not None and initial_model is None:
@@ -212,4 +212,4 @@ def _needs(config: TrainConfig) -> Needs:
 NEEDS: dict[str, Needs] = {
     name: needs for name, recipe in SXMNET_RECIPES.items() if (needs := _needs(recipe())) != Needs()
 }
-"""What each recipe needs that needs anything."""
+"""By recipe, of those that need anything."""

@@ -1,8 +1,8 @@
-"""Where should a network look? Ellipses in the boxes of a scan, drawn at the resolution of an attention mask.
+"""Draw the targets of the attention mask: an ellipse in each box of a scan, at the resolution of the mask.
 
 Paper: B. Hu et al., ACCV 2020, Section 3.2, "Ground-truth Generation": "we generate an inline ellipse of each annotated
-bounding box, where pixels inside the ellipse is set to 1 and others are 0" (its Figure 5). Where the paper draws them,
-on the scan or on the mask's grid, is open; here a cell of the mask is inside where its centre is.
+bounding box, where pixels inside the ellipse is set to 1 and others are 0" (its Figure 5). The paper does not say
+whether on the scan or on the mask's grid; here a cell of the mask is inside if its centre is.
 
 Shapes: B batch  M boxes of a batch  h w cells of a mask
 """
@@ -14,10 +14,10 @@ from model.inputs.batch import Boxes
 
 
 def draw_ellipses(boxes: Boxes, num_scans: int, num_rows: int, num_columns: int) -> Tensor:
-    """Return 1 where a cell lies in the ellipse of a box of its scan, else 0; (B, 1, h, w), float32.
+    """Return 1 for cells inside the ellipse of a box of their scan, else 0; (B, 1, h, w), float32.
 
-    A box that the crop cuts keeps its ellipse, of which less is seen. The cell with the centre of a box is 1 always: an
-    item smaller than a cell must not vanish (ours).
+    A box that the crop cuts keeps its ellipse. The cell with the centre of a box is always 1, so that an item smaller
+    than a cell does not vanish (ours).
     """
     left_M, top_M, right_M, bottom_M = (edges_M[:, None] for edges_M in boxes.edges_M4.unbind(dim=1))
     x_Mw = _distance(left_M, right_M, num_columns)
@@ -30,12 +30,12 @@ def draw_ellipses(boxes: Boxes, num_scans: int, num_rows: int, num_columns: int)
 
 
 def _distance(low_M1: Tensor, high_M1: Tensor, num_cells: int) -> Tensor:
-    """Return how far each cell's centre is from a box's, in half its sides; (M, cells)."""
+    """Return the distance of each cell's centre from a box's, in halves of its side; (M, cells)."""
     centres_c = (torch.arange(num_cells, device=low_M1.device) + 0.5) / num_cells
     return (centres_c - (low_M1 + high_M1) / 2) / ((high_M1 - low_M1) / 2)
 
 
 def _holds(low_M1: Tensor, high_M1: Tensor, num_cells: int) -> Tensor:
-    """Say in which cell a box's centre lies, in none where it was cropped off; bool (M, cells)."""
+    """Say which cell a box's centre lies in, none if it was cropped off; bool (M, cells)."""
     cell_M1 = torch.floor((low_M1 + high_M1) / 2 * num_cells)
     return cell_M1 == torch.arange(num_cells, device=low_M1.device)

@@ -1,4 +1,4 @@
-"""Where does a stopped run go on, and which epoch becomes the model? Checkpoints; none holds a pickled object."""
+"""Save and read the checkpoints of a run, and choose the epoch that becomes the model; no pickled objects."""
 
 import math
 import pickle
@@ -13,20 +13,20 @@ from shards import storage
 
 
 class CheckpointKeeper(Callback):
-    """Keeps the last state and that of the best epoch; Lightning writes each under another name and renames it.
+    """Saves the last state and that of the best epoch; Lightning writes each to a temporary name and renames it.
 
-    Nothing is kept of a run that has diverged: it ends with `DivergedError`, no later than its state would be saved.
-    Stops the run where `patience` epochs in a row were no better than the best.
+    A run that has diverged ends with `DivergedError` before its state is saved. A run stops after `patience` epochs
+    that were no better than the best.
     """
 
     def __init__(self, run_dir: RunDir, every_seconds: float, rating: str, patience: int | None = None) -> None:
         """Make a keeper.
 
         Args:
-            run_dir: where checkpoints lie.
-            every_seconds: between checkpoints inside an epoch; one is written after each epoch besides.
+            run_dir: of the run.
+            every_seconds: between checkpoints within an epoch; another is written after each epoch.
             rating: the logged figure that rates an epoch, higher is better.
-            patience: in epochs; None: all epochs are run.
+            patience: in epochs; None: no early stop.
         """
         self._run_dir = run_dir
         self._every_seconds = every_seconds
@@ -34,13 +34,13 @@ class CheckpointKeeper(Callback):
         self._patience = patience
         self._saved_at = time.monotonic()
         self.best: dict[str, Any] = {"epoch": None, "rating": None}
-        """Of the best epoch so far, counted from 1; None until a rating was defined."""
+        """The best epoch so far, counted from 1, and its rating; None until a rating is defined."""
         self.num_epochs = 0
-        """Done so far."""
+        """Epochs completed."""
 
     @property
     def result_url(self) -> str:
-        """The checkpoint that becomes the model: the best epoch's, the last where none could be rated."""
+        """The checkpoint that becomes the model: of the best epoch, or the last if none has a rating."""
         return self._run_dir.last_url if self.best["epoch"] is None else self._run_dir.best_url
 
     @property
@@ -55,23 +55,23 @@ class CheckpointKeeper(Callback):
         return self._patience is not None and best is not None and self.num_epochs - best >= self._patience
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Stop at once where the run had lost patience before it was stopped otherwise."""
+        """Stop at once if the resumed run had run out of patience already."""
         trainer.should_stop = trainer.should_stop or self.is_out_of_patience
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Save the last state where that is due; all ranks follow the first one's clock."""
+        """Save the last state if that is due by the clock of the first rank."""
         if (batch_idx + 1) % trainer.accumulate_grad_batches:
-            return  # gradients that wait for their step are in no checkpoint
+            return  # checkpoints do not hold accumulated gradients
         if batch_idx + 1 >= trainer.num_training_batches:
-            return  # gone on with from here, Lightning would take the epoch for done and never rate it
+            return  # resumed from here, Lightning would skip the epoch's validation
         is_due = time.monotonic() - self._saved_at >= self._every_seconds
         if trainer.strategy.broadcast(is_due):
             self._save(trainer, pl_module, self._run_dir.last_url)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save the epoch if it is the best so far, and then as the last: validation has run by now."""
+        """Save the state as the best, if it is, and as the last; validation has run before."""
         module: Any = pl_module
         module.require_finite("mean loss", [trainer.callback_metrics["train/loss_epoch"]])
         self.num_epochs = trainer.current_epoch + 1
@@ -83,18 +83,18 @@ class CheckpointKeeper(Callback):
         trainer.should_stop = trainer.should_stop or self.is_out_of_patience
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what a resumed run must know."""
+        """Return the state for a checkpoint."""
         return {"best": self.best, "num_epochs": self.num_epochs}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take back what `state_dict` gave."""
+        """Restore a state that `state_dict` returned."""
         best = dict(state_dict["best"])
-        if "mean_average_precision" in best:  # what the rating was called when there was only one
+        if "mean_average_precision" in best:  # the key of earlier releases
             best["rating"] = best.pop("mean_average_precision")
         self.best, self.num_epochs = best, state_dict["num_epochs"]
 
-    def recall(self, checkpoint: dict[str, Any]) -> None:
-        """Take the state that a checkpoint holds: after a run in other processes this one's keeper knows nothing."""
+    def restore(self, checkpoint: dict[str, Any]) -> None:
+        """Restore the state from a checkpoint: after a run in other processes, this process has none."""
         self.load_state_dict(checkpoint["callbacks"][self.state_key])
 
     def _save(self, trainer: Trainer, pl_module: LightningModule, url: str) -> None:
@@ -105,7 +105,7 @@ class CheckpointKeeper(Callback):
 
 
 def read_checkpoint(url: str) -> dict[str, Any]:
-    """Return a checkpoint; ValueError where it is damaged or holds anything but tensors and plain values."""
+    """Return a checkpoint; ValueError if it is damaged or holds anything but tensors and plain values."""
     with storage.open_reader(url) as handle:
         try:
             checkpoint: dict[str, Any] = torch.load(handle, map_location="cpu", weights_only=True)

@@ -16,15 +16,15 @@ LOSSES: tuple[type[Loss], ...] = (LossConfig, SoftmaxConfig, AttentionLossConfig
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CosineSchedule:
-    """Linear warm-up, then half a cosine down to nothing."""
+    """Linear warm-up, then half a cosine down to zero."""
 
     warmup_fraction: float = 0.1
     """Of all steps."""
 
     def factor(self, progress: float) -> float:
-        """Return what the learning rate is multiplied with; `progress` is in [0, 1], the share of steps done."""
+        """Return the factor of the learning rate; `progress` is the share of steps done, in [0, 1]."""
         if progress < self.warmup_fraction:
-            # Not from zero: the first of few steps should count too.
+            # Not from zero, so that the first of few steps has an effect.
             return 0.1 + 0.9 * progress / self.warmup_fraction
         return 0.5 + 0.5 * math.cos(math.pi * (progress - self.warmup_fraction) / (1 - self.warmup_fraction))
 
@@ -34,17 +34,17 @@ class StepSchedule:
     """A constant rate, divided at fixed points."""
 
     drops: tuple[float, ...] = (0.5, 0.8)
-    """Shares of all steps after which the rate is divided."""
+    """Shares of all steps at which the rate is divided."""
     divisor: float = 10.0
 
     def factor(self, progress: float) -> float:
-        """Return what the learning rate is multiplied with; `progress` is in [0, 1], the share of steps done."""
+        """Return the factor of the learning rate; `progress` is the share of steps done, in [0, 1]."""
         return float(self.divisor ** -sum(progress >= drop for drop in self.drops))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sgd:
-    """Stochastic gradient descent, as the paper's code has it."""
+    """Stochastic gradient descent, as in the code of the CHR paper."""
 
     momentum: float = 0.9
     weight_decay: float = 1e-4
@@ -52,58 +52,58 @@ class Sgd:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AdamW:
-    """Adam with decoupled weight decay: from random weights it learns in a fraction of the steps."""
+    """Adam with decoupled weight decay; from random weights it needs a fraction of the steps."""
 
     weight_decay: float = 0.01
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainConfig:
-    """One training run; `model.recipes.registry` makes them."""
+    """One training run; see `model.recipes.registry`."""
 
     recipe: str
-    """The function that made it."""
+    """The name of the function that made it."""
     network: str = "chr"
     backbone: str = "resnet18"
     num_levels: int = 3
     fusion: str = "average"
-    """How levels become one prediction, one of `model.networks.config.FUSIONS`."""
+    """How the levels' logits are fused, one of `model.networks.config.FUSIONS`."""
     attention: AttentionConfig | None = None
     """For the network `sxmnet`."""
     trim_margins: bool = False
-    """Cut white margins off first, in training and in scoring."""
+    """Cut white margins off, in training and in scoring."""
     initial_model: str | None = None
-    """Folder of a model to start from, all but its classifiers and its selection of levels: stage II of SXMNet."""
+    """Stage II of SXMNet: the folder of a model to start from, except classifiers and selection network."""
     pretrained: bool = False
     """Start the backbone from ImageNet weights."""
     backbone_weights: str | None = None
-    """A safetensors file with them; None: from timm's hub."""
+    """A safetensors file with these weights; None: from timm's hub."""
     image_size_px: int = 224
-    """What the network sees: a random crop in training, the squashed scan in scoring."""
+    """Side of the network's input: a random crop in training, the squashed scan in scoring."""
     resize_px: int = 256
-    """What a scan is squashed to before the crop."""
+    """Side of the square that a scan is squashed to before the crop."""
     batch_size: int = 32
     """Of one process; a recipe's is of all devices together, see `split_batch_across_devices`."""
     accumulate_batches: int = 1
-    """Batches whose gradients are added up before a step: the weights are those of one batch that many times larger,
-    but for batch norms, which see each batch alone."""
+    """Batches whose gradients are added up before a step: equivalent to one batch that many times larger, except for
+    batch norms."""
     max_epochs: int
     learning_rate: float
-    """The highest of the schedule."""
+    """The maximum of the schedule."""
     classifier_rate: float = 1.0
-    """The fully connected layers, which begin at random, learn at this many times the rate."""
+    """Factor of the rate for the fully connected layers, which start from random weights."""
     optimizer: Sgd | AdamW = field(default_factory=Sgd)
     schedule: CosineSchedule | StepSchedule = field(default_factory=CosineSchedule)
     loss: Loss = field(default_factory=LossConfig)
     positive_repeats: int = 1
-    """How often a scan with any positive label comes in an epoch; 1 is the paper's plain sampling."""
+    """How often a scan with any positive label is repeated in an epoch; 1 is the paper's plain sampling."""
     positive_fraction: float = 0.0
-    """The balanced sampler: positives come as often as makes them this share of an epoch's scans, in place of
-    `positive_repeats`; negatives come once all the same. 0: off."""
+    """The balanced sampler, in place of `positive_repeats`: repeats positives until they are this share of an epoch;
+    negatives come once. 0: off."""
     patience: int | None = None
-    """Epochs without a better validation figure after which a run ends; None: all epochs are run."""
+    """Epochs without a better validation figure after which a run ends; None: no early stop."""
     validation_fraction: float = 0.1
-    """Of the training split, held out by scan to choose the epoch; the test split is never looked at."""
+    """Of the training split, held out by scan to choose the epoch; the test split is never used."""
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -148,22 +148,22 @@ class TrainConfig:
             name: {"name": type(getattr(self, name)).__name__} | asdict(getattr(self, name))
             for name in ("optimizer", "schedule", "loss")
         }
-        # By way of JSON text, so that what was read back equals what is compared with it: tuples are lists there.
+        # A round trip through JSON text, so that it equals a document read back: tuples become lists.
         document: dict[str, Any] = json.loads(json.dumps(asdict(self) | named))
         return document
 
 
 def split_batch_across_devices(config: TrainConfig, num_devices: int) -> TrainConfig:
-    """Return what each of several devices is told, so that a step has the config's scans on any number of them.
+    """Return the config of each of several devices, so that a step has the same scans on any number of them.
 
-    On GPUs a batch norm, which is of all devices' scans, sees as many as on one, too.
+    On GPUs batch norms use the scans of all devices, so they see the same scans too.
 
     Args:
         config: a recipe; its `batch_size` is of all devices together.
         num_devices: that train together.
 
     Raises:
-        ValueError: they cannot have equal parts of a batch.
+        ValueError: the batch size is not a multiple of it.
     """
     if config.batch_size % num_devices:
         raise ValueError(
@@ -174,15 +174,15 @@ def split_batch_across_devices(config: TrainConfig, num_devices: int) -> TrainCo
 
 
 def complete_document(document: dict[str, Any]) -> dict[str, Any]:
-    """Return a recorded config with the fields that releases since have added, as they were before anyone could ask.
+    """Return a recorded config with the fields that later releases added, at the values of the earlier behaviour.
 
-    So a run that an earlier release began goes on: each value here is what that release did.
+    So a run that an earlier release began can be resumed.
     """
     loss = {"name": LossConfig.__name__} | dict(document.get("loss") or {})
-    return _BEFORE | document | {"loss": loss}
+    return _EARLIER_VALUES | document | {"loss": loss}
 
 
-_BEFORE: dict[str, Any] = {
+_EARLIER_VALUES: dict[str, Any] = {
     "accumulate_batches": 1,
     "positive_fraction": 0.0,
     "patience": None,

@@ -1,10 +1,10 @@
-"""Which level of a network knows best? A label a scan for Meta Fusion, from what a trained CHR said of it (MF-N).
+"""Label the level of each scan for Meta Fusion, from the predictions of a trained CHR (MF-N).
 
 Paper: B. Hu et al., ACCV 2020, Section 3.2, "Ground-truth Generation": "each image is forwarded through all levels of
 feature pyramid by CHR [...] 1 indicating this pyramid level yielding the minimal classification loss". Predictions hold
-the logits of every level, so scoring the training split is all the forwarding there is.
+the logits of every level, so it is enough to score the training split.
 
-The labels are a Parquet file with a row a scan, `key` and `level` (1 the finest); what made them is in its metadata.
+The labels are a Parquet file with a row a scan, `key` and `level` (1 the finest), and their origin in its metadata.
 
 Shapes: N scans  K classes  L levels
 """
@@ -36,28 +36,28 @@ _SCHEMA = pa.schema(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LabelsInfo:
-    """What made a table of labels."""
+    """The origin of a table of labels."""
 
     model_id: str
     dataset_digest: str
     split: str
     num_by_level: tuple[int, ...]
-    """How many scans prefer each level, the finest first (Figure 4, left)."""
+    """Scans labelled with each level, the finest first (Figure 4, left)."""
     num_unlabelled: int
-    """Scans of the split without a label: not scored, or nothing known of them."""
+    """Scans of the split without a label: not scored, or without known labels."""
     per_class: bool
-    """The loss is of each class; else, where model and dataset have not the same classes, of any item at all."""
+    """The loss is of each class; else, if model and dataset differ in classes, of any item."""
     trim_margins: bool
-    """Whether the model cut white margins off. Predictions and tables of earlier releases do not say: they count as of
-    whole scans, as a CHR of SIXray takes them."""
+    """Whether the model cut white margins off. False for predictions and tables of earlier releases, which do not
+    record it: a CHR of SIXray takes whole scans."""
 
 
 def label_levels(predictions: Predictions, dataset: Dataset, split: str) -> tuple[pa.Table, LabelsInfo]:
     """Return the label of each scan of a split that was scored and whose labels are known, in the dataset's order.
 
-    The paper labels OPIXray with a CHR of SIXray, whose classes are others (Table 4, right column), and does not say
-    what the classification loss is then. Ours: where the dataset's classes are not all among the model's, a level's
-    logit for "any item" is its highest over classes, and the label is whether the scan has any.
+    The paper labels OPIXray with a CHR of SIXray, which has other classes (Table 4, right column), and does not define
+    the classification loss then. Ours: if a class of the dataset is not among the model's, a level's logit for "any
+    item" is its maximum over classes, and the label is whether the scan has any.
 
     Raises:
         ValueError: the predictions are of another dataset, or have no part of that split.
@@ -95,14 +95,14 @@ def label_levels(predictions: Predictions, dataset: Dataset, split: str) -> tupl
 
 
 def least_loss_levels(level_logits_LNK: np.ndarray, labels_NK: np.ndarray) -> np.ndarray:
-    """Return the level with the least binary cross-entropy, summed over known classes; the finest of equals.
+    """Return the level with the least binary cross-entropy, summed over known classes; ties go to the finest.
 
     Args:
         level_logits_LNK: finest level first.
         labels_NK: 1 present, 0 absent, NaN unknown.
 
     Returns:
-        int8 (N,), from 1 to L; 0 for a scan none of whose labels is known.
+        int8 (N,), from 1 to L; 0 for a scan without known labels.
     """
     logits_LNK, known_NK = level_logits_LNK.astype(np.float64), ~np.isnan(labels_NK)
     # -log sigmoid(x) where present, -log(1 - sigmoid(x)) where absent
@@ -120,18 +120,18 @@ def write_level_labels(url: str, labels: pa.Table, info: LabelsInfo) -> None:
 def read_level_labels(
     url: str, samples: SampleTable, num_levels: int, dataset_digest: str, *, trim_margins: bool
 ) -> SampleTable:
-    """Return the samples with the labels of a table; those that it does not name have none.
+    """Return the samples with the labels of a table; samples that are not in it get none.
 
     Args:
         url: the table.
         samples: of the training split.
         num_levels: of the network to train.
         dataset_digest: of the samples' dataset.
-        trim_margins: whether the network to train sees scans without their white margins.
+        trim_margins: whether the network to train gets scans without their white margins.
 
     Raises:
-        ValueError: the table is none, is of another dataset, was made by a network with another number of levels or
-            that saw margins where this one does not, or names none of the samples.
+        ValueError: the table is invalid, of another dataset, or of a model with another number of levels or another
+            trimming, or has none of the samples.
     """
     table, info = _read_table(url)
     if info.dataset_digest != dataset_digest:
@@ -158,12 +158,12 @@ def read_level_labels(
 
 
 def read_labels_info(url: str) -> LabelsInfo:
-    """Return what made a table of labels; ValueError where it is none."""
+    """Return the origin of a table of labels; ValueError if it is invalid."""
     return _read_table(url)[1]
 
 
 def level_labels_sha256(url: str) -> str:
-    """Return the sha256 of a table's file, in hex: equal labels of equal origin have equal bytes."""
+    """Return the sha256 of a table's file, in hex; equal labels of equal origin have equal bytes."""
     try:
         return storage.sha256_of(url)
     except FileNotFoundError as error:
@@ -192,6 +192,6 @@ def _read_levels(levels: pa.ListArray, classes: Sequence[str]) -> np.ndarray:
 
 
 def _any_item(labels_NK: np.ndarray) -> np.ndarray:
-    """Return float (N, 1): 1 where any class is present, 0 where all are absent, NaN where that is not known."""
+    """Return float (N, 1): 1 if any class is present, 0 if all are absent, NaN if that is unknown."""
     present_N = (labels_NK == 1).any(axis=1)
     return np.where(present_N, 1.0, np.where(np.isnan(labels_NK).any(axis=1), np.nan, 0.0))[:, None]

@@ -1,4 +1,4 @@
-"""What happens in a step? The body of Lightning's loop: a batch in, a loss out; held-out scans in, figures out.
+"""Define the training and validation steps that Lightning's loop runs.
 
 Shapes: B batch  K classes  N held-out scans  C colour  H W pixels
 """
@@ -26,21 +26,21 @@ from model.training.config import AdamW, Sgd, TrainConfig
 from model.training.loss_base import sum_terms
 
 _LIGHTNING_WARNINGS = (
-    # Lightning 2.6 asks PyTorch 2.9 and later in a way that will go; nothing that a user could change.
+    # Lightning 2.6 calls a function that PyTorch 2.9 and later deprecate; a user cannot change it.
     r"`isinstance\(treespec, LeafSpec\)` is deprecated",
-    # It is meant so: small datasets have fewer steps than the logging interval.
+    # Intended: small datasets have fewer steps than the logging interval.
     r"The number of training batches \(\d+\) is smaller than the logging interval",
-    # Every rank rates the held-out scans of all ranks: there is nothing left to average.
+    # Every rank rates the held-out scans of all ranks, so there is nothing to average.
     r"It is recommended to use `self.log\('validation/",
-    # How Lightning gathers; nothing that a user could change.
+    # Lightning's own way to gather; a user cannot change it.
     r"torch.distributed.nn.functional.all_gather is deprecated",
-    # A 1x1 kernel lies in memory alike in both layouts.
+    # Both memory layouts of a 1x1 kernel are the same.
     r"Grad strides do not match bucket view strides",
 )
 
 
 class DivergedError(ValueError):
-    """A run whose numbers are no longer finite; from a process of its own it comes as text and is known by its name."""
+    """Raised if a run has diverged; from another process it arrives as text and is recognised by its name."""
 
 
 class TrainingModule(LightningModule):
@@ -87,18 +87,18 @@ class TrainingModule(LightningModule):
 
     @cached_property
     def num_scans_per_epoch(self) -> int:
-        """Scans seen in one epoch, over all ranks; positives count as often as they come."""
+        """Entries of one epoch, over all ranks; repeated positives count each time."""
         return len(epoch_entries(self.training_samples.labels_NK, self.positive_repeats))
 
     @cached_property
     def positive_repeats(self) -> int:
-        """How often a positive comes in an epoch."""
+        """How often each positive is repeated in an epoch."""
         if self.config.positive_fraction:
             return repeats_of_positives(self.training_samples.labels_NK, self.config.positive_fraction)
         return self.config.positive_repeats
 
     def positives_of_steps(self, epoch: int) -> np.ndarray:
-        """Return how many positive scans each optimizer step of an epoch has, int64, over all ranks; `epoch` from 0."""
+        """Return the number of positive scans in each optimizer step of an epoch (from 0), int64, over all ranks."""
         labels_NK = self.training_samples.labels_NK
         rows_E = epoch_entries(labels_NK, self.positive_repeats)
         is_positive_E = (labels_NK == 1).any(axis=1)[rows_E][epoch_order(len(rows_E), self.config.seed, epoch)]
@@ -107,11 +107,11 @@ class TrainingModule(LightningModule):
         return counts
 
     def setup(self, stage: str) -> None:
-        """Keep Lightning's warnings of what is meant so from the log, in every process."""
+        """Suppress Lightning's warnings about intended settings, in every process."""
         quiet_lightning()
 
     def train_dataloader(self) -> TrainingFeed:
-        """Return the rank's feed, at the place where the run goes on."""
+        """Return the rank's feed, at the place where the run resumes."""
         trainer = self.trainer
         self._feed = TrainingFeed(
             self.training_samples, self._feed_config(), rank=trainer.global_rank, world_size=trainer.world_size
@@ -121,12 +121,12 @@ class TrainingModule(LightningModule):
         return self._feed
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the feed's place: Lightning keeps it too, but takes it back only within an epoch, not between two."""
+        """Save the feed's place: Lightning saves it too, but restores it only within an epoch, not between two."""
         if self._feed is not None:
             checkpoint["feed"] = self._feed.state_dict()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Take the feed's place back, before the feed is made."""
+        """Restore the feed's place, before the feed is made."""
         self._feed_state = checkpoint.get("feed")  # checkpoints of earlier releases have none
 
     def val_dataloader(self) -> ValidationFeed:
@@ -137,7 +137,7 @@ class TrainingModule(LightningModule):
         )
 
     def configure_optimizers(self) -> Any:
-        """Return the optimizer, its rate set anew at each step."""
+        """Return the optimizer and its schedule, which sets the rate at each step."""
         config = self.config
         optimizer = build_optimizer(config, self.network)
         num_steps = config.max_epochs * self.num_steps_per_epoch
@@ -153,7 +153,7 @@ class TrainingModule(LightningModule):
         terms = self.config.loss.terms(self.network(batch.images_BCHW), batch)
         loss = sum_terms(terms)
         self.log("train/loss", loss, prog_bar=True, sync_dist=True)
-        # Over all scans of the epoch that were seen since the run began or went on; one batch alone says little.
+        # The mean over the epoch's scans since the run started or resumed; that of one batch is noisy.
         num_scans = len(batch.rows_B)
         self.log("train/loss_epoch", loss, on_step=False, on_epoch=True, sync_dist=True, batch_size=num_scans)
         if len(terms) > 1:
@@ -164,14 +164,14 @@ class TrainingModule(LightningModule):
         return loss * self._weight(len(batch.rows_B), batch_idx)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Keep what rates one batch of held-out scans."""
+        """Collect the evidence of one batch of held-out scans."""
         self._validation.append((self.config.loss.evidence(self.network(batch.images_BCHW), batch), batch.labels_BK))
 
     def on_validation_epoch_end(self) -> None:
         """Rate the held-out scans of all ranks together."""
         logits_NK, labels_NK = (torch.cat(parts) for parts in zip(*self._validation, strict=True))
         self._validation.clear()
-        self.require_finite("what the network says of held-out scans", [logits_NK])
+        self.require_finite("output for held-out scans", [logits_NK])
         if self.trainer.world_size > 1:
             logits_NK = self.all_gather(logits_NK).flatten(0, 1)  # type: ignore[union-attr]
             labels_NK = self.all_gather(labels_NK).flatten(0, 1)  # type: ignore[union-attr]
@@ -181,9 +181,9 @@ class TrainingModule(LightningModule):
                 self.log(f"validation/{name}", math.nan if value is None else value, rank_zero_only=False)
 
     def require_finite(self, name: str, values: Iterable[Tensor]) -> None:
-        """Raise DivergedError, on all ranks alike, where a value is NaN or infinite.
+        """Raise DivergedError, on all ranks alike, if a value is NaN or infinite.
 
-        It waits for the device: to be asked before something is kept, not at every step.
+        It waits for the device, so it is called before something is saved, not at every step.
         """
         is_finite = torch.stack([value.isfinite().all() for value in values]).all()
         if not self.trainer.strategy.reduce_boolean_decision(bool(is_finite)):
@@ -194,10 +194,10 @@ class TrainingModule(LightningModule):
             )
 
     def _weight(self, num_scans: int, batch_idx: int) -> float:
-        """Return what makes a step's gradient the mean over its scans, however they lie in batches and on ranks.
+        """Return the factor that makes a step's gradient the mean over its scans, in any batches and ranks.
 
-        Lightning divides by the number of batches that are added up and DDP by the number of ranks: that is the mean
-        only where all batches are of one size, which the last ones of an epoch are not.
+        Lightning divides by the number of accumulated batches and DDP by the number of ranks: that is the mean only if
+        all batches have one size, which the last ones of an epoch do not.
         """
         config, world_size = self.config, self.trainer.world_size
         num_in_step = num_entries_in_step(
@@ -219,13 +219,13 @@ class TrainingModule(LightningModule):
 
 
 def quiet_lightning() -> None:
-    """Ignore, until the caller's `warnings.catch_warnings` ends, what Lightning warns of and is meant so."""
+    """Ignore Lightning's warnings about intended settings, until the caller's `warnings.catch_warnings` ends."""
     for message in _LIGHTNING_WARNINGS:
         warnings.filterwarnings("ignore", message=message)
 
 
 def build_optimizer(config: TrainConfig, network: nn.Module) -> torch.optim.Optimizer:
-    """Return the optimizer that a config names over a network's parameters."""
+    """Return the optimizer of a config for a network's parameters."""
     rate, parameters = config.learning_rate, group_parameters(config, network)
     match config.optimizer:
         case Sgd(momentum=momentum, weight_decay=weight_decay):
@@ -235,7 +235,7 @@ def build_optimizer(config: TrainConfig, network: nn.Module) -> torch.optim.Opti
 
 
 def group_parameters(config: TrainConfig, network: nn.Module) -> list[dict[str, Any]]:
-    """Return the parameters that one rate is for: all of them, or without and with the fully connected layers' own."""
+    """Return the parameters by learning rate: all of them, or the fully connected layers apart."""
     if config.classifier_rate == 1:
         return [{"params": list(network.parameters())}]
     connected = fully_connected_parameters(network)

@@ -1,10 +1,9 @@
-"""What lies in a run's folder? What the run was told, its checkpoints, logs and model.
+"""Manage a run's folder: its settings, checkpoints, logs and model.
 
 RUN_DIR/
-  run.json                      config, dataset digest, number of devices (they share a step's scans, so they change the
-                                weights), what other runs made for this one, versions, machines: written before the
-                                first step
-  checkpoints/last.ckpt         where a stopped run goes on
+  run.json                      config, dataset digest, number of devices (which affects the weights), inputs from other
+                                runs, versions, machines: written before the first step
+  checkpoints/last.ckpt         the state that a stopped run resumes from
   checkpoints/best.ckpt         the epoch with the highest validation mean AP
   logs/                         CSV and TensorBoard
   model/                        model.safetensors and config.json: the result; its presence means the run is finished
@@ -54,14 +53,14 @@ class RunDir:
 
     @property
     def is_started(self) -> bool:
-        """Whether there is a checkpoint to go on from."""
+        """Whether there is a checkpoint to resume from."""
         return storage.exists(self.last_url)
 
 
 def find_run_dir(
     url: str, config: TrainConfig, dataset_digest: str, hardware: Hardware, inputs: Mapping[str, str]
 ) -> RunDir:
-    """Return the folder where it is new, or of this run; nothing is written. Takes what `claim_run_dir` does.
+    """Return the folder if it is new or of this run, without writing; takes the arguments of `claim_run_dir`.
 
     Raises:
         ValueError: the folder belongs to another run.
@@ -72,16 +71,16 @@ def find_run_dir(
 def claim_run_dir(
     url: str, config: TrainConfig, dataset_digest: str, hardware: Hardware, inputs: Mapping[str, str]
 ) -> RunDir:
-    """Return the folder, from now on of this run: new, or one that the same command began.
+    """Claim the folder for this run and return it: a new one, or one that the same command began.
 
-    To be called when nothing can refuse the run any more: a folder that is claimed takes no other settings.
+    Called after all other checks, since a claimed folder accepts no other settings.
 
     Args:
         url: of the folder.
         config: what to compute.
-        dataset_digest: of what is learnt from.
+        dataset_digest: of the training data.
         hardware: where.
-        inputs: what else is read, name -> id or digest of its content.
+        inputs: from other runs, name -> id or digest of its content.
 
     Raises:
         ValueError: the folder belongs to another run.
@@ -97,14 +96,14 @@ def claim_run_dir(
 def _find(
     url: str, config: TrainConfig, dataset_digest: str, hardware: Hardware, inputs: Mapping[str, str]
 ) -> tuple[RunDir, dict[str, Any]]:
-    """Return the folder and what its `run.json` says, or is to say."""
+    """Return the folder and the content of its `run.json`, read or new."""
     run_dir = RunDir(storage.normalise_url(url))
-    told = {"config": config.to_json(), "dataset_digest": dataset_digest, "num_devices": hardware.num_devices, **inputs}
-    # Runs of earlier releases do not say how many devices they were on, nor what else they read.
-    unsaid: dict[str, Any] = {"num_devices": hardware.num_devices, **inputs}
-    document = unsaid | (_read(_run_url(run_dir)) or _new_document(told))
+    # Runs of earlier releases record neither the number of devices nor inputs.
+    defaults: dict[str, Any] = {"num_devices": hardware.num_devices, **inputs}
+    settings = {"config": config.to_json(), "dataset_digest": dataset_digest, **defaults}
+    document = defaults | (_read(_run_url(run_dir)) or _new_document(settings))
     document["config"] = complete_document(document.get("config") or {})
-    if differences := list_differences({name: document.get(name) for name in told}, told):
+    if differences := list_differences({name: document.get(name) for name in settings}, settings):
         raise ValueError(
             f"run folder must be new or of the same run, got one with {'; '.join(differences)} ({run_dir.url}); "
             f"name another --output, or repeat the command that began it"
@@ -116,8 +115,8 @@ def _run_url(run_dir: RunDir) -> str:
     return storage.join_url(run_dir.url, "run.json")
 
 
-def _new_document(told: dict[str, Any]) -> dict[str, Any]:
-    return {"format": FORMAT_VERSION, **told, "versions": installed_versions(*_LIBRARIES), "machines": []}
+def _new_document(settings: dict[str, Any]) -> dict[str, Any]:
+    return {"format": FORMAT_VERSION, **settings, "versions": installed_versions(*_LIBRARIES), "machines": []}
 
 
 def _read(url: str) -> dict[str, Any] | None:
@@ -127,7 +126,7 @@ def _read(url: str) -> dict[str, Any] | None:
 
 
 def list_differences(found: Any, expected: Any, name: str = "") -> list[str]:
-    """Return where two JSON documents differ, in words: `loss.threshold 0.1 rather than 0.05`."""
+    """Describe the differences of two JSON documents, e.g. `loss.threshold 0.1 rather than 0.05`."""
     if isinstance(found, dict) and isinstance(expected, dict):
         return [
             line

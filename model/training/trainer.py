@@ -1,4 +1,4 @@
-"""How does a network learn? One run on a dataset, by Lightning: stopped at any moment it goes on exactly."""
+"""Train a network on a dataset with Lightning, resumable from any moment with the same result."""
 
 import re
 import warnings
@@ -20,7 +20,7 @@ from model.hardware import Hardware, detect_hardware
 from model.inputs.sample_table import SampleTable, hold_out, load_sample_table
 from model.networks.config import IMAGENET_MEAN, IMAGENET_STD, InputConfig, ModelConfig
 from model.networks.registry import build_network
-from model.networks.sxmnet import attention_only
+from model.networks.sxmnet import freeze_all_but_attention
 from model.networks.weights import pretrained_normalisation
 from model.training.checkpoints import CheckpointKeeper, read_checkpoint
 from model.training.config import TrainConfig, complete_document
@@ -38,12 +38,12 @@ _LOG_STEPS = 10
 
 @dataclass(frozen=True, slots=True)
 class TrainResult:
-    """What a run ended with."""
+    """The result of a run."""
 
     model: LoadedModel
     model_url: str
     was_finished: bool
-    """Nothing was done: the folder held the model already."""
+    """The folder held the model already, so nothing was done."""
 
 
 def train(
@@ -55,21 +55,21 @@ def train(
     callbacks: Sequence[Callback] = (),
     checkpoint_seconds: float = 300.0,
 ) -> TrainResult:
-    """Train a network on the dataset's training split; a folder that holds the same run unfinished is gone on with.
+    """Train a network on the dataset's training split; resumes an unfinished run in the same folder.
 
     Args:
         dataset: its split `train` is used, less the part held out by `config.validation_fraction`; nothing else.
         output: the run's folder, any fsspec URL; see `model.training.run_dir`.
         config: what to compute.
-        hardware: where; what this machine has by default.
+        hardware: the device; that of this machine by default.
         callbacks: Lightning's, for progress.
-        checkpoint_seconds: between checkpoints inside an epoch; one is written after each epoch besides.
+        checkpoint_seconds: between checkpoints within an epoch; another is written after each epoch.
 
     Raises:
-        ValueError: the folder belongs to another run, the split is absent or empty, weights cannot be had, or what
-            other runs made does not fit.
-        DivergedError: loss, weights or predictions are no longer finite; there is no model.
-        InterruptedError: the process was asked to end; the same call goes on.
+        ValueError: the folder belongs to another run, the split is absent or empty, weights cannot be loaded, or the
+            inputs from other runs do not fit.
+        DivergedError: loss, weights or predictions are not finite; there is no model.
+        InterruptedError: the process was asked to end; the same call resumes.
     """
     hardware = hardware or detect_hardware()
     inputs = _identify_inputs(config)
@@ -77,7 +77,7 @@ def train(
     if run_dir.is_finished:
         return TrainResult(load_model(run_dir.model_url), run_dir.model_url, was_finished=True)
     if run_dir.is_started:
-        read_checkpoint(run_dir.last_url)  # Lightning would explain how to load a pickle all the same
+        read_checkpoint(run_dir.last_url)  # Lightning's error would explain how to load a pickle
     if config.initial_model is not None:
         _check_stage_one(config, dataset)
     training, held_out = hold_out(_load_scans(dataset, config), config.validation_fraction, config.seed)
@@ -88,7 +88,7 @@ def train(
         )
     model_config = _model_config(config, dataset)
     torch.manual_seed(config.seed)
-    # A run that goes on has its weights in the checkpoint, one that starts from a model has them there.
+    # A resumed run gets its weights from the checkpoint, stage II from the initial model.
     from_imagenet = config.pretrained and not run_dir.is_started and config.initial_model is None
     network = build_network(
         model_config, pretrained=from_imagenet, weights_file=config.backbone_weights if from_imagenet else None
@@ -96,21 +96,22 @@ def train(
     if config.initial_model is not None and not run_dir.is_started:
         start_from(network, model_config, config.initial_model)
     if isinstance(config.loss, AttentionLossConfig):
-        attention_only(network)
+        freeze_all_but_attention(network)
     if hardware.device == "cuda" and hardware.num_devices > 1:
-        network = convert_sync_batchnorm(network)  # of all ranks' scans, as one process would see them
+        network = convert_sync_batchnorm(network)  # over all ranks' scans, as in one process
     module = TrainingModule(network, config, model_config, training, held_out, hardware)
-    claim_run_dir(output, config, dataset.manifest.digest, hardware, inputs)  # another run may have since it was found
+    # Another run may have claimed the folder since `find_run_dir`.
+    claim_run_dir(output, config, dataset.manifest.digest, hardware, inputs)
     keeper = CheckpointKeeper(run_dir, checkpoint_seconds, module.rating, config.patience)
     _fit(module, run_dir, hardware, [keeper, *callbacks])
-    keeper.recall(read_checkpoint(run_dir.last_url))
+    keeper.restore(read_checkpoint(run_dir.last_url))
     module.load_state_dict(read_checkpoint(keeper.result_url)["state_dict"])
     save_model(run_dir.model_url, network, model_config, _provenance(module, dataset, keeper, inputs))
     return TrainResult(load_model(run_dir.model_url), run_dir.model_url, was_finished=False)
 
 
 def _identify_inputs(config: TrainConfig) -> dict[str, str]:
-    """Return what other runs made for this one, by what its content is: a file may change where its name does not."""
+    """Return the inputs from other runs by id or digest: a file may change and keep its name."""
     inputs = {}
     if config.initial_model is not None:
         inputs["initial_model_id"] = read_model_files(config.initial_model).model_id
@@ -121,26 +122,26 @@ def _identify_inputs(config: TrainConfig) -> dict[str, str]:
 
 
 def _check_stage_one(config: TrainConfig, dataset: Dataset) -> None:
-    """Raise ValueError where the model to start from says that it is not of stage I, or learnt what is held out here.
+    """Raise ValueError if the initial model is not of stage I, or was trained on scans that are held out here.
 
-    What it does not say of itself is not asked for.
+    What its provenance does not record is not checked.
     """
     assert config.initial_model is not None
     provenance = read_model_files(config.initial_model).document["provenance"]
     learnt = complete_document(provenance["config"]) if "config" in provenance else {}
-    said = learnt | {"loss": learnt.get("loss", {}).get("name"), "dataset_digest": provenance.get("dataset_digest")}
+    recorded = learnt | {"loss": learnt.get("loss", {}).get("name"), "dataset_digest": provenance.get("dataset_digest")}
     expected = {
         "loss": AttentionLossConfig.__name__,
         "dataset_digest": dataset.manifest.digest,
         "validation_fraction": config.validation_fraction,
         "seed": config.seed,
     }
-    found = {name: said.get(name) for name in expected if said.get(name) is not None}
+    found = {name: recorded[name] for name in expected if recorded.get(name) is not None}
     if differences := list_differences(found, {name: expected[name] for name in found}):
         raise ValueError(
             f"model to start from must be of stage I, of the same scans, got one with {'; '.join(differences)} "
             f"({config.initial_model}); train stage I with this --data, --seed and --validation-fraction, else scans "
-            f"that it learnt from choose the epoch of stage II"
+            f"that it was trained on choose the epoch of stage II"
         )
 
 
@@ -170,7 +171,7 @@ def _fit(module: TrainingModule, run_dir: RunDir, hardware: Hardware, callbacks:
     trainer = Trainer(
         accelerator=hardware.device,
         devices=hardware.num_devices,
-        # Processes started from here: whatever stands before and after `fit` happens once.
+        # Processes started here run `fit` only: all before and after it happens once.
         strategy="ddp_spawn" if hardware.num_devices > 1 else "auto",
         use_distributed_sampler=False,  # the feeds know their rank
         precision="bf16-mixed" if hardware.dtype == "bfloat16" else "32-true",
@@ -191,7 +192,7 @@ def _fit(module: TrainingModule, run_dir: RunDir, hardware: Hardware, callbacks:
             trainer.fit(module, ckpt_path=run_dir.last_url if run_dir.is_started else None, weights_only=True)
         except SIGTERMException as error:  # a SystemExit with code 0, as if the run were finished
             raise InterruptedError(f"training was stopped by SIGTERM ({run_dir.url})") from error
-        except ProcessRaisedException as error:  # with the traceback of a rank as its text
+        except ProcessRaisedException as error:  # its text is the traceback of a rank
             if found := re.search(rf"^{DivergedError.__module__}\.{DivergedError.__name__}: (.*)$", str(error), re.M):
                 raise DivergedError(found[1]) from error
             raise

@@ -141,7 +141,7 @@ def test_what_onnx_cannot_say_is_refused_in_a_line():
         def forward(self, images_BCHW):
             return images_BCHW if images_BCHW.sum() > 0 else -images_BCHW
 
-    with pytest.raises(ValueError, match=r"^network must be one that ONNX can say, got .+ \(chr\)$"):
+    with pytest.raises(ValueError, match=r"^network must be one that ONNX can express, got .+ \(chr\)$"):
         export_onnx(Chooses(), CONFIG)
 
 

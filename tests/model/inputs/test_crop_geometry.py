@@ -13,7 +13,7 @@ from PIL import Image
 
 from model.hardware import Hardware
 from model.inputs.augment import crop_windows
-from model.inputs.crop_geometry import areas_in, see_boxes, whole_windows
+from model.inputs.crop_geometry import areas_in, boxes_in_windows, whole_windows
 from model.inputs.decoder import BatchDecoder
 from model.inputs.feeds import FeedConfig, TrainingFeed, ValidationFeed
 from model.inputs.sample_table import SampleTable
@@ -136,7 +136,7 @@ def test_a_point_box_goes_through_a_window_as_pixels_do(crop, x, y):
     seen_x = ((x - 0.1) / 0.8 * 64 - corner[0]) / 48
     seen_y = ((y - 0.2) / 0.5 * 64 - corner[1]) / 48
     seen_x = 1 - seen_x if crop[2] < 0.5 else seen_x
-    found = see_boxes(np.array([[x, y, x, y]], np.float32), window)[0]
+    found = boxes_in_windows(np.array([[x, y, x, y]], np.float32), window)[0]
     np.testing.assert_allclose(found, [seen_x, seen_y, seen_x, seen_y], atol=1e-4)
 
 

@@ -12,7 +12,7 @@ from model.networks.config import AttentionConfig, ModelConfig
 from model.networks.level_fusion import SelectionNetwork
 from model.networks.output import NetworkOutput
 from model.networks.registry import build_network, count_parameters
-from model.networks.sxmnet import PyramidNetwork, attention_only
+from model.networks.sxmnet import PyramidNetwork, freeze_all_but_attention
 from tests.model.networks.test_registry import GivenFeatures
 
 CONFIG = ModelConfig(
@@ -223,7 +223,7 @@ def test_the_pyramid_is_lateral_convolutions_added_from_the_top_down_and_the_hea
 
 def test_stage_one_adjusts_just_what_the_mask_depends_on():
     network = build_network(replace(CONFIG, backbone="resnet18"))
-    attention_only(network)
+    freeze_all_but_attention(network)
     network(torch.rand(2, 3, 64, 64)).attention_B1hw.sum().backward()
     for name, parameter in network.named_parameters():
         assert parameter.requires_grad == (parameter.grad is not None), name

@@ -5,7 +5,7 @@ import pytest
 from model.networks.config import AttentionConfig
 from model.recipes.paper_tables import load_tables
 from model.recipes.registry import RECIPES
-from model.recipes.sxmnet import NEEDS, SXMNET_RECIPES, Needs, prepare
+from model.recipes.sxmnet import NEEDS, SXMNET_RECIPES, Needs, with_inputs
 from model.training.config import Sgd
 from model.training.losses import LossConfig
 from model.training.sxmnet_losses import (
@@ -87,15 +87,15 @@ def test_a_recipe_names_what_must_be_trained_before_it():
 
 
 def test_what_other_runs_made_enters_the_config():
-    config = prepare(RECIPES["sxmnet_sixray"](), initial_model="I/model", level_labels="levels.parquet")
+    config = with_inputs(RECIPES["sxmnet_sixray"](), initial_model="I/model", level_labels="levels.parquet")
     assert config.initial_model == "I/model"
     assert config.loss == MetaLossConfig(labels=NeuralLabels(table="levels.parquet"))
     plain = RECIPES["fpn_resnet50_sixray"]()
-    assert prepare(plain, initial_model=None, level_labels=None) == plain
+    assert with_inputs(plain, initial_model=None, level_labels=None) == plain
 
 
 def test_what_is_missing_or_of_no_use_is_named():
     with pytest.raises(ValueError, match=r"'sxmnet_sixray' must start from a model of 'sxmnet_attention_sixray'"):
-        prepare(RECIPES["sxmnet_sixray"](), initial_model=None, level_labels="levels.parquet")
+        with_inputs(RECIPES["sxmnet_sixray"](), initial_model=None, level_labels="levels.parquet")
     with pytest.raises(ValueError, match=r"level labels must go with a recipe of MF-N, got them with 'sxmnet_mfi_six"):
-        prepare(RECIPES["sxmnet_mfi_sixray"](), initial_model="I/model", level_labels="levels.parquet")
+        with_inputs(RECIPES["sxmnet_mfi_sixray"](), initial_model="I/model", level_labels="levels.parquet")
