@@ -1,4 +1,4 @@
-"""Bring the package manager uv into a folder, with nothing but Python's standard library at hand.
+"""Install the package manager uv into a folder with Python's standard library alone.
 
     python3 deploy/install-uv.py VERSION FOLDER
 
@@ -31,7 +31,7 @@ def main() -> int:
 
 
 def install_by_pip(version: str, folder: Path) -> bool:
-    """Install by pip into `folder`; False where this Python has no pip or pip finds no such version."""
+    """Install by pip into `folder`; False if this Python has no pip or pip does not find the version."""
     site = folder / "site"
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--target", str(site), f"uv=={version}"]
     if subprocess.run(command, stderr=subprocess.DEVNULL, check=False).returncode:
@@ -42,10 +42,10 @@ def install_by_pip(version: str, folder: Path) -> bool:
 
 
 def install_from_index(version: str, folder: Path) -> None:
-    """Download the wheel for this machine, check it, and take the program out of it."""
+    """Download the wheel for this machine, check it, and extract the program."""
     page = os.environ.get("PIP_INDEX_URL", "https://pypi.org/simple").rstrip("/") + "/uv/"
     with urllib.request.urlopen(page) as answer:
-        # The simple index: a link a file, each with its checksum behind '#'.
+        # The simple index: one link per file, with its checksum after '#'.
         links = re.findall(r'href="([^"]+)#sha256=([0-9a-f]{64})"', answer.read().decode())
     name = re.compile(rf"uv-{re.escape(version)}-.*manylinux.*{platform.machine()}\.whl$")
     found = [(url, checksum) for url, checksum in links if name.match(url.rpartition("/")[2])]

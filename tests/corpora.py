@@ -1,4 +1,4 @@
-"""Tiny corpora in the layout of the SIXray release, and readers of what was made of them."""
+"""Write tiny corpora in the layout of the SIXray release; read back the datasets made of them."""
 
 import hashlib
 import io
@@ -48,7 +48,7 @@ def bmp_bytes(seed: int = 0) -> bytes:
 
 
 def voc_xml(boxes: Sequence[BoxTuple] = ()) -> bytes:
-    """Return an annotation as the release has them: tabs, an owner with a name, an annotation inside the source."""
+    """Return an annotation in the release's form: tabs, an owner with a name, an annotation inside the source."""
     objects = "".join(
         f"\t<object>\n\t\t<name>{name}</name>\n\t\t<difficult>0</difficult>\n\t\t<bndbox>\n\t\t\t<xmin>{xmin}</xmin>\n"
         f"\t\t\t<ymin>{ymin}</ymin>\n\t\t\t<xmax>{xmax}</xmax>\n\t\t\t<ymax>{ymax}</ymax>\n\t\t</bndbox>\n\t</object>\n"
@@ -67,7 +67,7 @@ def list_row(name: str, present: Sequence[str] = (), doubtful: Sequence[str] = (
 
 
 def pack_release(corpus: "CorpusWriter", root: Path, *, num_parts: int = 3, compress: bool = True) -> Path:
-    """Write a corpus as the release's own archives: a split tar of the images, zips of annotations and lists."""
+    """Write a corpus as the release's archives: a split tar of the images, zips of annotations and lists."""
     root.mkdir(parents=True, exist_ok=True)
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w:gz" if compress else "w") as tar:
@@ -94,7 +94,7 @@ class CorpusWriter:
         self.rows: dict[tuple[str, str], list[str]] = {}
 
     def add_image(self, stem: str, data: bytes | None = None, *, folder: str = "", suffix: str = ".jpg") -> Path:
-        """Add an image; without `data` a JPEG that no other stem gets."""
+        """Add an image, by default a JPEG unique to its stem."""
         path = self.images / folder / f"{stem}{suffix}"
         path.parent.mkdir(parents=True, exist_ok=True)
         seed = int.from_bytes(hashlib.sha256(stem.encode("utf-8", "surrogateescape")).digest()[:4], "big")
@@ -113,7 +113,7 @@ class CorpusWriter:
         self.add_line(list_row(name, present), split=split, subset=subset)
 
     def add_line(self, line: str, *, split: str = "train", subset: str = "10") -> None:
-        """Add any line to a list; both lists of the subset are there from then on."""
+        """Add any line to a list; creates both lists of the subset."""
         for either in ("train", "test"):
             self.rows.setdefault((subset, either), [])
         self.rows[subset, split].append(line)
@@ -123,7 +123,7 @@ class CorpusWriter:
             path.write_text("\n".join([HEADER, *lines, ""]), newline="")
 
     def add_scan(self, stem: str, present: Sequence[str] = (), *, split: str = "train", subset: str = "10") -> None:
-        """Add a sound scan: an image, its line, and for a positive one its boxes."""
+        """Add a valid scan: an image, its line and, if positive, its boxes."""
         self.add_image(stem)
         self.add_row(stem, present, split=split, subset=subset)
         if present:
@@ -131,7 +131,7 @@ class CorpusWriter:
 
 
 def make_corpus(root: Path, *, num_train: int = 24, num_test: int = 6) -> CorpusWriter:
-    """Write a corpus with nothing wrong: every third scan of a split is positive."""
+    """Write a valid corpus; every third scan of a split is positive."""
     corpus = CorpusWriter(root)
     for split, count, first in (("train", num_train, 0), ("test", num_test, num_train)):
         for number in range(first, first + count):
@@ -177,7 +177,7 @@ def rows_of(dataset: Path, table: str = "samples") -> list[dict[str, Any]]:
 
 
 def reasons_of(dataset: Path) -> dict[str, str]:
-    """Return the reason of every refused key; one that is refused twice has both, joined by a plus."""
+    """Return the reason of every refused key; several reasons are joined by a plus."""
     reasons: dict[str, list[str]] = {}
     for row in rows_of(dataset, "quarantine"):
         reasons.setdefault(row["key"], []).append(row["reason"])
@@ -185,14 +185,14 @@ def reasons_of(dataset: Path) -> dict[str, str]:
 
 
 def flip_byte(path: Path, at: int | None = None) -> None:
-    """Flip all bits of one byte of a file, its middle one unless told."""
+    """Flip all bits of one byte of a file, by default the middle one."""
     data = bytearray(path.read_bytes())
     data[len(data) // 2 if at is None else at] ^= 0xFF
     path.write_bytes(data)
 
 
 def rewrite_rows(path: Path, change: Callable[[list[dict[str, Any]]], object]) -> None:
-    """Write a table anew with its rows changed in place, so that the file itself is sound."""
+    """Rewrite a table with changed rows; the file itself stays valid."""
     table = read_parquet(str(path))
     rows = table.to_pylist()
     change(rows)
@@ -200,7 +200,7 @@ def rewrite_rows(path: Path, change: Callable[[list[dict[str, Any]]], object]) -
 
 
 def stamps_of(root: Path) -> Mapping[str, tuple[int, int]]:
-    """Return inode and time of last change of every file: what a run that rewrites nothing leaves alone."""
+    """Return inode and modification time of every file, to show that a run rewrites nothing."""
     return {
         str(path.relative_to(root)): (path.stat().st_ino, path.stat().st_mtime_ns)
         for path in sorted(root.rglob("*"))

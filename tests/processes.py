@@ -1,4 +1,4 @@
-"""Commands in processes of their own, that start at once and may be killed outright."""
+"""Run commands in forked processes that start fast and can be killed."""
 
 import importlib
 import multiprocessing
@@ -40,7 +40,7 @@ def run_command(module: str, words: Sequence[object], log: Path, user: int | Non
 
 
 def descendants(pid: int) -> list[int]:
-    """Return the processes that a process has started, and those that they have."""
+    """Return all descendants of a process."""
     direct = []
     for task in Path(f"/proc/{pid}/task").glob("*/children"):
         direct += [int(word) for word in task.read_text().split()]

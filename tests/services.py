@@ -1,4 +1,4 @@
-"""Servers on loopback that tests start and stop: an S3 store, and a proxy before it that fails as it is told to."""
+"""Servers on loopback for tests: an S3 store, and a proxy before it that fails according to a plan."""
 
 import asyncio
 import contextlib
@@ -13,13 +13,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 S3_SERVER_VARIABLE = "SIXRAY_S3_SERVER"
-"""Names a `versitygw` to test against; moto's server runs where it is unset."""
+"""Path of a `versitygw` to test against; moto's server if unset."""
 ACCESS_KEY, SECRET_KEY = "key-of-tests", "never-to-be-shown"
 
 
 @dataclass(frozen=True)
 class Server:
-    """A server that runs."""
+    """A running server."""
 
     name: str
     url: str
@@ -28,7 +28,7 @@ class Server:
 
 @contextlib.contextmanager
 def run_s3(folder: Path) -> Iterator[Server]:
-    """Run an S3 server until the block ends; `folder` is for its files, where it keeps any."""
+    """Run an S3 server until the block ends; it may keep files in `folder`."""
     program = os.environ.get(S3_SERVER_VARIABLE)
     with _run_versitygw(program, folder) if program else _run_moto() as server:
         yield server
@@ -43,7 +43,7 @@ def _run_moto() -> Iterator[Server]:
 
 @contextlib.contextmanager
 def _run_versitygw(program: str, folder: Path) -> Iterator[Server]:
-    # It says which port it has, but only if it is told which: one that is free now will be free in a moment.
+    # versitygw prints its port only if one is given: take one that is free now.
     port = _free_port()
     keys = {"ROOT_ACCESS_KEY": ACCESS_KEY, "ROOT_SECRET_KEY": SECRET_KEY}
     words = [program, "--port", f"127.0.0.1:{port}", "--region", "us-east-1", "posix", str(folder)]
@@ -66,7 +66,7 @@ def _run(words: list[str], variables: dict[str, str], ready: str) -> Iterator[tu
                     break
             else:
                 raise RuntimeError(f"{words[0]} ended before it was ready: {''.join(said)}")
-            # A pipe that nobody reads fills up, and the server stops at its next line.
+            # A pipe that is not read fills up and blocks the server.
             drain = threading.Thread(target=lambda: [None for _ in server.stdout or ()], daemon=True)
             drain.start()
             yield found.group(1), server.pid
@@ -83,20 +83,20 @@ def _free_port() -> int:
 
 @dataclass
 class Plan:
-    """What a proxy does to a request; threads may change it while it runs."""
+    """Faults of a proxy; may be changed while it runs."""
 
     refuse_connections: bool = False
     answer_503: int = 0
-    """So many requests are answered `503 Service Unavailable`; -1: all."""
+    """Number of requests answered `503 Service Unavailable`; -1: all."""
     cut_after_bytes: int = 0
-    """The line is cut after so many bytes of the answers of one connection; 0: never."""
+    """A connection is cut after this many bytes of answers; 0: never."""
     cuts_left: int = 0
-    """So many connections are cut; -1: all."""
+    """Number of connections to cut; -1: all."""
     delay_seconds: float = 0
     let_pass: int = 0
-    """So many requests pass before anything happens."""
+    """Number of requests that pass before the first fault."""
     seen: list[str] = field(default_factory=list)
-    """What happened: pass, 503, cut, refuse."""
+    """Events so far: pass, 503, cut, refuse."""
 
 
 @contextlib.contextmanager
@@ -128,7 +128,7 @@ def run_proxy(target: str, plan: Plan) -> Iterator[str]:
 
 
 async def _relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, host: str, port: int, plan: Plan) -> None:
-    """Carry requests of one connection to the server and answers back, as the plan says."""
+    """Forward the requests and answers of one connection according to the plan."""
     upstream: asyncio.StreamWriter | None = None
     try:
         if plan.refuse_connections and _is_due(plan):

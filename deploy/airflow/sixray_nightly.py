@@ -1,4 +1,4 @@
-"""The same night as an Airflow DAG: convert what has come in, verify it, score it; each a pod that drives a Flink job.
+"""The nightly job as an Airflow DAG: convert new scans, verify, score; each step is a pod that drives a Flink job.
 
 It takes the place of the CronJobs: the overlay has the component `airflow`. Where the data lie, and how many slots
 Flink has, stands in the overlay's `sixray-places` alone. A day's dataset is a folder of the archive; `ds` is the day
@@ -39,13 +39,13 @@ SCORE = [
     "--output=$(PREDICTIONS)",
     "--log-format=json",
 ]
-"""An archive, so that a night that was missed is made up for by the next one."""
+"""An archive, so that the next night makes up for a missed one."""
 
 STEPS = {"convert": ("convert", CONVERT), "verify": ("convert", VERIFY), "score": ("score-cpu", SCORE)}
-"""Image and words of each step, in order; Kubernetes puts places for `$(NAME)`, Airflow the day for `{{ ds }}`."""
+"""Image and arguments of each step, in order; Kubernetes replaces `$(NAME)`, Airflow `{{ ds }}`."""
 
 FOLDERS = ("scratch", "tmp")
-"""That a step may write to; nothing of it is needed again."""
+"""Writable scratch folders of a step."""
 
 
 def make_step(name: str, image: str, words: list[str]) -> KubernetesPodOperator:

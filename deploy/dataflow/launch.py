@@ -23,7 +23,7 @@ def main(argv: Sequence[str]) -> None:
 
 
 def build_pipeline(argv: Sequence[str]) -> beam.Pipeline:
-    """Return the conversion that the parameters describe, on the runner that they name.
+    """Return the conversion that the parameters describe.
 
     Raises:
         ValueError: the corpus or an option is not what it must be.

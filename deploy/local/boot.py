@@ -38,7 +38,7 @@ def main() -> None:
 
 
 def read_provision_info(endpoint: str, worker_id: str) -> provision.ProvisionInfo:
-    """Return what the runner tells a worker: the pipeline's options, and where to call."""
+    """Return the provision info of the runner: the pipeline's options and the worker's endpoints."""
     with grpc.insecure_channel(endpoint) as channel:
         request = provision.GetProvisionInfoRequest()
         return (

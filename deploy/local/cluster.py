@@ -33,7 +33,7 @@ class Cluster:
         self.services = {service.name: service for service in make_services(config)}
 
     def up(self) -> None:
-        """Start what does not run and wait until all of it serves.
+        """Start the missing servers and wait until all respond.
 
         Raises:
             ValueError: a port is taken by somebody else.
@@ -51,17 +51,17 @@ class Cluster:
         await_ready(list(self.services.values()), self.folder, _LIMIT_SECONDS)
 
     def down(self) -> None:
-        """End all servers, the last one first, and leave nothing behind."""
+        """Stop all servers in reverse order and remove their files."""
         for name in processes.started_in(self.folder):
             processes.stop(name, self.folder)
         shutil.rmtree(self.folder)
 
     def kill(self, name: str) -> None:
-        """Kill a server outright."""
+        """Kill a server."""
         processes.kill(name, self.folder)
 
     def start(self, name: str) -> None:
-        """Start a server that does not run, and wait until it serves."""
+        """Start a stopped server and wait until it responds."""
         service = self.services[name]
         processes.start(service, self.folder)
         await_ready([service], self.folder, _LIMIT_SECONDS)
@@ -82,7 +82,7 @@ class Cluster:
 
 
 def check_ports(ports: Ports) -> None:
-    """Raise ValueError where a port is taken."""
+    """Raise ValueError if a port is in use."""
     for one in fields(ports):
         if serves_tcp(port := getattr(ports, one.name)):
             raise ValueError(
@@ -91,13 +91,13 @@ def check_ports(ports: Ports) -> None:
 
 
 def describe_variables(config: ClusterConfig) -> str:
-    """Return lines for a shell: how to reach the store, and what stands behind the lone `--`."""
+    """Return shell lines: the store's environment and the options that follow the lone `--`."""
     pairs = config.s3_variables() | {"BEAM_OPTIONS": " ".join(config.beam_options())}
     return "".join(f"export {name}={shlex.quote(value)}\n" for name, value in pairs.items())
 
 
 def read_cluster(folder: Path) -> Cluster | None:
-    """Return the cluster whose files lie in `folder`, None where there are none."""
+    """Return the cluster whose files lie in `folder`, or None."""
     try:
         return Cluster(ClusterConfig.from_json((folder / CONFIG_NAME).read_text()))
     except FileNotFoundError:
@@ -105,7 +105,7 @@ def read_cluster(folder: Path) -> Cluster | None:
 
 
 def make_config(folder: Path, ports: Ports, num_task_managers: int) -> ClusterConfig:
-    """Return a new cluster's configuration, with a key of its own for its store."""
+    """Return a new cluster's configuration with a new key for its store."""
     return ClusterConfig(
         folder=str(folder),
         ports=ports,
@@ -116,7 +116,7 @@ def make_config(folder: Path, ports: Ports, num_task_managers: int) -> ClusterCo
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; return 0 where the cluster is as was asked for, else 1."""
+    """Run one command; return 0 if the cluster is in the requested state, else 1."""
     flags = _make_parser().parse_args(argv)
     folder = Path(flags.folder)
     cluster = read_cluster(folder)

@@ -25,14 +25,14 @@ GO_PROGRAMS = {
     "kustomize": ("sigs.k8s.io/kustomize/kustomize/v5", "KUSTOMIZE_VERSION"),
 }
 CLUSTER = ("flink", "job-server", "versitygw")
-"""What a cluster on one machine needs."""
+"""Programs of a local cluster."""
 SCHEMAS = ("operator", "prometheus-operator")
-"""What manifests are held against."""
+"""Programs and schemas that check manifests."""
 _PROMETHEUS_MODULE = "github.com/prometheus-operator/prometheus-operator"
 
 
 def fetch(names: Sequence[str] = CLUSTER, folder: Path = FOLDER) -> None:
-    """Bring the named programs into `folder`.
+    """Fetch the named programs into `folder`.
 
     Raises:
         FileNotFoundError: Java, Maven, Go or uv is not on this machine.
@@ -73,7 +73,7 @@ def _fetch_job_server(folder: Path, versions: dict[str, str]) -> None:
         f"-Dbeam.artifact={versions['BEAM_JOB_SERVER_ARTIFACT']}",
         f"-Dbeam.version={versions['BEAM_JOB_SERVER_VERSION']}",
     )
-    # Apart, because JobManager and TaskManagers have Flink's classes from Flink itself, in its version.
+    # Separate, because JobManager and TaskManagers load Flink's classes from Flink itself.
     (target / "flink").mkdir()
     for jar in target.glob("flink-*.jar"):
         jar.rename(target / "flink" / jar.name)
@@ -109,7 +109,7 @@ def _run(*words: str, **variables: str) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Fetch what is named, all that a cluster needs by default; return the exit code."""
+    """Fetch the named programs, by default those of a cluster; return the exit code."""
     known = sorted({*CLUSTER, *SCHEMAS, *GO_PROGRAMS})
     parser = argparse.ArgumentParser(prog="python -m deploy.local.fetch", allow_abbrev=False)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(known)}")

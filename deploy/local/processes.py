@@ -13,28 +13,28 @@ from pathlib import Path
 from typing import Any
 
 STOP_SECONDS = 10.0
-"""Between the request to end and the kill."""
+"""Between SIGTERM and SIGKILL."""
 
 _SESSION, _STARTED = 3, 19
-"""Places in /proc/<pid>/stat, counted from the state."""
+"""Field positions in /proc/<pid>/stat, counted from the state."""
 
 _children: dict[int, "subprocess.Popen[bytes]"] = {}
-"""Servers that this very process has started: they stay zombies until it asks for their end."""
+"""Servers started by this process: they stay zombies until it waits for them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Service:
-    """A server: how it is started, and how one knows that it serves."""
+    """A server: its command and its readiness check."""
 
     name: str
     words: Sequence[str]
     variables: Mapping[str, str]
-    """Set for it beside what the environment has."""
+    """Added to the environment."""
     is_ready: Callable[[], bool]
 
 
 def start(service: Service, folder: Path) -> None:
-    """Start a server in a session of its own; nothing happens where it runs already.
+    """Start a server in its own session, unless it already runs.
 
     Its pid stands in `<name>.pid`, what it says in `<name>.log`. What is left of one that died is ended first: once
     its record is overwritten nobody finds it.
@@ -58,7 +58,7 @@ def start(service: Service, folder: Path) -> None:
 
 
 def await_ready(services: Sequence[Service], folder: Path, limit_seconds: float) -> None:
-    """Wait until all servers serve.
+    """Wait until all servers respond.
 
     Raises:
         RuntimeError: one has ended.
@@ -76,7 +76,7 @@ def await_ready(services: Sequence[Service], folder: Path, limit_seconds: float)
 
 
 def pid_of(name: str, folder: Path) -> int | None:
-    """Return the process of a server, None where it runs no more; one that got its number since is not taken for it."""
+    """Return the process id of a server, None if it has ended, also if its id has been reused."""
     record = _read_record(name, folder)
     if record is None:
         return None
@@ -85,19 +85,19 @@ def pid_of(name: str, folder: Path) -> int | None:
 
 
 def started_in(folder: Path) -> list[str]:
-    """Return the names of the servers that were started from a folder, the last one first."""
+    """Return the names of the servers started from a folder, the latest first."""
     files = sorted(folder.glob("*.pid"), key=lambda path: path.stat().st_mtime_ns, reverse=True)
     return [path.stem for path in files]
 
 
 def kill(name: str, folder: Path) -> None:
-    """Kill a server outright, with all that it started."""
+    """Kill a server and all its descendants."""
     if (pid := pid_of(name, folder)) is not None:
         _end_session(pid, signal.SIGKILL)
 
 
 def stop(name: str, folder: Path) -> bool:
-    """End a server and all that it started; return whether it ran."""
+    """Stop a server and all its descendants; return whether it ran."""
     pid = pid_of(name, folder)
     if pid is not None:
         _end_session(pid, signal.SIGTERM)
@@ -109,7 +109,7 @@ def stop(name: str, folder: Path) -> bool:
 
 
 def members_of(session: int) -> list[int]:
-    """Return the processes of a session: a server and all that it started, in groups of their own or not."""
+    """Return the processes of a session: a server and its descendants in all process groups."""
     found = []
     for stat in Path("/proc").glob("[0-9]*/stat"):
         pid = int(stat.parent.name)
@@ -120,21 +120,21 @@ def members_of(session: int) -> list[int]:
 
 
 def serves_tcp(port: int, host: str = "127.0.0.1") -> bool:
-    """Say whether something accepts connections at a port of loopback."""
+    """Return whether a loopback port accepts connections."""
     with socket.socket() as one:
         one.settimeout(1)
         return one.connect_ex((host, port)) == 0
 
 
 def free_port() -> int:
-    """Return a port of loopback that is free now."""
+    """Return a free loopback port."""
     with socket.socket() as one:
         one.bind(("127.0.0.1", 0))
         return int(one.getsockname()[1])
 
 
 def _end_session(session: int, number: signal.Signals) -> None:
-    """Send a signal to every process of a session, and wait until none is left or the time is over."""
+    """Send a signal to every process of a session; wait until all have ended or the time is over."""
     for pid in members_of(session):
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, number)
@@ -156,19 +156,19 @@ def _read_record(name: str, folder: Path) -> dict[str, Any] | None:
 
 
 def _is_taken(record: dict[str, Any]) -> bool:
-    """Say whether a server's number is another process's by now; Linux gives none away that a session still has."""
+    """Return whether a server's process id has been reused; Linux reuses none that is still a session's id."""
     fields = _read_stat(record["pid"])
     return bool(fields) and fields[_STARTED] != record["started"]
 
 
 def _start_of(pid: int) -> str:
-    """Return when a process began, in clock ticks since boot; empty where it runs no more."""
+    """Return the start time of a process in clock ticks since boot; empty if it has ended."""
     fields = _stat_of(pid)
     return fields[_STARTED] if fields else ""
 
 
 def _stat_of(pid: int) -> list[str]:
-    """Return what /proc says of a living process behind its name, nothing of a dead one."""
+    """Return the fields of /proc/<pid>/stat after the name, none for a dead process."""
     fields = _read_stat(pid)
     return [] if fields and fields[0] in "ZX" else fields
 

@@ -17,10 +17,10 @@ from deploy.local.versions import read_versions
 LOG_CONFIG = Path(__file__).with_name("log4j2.properties")
 POOL = Path(__file__).with_name("pool.py")
 WORKERS_STAY_MS = 5000
-"""Without work. Less than a job waits before it begins again: it would meet its dead workers again otherwise."""
+"""Idle timeout of a worker, shorter than the restart delay of a job: else it would meet its dead workers again."""
 RESTART_DELAY_SECONDS = 8
 POOL_HOST = "beam-workers"
-"""By this name each TaskManager reaches the worker pool that is its own."""
+"""Host name by which each TaskManager reaches its own worker pool."""
 REGION = "us-east-1"
 
 # Flink reads its own classes by reflection; since Java 17 that must be allowed (the list of Flink's own config.yaml).
@@ -34,7 +34,7 @@ _JVM_EXPORTS = [f"--add-exports=java.base/{package}=ALL-UNNAMED" for package in 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ports:
-    """Where on loopback each server listens."""
+    """Loopback port of each server."""
 
     flink_rest: int = 8081
     flink_rpc: int = 6123
@@ -46,7 +46,7 @@ class Ports:
 
     @classmethod
     def free(cls) -> "Ports":
-        """Return ports that are free now."""
+        """Return free ports."""
         return cls(**{name: free_port() for name in cls.__dataclass_fields__})
 
 
@@ -55,42 +55,42 @@ class ClusterConfig:
     """One cluster on this machine."""
 
     folder: str
-    """For logs, scratch, the store's buckets and the files that say what runs."""
+    """For logs, scratch, the store's buckets and the files of running servers."""
     ports: Ports = field(default_factory=Ports)
     num_task_managers: int = 2
     slots: int = 2
-    """Of a TaskManager: with two, one TaskManager alone can go on with a job of two."""
+    """Per TaskManager: with two, one TaskManager alone can continue a job of two."""
     access_key: str
     secret_key: str
     store_url: str = ""
-    """Instead of the cluster's own store: a proxy before it, in tests."""
+    """Replaces the store's own URL: a proxy in tests."""
     restart_attempts: int = 6
-    """A job begins again so often before it has failed; a TaskManager that is gone for half a minute costs several."""
+    """Restarts before a job fails; half a minute without a TaskManager costs several."""
     programs: str = str(FOLDER)
-    """What `deploy.local.fetch` has brought."""
+    """Folder of `deploy.local.fetch`."""
 
     def to_json(self) -> str:
-        """Return it as the file that later commands read."""
+        """Return the JSON that later commands read."""
         return json.dumps(asdict(self), indent=1)
 
     @classmethod
     def from_json(cls, text: str) -> "ClusterConfig":
-        """Return what `to_json` wrote."""
+        """Parse the output of `to_json`."""
         facts = json.loads(text)
         return cls(**facts | {"ports": Ports(**facts["ports"])})
 
     @property
     def s3_url(self) -> str:
-        """Of the store."""
+        """URL of the store."""
         return self.store_url or f"http://127.0.0.1:{self.ports.s3}"
 
     @property
     def flink_url(self) -> str:
-        """Of Flink's web interface and REST API."""
+        """URL of Flink's web interface and REST API."""
         return f"http://127.0.0.1:{self.ports.flink_rest}"
 
     def s3_variables(self) -> dict[str, str]:
-        """Return the environment that leads to the store."""
+        """Return the environment variables for the store."""
         return {
             "AWS_ENDPOINT_URL": self.s3_url,
             "AWS_ACCESS_KEY_ID": self.access_key,
@@ -99,7 +99,7 @@ class ClusterConfig:
         }
 
     def beam_options(self, parallelism: int | None = None) -> list[str]:
-        """Return what stands behind the lone `--` to run a job here."""
+        """Return the Beam options that run a job here."""
         return [
             "--runner=FlinkRunner",
             f"--job_endpoint=127.0.0.1:{self.ports.job_server}",
@@ -110,7 +110,7 @@ class ClusterConfig:
         ]
 
     def worker_options(self, host: str) -> list[str]:
-        """Return the part of them that says where an engine finds its worker pool."""
+        """Return the Beam options that name an engine's worker pool."""
         return [
             "--environment_type=EXTERNAL",
             f"--environment_config={host}:{self.ports.workers}",
@@ -119,7 +119,7 @@ class ClusterConfig:
 
 
 def make_services(config: ClusterConfig) -> list[Service]:
-    """Return the servers in the order in which they are started."""
+    """Return the servers in start order."""
     numbers = range(1, config.num_task_managers + 1)
     workers = [_workers(config, index) for index in numbers]
     task_managers = [_task_manager(config, index) for index in numbers]
@@ -140,7 +140,7 @@ def write_flink_config(config: ClusterConfig) -> None:
         "taskmanager.bind-host": "127.0.0.1",
         "taskmanager.numberOfTaskSlots": config.slots,
         "taskmanager.load-balance.mode": "SLOTS",
-        # Sizes that Flink's start scripts would derive: there are none in the Python package.
+        # Sizes that Flink's start scripts derive; the Python package has no such scripts.
         "taskmanager.cpu.cores": float(config.slots),
         "taskmanager.memory.framework.heap.size": "128m",
         "taskmanager.memory.framework.off-heap.size": "128m",
@@ -154,14 +154,14 @@ def write_flink_config(config: ClusterConfig) -> None:
         # Of each shuffle; Flink's 512 are 16 MB, times the shuffles of `convert` and the slots.
         "taskmanager.network.sort-shuffle.min-buffers": 64,
         "taskmanager.memory.managed.size": "128m",
-        # The runner's classes lie on the cluster's own class path: a job brings none that could be loaded twice.
+        # The runner's classes lie on the cluster's class path, so that a job brings none to be loaded twice.
         "classloader.resolve-order": "parent-first",
         "restart-strategy.type": "fixed-delay",
         "restart-strategy.fixed-delay.attempts": config.restart_attempts,
         "restart-strategy.fixed-delay.delay": f"{RESTART_DELAY_SECONDS} s",
         "heartbeat.interval": 2000,
         "heartbeat.timeout": 20000,
-        # A job that waits for a slot longer than this fails its attempt: a lost TaskManager is brought back sooner.
+        # A job that waits longer for a slot fails its attempt; a lost TaskManager returns sooner.
         "slot.request.timeout": 120000,
         "io.tmp.dirs": str(folder / "scratch"),
         "web.upload.dir": str(folder / "scratch" / "upload"),
@@ -174,14 +174,14 @@ def write_flink_config(config: ClusterConfig) -> None:
 
 
 def write_hosts(config: ClusterConfig) -> None:
-    """Write the hosts that each TaskManager knows: this one, and its own worker pool."""
+    """Write the hosts file of each TaskManager: this machine and its own worker pool."""
     for index in range(1, config.num_task_managers + 1):
         lines = [f"127.0.0.1 localhost {socket.gethostname()}", f"{_pool_address(index)} {POOL_HOST}", ""]
         Path(config.folder, "conf", f"hosts-{index}").write_text("\n".join(lines))
 
 
 def num_registered(config: ClusterConfig) -> int:
-    """Return how many TaskManagers Flink knows; 0 where it does not answer."""
+    """Return the number of TaskManagers that Flink knows; 0 without an answer."""
     try:
         with urllib.request.urlopen(f"{config.flink_url}/overview", timeout=2) as answer:
             return int(json.load(answer)["taskmanagers"])
@@ -203,7 +203,7 @@ def _s3(config: ClusterConfig) -> Service:
 
 
 def _java(config: ClusterConfig, heap: str, flink: str, *words: str) -> list[str]:
-    """Return the words that start a Java program: JVM flags, its main class, its own words; `flink` is a class path."""
+    """Return the command of a Java program: JVM flags, main class, arguments; `flink` is a class path."""
     logging = sorted(str(path) for path in Path(config.programs, "flink/pyflink/lib").glob("log4j-*.jar"))
     return [
         *("java", f"-Xmx{heap}", *_JVM_OPENS, *_JVM_EXPORTS, f"-Dlog4j.configurationFile={LOG_CONFIG}"),
@@ -241,7 +241,7 @@ def _task_manager(config: ClusterConfig, index: int) -> Service:
 
 
 def _workers(config: ClusterConfig, index: int) -> Service:
-    # Workers are started by `python` of the PATH: this environment must come first there, or a job waits for ever.
+    # Workers are started by `python` of the PATH; unless this environment comes first, a job hangs.
     path = f"{Path(sys.executable).parent}:/usr/local/bin:/usr/bin:/bin"
     host, port = _pool_address(index), config.ports.workers
     return Service(

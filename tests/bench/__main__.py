@@ -29,8 +29,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the named benchmarks, or all; return 0."""
     known = sorted(path.stem.removeprefix("bench_") for path in FOLDER.glob("bench_*.py"))
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__.splitlines()[0])
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(known)}; all where none is given")
-    parser.add_argument("--scratch", help="folder on the disk to measure on; the system's temporary one by default")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(known)}; all by default")
+    parser.add_argument("--scratch", help="folder on the measured disk; the system's temporary folder by default")
     flags = parser.parse_args(argv)
     if unknown := sorted(set(flags.names) - set(known)):
         parser.error(f"benchmark must be one of {known}, got {unknown}")

@@ -18,18 +18,18 @@ from model.metrics.ranking import average_precision, mean_of_defined, rank, trac
 from model.recipes.paper_tables import MEAN, load_tables
 
 NETWORKS = ("plain", "h", "hr", "ch", "chr")
-"""Of the CHR paper's Table 4, as they are shown; their order by mean AP is `paper_order`'s."""
+"""Networks of the CHR paper's Table 4 in display order; `paper_order` sorts them by mean AP."""
 NUM_ROUNDS = 1000
 
 
 @dataclass(frozen=True, slots=True)
 class Learned:
-    """What one network reached on one corpus."""
+    """Results of one network on one corpus."""
 
     by_seed: tuple[float, ...]
     """Mean AP of each seed's run."""
     rounds_R: npt.NDArray[np.float64]
-    """Mean AP of each round; in a round scans and seeds are drawn anew, the scans alike for all networks."""
+    """Mean AP of each bootstrap round; rounds resample scans and seeds, with the same scans for all networks."""
 
     @property
     def mean(self) -> float:
@@ -38,16 +38,16 @@ class Learned:
 
     @property
     def interval(self) -> Interval:
-        """How far the mean could be off by the luck of the scans and of the seeds."""
+        """Confidence interval of the mean over scans and seeds."""
         return _interval(self.rounds_R)
 
     def gain_over(self, other: "Learned") -> Interval:
-        """Return the interval of the difference, from the same rounds."""
+        """Return the confidence interval of the difference, from paired rounds."""
         return _interval(self.rounds_R - other.rounds_R)
 
 
 def rate_runs(runs: Sequence[ScoredScans], draw_seed: int) -> Learned:
-    """Return what one network's runs, one a seed, reached on the same scans.
+    """Return the results of one network's runs, one per seed, on the same scans.
 
     Args:
         runs: of one test split.
@@ -84,7 +84,7 @@ def say_order(found: Mapping[str, Learned], dataset: str) -> str:
 
 
 def draw_learned(found: Mapping[str, Mapping[str, Learned]]) -> str:
-    """Return a chart as an SVG text: a panel a corpus, a line a network, a dot a seed, the interval of their mean."""
+    """Return an SVG chart: a panel per corpus, a line per network, a dot per seed, the interval of the mean."""
     figure = Figure(figsize=(4 * len(found), 3.2), layout="constrained")
     for axes, (corpus, of) in zip(figure.subplots(1, len(found), squeeze=False)[0], found.items(), strict=True):
         for place, name in enumerate(NETWORKS):
@@ -101,21 +101,21 @@ def draw_learned(found: Mapping[str, Mapping[str, Learned]]) -> str:
 
 
 def paper_gain(dataset: str, network: str) -> float:
-    """Return what a network gains over `plain` in the CHR paper's Table 4, in mean AP from 0 to 1."""
+    """Return a network's gain in mean AP over `plain` in the CHR paper's Table 4."""
     table = load_tables()["chr-4"].choose(columns=[f"{dataset}/average_precision/{MEAN}"])
     percent = {row.recipe.partition("_")[0]: row.values[0] for row in table.rows}
     return (percent[network] - percent["plain"]) / 100
 
 
 def paper_order(dataset: str) -> list[str]:
-    """Return the networks by their mean AP on a dataset in the CHR paper's Table 4, the lowest first."""
+    """Return the networks in ascending order of mean AP on a dataset in the CHR paper's Table 4."""
     return sorted(NETWORKS, key=lambda name: paper_gain(dataset, name))
 
 
 def write_note(
     found: Mapping[str, Mapping[str, Learned]], how: Sequence[str], paper_datasets: Mapping[str, str]
 ) -> str:
-    """Return a page in Markdown: how it was measured, a table a corpus, and whether the paper's order shows.
+    """Return a Markdown page: the method, a table per corpus, and whether the paper's order holds.
 
     Args:
         found: corpus -> network -> what it learned.

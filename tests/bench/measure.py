@@ -13,17 +13,17 @@ from deploy.local.processes import members_of
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
-    """One figure."""
+    """A measured figure."""
 
     what: str
     value: float
     unit: str
     beside: str = ""
-    """What it is to be compared with, in words."""
+    """What to compare it with."""
 
 
 def describe_hardware() -> str:
-    """Return processor, cores, memory and the processor's units that matter here, in one line."""
+    """Return processor, cores, memory and relevant instruction sets in one line."""
     cpuinfo = Path("/proc/cpuinfo").read_text()
     model = next((line.partition(":")[2].strip() for line in cpuinfo.splitlines() if "model name" in line), "unknown")
     flags = next((line.split() for line in cpuinfo.splitlines() if line.startswith("flags")), [])
@@ -37,7 +37,7 @@ def time_in_turn(
     rounds: int = 3,
     pick: Callable[[list[float]], float] = statistics.median,
 ) -> dict[str, float]:
-    """Return the seconds of each contender, all run in turn `rounds` times, so that drift hits all alike.
+    """Return the seconds of each contender, run alternately for `rounds`, so that drift affects all alike.
 
     The median of the rounds; `pick=min` where differences of a few per cent count, for what disturbs only ever adds.
     """
@@ -51,7 +51,7 @@ def time_in_turn(
 
 
 class Peak:
-    """The most memory that the processes of some sessions have at once; shared pages count in parts."""
+    """Peak memory of the processes of some sessions; shared pages count proportionally."""
 
     def __init__(self, sessions: Sequence[int]) -> None:
         self.sessions = sessions

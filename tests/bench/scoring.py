@@ -26,11 +26,11 @@ from tests.shards.by_hand import bogus_huffman, write_dataset
 
 CLASSES = ("Gun", "Knife", "Wrench", "Pliers", "Scissors")
 NUM_CORPUS = 1_059_231
-"""Scans of SIXray."""
+"""Number of scans in SIXray."""
 
 
 def make_scans(num: int, seed: int = 0) -> list[bytes]:
-    """Return JPEGs as the release has them: 8-bit 4:2:0 at quality 75, 700 x 500 pixels or so, about 90 kB."""
+    """Return JPEGs like the release's: 8-bit 4:2:0 at quality 75, about 700 x 500 pixels and 90 kB."""
     rng = np.random.default_rng(seed)
     return [_make_scan(rng) for _ in range(num)]
 
@@ -49,7 +49,7 @@ def _make_scan(rng: np.random.Generator) -> bytes:
 
 
 def make_shards(root: Path, images: Sequence[bytes], num_scans: int, num_shards: int, one_bad_in: int = 0) -> Shards:
-    """Write a dataset of `num_scans`, images in turn; of every `one_bad_in` one that only a decoder finds bad."""
+    """Write a dataset of `num_scans` from cycled images; one in `one_bad_in` fails only in the decoder."""
     shards: dict[str, list[tuple[str, bytes]]] = {}
     for number in range(num_scans):
         image = images[number % len(images)]
@@ -60,7 +60,7 @@ def make_shards(root: Path, images: Sequence[bytes], num_scans: int, num_shards:
 
 
 def make_model(folder: Path, backbone: str, image_size_px: int = 224) -> LoadedModel:
-    """Write CHR with random weights, which take as long as trained ones; return it loaded."""
+    """Write and load CHR with random weights, which take as long as trained ones."""
     torch.manual_seed(0)
     config = ModelConfig(backbone=backbone, classes=CLASSES, input=InputConfig(size_px=image_size_px))
     save_model(str(folder), build_network(config), config)
@@ -68,7 +68,7 @@ def make_model(folder: Path, backbone: str, image_size_px: int = 224) -> LoadedM
 
 
 def score_all(scorer: Scorer, shards: Shards) -> int:
-    """Score every shard end to end, as a worker does; return the number of scans that have a score."""
+    """Score every shard end to end, as a worker does; return the number of scored scans."""
     num = 0
     for shard in shards.shards():
         rows = read_rows(shards.samples_url(shard), shard.num_scans)
@@ -77,7 +77,7 @@ def score_all(scorer: Scorer, shards: Shards) -> int:
 
 
 def decode_all(decoder: BatchDecoder, shards: Shards, batch_size: int) -> None:
-    """Read, check and decode every scan, and do nothing with it."""
+    """Read, check and decode every scan."""
     for shard in shards.shards():
         rows = read_rows(shards.samples_url(shard), shard.num_scans)
         for scans in read_scans(shards.tar_url(shard), rows, batch_size):
@@ -85,7 +85,7 @@ def decode_all(decoder: BatchDecoder, shards: Shards, batch_size: int) -> None:
 
 
 def forward_seconds(network: ScoringNetwork, batch_size: int, num_batches: int) -> float:
-    """Return the seconds that a scan takes in the network alone, peaks included, all cores or the GPU its own."""
+    """Return the seconds per scan of the network alone, peaks included."""
     size = network.config.input.size_px
     images_BCHW = torch.randn(batch_size, 3, size, size, device=network.hardware.device)
     if network.spec.engine != "onnxruntime":
@@ -99,7 +99,7 @@ def forward_seconds(network: ScoringNetwork, batch_size: int, num_batches: int) 
 
 
 class PillowScans(Dataset[Tensor]):
-    """The rival's dataset: JPEGs decoded, squashed and normalised by Pillow and torch."""
+    """The baseline's dataset: JPEGs decoded, resized and normalised by Pillow and torch."""
 
     def __init__(self, images: Sequence[bytes], num_scans: int, config: ModelConfig) -> None:
         self.images, self.num_scans, self.config = images, num_scans, config
@@ -117,7 +117,7 @@ class PillowScans(Dataset[Tensor]):
 
 
 def rival(images: Sequence[bytes], num_scans: int, model: LoadedModel, hardware: Hardware, batch_size: int) -> None:
-    """Score as one would write it: a DataLoader worker a core, Pillow, eager float32; nothing is checked or stored."""
+    """Score with a plain loop: a DataLoader worker per core, Pillow, eager float32; no checks, nothing stored."""
     scans = PillowScans(images, num_scans, model.config)
     loader = DataLoader(scans, batch_size, num_workers=hardware.num_cores, pin_memory=hardware.device == "cuda")
     network: nn.Module = model.network.eval().to(hardware.device)
@@ -127,7 +127,7 @@ def rival(images: Sequence[bytes], num_scans: int, model: LoadedModel, hardware:
 
 
 def rate_of(run: Callable[[], object], num_scans: int) -> float:
-    """Return scans a second of one run."""
+    """Return scans per second of one run."""
     started = time.perf_counter()
     run()
     return num_scans / (time.perf_counter() - started)

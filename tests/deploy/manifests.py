@@ -1,4 +1,4 @@
-"""Readers of what deploy/ holds: documents, containers, and the words of each command in them."""
+"""Read the manifests in deploy/: documents, containers, and the arguments of each command."""
 
 import ast
 import importlib.util
@@ -21,11 +21,11 @@ VALUES = {
     "MODEL": "s3://b/models/current",
     "PREDICTIONS": "s3://b/predictions",
 }
-"""What Kubernetes puts in place of `$(NAME)`."""
+"""The values with which Kubernetes replaces `$(NAME)`."""
 
 
 def documents(folder: Path = BASE) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield every resource of a folder with its file's name; kustomize's own files are none."""
+    """Yield every resource of a folder with its file's name, except kustomize's own files."""
     for path in sorted(folder.glob("*.yaml")):
         for document in yaml.safe_load_all(path.read_text()):
             if path.name not in ("kustomization.yaml", "image-places.yaml"):
@@ -33,7 +33,7 @@ def documents(folder: Path = BASE) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def pod_specs(document: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Yield the pods' specifications within a resource."""
+    """Yield the pod specifications of a resource."""
     spec = document.get("spec", {})
     if document["kind"] == "CronJob":
         yield spec["jobTemplate"]["spec"]["template"]["spec"]
@@ -45,12 +45,12 @@ def pod_specs(document: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def expand(words: list[str]) -> list[str]:
-    """Return words with every `$(NAME)` replaced, as the kubelet does; KeyError where nothing defines it."""
+    """Return arguments with every `$(NAME)` replaced, as the kubelet does; KeyError if undefined."""
     return [re.sub(r"\$\((\w+)\)", lambda found: VALUES[found.group(1)], word) for word in words]
 
 
 def words_of(container: dict[str, Any], job: str) -> list[str]:
-    """Return the words behind `sixray` that a container runs as part of a job; those of a shell are run for it."""
+    """Return the arguments of `sixray` that a container of a job runs; shell scripts are run to get them."""
     words = expand([*container.get("command", []), *container["args"]])
     if words[0] != "sh":
         return words
@@ -63,13 +63,13 @@ def words_of(container: dict[str, Any], job: str) -> list[str]:
 
 
 def alert_rules() -> list[dict[str, Any]]:
-    """Return the rules that wake somebody."""
+    """Return the alerting rules."""
     rules = yaml.safe_load((DEPLOY / "kubernetes" / "components" / "alerts" / "alerts.yaml").read_text())
     return [rule for group in rules["spec"]["groups"] for rule in group["rules"]]
 
 
 def constants_of(path: Path) -> dict[str, Any]:
-    """Return the module's names that are bound to literals, without running it; `{{ … }}` and f-strings stay text."""
+    """Return the names that a module binds to literals, without running it; `{{ ... }}` and f-strings stay text."""
     found: dict[str, Any] = {}
     for node in ast.parse(path.read_text()).body:
         if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
@@ -96,7 +96,7 @@ def _literal(node: ast.expr, known: dict[str, Any]) -> Any:
 
 
 def module_at(path: Path) -> Any:
-    """Return a module that lies beside no package, as its program would load it."""
+    """Import a module outside any package, as its program would."""
     spec = importlib.util.spec_from_file_location(path.stem, path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)

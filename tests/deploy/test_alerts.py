@@ -28,19 +28,19 @@ LABELS = {
     "flink_jobmanager_numRegisteredTaskManagers": {"namespace", "pod"},
     "flink_jobmanager_job_numRestarts": {"namespace", "pod", "job_name"},
 }
-"""What the exporters give, by metric: kube-state-metrics' documentation, the kubelets' cAdvisor, Flink's reporter."""
+"""Metrics of the exporters: kube-state-metrics' documentation, the kubelets' cAdvisor, Flink's reporter."""
 
 NAMES = {
     "namespace": {"sixray"},
     "cronjob": CRON_JOBS,
-    # A schedule's jobs end with a number; Deployments' pods with two random words.
+    # Names of CronJobs' jobs end with a number, those of Deployments' pods with two random words.
     "job_name": {f"{name}-29382840" for name in CRON_JOBS} | BY_HAND,
     "pod": {f"{FLINK['metadata']['name']}-taskmanager-5d8f7c9b4-x2x4z"},
     "container": {container["name"] for spec in POD_TEMPLATES for container in spec["containers"]},
     "condition": {"true", "false", "unknown"},
     "phase": {"Pending", "Running", "Succeeded", "Failed", "Unknown"},
 }
-"""What a label can be, as the manifests and the runbook name things."""
+"""Possible values of a label, from the manifests and the runbook."""
 
 
 def selectors(expression):
@@ -56,7 +56,7 @@ def selectors(expression):
 
 
 def takes(matcher, value):
-    """Say whether a label with this value is let through; Prometheus anchors its patterns."""
+    """Return whether a matcher accepts a label value; Prometheus anchors its patterns."""
     if matcher.op == MatchOp.Equal:
         return value == matcher.value
     assert matcher.op == MatchOp.Re

@@ -19,7 +19,7 @@ RATES = {
     "score: read, check and decode": ("score", "read, check and decode alone"),
     "score: all of it, CHR on ResNet-34": ("score", "end to end, onnxruntime float32"),
 }
-"""Lines of the account that follow from a rate, on all cores."""
+"""Cost lines that follow from a rate on all cores."""
 NETWORKS = {
     "CHR on ResNet-18": "resnet18 with chr",
     "CHR on ResNet-34": "resnet34 with chr",
@@ -30,11 +30,11 @@ NETWORKS = {
     "SXMNet on ResNet-50, average": "resnet50 with sxmnet, average",
     "SXMNet on ResNet-50, Meta Fusion": "resnet50 with sxmnet, meta",
 }
-"""Networks by what the benchmark calls them: milliseconds an image, on all cores of the machine."""
+"""Networks by their name in the benchmark: milliseconds per image on all cores."""
 
 
 def measured(name):
-    """Return what the CSV that the runbook names says, by what was measured, and on how many cores it was."""
+    """Return the measurements of the CSV that the runbook names, and the number of cores."""
     (path,) = set(re.findall(rf"\btests/bench/{name}_[\w.-]+\.csv", TEXT))
     rows = list(csv.DictReader((DEPLOY.parent / path).read_text().splitlines()))
     (num_cores,) = {int(num) for row in rows for num in re.findall(r"(\d+) cores", row["hardware"])}
@@ -48,7 +48,7 @@ def core_hours(name, what):
 
 
 def account():
-    """Return what the runbook must say, by line: amount and unit."""
+    """Return the expected amount and unit of each line of the runbook."""
     times, num_cores = measured("cost")
     store, _ = measured("requests")
     prediction_bytes = measured("score")[0]["predictions of 1,000,000 scans, 5 classes, 3 levels"]
@@ -68,7 +68,7 @@ def account():
 
 
 def written():
-    """Return what the runbook says."""
+    """Return the figures of the runbook."""
     rows = re.findall(r"^\| ([^|`]+) \| ([\d.,]+) (core-hours|GB|thousand requests) \|", TEXT, re.MULTILINE)
     return {label: (float(amount.replace(",", "")), unit) for label, amount, unit in rows}
 

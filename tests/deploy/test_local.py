@@ -17,7 +17,7 @@ from deploy.local.services import ClusterConfig, Ports, make_services, write_fli
 from deploy.local.versions import read_versions
 
 SLEEPER = "import time; print('up', flush=True); time.sleep(60)"
-# A child in a process group of its own that does not listen to SIGTERM: what a careless server leaves behind.
+# A child in its own process group that ignores SIGTERM, as a careless server leaves behind.
 PARENT = f"""
 import signal, subprocess, sys, time
 child = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(60)"
@@ -40,7 +40,7 @@ def started(code, folder):
 
 @pytest.fixture
 def parent(tmp_path, monkeypatch):
-    """A server with a child that does not listen: its process, once both run."""
+    """A running server with a child that ignores SIGTERM; its process."""
     monkeypatch.setattr(processes, "STOP_SECONDS", 0.5)
     pid = started(PARENT, tmp_path)
     wait_for(lambda: len(members_of(pid)) == 2)
@@ -49,7 +49,7 @@ def parent(tmp_path, monkeypatch):
 
 @pytest.fixture
 def orphan(parent, tmp_path):
-    """The same, killed outright: only the child is left."""
+    """The same server, killed: only the child is left."""
     os.kill(parent, signal.SIGKILL)
     wait_for(lambda: pid_of("one", tmp_path) is None)
     assert len(members_of(parent)) == 1

@@ -33,7 +33,7 @@ def test_a_resource_is_what_the_api_takes(document):
 
 @pytest.mark.parametrize(("document", "spec"), POD_SPECS, ids=lambda value: named(value) if "kind" in value else "")
 def test_pod_templates_are_pods(document, spec):
-    # What Flink's operator fills in, so that the rest can be held against the whole schema.
+    # Fields that Flink's operator fills in, so that the rest can be checked by the whole schema.
     containers = [{"image": "sixray-flink"} | container for container in spec["containers"]]
     pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"}, "spec": spec | {"containers": containers}}
     kubernetes_validate.validate(pod, VERSIONS["KUBERNETES_VERSION"], strict=True)
@@ -66,7 +66,7 @@ def test_no_secret_stands_in_the_manifests():
 
 
 def commands():
-    """Yield the words of every command that a manifest or the DAG runs."""
+    """Yield the arguments of every command that a manifest or the DAG runs."""
     for name, document in documents():
         if document["kind"] == "CronJob":
             ((container,),) = [spec["containers"] for spec in pod_specs(document)]
@@ -94,7 +94,7 @@ def test_the_commands_agree_on_how_a_job_reaches_flink():
 
 
 def converted_by(job):
-    """Return where a job of this name converts from, and where to."""
+    """Return input and output of the conversion of that name."""
     ((container,),) = [
         spec["containers"]
         for _, document in documents()
@@ -108,7 +108,7 @@ def converted_by(job):
 @settings(max_examples=10, deadline=None)
 @given(st.dates(date(2024, 1, 1), date(2100, 1, 1)))
 def test_an_evening_converts_the_day_before_to_a_dataset_of_its_own(day):
-    # As the controller of CronJobs names its jobs: by the minute at which they were due.
+    # The CronJob controller names its jobs by the minute at which they were due.
     due = datetime.combine(day + timedelta(days=1), time(18), UTC)
     job = f"sixray-convert-{int(due.timestamp()) // 60}"
     assert converted_by(job) == (f"{VALUES['CORPUS']}/{day}", f"{VALUES['DATASETS']}/{day}")

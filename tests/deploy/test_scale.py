@@ -1,7 +1,7 @@
 """Tests of how elements, keys and side inputs grow with 10, 100 and 1,000 million scans, as the runbook says.
 
-Nothing of that size is made here: each figure is a law of the code (how scans are dealt) times a size that is measured.
-Which steps there are is read off the jobs' own graphs, so a step that gathers anew must be written down first.
+Nothing of that size is made: each figure is a count that follows from the code times a measured size. The steps are
+read from the jobs' graphs, so a new step that gathers elements fails here until it is added.
 """
 
 import marshal
@@ -45,7 +45,7 @@ SCANS_A_SHARD = SHARD_BYTES // IMAGE_BYTES
 SCANS = {"10 million": 10**7, "100 million": 10**8, "1,000 million": 10**9}
 MEASURED = 20_000
 EQUAL, LEAKED, DAMAGED = 1 / 10, 1 / 1000, 1 / 10_000
-"""What the runbook assumes of a corpus: how many scans look like another, lie in two splits, are damaged."""
+"""The runbook's assumptions: shares of scans with an equal one, in two splits, damaged."""
 
 URL = "s3://sixray/corpus"
 CLASSES = load_class_set("sixray")
@@ -53,7 +53,7 @@ CHANCE = random.Random(0)
 
 
 class Gathering(PipelineVisitor):
-    """Notes the steps where elements meet: they group, combine, have a side input, or are part of the job itself."""
+    """Collect the steps that gather elements: groupings, combiners, side inputs, and constants of the job."""
 
     def __init__(self):
         self.steps = set()
@@ -74,7 +74,7 @@ def gathering_steps(pipeline):
 
 
 def graphs():
-    """Return every command's graph with all that its options can add to it, built and not run."""
+    """Build every command's graph with all options."""
     made = {name: make_pipeline(make_beam_options([])) for name in ("convert", "reshard", "verify", "score")}
     corpus = Corpus("sixray", URL, (Source("images", URL),), builds_subset=True)
     everything = ConvertConfig(input=URL, output="/out", subset="10", split_policy="group", near_duplicates=True)
@@ -172,7 +172,7 @@ def pickled(item):
 
 
 def in_batches(batches, num):
-    """Return the bytes that one of `num` items takes in (key, batch): the smaller the batches, the more."""
+    """Return the bytes per item of `num` items in (key, batch): the smaller the batches, the more."""
     return sum(len(batch) for _, batch in batches) / num
 
 
@@ -188,13 +188,13 @@ def row_bytes(num_scans):
 
 
 def dealt_bytes(records, num_scans):
-    """Return the bytes of a record that is dealt to its shard: a range of keys holds these shards and no others."""
+    """Return the bytes of a record assigned to its shard."""
     num_together = 65_536 * NUM_PARTITIONS // num_shards(num_scans)
     return len(pack(records[:num_together])) / len(records[:num_together])
 
 
 def laws():
-    """Return bytes as a function of the number of scans, by command and step: of its largest element or side input."""
+    """Return the bytes of the largest element or side input by command and step, as functions of the scans."""
     examples = {f"kind {n}": tuple((key(at), random_hex(320)) for at in range(MAX_EXAMPLES)) for n in range(8)}
     contradictions = pickled(Contradictions(1, 1, dict.fromkeys(examples, 1), examples))
     tallies = pickled({split: Tally(1, 1, 1) for split in ("train", "test", "unlisted")})
@@ -324,6 +324,6 @@ def test_a_range_of_verify_has_at_most_half_a_million_rows(num_scans):
 
 
 def test_no_element_holds_image_bytes():
-    # An image is read where its shard is written; what travels is this much a scan.
+    # An image is read where its shard is written; this much per scan is shuffled.
     assert len(pack(refs(5000))) / 5000 < 40
     assert len(pickle.dumps(refs(5000))) / 5000 < 300
