@@ -1,4 +1,4 @@
-"""Which scans does a generated corpus have, what do they hold, and which list names which?"""
+"""Plan a generated corpus: its scans, their items, and the lists of the subsets."""
 
 # P positive scans, N negative scans
 
@@ -23,13 +23,13 @@ _MAX_POSITIVES, _MAX_NEGATIVES = 99_999, 9_999_999
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CorpusPlan:
-    """All scans of a corpus before any is made: equal arguments give equal plans."""
+    """Which scans a corpus has; equal arguments give equal plans."""
 
     seed: int
     num_scans: int
     negatives_per_positive: int
     clutter: float = 1.0
-    """How full bags are, as a multiple of what stations see; below 1 items are easier to find."""
+    """How full bags are, relative to real ones; below 1 items are easier to find."""
 
     def __post_init__(self) -> None:
         if self.num_scans < 1:
@@ -64,13 +64,13 @@ class CorpusPlan:
             yield negative_name(index)
 
     def scan_rng(self, name: str) -> np.random.Generator:
-        """Return the randomness of one scan: it follows from the seed and the scan's name alone."""
+        """Return the random generator of one scan; it depends on the seed and the scan's name alone."""
         return np.random.default_rng(_hash(self.seed, "scan", name))
 
 
 @dataclass(frozen=True, slots=True)
 class ListRow:
-    """A scan as the lists name it."""
+    """One line of a list."""
 
     name: str
     classes: frozenset[str]
@@ -89,21 +89,21 @@ def negative_name(index: int) -> str:
 def deal_items(plan: CorpusPlan) -> list[tuple[str, ...]]:
     """Return the classes of the items in each positive scan, at least one; one in twelve items has a twin.
 
-    Classes are dealt by quota, so their frequencies among positives are those of the corpus (Table 1 of the CHR
-    paper: 12,277 labels on 8,929 scans) whatever the number of scans, and each class that is scored occurs twice at
-    least where there are scans enough.
+    Classes are dealt by quota: their frequencies among positives are those of the corpus (Table 1 of the CHR paper:
+    12,277 labels on 8,929 scans) for any number of scans, and each scored class occurs at least twice if there are
+    enough scans.
     """
     rng = np.random.default_rng(_hash(plan.seed, "deal", ""))
     quotas = _class_quotas(plan.num_positives)
     pool = [name for name, quota in quotas.items() for _ in range(quota)]
-    # One class a scan first, in proportion; rare classes go first, so that none of them is left over.
+    # One class a scan first, in proportion; rare classes go first, so that all of them are placed.
     order = [pool[place] for place in rng.permutation(len(pool))]
     rare = set(sorted(quotas, key=lambda name: quotas[name])[:2])
     order.sort(key=lambda name: name not in rare)
     first, rest = order[: plan.num_positives], order[plan.num_positives :]
     scans = [{name} for name in (first[place] for place in rng.permutation(len(first)))]
     for name in rest:
-        # The first scan from a random one on that can take it; a hammer stays alone, as in the release's lists.
+        # The next scan after a random one that can take it; a hammer stays alone, as in the release's lists.
         start = int(rng.integers(len(scans)))
         for step in range(len(scans)):
             scan = scans[(start + step) % len(scans)]
@@ -114,9 +114,9 @@ def deal_items(plan: CorpusPlan) -> list[tuple[str, ...]]:
 
 
 def split_positives(plan: CorpusPlan, items: Sequence[tuple[str, ...]]) -> list[str]:
-    """Return the split of each positive scan: 4:1 among the scans of every rarest class.
+    """Return the split of each positive scan: 4:1 within the scans that share their rarest class.
 
-    A class that two scans hold or more thus occurs in both splits, however few scans there are.
+    A class in two or more scans thus occurs in both splits.
     """
     quotas = _class_quotas(plan.num_positives)
     splits = ["train"] * len(items)
@@ -131,7 +131,7 @@ def split_positives(plan: CorpusPlan, items: Sequence[tuple[str, ...]]) -> list[
 
 
 def split_negatives(plan: CorpusPlan) -> list[str]:
-    """Return the split of each negative scan: 4:1, in an order that the seed decides."""
+    """Return the split of each negative scan: 4:1, shuffled by the seed."""
     order = np.random.default_rng(_hash(plan.seed, "split", "negatives")).permutation(plan.num_negatives)
     splits = np.full(plan.num_negatives, "train", dtype="U5")
     splits[order[: round(plan.num_negatives / _TEST_EVERY)]] = "test"
@@ -141,8 +141,8 @@ def split_negatives(plan: CorpusPlan) -> list[str]:
 def make_lists(plan: CorpusPlan, items: Sequence[tuple[str, ...]]) -> dict[tuple[str, str], list[ListRow]]:
     """Return the rows of the list of each (subset, split), as Section 3.1 of the CHR paper builds them.
 
-    10 and 100 hold all positives and that many times as many negatives, or all there are; 1000 holds the paper's
-    share of the positives (1,000 of 8,929) and all negatives. A scan is in the same split in all of them.
+    10 and 100 hold all positives and 10 or 100 times as many negatives (at most all); 1000 holds the paper's share of
+    the positives (1,000 of 8,929) and all negatives. A scan is in the same split in all subsets.
     """
     positive_splits, negative_splits = split_positives(plan, items), split_negatives(plan)
     chosen = _choose_for_1000(plan, items, positive_splits)
@@ -163,7 +163,7 @@ def make_lists(plan: CorpusPlan, items: Sequence[tuple[str, ...]]) -> dict[tuple
 
 
 def format_list(rows: Sequence[ListRow]) -> bytes:
-    """Return a list in the release's form: 1 present, -1 absent, a column for each scored class."""
+    """Return a list as CSV in the release's format: 1 present, -1 absent, a column per scored class."""
     classes = load_class_set("sixray").scored
     lines = [",".join(["name", *classes])]
     lines += [",".join([row.name, *("1" if name in row.classes else "-1" for name in classes)]) for row in rows]

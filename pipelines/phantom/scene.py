@@ -1,4 +1,4 @@
-"""What is in one scan? A look of scanner, bags on its belt, their contents, and the prohibited items among them."""
+"""Generate one scan: scanner, bags on the belt, their contents and the prohibited items in them."""
 
 import functools
 import json
@@ -12,8 +12,8 @@ import numpy as np
 
 from pipelines.phantom.imaging.scanner import Beam, encode_jpeg, load_scanners
 from pipelines.phantom.imaging.shapes import Item, Pose, extent_px, make_pose
-from pipelines.phantom.items import electronics, groceries, household, metalware
 from pipelines.phantom.items.bags import Bag, make_bag
+from pipelines.phantom.items.clutter import make_clutter
 from pipelines.phantom.items.threats import make_threat
 
 Rng = np.random.Generator
@@ -21,7 +21,7 @@ Rng = np.random.Generator
 
 @dataclass(frozen=True, slots=True)
 class LabelledBox:
-    """Where a prohibited item is: pixels of the scan, clipped to it, tight around the item's shadow."""
+    """The tight bounding box of a prohibited item in pixels, clipped to the scan."""
 
     name: str
     xmin_px: float
@@ -32,7 +32,7 @@ class LabelledBox:
 
 @dataclass(frozen=True, slots=True)
 class Scan:
-    """A finished scan."""
+    """A scan with the boxes of its prohibited items."""
 
     jpeg: bytes
     width_px: int
@@ -55,10 +55,12 @@ class _PackedBag:
 def make_scan(threats: Sequence[str], rng: Rng, clutter: float = 1.0) -> Scan:
     """Return a scan of bags that hold one item for each name in `threats`, which may be empty.
 
-    `clutter` is how full the bags are, as a multiple of what stations see.
+    Bags and clutter do not depend on `threats`: positive and negative scans differ by these items alone.
 
-    Everything but these items is drawn the same way whether there are any or not: nothing else tells a
-    positive scan from a negative one.
+    Args:
+        threats: classes of the prohibited items.
+        rng: random generator of this scan.
+        clutter: how full the bags are, relative to real ones.
     """
     views = load_views()
     names = list(views)
@@ -76,7 +78,7 @@ def make_scan(threats: Sequence[str], rng: Rng, clutter: float = 1.0) -> Scan:
 
 @functools.cache
 def load_views() -> Mapping[str, Mapping[str, Any]]:
-    """Return the looks of scan in `views.json` by the scanner that makes them; shares are made to add up to 1."""
+    """Return the kinds of scan in `views.json` by scanner; their shares add up to 1."""
     table = json.loads(resources.files("pipelines.phantom").joinpath("views.json").read_text())
     levels = table.pop("levels")
     table.pop("source")
@@ -87,7 +89,7 @@ def load_views() -> Mapping[str, Mapping[str, Any]]:
 def _lay_out(view: Mapping[str, Any], bags: Sequence[Bag], rng: Rng) -> tuple[int, int, list[_PackedBag]]:
     angles = [_draw_angle(rng) for _ in bags]
     sizes = np.array([_turned_size(bag, angle) for bag, angle in zip(bags, angles, strict=True)])
-    # Bags follow one another along the belt, which runs along x.
+    # Bags lie in a row along x, the direction of the belt.
     gap_cm = 2.0
     row = np.array([sizes[:, 0].sum() + gap_cm * (len(bags) - 1), sizes[:, 1].max()])
     fill = rng.uniform(*view["fill_fraction"])
@@ -110,10 +112,10 @@ def _lay_out(view: Mapping[str, Any], bags: Sequence[Bag], rng: Rng) -> tuple[in
 
 def _fill_bag(beam: Beam, packed: _PackedBag, density: float, rng: Rng) -> None:
     bag = packed.bag
-    # An ordinary bag has a dozen things for 2,000 square centimetres.
+    # An ordinary bag has about a dozen items per 2,000 square centimetres.
     expected = density * bag.capacity * 11 * bag.length_cm * bag.width_cm / 2000
     for _ in range(2 + int(rng.poisson(expected))):
-        item = _draw_clutter(rng)
+        item = make_clutter(rng)
         reach = _half_diagonal_cm(item)
         if reach > 0.62 * bag.length_cm:
             continue
@@ -124,7 +126,7 @@ def _add_threat(beam: Beam, name: str, packed: _PackedBag, rng: Rng) -> Labelled
     item = make_threat(name, rng)
     pose = _place(packed, _half_diagonal_cm(item), rng, least_foreshortening=0.85)
     xmin, ymin, xmax, ymax = extent_px(item, pose)
-    # An item that sticks out of the picture is moved in, so that at least nine tenths of it are seen each way.
+    # An item across the border is moved in until nine tenths of its width and height are visible.
     dx = _push_in(xmin, xmax, beam.width_px)
     dy = _push_in(ymin, ymax, beam.height_px)
     beam.add(item, Pose((pose.origin_px[0] + dx, pose.origin_px[1] + dy), pose.matrix, pose.tilt_gain))
@@ -150,53 +152,8 @@ def _place(packed: _PackedBag, reach_cm: float, rng: Rng, *, least_foreshortenin
     )
 
 
-def _draw_clutter(rng: Rng) -> Item:
-    makers = list(CLUTTER)
-    weights = np.array(list(CLUTTER.values()))
-    return makers[int(rng.choice(len(makers), p=weights / weights.sum()))](rng)
-
-
-CLUTTER = {
-    groceries.bottle: 7,
-    groceries.jar: 2,
-    groceries.drink_can: 3,
-    groceries.spray_can: 2,
-    groceries.fruit: 6,
-    groceries.food_tray: 4,
-    groceries.grain_sack: 4,
-    household.clothes: 10,
-    household.book: 4,
-    groceries.carton: 5,
-    groceries.toiletries: 5,
-    household.shoe: 4,
-    household.umbrella: 2,
-    household.cutlery: 2,
-    household.glasses: 2,
-    household.belt: 2,
-    household.hanger: 1,
-    electronics.laptop: 3,
-    electronics.circuit_board: 1,
-    electronics.telephone: 3,
-    electronics.charger: 4,
-    electronics.cable: 4,
-    electronics.power_bank: 3,
-    electronics.batteries: 2,
-    metalware.coins: 3,
-    metalware.keys: 4,
-    electronics.hair_dryer: 2,
-    electronics.camera: 1,
-    electronics.headphones: 2,
-    metalware.screwdriver: 2,
-    metalware.rods: 2,
-    metalware.hex_keys: 1,
-    metalware.sockets: 1,
-    metalware.padlock: 2,
-}
-"""What bags hold besides prohibited items, and how often: soft things most, metal often enough to confuse."""
-
-
 def _draw_angle(rng: Rng) -> float:
-    # Bags are laid along or across the belt, most of them a little askew.
+    # Bags lie along or across the belt, most of them slightly rotated.
     quarter = math.pi / 2 * int(rng.integers(4))
     return quarter + float(rng.normal(0, 0.06) if rng.random() < 0.7 else rng.uniform(-0.6, 0.6))
 

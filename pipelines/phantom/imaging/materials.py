@@ -1,4 +1,4 @@
-"""How much of the beam does a centimetre of a material take away, at either energy?"""
+"""Compute the X-ray attenuation of materials at two energies."""
 
 import functools
 import json
@@ -10,23 +10,23 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Material:
-    """A homogeneous material as the beam meets it."""
+    """The attenuation of a homogeneous material."""
 
     name: str
     low_per_cm: float
-    """Linear attenuation at 60 keV: what `exp(-low_per_cm * thickness_cm)` lets through."""
+    """Linear attenuation at 60 keV; `exp(-low_per_cm * thickness_cm)` is the transmission."""
     high_per_cm: float
     """The same at 100 keV."""
 
     @property
     def ratio(self) -> float:
-        """Low over high attenuation: grows with the atomic number, whatever the thickness."""
+        """Low over high attenuation: grows with the atomic number, independent of thickness."""
         return self.low_per_cm / self.high_per_cm
 
 
 @functools.cache
 def load_materials() -> Mapping[str, Material]:
-    """Return every material of `materials.json` by its name."""
+    """Return the materials of `materials.json` by name."""
     elements = _load_table("elements.json")
     table = _load_table("materials.json")
     return {name: mix_elements(name, row["density"], row["mass_fractions"], elements) for name, row in table.items()}
@@ -35,7 +35,7 @@ def load_materials() -> Mapping[str, Material]:
 def mix_elements(
     name: str, density: float, mass_fractions: Mapping[str, float], elements: Mapping[str, Any]
 ) -> Material:
-    """Return the material that the mixture rule gives: mass attenuations add in proportion to mass.
+    """Return a mixture: mass attenuations add in proportion to mass.
 
     Args:
         name: of the material.

@@ -1,4 +1,4 @@
-"""Which outlines and bodies are items put together from? Circles, rectangles, bands, bodies of revolution."""
+"""Make outlines and bodies: ellipses, rectangles, ribbons, bodies of revolution."""
 
 import functools
 import math
@@ -10,12 +10,17 @@ from pipelines.phantom.imaging.shapes import Floats, Numbers, Part, Points, Prof
 
 
 def points(*pairs: tuple[float, float]) -> Points:
-    """Return vertices given one by one."""
+    """Return an array of vertices."""
     return np.array(pairs, dtype=np.float64)
 
 
+def polygon(text: str) -> Points:
+    """Return vertices written as in SVG: `"x,y x,y ..."`."""
+    return np.array([pair.split(",") for pair in text.split()], dtype=np.float64)
+
+
 def ellipse(x: float, y: float, radius_x: float, radius_y: float | None = None, num: int = 28) -> Points:
-    """Return the outline of an ellipse, or of a circle where there is one radius."""
+    """Return the outline of an ellipse, a circle if only one radius is given."""
     outline: Points = _unit_circle(num) * (radius_x, radius_x if radius_y is None else radius_y) + (x, y)
     return outline
 
@@ -35,7 +40,7 @@ def _unit_circle(num: int) -> Points:
 
 @functools.cache
 def _unit_corners(num: int) -> tuple[Points, Points]:
-    """Return `num` vertices for each of four corners: on the unit circle, and the corner that each belongs to."""
+    """Return `num` vertices on the unit circle for each of four corners, and the corner of each vertex."""
     signs = np.array([(1, 1), (-1, 1), (-1, -1), (1, -1)], dtype=np.float64)
     quarters = [arc(0, 0, 1, quarter * math.pi / 2, (quarter + 1) * math.pi / 2, num) for quarter in range(4)]
     return np.concatenate(quarters), np.repeat(signs, num, axis=0)
@@ -48,12 +53,12 @@ def arc(x: float, y: float, radius: float, start: float, end: float, num: int = 
 
 
 def closed(outline: Points) -> Points:
-    """Return an outline as a polyline that comes back to its start."""
+    """Return an outline as a closed polyline."""
     return np.concatenate([outline, outline[:1]])
 
 
 def smooth(corners: Points, rounds: int = 2, *, is_closed: bool = True) -> Points:
-    """Return the outline with its corners cut `rounds` times (Chaikin): hand-like curves out of few points."""
+    """Return the outline smoothed by `rounds` of corner cutting (Chaikin)."""
     line = corners
     for _ in range(rounds):
         following = np.roll(line, -1, axis=0) if is_closed else line[1:]
@@ -64,7 +69,7 @@ def smooth(corners: Points, rounds: int = 2, *, is_closed: bool = True) -> Point
 
 
 def ribbon(axis: Points, half_widths: Numbers) -> Points:
-    """Return the outline of a band along a polyline, `half_widths` wide to either side at each vertex."""
+    """Return the outline of a band along a polyline, given its half width at each vertex."""
     along = np.gradient(axis, axis=0)
     normal = np.stack([-along[:, 1], along[:, 0]], axis=1) / np.maximum(np.linalg.norm(along, axis=1), 1e-9)[:, None]
     side = normal * np.asarray(half_widths, dtype=np.float64)[:, None]
@@ -72,13 +77,13 @@ def ribbon(axis: Points, half_widths: Numbers) -> Points:
 
 
 def revolved(material: str, axis_cm: Numbers, radius_cm: Numbers, inner_cm: Numbers | None = None) -> Part:
-    """Return a body of revolution about the x axis, seen from its side: bottle, barrel, can, rod.
+    """Return a body of revolution about the x axis, seen from the side: bottle, barrel, can, rod.
 
     Args:
-        material: name in the table of materials.
-        axis_cm: positions along x, rising.
+        material: name in `materials.json`.
+        axis_cm: increasing positions along x.
         radius_cm: outer radius at each.
-        inner_cm: radius of the hollow at each; solid where None.
+        inner_cm: radius of the cavity at each; None for a solid body.
     """
     axis = np.asarray(axis_cm, dtype=np.float32)
     outer = np.asarray(radius_cm, dtype=np.float32)
@@ -106,7 +111,7 @@ def _half_chord(x_HW: Floats, square_HW: Floats, axis: Floats, radius: Floats) -
 
 
 def ellipsoid(material: str, radius_x: float, radius_y: float, depth_cm: float) -> Part:
-    """Return a solid ellipsoid about the origin, `depth_cm` thick at its middle: fruit, clothes, padding."""
+    """Return a solid ellipsoid about the origin, `depth_cm` thick at its centre."""
     scale_x, scale_y = np.float32(1 / radius_x), np.float32(1 / radius_y)
 
     def chord(x_HW: Floats, y_HW: Floats) -> Floats:
@@ -116,7 +121,7 @@ def ellipsoid(material: str, radius_x: float, radius_y: float, depth_cm: float) 
 
 
 def ramp(axis: tuple[float, float], start: float, end: float, first_cm: float, last_cm: float) -> Profile:
-    """Return a thickness that goes linearly from `first_cm` to `last_cm` between two positions along `axis`."""
+    """Return a thickness that changes linearly from `first_cm` to `last_cm` between two positions along `axis`."""
     along_x, along_y = (np.float32(value) for value in axis)
 
     def taper(x_HW: Floats, y_HW: Floats) -> Floats:
@@ -127,21 +132,21 @@ def ramp(axis: tuple[float, float], start: float, end: float, first_cm: float, l
 
 
 def relief(rng: np.random.Generator, size: int, contrast: float) -> Floats:
-    """Return a coarse random map with mean near 1, never below a tenth."""
+    """Return a coarse random map with mean near 1 and minimum 0.1."""
     waves = rng.normal(1.0, contrast, (size, size)).astype(np.float32)
     return np.maximum(waves, np.float32(0.1))
 
 
 def blob(rng: np.random.Generator, radius_x: float, radius_y: float, roughness: float) -> Points:
-    """Return the outline of something soft that was put into a box: rounded, irregular, about the origin."""
+    """Return a rounded, irregular outline about the origin."""
     turn = np.linspace(0, 2 * math.pi, 11, endpoint=False)
     radius = 1 + rng.normal(0, roughness, 11)
-    # A superellipse: folded things fill the corners of their box more than an ellipse does.
+    # A superellipse: folded cloth fills the corners more than an ellipse does.
     x, y = np.cos(turn), np.sin(turn)
     corner = np.stack([np.sign(x) * np.abs(x) ** 0.6 * radius_x, np.sign(y) * np.abs(y) ** 0.6 * radius_y], axis=1)
     return smooth(corner * radius[:, None], 2)
 
 
 def rim(line: Points, material: str, width_cm: float, thickness_cm: float) -> Part:
-    """Return the edge of a sheet, where the beam passes along its wall."""
+    """Return the thicker edge of a sheet, where the beam passes along its wall."""
     return Part(material=material, strokes=((closed(line), width_cm),), thickness_cm=thickness_cm)

@@ -1,4 +1,4 @@
-"""What picture does a dual-energy line scanner make of what lies in its beam?"""
+"""Simulate a dual-energy line scanner: attenuation, noise, pseudo-colour, JPEG."""
 
 # H, W pixels of the scan  h, w half as many  B the two pixels of a half
 
@@ -22,19 +22,19 @@ _MAX_RATIO = 3.6
 _FIELD_PX = 1024
 _CLOTH_ATTENUATION = 0.03
 _EMPTY = _NUM_RATIOS * _NUM_TONES
-"""Where the table of colours has the empty belt, for as many tones as a row."""
+"""Row of the colour table for the empty belt."""
 
 
 class Beam:
-    """The attenuation that objects add up to, pixel by pixel, at both energies (Beer-Lambert).
+    """The attenuation of all objects at each pixel, at both energies (Beer-Lambert).
 
-    Transmissions multiply, so attenuation integrals add: the order of objects does not matter.
+    Transmissions multiply, so attenuations add: the order of objects does not matter.
     """
 
     def __init__(self, width_px: int, height_px: int) -> None:
         self.width_px = width_px
         self.height_px = height_px
-        # A row and a column more where a side is odd: detectors estimate the material over 2 x 2 pixels.
+        # Rounded up to even sides: the material is estimated over 2 x 2 pixels.
         even = (height_px + height_px % 2, width_px + width_px % 2)
         self.low_HW: Floats = np.zeros(even, dtype=np.float32)
         """-log of the transmission at 60 keV."""
@@ -42,7 +42,7 @@ class Beam:
         """-log of the transmission at 100 keV."""
 
     def add(self, item: Iterable[Part], pose: Pose) -> None:
-        """Put an item into the beam; what lies outside the scan is cut off."""
+        """Add an item; what lies outside the scan is cut off."""
         for part in item:
             if part.outlines:
                 self._add_body(part, pose)
@@ -69,7 +69,7 @@ class Beam:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scanner:
-    """A model of scanner: its detector and its colours, measured on released scans of that look."""
+    """A scanner model: detector and colours, measured on released scans."""
 
     name: str
     ratio_stops: tuple[float, ...]
@@ -81,28 +81,26 @@ class Scanner:
     """Brightness at which `colours` has a column."""
     colours: tuple[tuple[tuple[int, int, int], ...], ...]
     noise_fraction: float
-    """Standard deviation of the signal with nothing in the beam; photon noise grows as 1/sqrt(signal)."""
+    """Standard deviation of the signal of the open beam; relative photon noise grows as 1/sqrt(signal)."""
     line_noise_fraction: float
-    """The same for the gain of a whole detector line: the faint bands along the belt."""
+    """The same for the gain of a detector line: faint bands along the belt."""
     scatter_fraction: float
-    """Of the open beam, reaches the detector whatever lies between: what makes thick metal impenetrable."""
+    """Share of the open beam that reaches the detector behind any object: it limits contrast behind thick metal."""
     unevenness: float
-    """Standard deviation of how much of a thing there is beside its neighbours: nothing in a bag is as smooth as
-    a drawing of it."""
+    """Standard deviation of the texture that multiplies thickness."""
     noise_width: int
-    """Pixels along a line that share their noise."""
+    """Correlation length of the noise along a line, in pixels."""
     crosstalk_fraction: float
-    """Of the low detector's signal in an open beam, is from photons of the high energy: what makes thick metal
-    look like a lighter element than thin metal."""
+    """Share of high-energy photons in the low detector's signal: thick metal looks like a lighter element."""
     floor_attenuation: float
-    """What is shown as empty belt, on local average."""
+    """Local mean attenuation below which a pixel is shown as empty belt."""
     sharpening: float
-    """How much of the difference to the local mean is added to the attenuation that sets the brightness."""
+    """Weight of the unsharp mask on the attenuation that sets the brightness."""
     streaks: tuple[int, int]
-    """Least and most detector lines that are off calibration in a scan."""
+    """Minimum and maximum number of miscalibrated detector lines in a scan."""
 
     def develop(self, beam: Beam, rng: np.random.Generator) -> Image.Image:
-        """Return the pseudo-colour picture of a beam."""
+        """Return the pseudo-colour image of a beam."""
         gain_H1 = self._draw_line_gains(len(beam.low_HW), rng)
         grain_HW = _window(_grain_field(), beam.low_HW.shape, rng) * np.float32(-self.unevenness)
         grain_HW -= 1
@@ -123,7 +121,7 @@ class Scanner:
         return (1 + gain_H).astype(np.float32)[:, None]
 
     def _detect(self, passed_HW: Floats, gain_H1: Floats, rng: np.random.Generator) -> Floats:
-        """Return the attenuation that a detector reports for the fraction of the beam that reaches it."""
+        """Return the attenuation measured for a transmitted fraction of the beam."""
         signal_HW = passed_HW
         signal_HW += np.float32(self.scatter_fraction)
         noise_HW = np.sqrt(signal_HW)
@@ -131,14 +129,14 @@ class Scanner:
         noise_HW *= np.float32(self.noise_fraction)
         signal_HW += noise_HW
         signal_HW *= gain_H1
-        # One part in 3,000 is the least step of the detector: zero signal must not become an infinite attenuation.
+        # The detector resolves one part in 3,000; without this bound zero signal gives infinite attenuation.
         np.maximum(signal_HW, np.float32(1 / 3000), out=signal_HW)
         np.log(signal_HW, out=signal_HW)
         return np.negative(signal_HW, out=signal_HW)
 
     def _colour(self, low_HW: Floats, mean_low_hw: Floats, mean_high_hw: Floats) -> Image.Image:
         # The material is estimated over 2 x 2 pixels and their neighbours: single pixels are too noisy for a ratio.
-        # Where there is next to nothing in the beam, its ratio is taken for that of cloth.
+        # At low attenuation the ratio tends to that of cloth.
         hue_hw = mean_low_hw + np.float32(1.38 * _CLOTH_ATTENUATION)
         hue_hw /= np.maximum(mean_high_hw, 0) + np.float32(_CLOTH_ATTENUATION)
         hue_hw -= 1
@@ -150,20 +148,20 @@ class Scanner:
         height, width = tone_HW.shape
         index_hBwB = tone_HW.astype(np.int32).reshape(height // 2, 2, width // 2, 2)
         index_hBwB += row_hw[:, None, :, None]
-        # Four bytes a pixel: one gather instead of three.
+        # Four bytes a pixel: one lookup instead of three.
         packed_HW = _colour_table(self)[index_hBwB.reshape(height, width)]
         return Image.frombuffer("RGBX", (width, height), packed_HW, "raw", "RGBX", 0, 1).convert("RGB")
 
 
 @functools.cache
 def load_scanners() -> Mapping[str, Scanner]:
-    """Return every model of `scanners.json` by its name."""
+    """Return the scanners of `scanners.json` by name."""
     table = json.loads(resources.files("pipelines.phantom.imaging").joinpath("scanners.json").read_text())
     return {name: _make_scanner(name, row) for name, row in table.items()}
 
 
 def encode_jpeg(picture: Image.Image) -> bytes:
-    """Return a JPEG as the release has them: 8-bit baseline, 4:2:0, quality 75."""
+    """Return a JPEG encoded like the release: 8-bit baseline, 4:2:0, quality 75."""
     buffer = io.BytesIO()
     picture.save(buffer, "JPEG", quality=75, subsampling="4:2:0")
     return buffer.getvalue()
@@ -171,8 +169,7 @@ def encode_jpeg(picture: Image.Image) -> bytes:
 
 @functools.lru_cache(maxsize=8)
 def _colour_table(scanner: Scanner) -> npt.NDArray[np.uint32]:
-    # (ratios * tones + tones), red, green and blue in the first three bytes of each; interpolated once along both
-    # axes, so that a pixel costs one look-up.
+    # (ratios * tones + tones) entries, RGB in the first three bytes; computed once, so that a pixel costs one lookup.
     attenuation = (np.arange(_NUM_TONES) + 0.5) * scanner.attenuation_stops[-1] / _NUM_TONES
     attenuation[0] = 0.0
     colours = np.array(scanner.colours, dtype=np.float64)
@@ -210,7 +207,7 @@ def _blur(image_HW: Floats) -> Floats:
 
 
 def _window(field: Floats, shape: tuple[int, ...], rng: np.random.Generator) -> Floats:
-    # Drawing a million normals a scan would cost as much as all the rest: a window into one field, which wraps around.
+    # A random window of one noise field: drawing a million normals would double the time of a scan.
     top, left = (int(start) for start in rng.integers(_FIELD_PX, size=2))
     height, width = shape
     if height > _FIELD_PX or width > _FIELD_PX:
@@ -220,7 +217,7 @@ def _window(field: Floats, shape: tuple[int, ...], rng: np.random.Generator) -> 
 
 @functools.cache
 def _noise_field(width: int) -> Floats:
-    """Return unit noise: mostly pixel by pixel, some of its power in patches (drifting amplifiers)."""
+    """Return noise of unit variance: mostly per pixel, some in patches (amplifier drift)."""
     rng = np.random.default_rng(0)
     fine = _smear(rng.standard_normal((_FIELD_PX, _FIELD_PX), dtype=np.float32), width)
     return np.tile(_unit(_unit(fine) + np.float32(0.25) * _patches(rng, 10)), (2, 2))
@@ -228,7 +225,7 @@ def _noise_field(width: int) -> Floats:
 
 @functools.cache
 def _grain_field() -> Floats:
-    """Return unit unevenness at three sizes: threads, folds, fillings."""
+    """Return texture of unit variance at three scales: threads, folds, fillings."""
     rng = np.random.default_rng(1)
     fine = _smear(rng.standard_normal((_FIELD_PX, _FIELD_PX), dtype=np.float32), 2)
     grain = _unit(_unit(fine) + _patches(rng, 4) + np.float32(0.8) * _patches(rng, 16))

@@ -1,4 +1,4 @@
-"""What shape has a thing, and how thick is it at each pixel? Outlines in cm become thickness maps."""
+"""Rasterise items: outlines in cm become thickness maps in pixels."""
 
 # H, W pixels of the part's own bounding box, not of the scan
 
@@ -11,45 +11,64 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw
 
 Points = npt.NDArray[np.float64]
-"""(n, 2): x to the right and y down, in cm of the item's own frame, or in pixels once posed."""
+"""(n, 2): x to the right, y down; in cm of the item's frame, or in pixels once posed."""
 Floats = npt.NDArray[np.float32]
 Numbers = Sequence[float] | npt.NDArray[np.float64]
 Profile = Callable[[Floats, Floats], Floats]
-"""Thickness in cm at (x, y), both in cm of the item's own frame."""
+"""Thickness in cm at (x, y) in cm of the item's frame."""
 
 _SUPERSAMPLED_BELOW_PX = 60_000
-"""Larger parts are bag walls and clothes, whose edges are soft anyway; small ones get twice the resolution."""
+"""Smaller parts are drawn at twice the resolution; larger ones are walls and clothes with soft edges."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
-    """A piece of one material: outlines to fill, holes to leave out, lines to draw, and how thick it is."""
+    """A piece of one material: filled outlines, holes, lines, and its thickness."""
 
     material: str
     outlines: tuple[Points, ...] = ()
     holes: tuple[Points, ...] = ()
     strokes: tuple[tuple[Points, float], ...] = ()
-    """Each a polyline and its width in cm."""
+    """Polylines, each with its width in cm."""
     thickness_cm: float | Profile = 1.0
     relief: Floats | None = None
-    """A coarse (h, w) map that is stretched over the part and multiplies the thickness: folds, food, padding."""
+    """A coarse (h, w) map, stretched over the part, that multiplies the thickness."""
 
 
 Item = tuple[Part, ...]
 
 
+def solid(
+    material: str,
+    thickness_cm: float | Profile,
+    *outlines: Points,
+    holes: tuple[Points, ...] = (),
+    strokes: tuple[tuple[Points, float], ...] = (),
+    relief: Floats | None = None,
+) -> Part:
+    """Return a part that fills outlines."""
+    return Part(
+        material=material, outlines=outlines, holes=holes, strokes=strokes, thickness_cm=thickness_cm, relief=relief
+    )
+
+
+def lines(material: str, thickness_cm: float, *strokes: tuple[Points, float]) -> Part:
+    """Return a part made of polylines, each with its width in cm."""
+    return Part(material=material, strokes=strokes, thickness_cm=thickness_cm)
+
+
 @dataclass(frozen=True, slots=True)
 class Pose:
-    """Where an item lies in the scan: `pixels = points_cm @ matrix.T + origin_px`."""
+    """Position of an item in the scan: `pixels = points_cm @ matrix.T + origin_px`."""
 
     origin_px: tuple[float, float]
     matrix: npt.NDArray[np.float64]
     """(2, 2) pixels per cm: rotation, mirroring and foreshortening of a tilted item."""
     tilt_gain: float = 1.0
-    """How much longer the beam's way through a tilted item is: its shadow shrinks, its mass does not."""
+    """Factor on the thickness of a tilted item: its shadow shrinks, its mass stays."""
 
     def apply(self, points: Points) -> Points:
-        """Return points in cm of the item's frame as pixels of the scan."""
+        """Return points of the item's frame (cm) in pixels of the scan."""
         posed: Points = points @ self.matrix.T + np.asarray(self.origin_px)
         return posed
 
@@ -62,7 +81,7 @@ def make_pose(
     mirrored: bool = False,
     foreshortening: float = 1.0,
 ) -> Pose:
-    """Return a pose: mirror, turn by `angle` radians, then shorten along y by a factor of at most 1."""
+    """Return a pose: mirror, rotate by `angle` radians, then scale y by `foreshortening` <= 1."""
     cos, sin = math.cos(angle), math.sin(angle)
     turn = np.array([[cos, -sin], [sin, cos]]) @ np.diag([1.0, -1.0 if mirrored else 1.0])
     matrix = np.diag([1.0, foreshortening]) @ turn * px_per_cm
@@ -76,7 +95,7 @@ def extent_px(item: Item, pose: Pose) -> tuple[float, float, float, float]:
 
 
 def render_part(part: Part, pose: Pose, width_px: int, height_px: int) -> tuple[int, int, Floats] | None:
-    """Return where the part's map begins (x, y) and its thickness in cm (H, W), None where it is out of sight."""
+    """Return (left, top, thickness in cm (H, W)) of the visible part, None if it lies outside the scan."""
     posed = _PosedPart(part, pose)
     window = posed.window(width_px, height_px)
     if window is None:
@@ -96,9 +115,9 @@ def render_part(part: Part, pose: Pose, width_px: int, height_px: int) -> tuple[
 
 
 def trace_part(part: Part, pose: Pose, width_px: int, height_px: int) -> tuple[npt.NDArray[np.intp], Floats]:
-    """Return the pixels that a part made of lines touches, as flat indices, and its thickness in cm at each.
+    """Return the flat indices of the pixels that a part made of lines touches, and its thickness in cm at each.
 
-    The same as `render_part`, several times as fast where a seam runs around the whole bag.
+    Equals `render_part` and is several times as fast for a seam around the whole bag.
     """
     assert not callable(part.thickness_cm) and part.relief is None, "lines have one thickness"
     posed = _PosedPart(part, pose)
@@ -114,15 +133,15 @@ def trace_part(part: Part, pose: Pose, width_px: int, height_px: int) -> tuple[n
 
 
 class _PosedPart:
-    """A part with all its vertices in pixels of the scan."""
+    """A part with its vertices in pixels of the scan."""
 
     def __init__(self, part: Part, pose: Pose) -> None:
-        # A stroke's width: along x nothing is foreshortened, so the first row's length is the true scale.
+        # x is not foreshortened, so the first row's length is the scale of a stroke's width.
         px_per_cm = math.hypot(pose.matrix[0, 0], pose.matrix[0, 1])
         self.pens_px = [width_cm * px_per_cm for _, width_cm in part.strokes]
         lines = [*part.outlines, *(points for points, _ in part.strokes), *part.holes]
         ends = np.cumsum([len(points) for points in lines])
-        # All vertices in one product: a board has a hundred short outlines.
+        # One product for all vertices: a board has a hundred short outlines.
         vertices = pose.apply(np.concatenate(lines))
         posed = [vertices[end - len(points) : end] for points, end in zip(lines, ends, strict=True)]
         num_outlines, num_seen = len(part.outlines), len(part.outlines) + len(part.strokes)
@@ -141,14 +160,14 @@ class _PosedPart:
         return float(low[0]), float(low[1]), float(high[0]), float(high[1])
 
     def window(self, width_px: int, height_px: int) -> tuple[int, int, int, int] | None:
-        """Return (left, top, width, height) of what is seen of the part in a scan, None where nothing is."""
+        """Return (left, top, width, height) of the visible part, None if it lies outside the scan."""
         xmin, ymin, xmax, ymax = self.extent
         left, top = max(0, math.floor(xmin)), max(0, math.floor(ymin))
         right, bottom = min(width_px, math.ceil(xmax) + 1), min(height_px, math.ceil(ymax) + 1)
         return (left, top, right - left, bottom - top) if right > left and bottom > top else None
 
     def coverage(self, left: int, top: int, width: int, height: int) -> npt.NDArray[np.uint8]:
-        """Return how much of each pixel of a window the part covers (H, W), 255 for all of it."""
+        """Return the coverage of each pixel of a window (H, W), 255 for full."""
         scale = 2 if width * height < _SUPERSAMPLED_BELOW_PX else 1
         image = Image.new("L", (width * scale, height * scale))
         draw = ImageDraw.Draw(image)
@@ -178,7 +197,7 @@ def _item_coordinates(pose: Pose, left: int, top: int, width: int, height: int) 
 
 
 def move_item(item: Sequence[Part], dx: float = 0.0, dy: float = 0.0, angle: float = 0.0) -> Item:
-    """Return a rigid copy of an item, turned about its origin by `angle` radians, then moved by (dx, dy) in cm."""
+    """Return a copy of an item, rotated by `angle` radians about the origin, then moved by (dx, dy) in cm."""
     cos, sin = math.cos(angle), math.sin(angle)
     turn, offset = np.array([[cos, sin], [-sin, cos]]), np.array([dx, dy])
 
@@ -194,14 +213,14 @@ def move_item(item: Sequence[Part], dx: float = 0.0, dy: float = 0.0, angle: flo
 
 
 def map_points(item: Sequence[Part], change: Callable[[Points], Points]) -> Item:
-    """Return a copy of an item with all its vertices changed; only for parts of one thickness."""
+    """Return a copy of an item with changed vertices; parts must have constant thickness."""
     assert not any(callable(part.thickness_cm) for part in item), "a profile does not follow the vertices"
     return _change_vertices(item, change)
 
 
 def _change_vertices(item: Sequence[Part], change: Callable[[Points], Points]) -> Item:
     lines = [line for part in item for line in (*part.outlines, *part.holes, *(points for points, _ in part.strokes))]
-    # All vertices in one go: a bag has a hundred short lines.
+    # One call for all vertices: a bag has a hundred short lines.
     changed = change(np.concatenate(lines))
     ends = np.cumsum([len(line) for line in lines])
     pieces = iter([changed[end - len(line) : end] for line, end in zip(lines, ends, strict=True)])
@@ -217,7 +236,7 @@ def _change_vertices(item: Sequence[Part], change: Callable[[Points], Points]) -
 
 
 def centre_item(item: Sequence[Part]) -> Item:
-    """Return a copy of an item with the middle of its outlines at the origin."""
+    """Return a copy of an item, centred at the origin."""
     vertices = np.concatenate(
         [line for part in item for line in (*part.outlines, *(stroke for stroke, _ in part.strokes))]
     )

@@ -1,3 +1,3 @@
-"""Items that lie in generated bags, and the bags."""
+"""Draw what generated scans show: prohibited items, clutter and bags."""
 
-__all__ = ["bags", "electronics", "groceries", "household", "metalware", "threats"]
+__all__ = ["bags", "clutter", "threats"]

@@ -1,4 +1,4 @@
-"""What is a bag without its contents to the beam? Suitcases, backpacks, handbags, boxes."""
+"""Draw empty bags: suitcases, backpacks, briefcases, handbags, boxes."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -6,12 +6,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from pipelines.phantom.imaging.outlines import closed, ellipse, points, rectangle, smooth
-from pipelines.phantom.imaging.shapes import Item, Part, Points, map_points
+from pipelines.phantom.imaging.outlines import closed, ellipse, points, polygon, rectangle, smooth
+from pipelines.phantom.imaging.shapes import Item, Points, lines, map_points, solid
 from pipelines.phantom.items.fittings import (
     loosen,
     make_creases,
-    make_lines,
     make_pocket,
     make_pulls,
     make_screws,
@@ -40,7 +39,7 @@ class Bag:
 
 
 def make_bag(rng: Rng) -> Bag:
-    """Return a random empty bag, a little out of shape: suitcases and backpacks are most of what stations see."""
+    """Return a random empty bag, slightly distorted; most are suitcases and backpacks."""
     kinds = list(BAGS)
     weights = np.array([BAGS[kind][1] for kind in kinds])
     chosen = kinds[int(rng.choice(len(kinds), p=weights / weights.sum()))]
@@ -56,8 +55,8 @@ def suitcase(rng: Rng) -> Bag:
     hard = rng.random() < 0.4
     shell = make_walls(rng, outline, "abs" if hard else "coated_fabric", 0.35 if hard else 0.2)
     frame_material, frame_width = ("steel", 0.28) if rng.random() < 0.6 else ("aluminium", 0.8)
-    frames = make_lines(frame_material, ((closed(outline * 0.985), frame_width), (closed(back), frame_width)), 0.55)
-    piping = make_lines("pvc", tuple((closed(loosen(rng, outline * scale, 0.15)), 0.4) for scale in (1.0, 0.955)), 0.9)
+    frames = lines(frame_material, 0.55, (closed(outline * 0.985), frame_width), (closed(back), frame_width))
+    piping = lines("pvc", 0.9, *((closed(loosen(rng, outline * scale, 0.15)), 0.4) for scale in (1.0, 0.955)))
     parts = [*shell, frames, piping, *make_telescope(rng, length, width), *make_wheels(rng, length, width)]
     parts += [
         *make_creases(rng, length, width, 18),
@@ -79,8 +78,8 @@ def backpack(rng: Rng) -> Bag:
         )
         for side in (-1, 1)
     ]
-    seams = make_lines(
-        "nylon", tuple((closed(outline * scale + rng.normal(0, 0.3, 2)), 0.4) for scale in (1.0, 0.93, 0.88)), 0.9
+    seams = lines(
+        "nylon", 0.9, *((closed(outline * scale + rng.normal(0, 0.3, 2)), 0.4) for scale in (1.0, 0.93, 0.88))
     )
     parts = [*shell, seams, *(part for strap in straps for part in strap)]
     parts += [
@@ -107,9 +106,9 @@ def handbag(rng: Rng) -> Bag:
         3,
         is_closed=False,
     )
-    grip = make_lines("leather", ((handle, 1.3), (handle * [0.85, 0.95], 1.3)), 0.7)
-    rings = make_lines(
-        "zinc_alloy", tuple((closed(ellipse(side * length * 0.25, -width * 0.45, 1.2)), 0.4) for side in (-1, 1)), 0.35
+    grip = lines("leather", 0.7, (handle, 1.3), (handle * [0.85, 0.95], 1.3))
+    rings = lines(
+        "zinc_alloy", 0.35, *((closed(ellipse(side * length * 0.25, -width * 0.45, 1.2)), 0.4) for side in (-1, 1))
     )
     parts = [
         *shell,
@@ -127,11 +126,11 @@ def briefcase(rng: Rng) -> Bag:
     length, width = rng.uniform(36, 46), rng.uniform(27, 34)
     outline = rectangle(0, 0, length, width, rng.uniform(2, 4))
     shell = make_walls(rng, outline, "coated_fabric", rng.uniform(0.1, 0.3))
-    frames = make_lines(
-        "steel", ((closed(outline * 0.97), 0.25), (closed(outline * 0.93 + rng.normal(0, 0.6, 2)), 0.25)), 0.12
+    frames = lines(
+        "steel", 0.12, (closed(outline * 0.97), 0.25), (closed(outline * 0.93 + rng.normal(0, 0.6, 2)), 0.25)
     )
     handle = points((-6, -width / 2), (-5.4, -width / 2 - 3.4), (5.4, -width / 2 - 3.4), (6, -width / 2))
-    grip = make_lines("rubber", ((smooth(handle, 2, is_closed=False), 1.5),), 1.0)
+    grip = lines("rubber", 1.0, (smooth(handle, 2, is_closed=False), 1.5))
     parts = [
         *shell,
         frames,
@@ -149,10 +148,10 @@ def duffel(rng: Rng) -> Bag:
     length, width = rng.uniform(40, 58), rng.uniform(25, 34)
     outline = _soft_outline(rng, length, width)
     shell = make_walls(rng, outline, "nylon", rng.uniform(0.08, 0.2))
-    webbing = make_lines(
+    webbing = lines(
         "nylon",
-        tuple((points((side * length * 0.2, -width / 2), (side * length * 0.22, width / 2)), 3.0) for side in (-1, 1)),
         0.35,
+        *((points((side * length * 0.2, -width / 2), (side * length * 0.22, width / 2)), 3.0) for side in (-1, 1)),
     )
     strap = make_strap(rng, (length * 0.45, 0.0), rng.uniform(14, 26), rng.uniform(-1, 1))
     parts = [
@@ -179,10 +178,10 @@ def box(rng: Rng) -> Bag:
     length, width = rng.uniform(28, 50), rng.uniform(22, 38)
     front = rectangle(0, 0, length, width)
     back = front * 0.93 + rng.uniform(-1.5, 1.5, 2)
-    wall = Part(material="paper", outlines=(front,), thickness_cm=rng.uniform(0.2, 0.4))
+    wall = solid("paper", rng.uniform(0.2, 0.4), front)
     edges = [(closed(front), 0.5), (closed(back), 0.5)] + [(np.stack([front[k], back[k]]), 0.4) for k in range(4)]
-    tape = Part(material="polyethylene", outlines=(rectangle(0, 0, length, 5),), thickness_cm=0.06)
-    return Bag((wall, make_lines("paper", tuple(edges), 2.2), tape), length, width, 0.86, 1.0)
+    tape = solid("polyethylene", 0.06, rectangle(0, 0, length, 5))
+    return Bag((wall, lines("paper", 2.2, *edges), tape), length, width, 0.86, 1.0)
 
 
 BAGS: Mapping[str, tuple[Callable[[Rng], Bag], float]] = {
@@ -198,23 +197,12 @@ BAGS: Mapping[str, tuple[Callable[[Rng], Bag], float]] = {
 
 
 def _soft_outline(rng: Rng, length: float, width: float) -> Points:
-    corners = points(
-        (-0.5, -0.32),
-        (-0.36, -0.5),
-        (0, -0.5),
-        (0.38, -0.48),
-        (0.5, -0.3),
-        (0.5, 0.3),
-        (0.38, 0.48),
-        (0, 0.5),
-        (-0.36, 0.5),
-        (-0.5, 0.32),
-    )
+    corners = polygon("-0.5,-0.32 -0.36,-0.5 0,-0.5 0.38,-0.48 0.5,-0.3 0.5,0.3 0.38,0.48 0,0.5 -0.36,0.5 -0.5,0.32")
     return smooth((corners + rng.normal(0, 0.04, corners.shape)) * [length, width], 2)
 
 
 def _warp(rng: Rng, bag: Bag) -> Item:
-    # Perspective, and sides that bulge: no bag on a belt is a rectangle.
+    # Perspective and bulging sides: no bag on a belt is a rectangle.
     lean_x, lean_y, skew = rng.normal(0, [0.05, 0.05, 0.04])
     bulge, wave, phase = rng.normal(0, 0.012), rng.normal(0, 0.008), rng.uniform(0, 2 * math.pi)
 

@@ -1,4 +1,4 @@
-"""Which prohibited items are there? The six classes and their subtypes."""
+"""Draw an item of a prohibited class; list the subtypes of each class."""
 
 from collections.abc import Callable, Mapping
 
@@ -12,7 +12,7 @@ Maker = Callable[[Rng], Item]
 
 
 def make_threat(name: str, rng: Rng) -> Item:
-    """Return a random item of a class, centred about the origin; ValueError where there is no such class."""
+    """Return a random item of a class, centred at the origin; ValueError for an unknown class."""
     if name not in THREATS:
         raise ValueError(f"class must be one of {sorted(THREATS)}, got {name!r}")
     makers = THREATS[name]
@@ -34,4 +34,4 @@ THREATS: Mapping[str, tuple[Maker, ...]] = {
     "Scissors": (blades.household_scissors, blades.metal_scissors, blades.shears),
     "Hammer": (tools.claw_hammer, tools.ball_hammer, tools.mallet),
 }
-"""Subtypes of each class; one named twice is twice as likely."""
+"""Subtypes of each class; one listed twice is twice as likely."""

@@ -1,11 +1,11 @@
-"""What do wrenches, pliers and hammers look like to the beam?"""
+"""Draw wrenches, pliers and hammers."""
 
 import math
 
 import numpy as np
 
-from pipelines.phantom.imaging.outlines import ellipse, points, rectangle, revolved, ribbon, smooth
-from pipelines.phantom.imaging.shapes import Item, Part, Points, centre_item, map_points, move_item
+from pipelines.phantom.imaging.outlines import ellipse, points, polygon, rectangle, revolved, ribbon, smooth
+from pipelines.phantom.imaging.shapes import Item, Part, Points, centre_item, map_points, move_item, solid
 
 Rng = np.random.Generator
 
@@ -19,34 +19,33 @@ def open_end_wrench(rng: Rng) -> Item:
         move_item((jaws[0],), dx=length / 2, angle=-0.26),
         move_item((jaws[1],), dx=-length / 2, angle=math.pi - 0.26),
     )
-    return (shaft, *ends[0], *ends[1])
+    return shaft, *ends[0], *ends[1]
 
 
 def combination_wrench(rng: Rng) -> Item:
     """A spanner with a jaw at one end and a ring at the other."""
     length, head = rng.uniform(13, 23), rng.uniform(1.2, 1.8)
-    ring = Part(
-        material="steel",
-        outlines=(ellipse(-length / 2, 0, head * 0.95),),
-        holes=(ellipse(-length / 2, 0, head * 0.58, num=12),),
-        thickness_cm=0.6,
+    ring = solid(
+        "steel", 0.6, ellipse(-length / 2, 0, head * 0.95), holes=(ellipse(-length / 2, 0, head * 0.58, num=12),)
     )
-    return (_shaft(rng, length, head * 0.48), *move_item((_open_jaw(head),), dx=length / 2, angle=-0.26), ring)
+    return _shaft(rng, length, head * 0.48), *move_item((_open_jaw(head),), dx=length / 2, angle=-0.26), ring
 
 
 def ring_wrench(rng: Rng) -> Item:
     """A spanner with rings at both ends."""
     length, head = rng.uniform(13, 23), rng.uniform(1.2, 1.8)
     rings = tuple(
-        Part(
-            material="steel",
-            outlines=(ellipse(side * length / 2, 0, radius),),
-            holes=(ellipse(side * length / 2, 0, radius * 0.62, num=12),),
-            thickness_cm=0.6,
+        (
+            solid(
+                "steel",
+                0.6,
+                ellipse(side * length / 2, 0, radius),
+                holes=(ellipse(side * length / 2, 0, radius * 0.62, num=12),),
+            )
+            for side, radius in ((-1, head), (1, head * 0.85))
         )
-        for side, radius in ((-1, head), (1, head * 0.85))
     )
-    return (_shaft(rng, length, head * 0.5), *rings)
+    return _shaft(rng, length, head * 0.5), *rings
 
 
 def adjustable_wrench(rng: Rng) -> Item:
@@ -54,133 +53,87 @@ def adjustable_wrench(rng: Rng) -> Item:
     length, gap = rng.uniform(14, 24), rng.uniform(0.6, 2.0)
     size = length / 20
     axis = points((0, 0), (-length * 0.3, 0), (-length * 0.6, 0), (-length * 0.8, 0))
-    handle = Part(
-        material="steel",
-        outlines=(
-            ribbon(axis, [1.0 * size, 0.95 * size, 1.2 * size, 1.35 * size]),
-            ellipse(-length * 0.8, 0, 1.35 * size),
-        ),
+    handle = solid(
+        "steel",
+        rng.uniform(0.35, 0.6),
+        ribbon(axis, [1.0 * size, 0.95 * size, 1.2 * size, 1.35 * size]),
+        ellipse(-length * 0.8, 0, 1.35 * size),
         holes=(ellipse(-length * 0.81, 0, 0.65 * size),),
-        thickness_cm=rng.uniform(0.35, 0.6),
     )
-    fixed = Part(
-        material="steel",
-        outlines=(
-            points(
-                (-1.2, -1.0), (0.4, -2.7), (2.6, -2.6), (4.2, -1.4), (3.8, -0.9), (1.6, -0.7), (1.4, 1.6), (-0.6, 1.7)
-            )
-            * size,
-        ),
-        thickness_cm=1.2,
+    fixed = solid(
+        "steel", 1.2, polygon("-1.2,-1.0 0.4,-2.7 2.6,-2.6 4.2,-1.4 3.8,-0.9 1.6,-0.7 1.4,1.6 -0.6,1.7") * size
     )
-    sliding = Part(
-        material="steel",
-        outlines=(points((0.9, 0.3), (4.0, 0.5), (3.9, 1.2), (2.4, 1.8), (1.0, 1.6)) * size + [0, (gap - 0.9) * size],),
-        thickness_cm=1.1,
-    )
-    worm = Part(
-        material="steel", outlines=(rectangle(0.1 * size, 0.9 * size, 0.9 * size, 1.5 * size, 0.2),), thickness_cm=0.9
-    )
+    sliding = solid("steel", 1.1, polygon("0.9,0.3 4.0,0.5 3.9,1.2 2.4,1.8 1.0,1.6") * size + [0, (gap - 0.9) * size])
+    worm = solid("steel", 0.9, rectangle(0.1 * size, 0.9 * size, 0.9 * size, 1.5 * size, 0.2))
     return centre_item(move_item((handle, fixed, sliding, worm), angle=rng.uniform(-0.2, 0.2)))
 
 
 def combination_pliers(rng: Rng) -> Item:
     """Flat jaws with a burner hole, cutters at the joint, sleeved handles."""
     size = rng.uniform(0.85, 1.15)
-    jaw = points(
-        (-1.6, 0.9),
-        (0.4, 1.3),
-        (2.4, 1.15),
-        (4.4, 0.9),
-        (4.6, 0.08),
-        (2.8, 0.1),
-        (2.2, 0.4),
-        (1.4, 0.1),
-        (0, -0.6),
-        (-1.6, -0.6),
-    )
+    jaw = polygon("-1.6,0.9 0.4,1.3 2.4,1.15 4.4,0.9 4.6,0.08 2.8,0.1 2.2,0.4 1.4,0.1 0,-0.6 -1.6,-0.6")
     return _pliers(rng, jaw * size, size, sleeved=rng.random() < 0.85)
 
 
 def needle_nose_pliers(rng: Rng) -> Item:
     """Long thin jaws."""
     size = rng.uniform(0.8, 1.1)
-    jaw = points((-1.5, 0.8), (0.4, 1.1), (2.2, 0.8), (6.6, 0.35), (6.7, 0.05), (1.6, 0.08), (0, -0.5), (-1.5, -0.6))
+    jaw = polygon("-1.5,0.8 0.4,1.1 2.2,0.8 6.6,0.35 6.7,0.05 1.6,0.08 0,-0.5 -1.5,-0.6")
     return _pliers(rng, jaw * size, size * 0.95, sleeved=rng.random() < 0.9)
 
 
 def cutting_pliers(rng: Rng) -> Item:
     """Short, broad, round cutting jaws."""
     size = rng.uniform(0.85, 1.1)
-    jaw = smooth(
-        points((-1.4, 1.0), (0.4, 1.6), (2.0, 1.5), (2.9, 0.5), (2.6, 0.05), (0.9, 0.12), (0, -0.6), (-1.4, -0.6)), 1
-    )
+    jaw = smooth(polygon("-1.4,1.0 0.4,1.6 2.0,1.5 2.9,0.5 2.6,0.05 0.9,0.12 0,-0.6 -1.4,-0.6"), 1)
     return _pliers(rng, jaw * size, size, sleeved=rng.random() < 0.9)
 
 
 def slip_joint_pliers(rng: Rng) -> Item:
     """Water-pump pliers: angled jaws and long bare or dipped handles."""
     size = rng.uniform(1.0, 1.3)
-    jaw = points(
-        (-1.8, 0.8), (0.6, 1.8), (2.6, 2.6), (4.2, 2.3), (4.4, 1.7), (2.6, 0.7), (1.2, 0.1), (0, -0.7), (-1.8, -0.6)
-    )
+    jaw = polygon("-1.8,0.8 0.6,1.8 2.6,2.6 4.2,2.3 4.4,1.7 2.6,0.7 1.2,0.1 0,-0.7 -1.8,-0.6")
     return _pliers(rng, jaw * size * 0.85, size, sleeved=rng.random() < 0.5)
 
 
 def claw_hammer(rng: Rng) -> Item:
     """A steel head with a face and a claw on a wooden or sleeved steel handle."""
-    head = Part(
-        material="steel",
-        outlines=(
-            points(
-                (-1.4, -5.4),
-                (1.4, -5.4),
-                (1.4, -3.8),
-                (1.1, -3.0),
-                (1.5, -1.2),
-                (1.5, 1.4),
-                (0.8, 3.6),
-                (-1.0, 6.2),
-                (-1.5, 6.0),
-                (-0.9, 3.0),
-                (-1.5, 1.2),
-                (-1.5, -1.2),
-                (-1.1, -3.0),
-                (-1.4, -3.8),
-            ),
+    head = solid(
+        "steel",
+        rng.uniform(2.0, 2.6),
+        polygon(
+            "-1.4,-5.4 1.4,-5.4 1.4,-3.8 1.1,-3.0 1.5,-1.2 1.5,1.4 0.8,3.6 "
+            "-1.0,6.2 -1.5,6.0 -0.9,3.0 -1.5,1.2 -1.5,-1.2 -1.1,-3.0 -1.4,-3.8"
         ),
-        thickness_cm=rng.uniform(2.0, 2.6),
     )
     return centre_item((*_hammer_handle(rng), head))
 
 
 def ball_hammer(rng: Rng) -> Item:
     """A machinist's hammer: a flat face and a ball."""
-    body = Part(
-        material="steel", outlines=(rectangle(0, 0, 2.8, 4.6, 0.4), rectangle(0, -3.6, 2.9, 2.0, 0.3)), thickness_cm=2.4
-    )
-    ball = Part(material="steel", outlines=(ellipse(0, 3.4, 1.4), rectangle(0, 2.4, 1.6, 1.4)), thickness_cm=2.0)
+    body = solid("steel", 2.4, rectangle(0, 0, 2.8, 4.6, 0.4), rectangle(0, -3.6, 2.9, 2.0, 0.3))
+    ball = solid("steel", 2.0, ellipse(0, 3.4, 1.4), rectangle(0, 2.4, 1.6, 1.4))
     return centre_item((*_hammer_handle(rng), body, ball))
 
 
 def mallet(rng: Rng) -> Item:
     """A club hammer with a square head."""
-    head = Part(material="steel", outlines=(rectangle(0, 0, 3.8, rng.uniform(7.5, 10), 0.5),), thickness_cm=3.4)
+    head = solid("steel", 3.4, rectangle(0, 0, 3.8, rng.uniform(7.5, 10), 0.5))
     return centre_item((*_hammer_handle(rng), head))
 
 
 def _shaft(rng: Rng, length: float, half: float) -> Part:
     axis = np.stack([np.linspace(-length / 2, length / 2, 5), np.zeros(5)], axis=1)
     outline = ribbon(axis, np.array([1.15, 0.95, 0.85, 0.95, 1.15]) * half)
-    return Part(material="steel", outlines=(outline,), thickness_cm=rng.uniform(0.28, 0.5))
+    return solid("steel", rng.uniform(0.28, 0.5), outline)
 
 
 def _open_jaw(head: float) -> Part:
-    outline = points(
-        (-1.0, -0.7), (-0.2, -1.1), (0.8, -1.05), (1.5, -0.85), (1.55, -0.5), (0.2, -0.5), (-0.15, 0), (0.2, 0.5),
-        (1.55, 0.5), (1.5, 0.85), (0.8, 1.05), (-0.2, 1.1), (-1.0, 0.7),
-    )  # fmt: skip
-    return Part(material="steel", outlines=(outline * head,), thickness_cm=0.6)
+    outline = polygon(
+        "-1.0,-0.7 -0.2,-1.1 0.8,-1.05 1.5,-0.85 1.55,-0.5 0.2,-0.5 "
+        "-0.15,0 0.2,0.5 1.55,0.5 1.5,0.85 0.8,1.05 -0.2,1.1 -1.0,0.7"
+    )
+    return solid("steel", 0.6, outline * head)
 
 
 def _pliers(rng: Rng, jaw: Points, size: float, *, sleeved: bool) -> Item:
@@ -193,13 +146,13 @@ def _pliers(rng: Rng, jaw: Points, size: float, *, sleeved: bool) -> Item:
         is_closed=False,
     )
     half_widths = np.interp(np.linspace(0, 1, len(axis)), [0, 0.3, 1], [0.8, 0.5, 0.42]) * size
-    arm = Part(material="steel", outlines=(jaw, ribbon(axis, half_widths)), thickness_cm=rng.uniform(0.35, 0.6))
+    arm = solid("steel", rng.uniform(0.35, 0.6), jaw, ribbon(axis, half_widths))
     half: Item = (arm,)
     if sleeved:
         sleeve = ribbon(axis[len(axis) // 3 :], np.full(len(axis) - len(axis) // 3, 0.75 * size))
-        half = (arm, Part(material=str(rng.choice(["pvc", "abs", "rubber"])), outlines=(sleeve,), thickness_cm=0.7))
+        half = (arm, solid(str(rng.choice(["pvc", "abs", "rubber"])), 0.7, sleeve))
     other = map_points(half, lambda points: points * [1, -1])
-    joint = Part(material="steel", outlines=(ellipse(0, 0, 1.05 * size), ellipse(0, 0, 0.5 * size)), thickness_cm=0.6)
+    joint = solid("steel", 0.6, ellipse(0, 0, 1.05 * size), ellipse(0, 0, 0.5 * size))
     return centre_item((*move_item(half, angle=open_angle / 2), *move_item(other, angle=-open_angle / 2), joint))
 
 

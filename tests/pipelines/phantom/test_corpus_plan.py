@@ -1,4 +1,4 @@
-"""Do plan and lists keep what Table 1 and Section 3.1 of the CHR paper say, for any number of scans?"""
+"""Tests of plan and lists against Table 1 and Section 3.1 of the CHR paper."""
 
 from collections import Counter
 
@@ -19,10 +19,7 @@ from shards.format.classes import load_class_set
 SCORED = load_class_set("sixray").scored
 
 plans = st.builds(
-    CorpusPlan,
-    seed=st.integers(0, 50),
-    num_scans=st.integers(1, 700),
-    negatives_per_positive=st.integers(0, 12),
+    CorpusPlan, seed=st.integers(0, 50), num_scans=st.integers(1, 700), negatives_per_positive=st.integers(0, 12)
 )
 
 

@@ -1,4 +1,4 @@
-"""Do generated scans look like released ones, in numbers: colours, how empty they are, bytes a pixel?"""
+"""Compare generated with released scans: colours, empty area, bytes per pixel."""
 
 import io
 import os

@@ -1,4 +1,4 @@
-"""Does the beam obey Beer-Lambert, and does the picture tell materials apart as scanners do?"""
+"""Tests of the simulated scanner: Beer-Lambert attenuation and the colours of materials."""
 
 import colorsys
 import dataclasses

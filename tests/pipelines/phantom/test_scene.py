@@ -1,4 +1,4 @@
-"""Are scans what they say: boxes around what was added, nothing else different between positive and negative?"""
+"""Tests of generated scans: boxes fit the items, and nothing else tells positives from negatives."""
 
 import io
 
@@ -10,7 +10,7 @@ from pipelines.phantom import scene
 from pipelines.phantom.imaging.outlines import ellipse, points, revolved
 from pipelines.phantom.imaging.scanner import Beam, Scanner
 from pipelines.phantom.imaging.shapes import Part, extent_px, make_pose, map_points, move_item
-from pipelines.phantom.items import bags, threats
+from pipelines.phantom.items import bags, clutter, threats
 
 MAKERS = [(name, maker) for name, makers in threats.THREATS.items() for maker in dict.fromkeys(makers)]
 
@@ -95,7 +95,7 @@ def test_every_bag_can_be_drawn(kind):
     assert beam.low_HW[250 - 40 : 250 + 40, 350 - 40 : 350 + 40].min() > 0
 
 
-@pytest.mark.parametrize("maker", list(scene.CLUTTER), ids=lambda maker: maker.__name__)
+@pytest.mark.parametrize("maker", list(clutter.CLUTTER), ids=lambda maker: maker.__name__)
 def test_every_thing_in_a_bag_can_be_drawn(maker):
     for seed in range(4):
         item = maker(np.random.default_rng(seed))
