@@ -14,7 +14,7 @@ from pyarrow import csv
 
 from model.evaluation.alarms import Threshold, find_alarms, parse_thresholds, rank_alarms, report_thresholds
 from model.reports.metrics_json import read_metrics
-from pipelines.runtime import command_line
+from pipelines.runtime import command_line, log
 from pipelines.runtime.flags import Flag, make_config
 from shards import storage
 from shards.format.dataset import Dataset, open_dataset
@@ -221,16 +221,14 @@ def _main(argv: Sequence[str]) -> int:
         + f": {storage.join_url(config.output, 'alarms.csv')}"
     )
     if document["num_unscored"]:
-        print(
+        log.status(
             f"{document['num_unscored']} scans could not be scored and are to be looked at too: "
-            f"{storage.join_url(config.output, 'unscored.csv')}",
-            file=sys.stderr,
+            f"{storage.join_url(config.output, 'unscored.csv')}"
         )
     if (left := document["left_by_run"])["num_scans"]:
-        print(
+        log.status(
             f"{left['num_scans']} scans of {left['num_shards']} shards were not scored yet and are in no list here: "
-            f"run `sixray score` again first",
-            file=sys.stderr,
+            f"run `sixray score` again first"
         )
     return command_line.OK
 

@@ -1,6 +1,6 @@
-"""Which command did the user ask for? The front door `sixray`: one word, one module."""
+"""Run the command that the first word names: `sixray`, one module for each command."""
 
-import importlib
+import importlib.metadata
 import sys
 from collections.abc import Sequence
 
@@ -9,23 +9,26 @@ COMMANDS = {
     "convert": "turn a corpus into a dataset of WebDataset shards",
     "reshard": "turn datasets into one with other shards, splits, classes or rows",
     "verify": "read every byte of a dataset or of predictions and name what is wrong",
-    "info": "say what a dataset, predictions or a model hold",
+    "info": "describe a dataset, predictions or a model",
     "train": "train a network on a dataset",
     "score": "score a dataset with a model",
     "alarms": "list the scans whose scores reach a threshold",
     "evaluate": "report how good predictions are",
-    "reproduce": "train and score what a paper's table holds, and print ours beside the paper's",
-    "label-levels": "say which level of a network each scan is to prefer, to train Meta Fusion with",
-    "overlays": "write scans with heatmap, peak and true boxes as pictures",
+    "reproduce": "train and score a paper's table, and print ours beside the paper's",
+    "label-levels": "label each scan with the best level of a network, to train Meta Fusion with",
+    "overlays": "draw scans with heatmap, peak and true boxes",
     "export": "write a model as ONNX or as a torch.export program",
     "import-chr": "make a model of a checkpoint of the CHR authors' code",
-    "demo": "all of it on generated scans",
+    "demo": "run all of it on generated scans",
 }
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; return its exit code (0 fine, 1 findings, 2 wrong usage)."""
     words = list(sys.argv[1:] if argv is None else argv)
+    if words == ["--version"]:
+        print(f"sixray {importlib.metadata.version('sixray-pipeline')}")
+        return 0
     if not words or words[0] in ("-h", "--help"):
         print(_usage())
         return 0 if words else 2

@@ -16,7 +16,7 @@ import apache_beam as beam
 from apache_beam.pvalue import AsSingleton
 
 from pipelines.info import describe_findings
-from pipelines.runtime import command_line, progress
+from pipelines.runtime import command_line, log, progress
 from pipelines.runtime.flags import Flag, Fraction, make_config, parse_names
 from pipelines.runtime.process_pool import run_in_processes
 from pipelines.runtime.runners import make_beam_options, make_pipeline
@@ -101,7 +101,7 @@ def convert_corpus(config: ConvertConfig, beam_options: Sequence[str] = ()) -> D
     classes = choose_classes(corpus, config)
     if config.near_duplicates:
         groups.check_library()
-    print(f"convert: {escape_control_characters(corpus.why)}", file=sys.stderr, flush=True)
+    log.status(f"convert: {escape_control_characters(corpus.why)}")
     check_places(corpus, config.output)
     storage.sweep_temporaries(config.output)
     with progress.Progress("convert", unit="scans"), make_pipeline(pipeline_options) as pipeline:

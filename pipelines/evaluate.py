@@ -1,7 +1,6 @@
 """Rate predictions and write a report: a page, its figures, and metrics.json."""
 
 import argparse
-import logging
 import sys
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,7 +18,7 @@ from model.reports.metrics_json import METRICS_NAME, list_files_of_report, metri
 from model.reports.numbers import format_count, format_ratio
 from model.reports.page import render_html, render_markdown
 from model.reports.trend import read_history
-from pipelines.runtime import command_line
+from pipelines.runtime import command_line, log
 from pipelines.runtime.command_line import FINDINGS, OK
 from pipelines.runtime.flags import Flag, make_config
 from shards import storage
@@ -27,7 +26,6 @@ from shards.format.dataset import Dataset, open_dataset
 from shards.predictions.run import Predictions, open_predictions
 
 Format = Literal["html", "markdown"]
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,11 +121,11 @@ def _main(argv: Sequence[str]) -> int:
     page = "report.md" if config.format == "markdown" else "report.html"
     sys.stdout.write(_summarise(evaluation, storage.join_url(config.output, page)))
     if evaluation.completeness.num_missing:
-        log.warning(
-            "%s of %s samples have neither a prediction nor a quarantine row, the first %s; run `sixray score` again",
-            evaluation.completeness.num_missing,
-            evaluation.completeness.num_samples,
-            evaluation.completeness.missing_keys[0],
+        found = evaluation.completeness
+        log.status(
+            f"findings: {found.num_missing} of {found.num_samples} samples have neither a prediction nor a "
+            f"quarantine row, the first {found.missing_keys[0]}; run `sixray score` again",
+            level="warning",
         )
         return FINDINGS
     return OK

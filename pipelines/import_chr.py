@@ -36,7 +36,7 @@ def _main(argv: Sequence[str]) -> int:
     network, model_config, provenance = import_checkpoint(checkpoint_url, config.classes or None)
     model_id = save_model(config.output, network, model_config, provenance)
     print(f"{model_id}: {config.output}")
-    log.say(
+    log.status(
         "its prediction is the mean over the three levels, as in the paper; the authors' code rates fc1 (level 3) alone"
     )
     return command_line.OK

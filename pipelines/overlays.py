@@ -179,7 +179,7 @@ def _main(argv: Sequence[str]) -> int:
     num_pictures, problems = write_overlays(config)
     print(f"{num_pictures} pictures: {config.output}")
     for key, reason in problems.items():
-        log.say(f"no picture of {key}: {reason}", level="warning")
+        log.status(f"no picture of {key}: {reason}", level="warning")
     return command_line.FINDINGS if problems else command_line.OK
 
 

@@ -87,10 +87,10 @@ def reproduce_table(config: ReproduceConfig) -> Reproduction:
         split_batch_across_devices(run.config, hardware.num_devices)  # refused now, not days later
     for paper in chosen.datasets:
         if paper.name not in datasets:
-            log.say(f"reproduce: no --data {paper.name}=DATASET is given, its cells are not run")
+            log.status(f"reproduce: no --data {paper.name}=DATASET is given, its cells are not run")
     folder = storage.join_url(config.output, config.table)
     for number, run in enumerate(runs, start=1):
-        log.say(f"reproduce: run {number} of {len(runs)}")
+        log.status(f"reproduce: run {number} of {len(runs)}")
         finish_run(run, hardware)
         write_reproduction(folder, compare_with_paper(table, read_all_figures(config.output)))
     found = read_all_figures(config.output)

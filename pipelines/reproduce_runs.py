@@ -143,7 +143,7 @@ def train_run(run: PlannedRun, hardware: Hardware) -> LoadedModel:
         train_run(run.initial, hardware)
     if run.labeller is not None:
         label_levels(run, run.labeller, hardware)
-    log.say(f"reproduce: {run.config.recipe}, seed {run.config.seed}, on {run.data}")
+    log.status(f"reproduce: {run.config.recipe}, seed {run.config.seed}, on {run.data}")
     config = split_batch_across_devices(run.config, hardware.num_devices)
     return train(run.dataset, run.url, config, hardware=hardware, callbacks=[ShowProgress()]).model
 

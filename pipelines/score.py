@@ -203,8 +203,8 @@ class ScoreShard(beam.DoFn):
             scores = read_and_score(self.scorer, task)
         except (OSError, ValueError) as error:
             text = mask_secrets(str(error))
-            log.say(f"findings: {task.shard.name} cannot be read and stays unscored: {text}", level="warning")
-            log.note("unread", job="score", shard=task.shard.name, reason=text)
+            log.status(f"findings: {task.shard.name} cannot be read and stays unscored: {text}", level="warning")
+            log.event("unread", job="score", shard=task.shard.name, reason=text)
             self.unread_shards.inc()
             return
         part = write_scores(task, scores, self.scorer.engine, self.model_id)
@@ -212,7 +212,7 @@ class ScoreShard(beam.DoFn):
         self.quarantined_scans.inc(part.num_quarantined)
         self.read_bytes.inc(scores.num_read_bytes)
         counts = {"num_scored": part.num_scored, "num_quarantined": part.num_quarantined}
-        log.note("scored", job="score", shard=part.shard, **counts)
+        log.event("scored", job="score", shard=part.shard, **counts)
         yield part
 
 
@@ -278,7 +278,7 @@ def write_scores(task: ShardTask, scores: "ShardScores", engine: Engine, model_i
     )
     write_part(task.predictions_url, scores.predictions, scores.quarantine, info)
     for row in scores.quarantine.select(["key", "reason"]).to_pylist():
-        log.note("refused", job="score", shard=task.shard.name, key=row["key"], reason=row["reason"])
+        log.event("refused", job="score", shard=task.shard.name, key=row["key"], reason=row["reason"])
     return info
 
 
@@ -317,7 +317,7 @@ def _print_dry_run(config: ScoreConfig) -> int:
 
 def _report(result: ScoreResult, split: str | None, max_quarantine_fraction: float) -> int:
     if result.refused:
-        log.say(f"findings: {len(result.refused)} datasets could not be read, see above", level="warning")
+        log.status(f"findings: {len(result.refused)} datasets could not be read, see above", level="warning")
     if not result.runs:
         return command_line.FINDINGS
     counts = sum_counts(result.runs, split)
@@ -327,9 +327,9 @@ def _report(result: ScoreResult, split: str | None, max_quarantine_fraction: flo
     too_many = counts["num_quarantined"] > max_quarantine_fraction * counts["num_scans"]
     if too_many:
         share = f"{counts['num_quarantined']} of {counts['num_scans']} scans"
-        log.say(f"findings: {share} are in quarantine, more than {max_quarantine_fraction:.2%}", level="warning")
+        log.status(f"findings: {share} are in quarantine, more than {max_quarantine_fraction:.2%}", level="warning")
     if result.num_unread:
-        log.say(f"error: {result.num_unread} shards could not be read; run the same command again", level="error")
+        log.status(f"error: {result.num_unread} shards could not be read; run the same command again", level="error")
         return command_line.STOPPED
     return command_line.FINDINGS if too_many or result.refused else command_line.OK
 

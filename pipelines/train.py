@@ -16,7 +16,7 @@ from model.recipes.registry import RECIPES
 from model.recipes.sxmnet import with_inputs
 from model.training.config import TrainConfig, split_batch_across_devices
 from model.training.trainer import TrainResult, train
-from pipelines.runtime import command_line
+from pipelines.runtime import command_line, log
 from pipelines.runtime.flags import Flag, make_config
 from pipelines.runtime.progress import Progress
 from shards.format.dataset import open_dataset
@@ -154,16 +154,14 @@ class ShowProgress(Callback):
             self._progress.advance(len(batch.rows_B) * trainer.world_size)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Say what the epoch brought."""
+        """Report the loss and the validation figure of the epoch."""
         if trainer.is_global_zero:
             module: Any = pl_module
             found = {name: float(value) for name, value in trainer.callback_metrics.items()}
-            print(
+            log.status(
                 f"epoch {trainer.current_epoch + 1} of {trainer.max_epochs}: "
                 f"mean loss {found['train/loss_epoch']:.4f}, "
-                f"validation {_words(module.config.loss.rating)} {_figure(found.get(module.rating))}",
-                file=sys.stderr,
-                flush=True,
+                f"validation {_words(module.config.loss.rating)} {_figure(found.get(module.rating))}"
             )
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -171,7 +169,7 @@ class ShowProgress(Callback):
         self._close(None)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Close the progress, saying what stopped the run."""
+        """Close the progress with what stopped the run."""
         self._close(exception)
 
     def _close(self, error: BaseException | None) -> None:

@@ -168,7 +168,7 @@ class VerifyShard(beam.DoFn):
         self.verified_scans.inc(checked.num_rows)
         self.read_bytes.inc(checked.num_read_bytes)
         counts = {"num_scans": checked.num_rows, "num_findings": len(checked.damages)}
-        log.note("verified", job="verify", shard=info.name, **counts, read_bytes=checked.num_read_bytes)
+        log.event("verified", job="verify", shard=info.name, **counts, read_bytes=checked.num_read_bytes)
         progress.advance("verify", info.num_scans, checked.num_read_bytes)
         yield checked
 
@@ -176,7 +176,7 @@ class VerifyShard(beam.DoFn):
 def count_damage(damage: Damage) -> Damage:
     """Count a finding under its kind, and note it in the worker's log."""
     Metrics.counter("verify", f"{damage.what.replace('_', '-')}-findings").inc()
-    log.note(
+    log.event(
         "found",
         job="verify",
         file=escape_control_characters(damage.file),
@@ -214,7 +214,7 @@ def report_findings(found: Verification) -> int:
     for damage in found.damages:
         print(damage)
     if found.damages:
-        print(f"findings: {len(found.damages)} in {found.contents}; {found.remedy}", file=sys.stderr)
+        log.status(f"findings: {len(found.damages)} in {found.contents}; {found.remedy}", level="warning")
         return command_line.FINDINGS
     print(f"whole: {found.contents}, {found.proof}")
     return command_line.OK

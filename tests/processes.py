@@ -51,6 +51,7 @@ def _run(module: str, words: list[str], log: str, user: int | None) -> None:
     out = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
     for stream in (1, 2):
         os.dup2(out, stream)
+    process_pool.SMALL_JOB_SCANS = 0  # the tests' jobs are small
     if user is not None:
         process_pool.MAX_PROCESSES = 1  # others would be forked from a server that is still who we were
         os.setgroups([])

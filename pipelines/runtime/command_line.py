@@ -1,7 +1,10 @@
 """Parse command lines strictly, run the body of a command, and turn its errors into messages and exit codes."""
 
 import argparse
+import io
 import logging
+import os
+import select
 import sys
 from collections.abc import Callable, Sequence
 from difflib import get_close_matches
@@ -12,10 +15,10 @@ from pipelines.runtime.flags import add_flags
 from pipelines.runtime.step_errors import find_step_error
 from shards.storage import mask_secrets
 
-OK, FINDINGS, WRONG_USAGE, STOPPED, CRASHED = 0, 1, 2, 3, 4
+OK, FINDINGS, WRONG_USAGE, STOPPED, CRASHED, INTERRUPTED = 0, 1, 2, 3, 4, 130
 """Exit codes: all fine; damage or too many refused records (the output is whole all the same); wrong usage or input;
 stopped by the machine (disk full, permission lost, store out of reach), nothing unfinished under a final name; ended by
-a bug or a machine at fault, with a traceback."""
+a bug or a machine at fault, with a traceback; interrupted by Ctrl-C."""
 
 
 MANY_CHOICES = 20
@@ -71,23 +74,44 @@ def split_beam_options(argv: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def run_command(main: Callable[[Sequence[str]], int], argv: Sequence[str] | None) -> int:
-    """Call a command's body and return its exit code; an error that the user can mend is said in one line."""
+    """Call a command's body and return its exit code; an error that the user can mend is reported in one line."""
     logging.basicConfig(level=logging.WARNING, format=log.TEXT_FORMAT, stream=sys.stderr)
     # Beam logs an error with its traceback before it raises it; raised it is said once, below.
     logging.getLogger("apache_beam.runners.common").setLevel(logging.CRITICAL)
     log.use_format("text")  # until a flag says otherwise; a process may run several commands
     try:
-        return main(sys.argv[1:] if argv is None else argv)
+        code = main(sys.argv[1:] if argv is None else argv)
+        sys.stdout.flush()
+        return code
+    except KeyboardInterrupt:
+        log.status("error: interrupted; run the same command again, it resumes", level="error")
+        return INTERRUPTED
     except (ValueError, FileNotFoundError, NotADirectoryError) as error:
-        log.say(f"error: {mask_secrets(str(error))}", level="error")
+        log.status(f"error: {mask_secrets(str(error))}", level="error")
         return WRONG_USAGE
     except Exception as error:
+        if isinstance(error, BrokenPipeError) and _is_stdout_closed():
+            return OK
         is_of_step = isinstance(error, RuntimeError) and isinstance(find_step_error(str(error)), OSError)
         if not isinstance(error, OSError) and not is_of_step:
             return _crash()
         text = mask_secrets(str(error))
-        log.say(f"error: {text}; when that is mended run the same command again, it resumes", level="error")
+        log.status(f"error: {text}; when that is mended run the same command again, it resumes", level="error")
         return STOPPED
+
+
+def _is_stdout_closed() -> bool:
+    """Return whether the reader of stdout is gone, as `head` is; what is left in the buffer then goes nowhere."""
+    try:
+        file = sys.stdout.fileno()
+    except io.UnsupportedOperation:  # not a file of the system's
+        return False
+    poll = select.poll()
+    poll.register(file, 0)
+    if not poll.poll(0):
+        return False
+    os.dup2(os.open(os.devnull, os.O_WRONLY), file)
+    return True
 
 
 def _crash() -> int:

@@ -1,4 +1,4 @@
-"""How does a job speak to its log? In plain lines for people, or in JSON, one object a line, for machines."""
+"""Write status lines and events of steps: plain text for people, or JSON, one object a line, for machines."""
 
 import json
 import logging
@@ -11,7 +11,7 @@ _chosen = "text"
 
 
 def use_format(name: str) -> None:
-    """Choose how this process speaks from now on: one of `FORMATS`."""
+    """Choose the format of this process's lines from now on: one of `FORMATS`."""
     global _chosen
     assert name in FORMATS
     if name == _chosen:
@@ -22,26 +22,26 @@ def use_format(name: str) -> None:
 
 
 def is_json() -> bool:
-    """Say whether lines are JSON objects."""
+    """Return whether lines are JSON objects."""
     return _chosen == "json"
 
 
-def say(text: str, *, stream: IO[str] | None = None, **facts: Any) -> None:
+def status(text: str, *, stream: IO[str] | None = None, **facts: Any) -> None:
     """Write one line to stderr (or `stream`): the text, or an object with `time`, `message` and the facts."""
     line = _to_json(text, facts) if is_json() else text
     print(line, file=stream or sys.stderr, flush=True)
 
 
 _steps = logging.getLogger("sixray")
-"""Of steps on workers, whose log an engine keeps. Below the level that a command's own process shows."""
+"""For steps on workers, whose log an engine keeps; below the level that a command's own process shows."""
 
 
-def is_noted() -> bool:
-    """Say whether `note` writes anything in this process."""
+def logs_events() -> bool:
+    """Return whether `event` writes anything in this process."""
     return _steps.isEnabledFor(logging.INFO)
 
 
-def note(text: str, **facts: Any) -> None:
+def event(text: str, **facts: Any) -> None:
     """Write what a step did to its worker's log: the text, then the facts as `job=… shard=… key=…`."""
     _steps.info("%s: %s", text, " ".join(f"{name}={value}" for name, value in facts.items()), extra={"facts": facts})
 

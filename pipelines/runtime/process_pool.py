@@ -1,9 +1,9 @@
-"""Who does the work of a job on one machine? Processes, one a core.
+"""Run tasks of a job's steps in processes, one a core.
 
-Beam's embedded runner has one thread for all elements of a step, and its own way to have more costs more than it brings
-(each element then travels to another process). Copying scans is half Python, so threads would wait for one another. So
-a step may hand its work to the processes of `run_in_processes`, where its job has started them, and do it itself where
-not: on another engine, whose workers are processes already.
+Beam's embedded runner has one thread for all elements of a step, and its own processes cost more than they bring (each
+element then travels to another process). Copying scans is half Python, so threads would wait for one another. So a step
+may hand its work to the processes of `run_in_processes`, where its job has started them; on another engine, whose
+workers are processes already, it does the work itself.
 """
 
 import gc
@@ -28,23 +28,27 @@ from shards.prefetch import OrderedCalls
 
 MAX_PROCESSES = 8
 """Each takes about 150 MB of memory; fewer than these keep a disk busy."""
+SMALL_JOB_SCANS = 200
+"""Jobs of fewer scans run in the command's own process: others take longer to start than all of the work."""
 _STOP_SECONDS = 10
 _PRELOADED = ["shards.writing.finish", "shards.writing.dataset_source", "shards.writing.corpus_source"]
 
 _pool: ProcessPoolExecutor | None = None
 _num_processes = 1
+_is_small_job = False
 
 T = TypeVar("T")
 
 
 @contextmanager
 def run_in_processes(num_processes: int | None = None) -> Iterator[None]:
-    """Have the tasks of this process done by others while the block runs: one a core, unless said otherwise.
+    """Run the tasks of this process in others while the block runs: one a core, unless a number is given.
 
     They start with the first task. Where the block raises, or this process dies, they end at once. They import the
     program's main module, so it belongs to commands: a script must have it behind `if __name__ == "__main__"`.
     """
-    global _pool, _num_processes
+    global _pool, _num_processes, _is_small_job
+    _is_small_job = False
     _num_processes = num_processes or min(MAX_PROCESSES, count_cores())
     if _num_processes == 1:
         yield
@@ -66,6 +70,12 @@ def run_in_processes(num_processes: int | None = None) -> Iterator[None]:
         _pool = None
 
 
+def set_job_size(num_scans: int) -> None:
+    """Keep the tasks of a small job in this process; they would be done before another has started."""
+    global _is_small_job
+    _is_small_job = num_scans < SMALL_JOB_SCANS
+
+
 def _stop(processes: Iterable[BaseProcess]) -> None:
     """End processes in the middle of a task: each may remove what is unfinished, if it does not take long."""
     for process in processes:
@@ -80,7 +90,7 @@ class Tasks(Generic[T]):
     """Calls of a function, done by other processes where there are any; results come in the order of the calls."""
 
     def __init__(self) -> None:
-        self._calls = None if _pool is None else OrderedCalls[T](_pool, 2 * _num_processes)
+        self._calls = None if _pool is None or _is_small_job else OrderedCalls[T](_pool, 2 * _num_processes)
 
     def call(self, function: Callable[..., T], *args: Any) -> list[T]:
         """Start a call; return the results that must be taken before the next one may start."""

@@ -94,7 +94,7 @@ class Progress:
             self._stopped.set()
             self._thread.join()
             outcome = "done" if kind is None else f"stopped by {kind.__name__}"
-            log.say(f"{self.line()}; {outcome}", stream=self._stream, **self._facts(), outcome=outcome)
+            log.status(f"{self.line()}; {outcome}", stream=self._stream, **self._facts(), outcome=outcome)
 
     def begin(self, phase: str, total: int | None = None) -> None:
         """Begin a phase: counts, rate and time left are of it alone; nothing happens within the same phase."""
@@ -156,7 +156,7 @@ class Progress:
 
     def _beat(self, stream: IO[str]) -> None:
         while not self._stopped.wait(self._heartbeat_seconds):
-            log.say(self.line(), stream=stream, **self._facts())
+            log.status(self.line(), stream=stream, **self._facts())
 
 
 def _make_bar(stream: IO[str]) -> Bar:

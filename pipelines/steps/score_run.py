@@ -123,24 +123,24 @@ def _longest(runs: Iterable[dict[str, Any] | None]) -> dict[str, Any] | None:
 
 def say_plan(plan: RunPlan, found: Found) -> None:
     """Write to the log what the run will do, and what it will not."""
-    log.say(f"score: {_summary(plan)}", event="plan", num_shards=len(plan.chosen), num_scans=plan.num_scans)
+    log.status(f"score: {_summary(plan)}", event="plan", num_shards=len(plan.chosen), num_scans=plan.num_scans)
     for task in plan.chosen:
         if task.why in _SAID_AGAIN:
-            log.say(f"score: {task.shard.name} is scored again: {_SAID_AGAIN[task.why]}", shard=task.shard.name)
+            log.status(f"score: {task.shard.name} is scored again: {_SAID_AGAIN[task.why]}", shard=task.shard.name)
     for target, _ in plan.plans:
         if unlisted := unlisted_parts(target.predictions_url, target.datasets):
-            log.say(f"score: parts of shards that are not in the input stay, unlisted: {', '.join(unlisted)}")
+            log.status(f"score: parts of shards that are not in the input stay, unlisted: {', '.join(unlisted)}")
         if others := _replaced_datasets(target, plan):
-            log.say(
+            log.status(
                 f"findings: {target.predictions_url} held scores of {', '.join(others)}; those of shards with the same "
                 f"names are replaced; to keep both, name the folder that holds the datasets as --input, or give each "
                 f"an --output of its own",
                 level="warning",
             )
     for folder in found.unfinished:
-        log.say(f"score: {folder} {_UNFINISHED}", folder=folder)
+        log.status(f"score: {folder} {_UNFINISHED}", folder=folder)
     for words in found.refused:
-        log.say(f"findings: {words}", level="warning")
+        log.status(f"findings: {words}", level="warning")
 
 
 def _replaced_datasets(target: Target, plan: RunPlan) -> list[str]:

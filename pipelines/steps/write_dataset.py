@@ -1,6 +1,5 @@
 """Write the references of samples as a dataset: the steps that `convert` and `reshard` share."""
 
-import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,7 +10,7 @@ from apache_beam.pvalue import AsIter, AsSingleton
 from apache_beam.transforms.window import GlobalWindows
 from apache_beam.utils.windowed_value import WindowedValue
 
-from pipelines.runtime import command_line, log, progress
+from pipelines.runtime import command_line, log, process_pool, progress
 from pipelines.runtime.process_pool import Tasks
 from shards.curation import leakage
 from shards.curation.leakage import Member
@@ -102,7 +101,9 @@ def write_dataset(
 
 def assign_shards(batch: bytes, tallies: Tallies, plan: DatasetPlan) -> Iterator[tuple[tuple[str, str], bytes]]:
     """Yield the records of one batch by shard; from here on it is known how many there are."""
-    progress.begin(plan.label, "writing", sum(tally.num_records for tally in tallies.values()))
+    num_records = sum(tally.num_records for tally in tallies.values())
+    progress.begin(plan.label, "writing", num_records)
+    process_pool.set_job_size(num_records)
     return sharding.assign_shards(batch, tallies, plan.shard_bytes, plan.kept_num_shards)
 
 
@@ -169,15 +170,15 @@ class FinishShard(_ShardFn):
 
 def log_shard(plan: DatasetPlan, shard: WrittenShard) -> None:
     """Write to the worker's log what became of one shard, and of each record that it refused."""
-    if not log.is_noted():
+    if not log.logs_events():
         return
     info = shard.info
     if info.num_quarantined:
         refused = read_parquet(quarantine_url(plan.output, info.name), ["key", "reason"])
         for row in refused.to_pylist():
-            log.note("refused", job=plan.label, shard=info.name, key=row["key"], reason=row["reason"])
+            log.event("refused", job=plan.label, shard=info.name, key=row["key"], reason=row["reason"])
     counts = {"num_scans": info.num_scans, "num_quarantined": info.num_quarantined, "tar_bytes": info.tar_bytes}
-    log.note("reused" if shard.was_reused else "written", job=plan.label, shard=info.name, **counts)
+    log.event("reused" if shard.was_reused else "written", job=plan.label, shard=info.name, **counts)
 
 
 def report_ledger(manifest: DatasetManifest, max_quarantine_fraction: float) -> int:
@@ -191,5 +192,5 @@ def report_ledger(manifest: DatasetManifest, max_quarantine_fraction: float) -> 
     if quarantined <= max_quarantine_fraction * listed:
         return command_line.OK
     share = f"{quarantined} of {listed} records"
-    print(f"findings: {share} are in quarantine, more than {max_quarantine_fraction:.2%}", file=sys.stderr)
+    log.status(f"findings: {share} are in quarantine, more than {max_quarantine_fraction:.2%}", level="warning")
     return command_line.FINDINGS

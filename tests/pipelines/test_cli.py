@@ -1,5 +1,6 @@
-"""Does the front door lead to every command, and say so where there is none?"""
+"""Test that every command is found by its name."""
 
+import importlib.metadata
 import importlib.util
 import subprocess
 import sys
@@ -29,6 +30,11 @@ def test_the_usage_names_every_command(words, capsys):
     out = capsys.readouterr().out
     assert out.startswith("usage: sixray COMMAND [FLAGS] [-- BEAM_OPTIONS]")
     assert all(f"  {name:<10} {what}" in out for name, what in cli.COMMANDS.items())
+
+
+def test_the_version_is_that_of_the_installed_software(capsys):
+    assert cli.main(["--version"]) == 0
+    assert capsys.readouterr().out == f"sixray {importlib.metadata.version('sixray-pipeline')}\n"
 
 
 @pytest.mark.parametrize("word", ["convertt", "Convert", "--input", "beam", "../convert"])

@@ -265,6 +265,7 @@ def test_a_config_is_checked_when_it_is_made(field, value, message):
 
 def test_several_processes_write_the_same_bytes_as_one(corpus, calm, tmp_path, monkeypatch):
     monkeypatch.setattr(process_pool, "MAX_PROCESSES", 2)
+    monkeypatch.setattr(process_pool, "SMALL_JOB_SCANS", 0)
     words = ("--input", corpus.root, "--output", tmp_path / "ds", f"--shard-bytes={SHARD_BYTES}")
     assert run(*words, "--max-quarantine-fraction=1") == 0
     assert files_of(tmp_path / "ds") == files_of(calm)

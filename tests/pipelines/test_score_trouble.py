@@ -73,8 +73,7 @@ def test_a_run_that_is_stopped_before_it_notes_new_parts_leaves_no_false_checksu
     change_test_shard(bench)
     with monkeypatch.context() as patch:
         patch.setattr(score, "finish_run", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
-        with pytest.raises(KeyboardInterrupt):
-            bench.score()
+        assert bench.score() == 130
     assert bench.score() == 0
     assert cli.main(["verify", str(bench.folder)]) == 0
 

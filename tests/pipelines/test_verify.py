@@ -76,7 +76,7 @@ def test_counters_have_units_and_lines_name_shard_and_key(root, tmp_path, monkey
     flip_byte(hit, row["offset_bytes"] + 300)
     gone.unlink()
     lines = []
-    monkeypatch.setattr(log, "note", lambda text, **facts: lines.append((text, facts)))
+    monkeypatch.setattr(log, "event", lambda text, **facts: lines.append((text, facts)))
     with make_pipeline(make_beam_options([])) as pipeline:
         verify.add_verification(pipeline, open_dataset(root), str(tmp_path / "report.json"))
     assert read_counters(pipeline, "verify") == {

@@ -1,5 +1,7 @@
 """Test that command lines are parsed strictly and errors are reported in one line."""
 
+import subprocess
+import sys
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -128,3 +130,33 @@ def test_without_words_those_of_the_process_are_taken(monkeypatch):
 
     assert command_line.run_command(main, None) == 1
     assert seen == ["one", "two"]
+
+
+def test_an_interrupted_command_ends_with_130_and_one_line(capsys):
+    def main(argv):
+        raise KeyboardInterrupt
+
+    assert command_line.run_command(main, []) == command_line.INTERRUPTED == 130
+    assert capsys.readouterr().err == "error: interrupted; run the same command again, it resumes\n"
+
+
+def test_a_reader_of_stdout_that_goes_away_ends_a_command_quietly():
+    program = (
+        "import sys\n"
+        "from pipelines.runtime.command_line import run_command\n"
+        "sys.exit(run_command(lambda argv: [print('line') for _ in range(100_000)] and 0, []))\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as child:
+        assert child.stdout is not None and child.stderr is not None
+        assert child.stdout.readline() == b"line\n"
+        child.stdout.close()
+        assert child.stderr.read() == b""
+    assert child.returncode == 0
+
+
+def test_a_broken_connection_that_is_not_stdout_is_an_error_of_the_machine(capsys):
+    def main(argv):
+        raise BrokenPipeError("store is gone")
+
+    assert command_line.run_command(main, []) == command_line.STOPPED
+    assert "error: store is gone; when that is mended" in capsys.readouterr().err

@@ -11,7 +11,7 @@ from typing import Any
 import fsspec
 import pytest
 
-from pipelines.runtime.process_pool import Tasks, run_in_processes
+from pipelines.runtime.process_pool import SMALL_JOB_SCANS, Tasks, run_in_processes, set_job_size
 from shards import host, storage
 
 
@@ -70,6 +70,14 @@ def test_without_processes_the_work_is_done_here(num_processes):
         with run_in_processes(num_processes):
             results = call(double, range(3))
     assert results == [(0, os.getpid()), (2, os.getpid()), (4, os.getpid())]
+
+
+def test_the_tasks_of_a_small_job_are_done_here():
+    with run_in_processes(2):
+        set_job_size(SMALL_JOB_SCANS - 1)
+        assert call(double, range(2)) == [(0, os.getpid()), (2, os.getpid())]
+        set_job_size(SMALL_JOB_SCANS)
+        assert os.getpid() not in {pid for _, pid in call(double, range(2))}
 
 
 def test_processes_have_the_settings_that_hold_when_they_begin(monkeypatch):
