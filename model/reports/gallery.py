@@ -14,7 +14,7 @@ from model.evaluation.scored_scans import ScoredScans
 from model.metrics.operating_points import sigmoid
 from model.metrics.ranking import ABSENT, PRESENT
 from shards.format.dataset import Dataset
-from shards.format.shard_reader import find_rows, read_image
+from shards.format.shard_reader import find_rows, read_image_of_row
 
 NUM_EXAMPLES = 6
 """Misses, and as many false alarms, of each class."""
@@ -87,7 +87,7 @@ def read_thumbnails(dataset: Dataset, split: str, keys: Sequence[str]) -> tuple[
     total_bytes = 0
     for key in keys:
         try:
-            picture = make_thumbnail(read_image(*places[key]))
+            picture = make_thumbnail(read_image_of_row(*places[key]))
         except (OSError, ValueError) as error:
             problems[key] = str(error)
             continue

@@ -13,4 +13,5 @@ __all__ = [
     "shard_reader",
     "tar",
     "ustar",
+    "webdataset_reader",
 ]

@@ -84,7 +84,19 @@ def _to_rows(table: pa.Table) -> list[ScanRow]:
     return [ScanRow(*values) for values in zip(*(table[name].to_pylist() for name in ScanRow._fields), strict=True)]
 
 
-def read_image(tar_url: str, row: ScanRow) -> bytes:
+def read_image(dataset: Dataset, key: str) -> bytes:
+    """Return the encoded image of a sample.
+
+    Raises:
+        ValueError: no sample has this key, or the bytes are not those that its row names.
+    """
+    found = find_rows(dataset, [key])
+    if key not in found:
+        raise ValueError(f"key must be that of a sample, got {key!r} ({dataset.url})")
+    return read_image_of_row(*found[key])
+
+
+def read_image_of_row(tar_url: str, row: ScanRow) -> bytes:
     """Return one image; ValueError unless its bytes are those that the row names."""
     (scan,) = ShardReader(tar_url).read([row])
     if scan.refusal is not None:

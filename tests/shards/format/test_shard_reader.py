@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from shards import storage
-from shards.format.shard_reader import find_rows, read_image, read_rows, read_scans
+from shards.format.shard_reader import find_rows, read_image_of_row, read_rows, read_scans
 from tests.shards.by_hand import absurd_header, make_jpeg, overwrite, write_dataset
 
 NAME = "test-00000-of-00001"
@@ -168,7 +168,7 @@ def test_an_image_is_found_by_its_key(tmp_path):
     keys = ["N00007", "N00002", "absent"]
     found = find_rows(dataset, keys)
     assert sorted(found) == ["N00002", "N00007"]
-    assert {key: read_image(*place) for key, place in found.items()} == dict([IMAGES[2], IMAGES[7]])
+    assert {key: read_image_of_row(*place) for key, place in found.items()} == dict([IMAGES[2], IMAGES[7]])
     assert list(find_rows(dataset, keys, "train")) == ["N00007"]
 
 
@@ -177,4 +177,4 @@ def test_an_image_that_is_not_what_its_row_says_is_refused(shard):
     overwrite(tar, rows[3].offset_bytes, b"\0")
     expected = r"image of sample 'N00003' must be as its row says, got checksum_mismatch: .*; run `sixray verify`"
     with pytest.raises(ValueError, match=expected):
-        read_image(str(tar), rows[3])
+        read_image_of_row(str(tar), rows[3])
