@@ -7,6 +7,7 @@ Shapes: B batch  K classes  N held-out scans
 """
 
 import logging
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from torch import Tensor
 
 from model.inputs.batch import Batch
 from model.inputs.sample_table import SampleTable
-from model.metrics import ranking
+from model.metrics import arrays, ranking
 from model.networks.output import NetworkOutput
 
 if TYPE_CHECKING:
@@ -110,7 +111,5 @@ def average_precisions(logits_NK: np.ndarray, labels_NK: np.ndarray) -> list[flo
         _log.warning("logits of held-out scans must be finite, got NaN or infinity: the network has diverged")
         return [None] * logits_NK.shape[1]
     coded_NK = np.where(np.isnan(labels_NK), ranking.UNKNOWN, labels_NK).astype(np.int8)
-    return [
-        ranking.average_precision(ranking.trace_curve(ranking.rank(logits_N, labels_N)))
-        for logits_N, labels_N in zip(logits_NK.T, coded_NK.T, strict=True)
-    ]
+    found_K = arrays.average_precision(logits_NK, coded_NK)
+    return [None if math.isnan(value) else value for value in found_K.tolist()]
