@@ -14,9 +14,9 @@ from model.metrics.bootstrap import NUM_ROUNDS
 from model.reports.charts import draw_figures, draw_history
 from model.reports.csv_tables import make_tables
 from model.reports.gallery import collect_gallery
-from model.reports.metrics_json import METRICS_NAME, list_files_of_report, metrics_json
+from model.reports.metrics_json import METRICS_NAME, list_files_of_report, metrics_document, metrics_json
 from model.reports.numbers import format_count, format_ratio
-from model.reports.page import render_html, render_markdown
+from model.reports.page import Report, render_html, render_markdown
 from model.reports.trend import read_history
 from pipelines.runtime import command_line, log
 from pipelines.runtime.command_line import FINDINGS, OK
@@ -72,20 +72,21 @@ def write_report(config: EvaluateConfig) -> Evaluation:
     evaluation = evaluate_scans(scans, predictions, dataset, config.num_rounds)
     comparison = _compare(config, scans, predictions, dataset) if config.baseline else None
     subsets = rate_subsets(scans, predictions, dataset, config.subsets)
-    history = read_history(config.history, evaluation)
+    document = metrics_document(evaluation, comparison, subsets)
+    history = read_history(config.history, document)
     figures = draw_figures(evaluation) | ({"history.svg": draw_history(history)} if history else {})
     files = {name: svg.encode() for name, svg in figures.items()}
-    files |= {name: table.encode() for name, table in make_tables(evaluation).items()}
+    files |= {name: table.encode() for name, table in make_tables(document).items()}
+    report = Report(evaluation=evaluation, comparison=comparison, subsets=subsets, history=history)
     if config.format == "markdown":
-        files["report.md"] = render_markdown(evaluation, comparison, subsets).encode()
+        files["report.md"] = render_markdown(report).encode()
     else:
         gallery = collect_gallery(scans, dataset, shown=evaluation.shown_classes)
-        files["report.html"] = render_html(evaluation, figures, gallery, comparison, subsets, history).encode()
-    document = metrics_json(evaluation, comparison, subsets, files)
+        files["report.html"] = render_html(report, figures, gallery).encode()
     _remove_report(config.output, kept=files)
     for name, content in files.items():
         storage.write_bytes(storage.join_url(config.output, name), content)
-    storage.write_bytes(storage.join_url(config.output, METRICS_NAME), document)
+    storage.write_bytes(storage.join_url(config.output, METRICS_NAME), metrics_json(document, files))
     return evaluation
 
 

@@ -1,7 +1,8 @@
-"""Is the new model better? Two models over the same scans: paired differences, and the scans that changed sides."""
+"""Compare two models on the same scans: paired differences, and scans whose alarm changed."""
 
-# N scans both models scored  K classes both know, then "any item"  R bootstrap rounds
+# N scans that both models scored  K classes that both have  R bootstrap rounds
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,12 +13,13 @@ import pyarrow.compute as pc
 from model.evaluation.scored_scans import ScoredScans
 from model.metrics import bootstrap
 from model.metrics import ranking as metrics
+from model.metrics.bootstrap import ScoreRounds
 from model.metrics.intervals import Interval, percentile_interval
 from model.metrics.operating_points import OperatingPoint, any_item, at_false_alarms
 from model.metrics.ranking import ABSENT, PRESENT
 
 SIDES_RATE = 10
-"""False alarms per 1,000 bags that each model's own threshold allows, when scans are said to change sides."""
+"""False alarms per 1,000 bags at each model's own threshold, where changed alarms are counted."""
 NUM_KEYS = 12
 
 
@@ -37,7 +39,7 @@ class Difference:
 
     @property
     def verdict(self) -> str:
-        """`better` or `worse` where the interval leaves 0 out, else `open`."""
+        """`better` or `worse` if the interval excludes 0, else `open`."""
         if self.interval is None:
             return "open"
         return "better" if self.interval.low > 0 else "worse" if self.interval.high < 0 else "open"
@@ -45,7 +47,7 @@ class Difference:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChangedSides:
-    """Scans of one class on which the alarms of the two models differ, each at its own threshold."""
+    """Scans on which the alarms of the two models differ, each at its own threshold."""
 
     num_newly_caught: int
     num_newly_missed: int
@@ -53,7 +55,7 @@ class ChangedSides:
     """Scans without the item that only the new model alarms for."""
     num_newly_quiet: int
     newly_missed_keys: tuple[str, ...]
-    """The first few, those whose logit fell most first."""
+    """The first few, the largest fall of the logit first."""
     newly_alarmed_keys: tuple[str, ...]
 
 
@@ -66,7 +68,7 @@ class ClassComparison:
     recall: Difference
     """At SIDES_RATE false alarms per 1,000 bags."""
     sides: ChangedSides | None
-    """None where either model has no threshold."""
+    """None if either model has no threshold."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,11 +78,11 @@ class Comparison:
     model_id: str
     baseline_id: str
     num_scans: int
-    """Scans that both models scored: only these are compared."""
+    """Scans that both models scored and are compared."""
     num_only_new: int
     num_only_baseline: int
     left_out_classes: tuple[str, ...]
-    """Classes that only one of the models knows."""
+    """Classes that only one of the models has."""
     mean_average_precision: Difference
     classes: dict[str, ClassComparison]
     any_item: ClassComparison
@@ -101,13 +103,21 @@ class _Rated:
     roc_auc: float | None
     point: OperatingPoint | None
 
+    @property
+    def recall(self) -> float | None:
+        return self.point.recall if self.point else None
+
+
+_Rounds = tuple[ScoreRounds, ScoreRounds] | None
+"""Bootstrap rounds of the new model and of the baseline; None if no bootstrap was asked for."""
+
 
 def compare_models(
     new: ScoredScans, baseline: ScoredScans, model_id: str, baseline_id: str, num_rounds: int = bootstrap.NUM_ROUNDS
 ) -> Comparison:
     """Return how two models differ on one split.
 
-    Every round weighs the same scans for both models, so that what is hard for both cancels out.
+    Every bootstrap round weights the scans alike for both models, so that what is hard for both cancels out.
 
     Raises:
         ValueError: the two have no scan or no class in common.
@@ -122,12 +132,11 @@ def compare_models(
             f"({model_id}, {baseline_id})"
         )
     rows_there = row_of_new.drop_null().to_numpy()
-    pairs = _pair_classes(new, baseline, names, np.flatnonzero(common_N), rows_there)
-    rated = [(_rate(pair.new_N, pair.labels_N), _rate(pair.baseline_N, pair.labels_N)) for pair in pairs]
+    pairs = _pair_scores(new, baseline, names, np.flatnonzero(common_N), rows_there)
     _, groups_N = np.unique(new.groups_N[common_N], return_inverse=True)
-    resampled = _resample(pairs, groups_N, num_rounds) if num_rounds else None
+    rounds = _resample(pairs, groups_N, num_rounds)
     keys = np.asarray(new.keys_N.filter(common_N).to_numpy(zero_copy_only=False))
-    compared = [_compare_class(k, pairs[k], *rated[k], resampled, keys) for k in range(len(pairs))]
+    *classes, any_compared = [_compare_score(pair, of, keys) for pair, of in zip(pairs, rounds, strict=True)]
     return Comparison(
         model_id=model_id,
         baseline_id=baseline_id,
@@ -135,19 +144,20 @@ def compare_models(
         num_only_new=len(new.keys_N) - len(rows_there),
         num_only_baseline=len(baseline.keys_N) - len(rows_there),
         left_out_classes=tuple(sorted(set(new.classes) ^ set(baseline.classes))),
-        mean_average_precision=_compare_means(rated[:-1], resampled),
-        classes=dict(zip(names, compared[:-1], strict=True)),
-        any_item=compared[-1],
+        mean_average_precision=_compare_means([of.average_precision for of in classes], rounds[:-1]),
+        classes=dict(zip(names, classes, strict=True)),
+        any_item=any_compared,
     )
 
 
-def _pair_classes(
+def _pair_scores(
     new: ScoredScans,
     baseline: ScoredScans,
     names: list[str],
     rows_here: npt.NDArray[np.int64],
     rows_there: npt.NDArray[np.int64],
 ) -> list[_Pair]:
+    """Return the pair of each class, and last that of any item."""
     here = np.array([new.classes.index(name) for name in names])
     there = np.array([baseline.classes.index(name) for name in names])
     labels_NK = new.labels_NK[np.ix_(rows_here, here)]
@@ -168,58 +178,44 @@ def _rate(scores_N: npt.NDArray[np.floating[Any]], labels_N: npt.NDArray[np.int8
     )
 
 
-def _resample(pairs: list[_Pair], groups_N: npt.NDArray[Any], num_rounds: int) -> bootstrap.Resampled:
-    """Return rounds over the new model's classes, then the baseline's, all weighed alike."""
-    ranked = [bootstrap.rank_groups(pair.new_N, pair.labels_N, groups_N) for pair in pairs]
-    ranked += [bootstrap.rank_groups(pair.baseline_N, pair.labels_N, groups_N) for pair in pairs]
-    return bootstrap.resample(ranked, int(groups_N.max()) + 1, (SIDES_RATE,), num_rounds)
+def _resample(pairs: list[_Pair], groups_N: npt.NDArray[Any], num_rounds: int) -> list[_Rounds]:
+    """Return the rounds of each pair, of both models with the same weights."""
+    if not num_rounds:
+        return [None] * len(pairs)
+    ranked = [
+        bootstrap.rank_groups(scores_N, pair.labels_N, groups_N)
+        for pair in pairs
+        for scores_N in (pair.new_N, pair.baseline_N)
+    ]
+    scores = bootstrap.resample(ranked, int(groups_N.max()) + 1, (SIDES_RATE,), num_rounds).scores
+    return list(zip(scores[::2], scores[1::2], strict=True))
 
 
-def _compare_class(
-    k: int,
-    pair: _Pair,
-    new: _Rated,
-    baseline: _Rated,
-    resampled: bootstrap.Resampled | None,
-    keys: npt.NDArray[Any],
-) -> ClassComparison:
-    def subtract(values_RK: npt.NDArray[np.float64] | None) -> Interval | None:
-        return (
-            None
-            if values_RK is None
-            else percentile_interval(values_RK[:, k] - values_RK[:, k + values_RK.shape[1] // 2])
-        )
+def _compare_score(pair: _Pair, rounds: _Rounds, keys: npt.NDArray[Any]) -> ClassComparison:
+    def compare(
+        new_value: float | None,
+        baseline_value: float | None,
+        values_of: Callable[[ScoreRounds], npt.NDArray[np.float64]],
+    ) -> Difference:
+        interval = percentile_interval(values_of(rounds[0]) - values_of(rounds[1])) if rounds else None
+        return Difference(new=new_value, baseline=baseline_value, interval=interval)
 
-    recalls = [rated.point.recall if rated.point else None for rated in (new, baseline)]
+    new, baseline = _rate(pair.new_N, pair.labels_N), _rate(pair.baseline_N, pair.labels_N)
     return ClassComparison(
-        average_precision=Difference(
-            new=new.average_precision,
-            baseline=baseline.average_precision,
-            interval=subtract(resampled.average_precision_RK if resampled else None),
-        ),
-        roc_auc=Difference(
-            new=new.roc_auc, baseline=baseline.roc_auc, interval=subtract(resampled.roc_auc_RK if resampled else None)
-        ),
-        recall=Difference(
-            new=recalls[0],
-            baseline=recalls[1],
-            interval=subtract(resampled.recall_RKF[:, :, 0] if resampled else None),
-        ),
+        average_precision=compare(new.average_precision, baseline.average_precision, lambda of: of.average_precision_R),
+        roc_auc=compare(new.roc_auc, baseline.roc_auc, lambda of: of.roc_auc_R),
+        recall=compare(new.recall, baseline.recall, lambda of: of.recall_RF[:, 0]),
         sides=_find_changed_sides(pair, new.point, baseline.point, keys),
     )
 
 
-def _compare_means(rated: list[tuple[_Rated, _Rated]], resampled: bootstrap.Resampled | None) -> Difference:
-    luck = None
-    if resampled is not None:
-        half = len(rated) + 1
-        new_R = resampled.mean_average_precision_R(slice(0, len(rated)))
-        baseline_R = resampled.mean_average_precision_R(slice(half, half + len(rated)))
-        luck = percentile_interval(new_R - baseline_R)
+def _compare_means(classes: list[Difference], rounds: list[_Rounds]) -> Difference:
+    both = [of for of in rounds if of]
+    means_R = [bootstrap.mean_rounds([of[model].average_precision_R for of in both]) for model in (0, 1) if both]
     return Difference(
-        new=metrics.mean_of_defined([new.average_precision for new, _ in rated]),
-        baseline=metrics.mean_of_defined([baseline.average_precision for _, baseline in rated]),
-        interval=luck,
+        new=metrics.mean_of_defined([of.new for of in classes]),
+        baseline=metrics.mean_of_defined([of.baseline for of in classes]),
+        interval=percentile_interval(means_R[0] - means_R[1]) if both else None,
     )
 
 

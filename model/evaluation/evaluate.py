@@ -1,10 +1,11 @@
-"""How good are the predictions? Every figure of a report, as one nested value."""
+"""Evaluate predictions: compute every figure of a report as one nested value."""
 
 # N scans  K classes  R bootstrap rounds
 
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 
 from model.evaluation.breakdowns import ClassBreakdowns, Mistakes, count_mistakes, rate_breakdowns
@@ -14,7 +15,7 @@ from model.evaluation.scored_scans import ScoredScans, join_predictions
 from model.evaluation.top_k import TopKAccuracy, rate_top_k
 from model.metrics import bootstrap
 from model.metrics import ranking as metrics
-from model.metrics.bootstrap import GroupedHits
+from model.metrics.bootstrap import GroupedHits, ScoreRounds, mean_rounds
 from model.metrics.calibration import CalibrationFigures, rate_calibration
 from model.metrics.intervals import Interval, percentile_interval
 from model.metrics.operating_points import (
@@ -32,17 +33,17 @@ from shards.format.dataset import Dataset
 from shards.predictions.run import Predictions
 
 MISTAKE_RATE = 10
-"""False alarms per 1,000 bags at which misses are looked into."""
+"""False alarms per 1,000 bags at which misses and confusions are counted."""
 MAX_CLASSES_IN_FULL = 40
-"""Up to so many classes a report shows whatever it has of each: a table of 40 columns fills a wide screen, and nobody
-looks through more charts. Corpora of X-ray scans have 5 to 15 classes, ILSVRC2012 has 1,000."""
+"""A report shows everything of each class up to this many: a table of 40 columns fills a wide screen. Corpora of X-ray
+scans have 5 to 15 classes, ILSVRC2012 has 1,000."""
 NUM_EXTREME_CLASSES = 10
-"""Of more classes, so many of the weakest and of the best are shown one by one."""
+"""Of more classes, this many of the weakest and of the best are shown one by one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RankFigures:
-    """How good one score is at telling scans apart."""
+    """Quality of one score as a ranking of the scans."""
 
     ranking: Ranking
     curve: Curve
@@ -55,7 +56,7 @@ class RankFigures:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RankIntervals:
-    """How far the figures of one score could be off by luck; None where a figure is undefined."""
+    """Confidence intervals of the figures of one score; None where a figure is undefined."""
 
     average_precision: Interval | None
     roc_auc: Interval | None
@@ -64,17 +65,22 @@ class RankIntervals:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ClassFigures:
-    """How good the predictions of one class are."""
+class ScoreFigures:
+    """Quality of one score: of a class, or of the alarm for any item."""
 
     rank: RankFigures
-    pointing: PointingFigures
-    breakdowns: ClassBreakdowns | None
-    """None for the alarm for any item: it has no box."""
-    level_average_precision: tuple[float | None, ...]
-    """Of each level alone, the finest first; empty where the model has one level only."""
     intervals: RankIntervals | None
-    """None when no bootstrap was asked for."""
+    """None if no bootstrap was asked for."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClassFigures(ScoreFigures):
+    """Quality of the predictions of one class."""
+
+    pointing: PointingFigures
+    breakdowns: ClassBreakdowns
+    level_average_precision: tuple[float | None, ...]
+    """Of each level alone, the finest first; empty for a model with one level."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,18 +96,18 @@ class MeanFigures:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BootstrapFigures:
-    """How the intervals were made, and that of the mean, which no class has."""
+    """How the intervals were made, and those of the means."""
 
     num_rounds: int
     num_groups: int
-    """Scans that differ: those with the same bytes are drawn together."""
+    """Groups of scans with the same bytes, which are drawn together."""
     mean_average_precision: Interval | None
     mean_pointing_accuracy: Interval | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evaluation:
-    """How good one model's predictions of one split of one dataset are."""
+    """Quality of one model's predictions of one split of a dataset."""
 
     model_id: str
     dataset_digest: str
@@ -112,19 +118,17 @@ class Evaluation:
     classes: dict[str, ClassFigures]
     mean: MeanFigures
     top_k_accuracy: dict[int, TopKAccuracy] | None
-    """By the number of guesses, how often a scan's class is among so many highest scores; None unless every scan has
-    exactly one class."""
-    any_item: ClassFigures
-    """The alarm that a guard hears: the bag holds something, whichever class it is; no boxes are looked at."""
+    """By k; None unless every scan has exactly one class."""
+    any_item: ScoreFigures
+    """The alarm that an operator gets: the bag holds something, of whichever class."""
     mistakes: Mistakes
     """At the thresholds that allow each class MISTAKE_RATE false alarms per 1,000 bags."""
     sweep: Sweep
-    """Every class, then `any_item`, at the same thresholds."""
     bootstrap: BootstrapFigures | None
 
     @property
     def is_in_full(self) -> bool:
-        """Whether the classes are few enough to show all of each; see `say_what_is_left_out`."""
+        """Whether the classes are few enough to show everything of each; see `describe_omissions`."""
         return len(self.classes) <= MAX_CLASSES_IN_FULL
 
     @property
@@ -156,18 +160,18 @@ def evaluate(
 
 
 def evaluate_scans(scans: ScoredScans, predictions: Predictions, dataset: Dataset, num_rounds: int) -> Evaluation:
-    """Return every figure of scans that `join` made of these predictions and this dataset; see `evaluate`."""
-    columns = [(scans.logits_NK[:, k], scans.labels_NK[:, k]) for k in range(len(scans.classes))]
-    columns.append(any_item(scans.logits_NK, scans.labels_NK))
-    ranks = [_rate_ranks(*column) for column in columns]
-    resampled = _resample(scans, columns, num_rounds) if num_rounds else None
-    figures = [
+    """Return every figure of scans that were joined from these predictions and this dataset; see `evaluate`."""
+    any_score = any_item(scans.logits_NK, scans.labels_NK)
+    ranks = [_rate_ranks(*scans.column(k)) for k in range(len(scans.classes))]
+    any_rank = _rate_ranks(*any_score)
+    resampled = _resample(scans, any_score, num_rounds) if num_rounds else None
+    classes = [
         ClassFigures(
             rank=rank,
             pointing=rate_pointing(scans, k),
-            breakdowns=rate_breakdowns(scans, k, _point(rank)) if k < len(scans.classes) else None,
-            level_average_precision=_rate_levels(scans, k) if k < len(scans.classes) else (),
-            intervals=_find_intervals(resampled, k) if resampled is not None else None,
+            breakdowns=rate_breakdowns(scans, k, _point(rank)),
+            level_average_precision=_rate_levels(scans, k),
+            intervals=_find_intervals(resampled.classes[k], resampled.pointing[k]) if resampled else None,
         )
         for k, rank in enumerate(ranks)
     ]
@@ -177,16 +181,37 @@ def evaluate_scans(scans: ScoredScans, predictions: Predictions, dataset: Datase
         split=scans.split,
         run=predictions.run,
         completeness=scans.completeness,
-        classes=dict(zip(scans.classes, figures[:-1], strict=True)),
-        mean=_average(figures[:-1]),
+        classes=dict(zip(scans.classes, classes, strict=True)),
+        mean=_average(classes),
         top_k_accuracy=rate_top_k(scans, num_rounds),
-        any_item=figures[-1],
-        mistakes=count_mistakes(
-            scans, [_point(rank) for rank in ranks[:-1]], by_pair=len(scans.classes) <= MAX_CLASSES_IN_FULL
+        any_item=ScoreFigures(
+            rank=any_rank, intervals=_find_intervals(resampled.any_item, None) if resampled else None
         ),
-        sweep=sweep([rank.ranking for rank in ranks]),
-        bootstrap=_sum_up(resampled, scans) if resampled is not None else None,
+        mistakes=count_mistakes(
+            scans, [_point(rank) for rank in ranks], by_pair=len(scans.classes) <= MAX_CLASSES_IN_FULL
+        ),
+        sweep=sweep([rank.ranking for rank in ranks], any_rank.ranking),
+        bootstrap=_summarize(resampled, num_rounds, scans.num_groups) if resampled else None,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Resampled:
+    """Bootstrap rounds of the classes, of the alarm for any item, and of the pointing accuracy of the classes."""
+
+    classes: tuple[ScoreRounds, ...]
+    any_item: ScoreRounds
+    pointing: tuple[npt.NDArray[np.float64], ...]
+
+
+def _resample(scans: ScoredScans, any_score: tuple[npt.NDArray[Any], npt.NDArray[Any]], num_rounds: int) -> _Resampled:
+    columns = [*(scans.column(k) for k in range(len(scans.classes))), any_score]
+    ranked = [bootstrap.rank_groups(*column, scans.groups_N) for column in columns]
+    found = [find_pointing_hits(scans, k) for k in range(len(scans.classes))]
+    hits = [GroupedHits(scans.groups_N[of.row_S], of.is_hit_S) for of in found]
+    rounds = bootstrap.resample(ranked, scans.num_groups, FALSE_ALARM_RATES, num_rounds, hits=hits)
+    *classes, of_any_item = rounds.scores
+    return _Resampled(tuple(classes), of_any_item, rounds.hit_rates)
 
 
 def _rate_ranks(scores_N: npt.NDArray[Any], labels_N: npt.NDArray[Any]) -> RankFigures:
@@ -203,34 +228,25 @@ def _rate_ranks(scores_N: npt.NDArray[Any], labels_N: npt.NDArray[Any]) -> RankF
     )
 
 
-def _resample(
-    scans: ScoredScans, columns: list[tuple[npt.NDArray[Any], npt.NDArray[Any]]], num_rounds: int
-) -> bootstrap.Resampled:
-    classes = [bootstrap.rank_groups(scores_N, labels_N, scans.groups_N) for scores_N, labels_N in columns]
-    judgements = [find_pointing_hits(scans, k) for k in range(len(scans.classes))]
-    judged = [GroupedHits(scans.groups_N[of.row_S], of.is_hit_S) for of in judgements]
-    return bootstrap.resample(classes, scans.num_groups, FALSE_ALARM_RATES, num_rounds, judged=judged)
-
-
-def _find_intervals(resampled: bootstrap.Resampled, k: int) -> RankIntervals:
-    num_judged = resampled.hit_rate_RJ.shape[1]  # any item comes after them: no heatmap is of no class
+def _find_intervals(rounds: ScoreRounds, pointing_R: npt.NDArray[np.float64] | None) -> RankIntervals:
     return RankIntervals(
-        average_precision=percentile_interval(resampled.average_precision_RK[:, k]),
-        roc_auc=percentile_interval(resampled.roc_auc_RK[:, k]),
+        average_precision=percentile_interval(rounds.average_precision_R),
+        roc_auc=percentile_interval(rounds.roc_auc_R),
         recall_at_false_alarms={
-            rate: percentile_interval(resampled.recall_RKF[:, k, f]) for f, rate in enumerate(FALSE_ALARM_RATES)
+            rate: percentile_interval(recall_R)
+            for rate, recall_R in zip(FALSE_ALARM_RATES, rounds.recall_RF.T, strict=True)
         },
-        pointing_accuracy=percentile_interval(resampled.hit_rate_RJ[:, k]) if k < num_judged else None,
+        pointing_accuracy=None if pointing_R is None else percentile_interval(pointing_R),
     )
 
 
-def _sum_up(resampled: bootstrap.Resampled, scans: ScoredScans) -> BootstrapFigures:
-    without_any_item = slice(0, len(scans.classes))
+def _summarize(resampled: _Resampled, num_rounds: int, num_groups: int) -> BootstrapFigures:
+    average_precisions = [rounds.average_precision_R for rounds in resampled.classes]
     return BootstrapFigures(
-        num_rounds=len(resampled.average_precision_RK),
-        num_groups=scans.num_groups,
-        mean_average_precision=percentile_interval(resampled.mean_average_precision_R(without_any_item)),
-        mean_pointing_accuracy=percentile_interval(resampled.mean_hit_rate_R()),
+        num_rounds=num_rounds,
+        num_groups=num_groups,
+        mean_average_precision=percentile_interval(mean_rounds(average_precisions)),
+        mean_pointing_accuracy=percentile_interval(mean_rounds(resampled.pointing)),
     )
 
 

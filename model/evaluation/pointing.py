@@ -1,6 +1,6 @@
-"""How often does the heatmap point at the item, and how often would it by luck?"""
+"""Rate how often the peak of a class' heatmap lies in a box of the class, beside simple baselines."""
 
-# N scans  S scans that can be judged  B boxes
+# N scans  S evaluable scans  B boxes
 
 from dataclasses import dataclass
 
@@ -12,30 +12,30 @@ from model.metrics.pointing import covered_shares, largest_box_centres, points_h
 from model.metrics.ranking import PRESENT
 
 TOLERANCES_PX = (0, 15, 18)
-"""None as in the paper, 15 as in common code for the pointing game, 18 to see how fast the figure still grows."""
+"""0 as in the paper, 15 as in common code for the pointing game, 18 for how fast the figure still grows."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PointingFigures:
-    """How often the heatmap's highest pixel lies in a box of the class."""
+    """How often the peak of a class' heatmap lies in a box of the class."""
 
     num_evaluable: int
     """Scans that hold the class and have at least one box of it."""
     num_hits: int
     num_hits_within: dict[int, int]
-    """By tolerance in pixels around the boxes; at 0 it is `num_hits`."""
+    """By tolerance in pixels around the boxes; at 0 equal to `num_hits`."""
     random_point: float | None
-    """What a random point of the image would reach: the mean share that the boxes cover."""
+    """Accuracy of a random point of the image: the mean share that the boxes cover."""
     largest_box: float | None
-    """What the centre of the scan's largest box of any class would reach: knowing where, not what."""
+    """Accuracy of the centre of the scan's largest box of any class: location known, class ignored."""
 
     @property
     def accuracy(self) -> float | None:
-        """#hits / (#hits + #misses); None where no scan can be judged."""
+        """#hits / (#hits + #misses); None without evaluable scans."""
         return self.accuracy_within(0)
 
     def accuracy_within(self, tolerance_px: int) -> float | None:
-        """Return the accuracy when a point so many pixels outside of a box still counts."""
+        """Return the accuracy if a point up to `tolerance_px` outside a box counts."""
         return self.num_hits_within[tolerance_px] / self.num_evaluable if self.num_evaluable else None
 
 
@@ -50,10 +50,10 @@ NOT_EVALUABLE = PointingFigures(
 
 @dataclass(frozen=True, slots=True)
 class PointingHits:
-    """Where the heatmap of a class pointed, on the scans that hold the class and have a box of it."""
+    """Peaks of a class and its boxes, on the evaluable scans: those that hold the class and have a box of it."""
 
     row_S: npt.NDArray[np.int64]
-    """Which of the N scans each is."""
+    """Row of each among the N scans."""
     own_scan_B: npt.NDArray[np.int64]
     """The scan, in 0..S-1, of each box of the class."""
     own_edges_B4: npt.NDArray[np.float32]
@@ -62,7 +62,7 @@ class PointingHits:
 
 
 def find_pointing_hits(scans: ScoredScans, k: int) -> PointingHits:
-    """Return where class `k` can be judged, and how it did; S is 0 where no scan can."""
+    """Return the hits and misses of class `k`; S may be 0."""
     present_N = scans.labels_NK[:, k] == PRESENT
     own_B = (scans.box_class_B == k) & present_N[scans.box_scan_B]
     row_S, own_scan_B = np.unique(scans.box_scan_B[own_B], return_inverse=True)
@@ -78,14 +78,12 @@ def rate_pointing(scans: ScoredScans, k: int) -> PointingFigures:
     Source:
         "SIXray: A Large-scale Security Inspection X-ray Benchmark" (CVPR 2019), Section 5.1.
     """
-    if k >= len(scans.classes):
-        return NOT_EVALUABLE  # any item: no heatmap is of no class
-    judged = find_pointing_hits(scans, k)
-    row_S, own_scan_B, own_edges_B4 = judged.row_S, judged.own_scan_B, judged.own_edges_B4
+    found = find_pointing_hits(scans, k)
+    row_S, own_scan_B, own_edges_B4 = found.row_S, found.own_scan_B, found.own_edges_B4
     if not len(row_S):
         return NOT_EVALUABLE
     points_S2 = scans.peaks_NK2[row_S, k]
-    hits = {0: int(judged.is_hit_S.sum())} | {
+    hits = {0: int(found.is_hit_S.sum())} | {
         tolerance: int(points_hit(points_S2, own_scan_B, own_edges_B4, tolerance).sum())
         for tolerance in TOLERANCES_PX[1:]
     }

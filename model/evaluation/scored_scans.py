@@ -1,4 +1,4 @@
-"""Which score belongs to which label? Predictions and samples joined by key, and what is left over."""
+"""Join predictions with the labels of a dataset by key."""
 
 # N scans  K classes  B boxes
 
@@ -34,26 +34,30 @@ class ScoredScans:
     labels_NK: npt.NDArray[np.int8]
     """1 present, 0 absent, -1 unknown."""
     logits_NK: npt.NDArray[np.float32]
-    """As the model gave them: a sigmoid in float32 would tie scores that differ."""
+    """Logits, because a sigmoid in float32 would tie scores that differ."""
     level_logits_LNK: npt.NDArray[np.float32]
-    """Of each level, the finest first; the model's answer, `logits_NK`, is made of them."""
+    """Of each level, the finest first; `logits_NK` fuses them."""
     peaks_NK2: npt.NDArray[np.float32]
     """x and y in pixels where the class' heatmap is highest."""
     sizes_N2: npt.NDArray[np.int32]
     """Width and height in pixels."""
     groups_N: npt.NDArray[np.int32]
-    """Scans with the same bytes share a number: they are one observation, not several."""
+    """Scans with the same bytes share a number, because they are one observation."""
     box_scan_B: npt.NDArray[np.int64]
-    """The row of the scan that a box belongs to."""
+    """Row of the scan of each box."""
     box_class_B: npt.NDArray[np.int64]
-    """Index into `classes`; -1 for a class that the model does not know."""
+    """Index into `classes`; -1 for a class that the model does not have."""
     box_edges_B4: npt.NDArray[np.float32]
     """xmin, ymin, xmax, ymax in pixels."""
     completeness: Completeness
 
+    def column(self, k: int) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int8]]:
+        """Return logits and labels of class `k`."""
+        return self.logits_NK[:, k], self.labels_NK[:, k]
+
     @property
     def num_groups(self) -> int:
-        """Scans that differ in their bytes."""
+        """Groups of scans with the same bytes."""
         return int(self.groups_N.max()) + 1 if len(self.groups_N) else 0
 
 
@@ -98,7 +102,7 @@ def _check_identity(predictions: Predictions, dataset: Dataset) -> tuple[str, ..
     for field in ("model_id", "dataset_digest", "classes", "parts"):
         if field not in predictions.run:
             raise ValueError(f"run.json must have {field!r}, got {sorted(predictions.run)} ({predictions.url})")
-    # Predictions of several datasets, scored in one go, name each of them.
+    # A run over several datasets names each of them.
     scored_digests = [predictions.run["dataset_digest"], *(d["digest"] for d in predictions.run.get("datasets", ()))]
     if dataset.manifest.digest not in scored_digests:
         raise ValueError(
@@ -222,12 +226,12 @@ def _number_groups(samples: pa.Table) -> npt.NDArray[np.int32]:
 
 
 def _fields(column: pa.StructArray) -> dict[str, pa.Array]:
-    # All at once: Arrow's `struct_field` looks at every field to give one, a million looks for a thousand classes.
+    # All at once: Arrow's `struct_field` is linear in the number of fields.
     return {field.name: values for field, values in zip(column.type, column.flatten(), strict=True)}
 
 
 def _stack(columns: Sequence[pa.Array | pa.ChunkedArray], dtype: Any) -> npt.NDArray[Any]:
-    # Column order: each class' scores lie together, which is how every figure reads them.
+    # Column order, because every figure reads the scores of one class.
     out = np.empty((len(columns[0]), len(columns)), dtype, order="F")
     for k, column in enumerate(columns):
         out[:, k] = column.to_numpy() if isinstance(column, pa.ChunkedArray) else column.to_numpy(zero_copy_only=False)

@@ -1,7 +1,7 @@
-"""How much of a figure is luck? Intervals from resampling scans, those with the same bytes together."""
+"""Resample scans by the bootstrap, scans with the same bytes together."""
 
-# N scans  K classes  G groups of scans with the same bytes  R rounds  T distinct scores of positives, highest first
-# P positives  M negatives  Q cuts between them  F figures  S scans that can be judged  J classes that are judged
+# N scans  K scores  G groups of scans with the same bytes  R rounds  T distinct scores of positives, highest first
+# P positives  M negatives  Q cuts between them  F false-alarm rates  S scans with a hit or a miss  J series of hits
 # C rounds that are computed at once
 
 from collections.abc import Sequence
@@ -19,16 +19,16 @@ IntArray = npt.NDArray[np.integer[Any]]
 
 NUM_ROUNDS = 1000
 BLOCK_BYTES = 2**21
-"""Weights of rounds that are computed at once: few enough for the processor's cache, and where scans are few so many
-that a thousand classes cost no call of NumPy for each class in each round."""
+"""Weights of the rounds that are computed at once: they fit into the processor's cache, and for few scans there are
+enough rounds that the calls of NumPy cost little."""
 
 
 @dataclass(frozen=True, slots=True)
 class RankedGroups:
-    """One class sorted once: each round then only weighs it anew.
+    """The scans of one score, sorted once; each round only changes their weights.
 
-    Only what lies at or above a positive's score matters, so the negatives are kept as the order of their
-    groups and the places where a positive's score would stand among them.
+    Only the ranks of positives among negatives matter, so the negatives are kept as their groups in order and the
+    places of the positives' scores among them.
     """
 
     positive_group_P: IntArray
@@ -38,43 +38,53 @@ class RankedGroups:
     negative_group_M: IntArray
     """Groups of the negatives, highest score first."""
     negative_cuts_Q: IntArray
-    """How many negatives score more than a threshold, or at least as much: each such number once, 0 first, M last."""
+    """Numbers of negatives above, or at and above, a threshold: each number once, 0 first, M last."""
     start_of_T: IntArray
-    """Which of the cuts counts the negatives that score more than each threshold."""
+    """Index of the cut that counts the negatives above each threshold."""
     end_of_T: IntArray
-    """Which of them counts those that score at least as much."""
+    """Index of the cut that counts the negatives at and above it."""
 
 
 @dataclass(frozen=True, slots=True)
 class GroupedHits:
-    """Scans on which one class either did or did not do well."""
+    """Scans that are a hit or a miss."""
 
     group_S: IntArray
     is_hit_S: npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
-class Resampled:
-    """What every round gave; NaN where a figure is undefined, as in a round without positives."""
+class ScoreRounds:
+    """Figures of one score in every round; NaN where a figure is undefined, as in a round without positives."""
 
-    average_precision_RK: npt.NDArray[np.float64]
-    roc_auc_RK: npt.NDArray[np.float64]
-    recall_RKF: npt.NDArray[np.float64]
+    average_precision_R: npt.NDArray[np.float64]
+    roc_auc_R: npt.NDArray[np.float64]
+    recall_RF: npt.NDArray[np.float64]
     """At each of the false-alarm rates."""
-    hit_rate_RJ: npt.NDArray[np.float64]
-    """Of each of the classes that were judged."""
 
-    def mean_average_precision_R(self, classes: slice = slice(None)) -> npt.NDArray[np.float64]:
-        """Return the mean over those of `classes` that have positives in a round."""
-        return _mean_of_defined(self.average_precision_RK[:, classes])
 
-    def mean_hit_rate_R(self) -> npt.NDArray[np.float64]:
-        """Return the mean over the classes that could be judged in a round."""
-        return _mean_of_defined(self.hit_rate_RJ)
+@dataclass(frozen=True, slots=True)
+class Resampled:
+    """Figures of every round."""
+
+    scores: tuple[ScoreRounds, ...]
+    """Of each of the ranked scores."""
+    hit_rates: tuple[npt.NDArray[np.float64], ...]
+    """(R,) of each of the hits; NaN in rounds without one of the scans."""
+
+
+def mean_rounds(rounds: Sequence[npt.NDArray[np.float64]]) -> npt.NDArray[np.float64]:
+    """Return, for each round, the mean over the classes whose figure is defined in it; NaN if none is."""
+    values_RK = np.stack(rounds, axis=1)
+    defined_RK = np.isfinite(values_RK)
+    num_R = defined_RK.sum(axis=1)
+    total_R = np.where(defined_RK, values_RK, 0).sum(axis=1)
+    mean_R: npt.NDArray[np.float64] = np.where(num_R > 0, total_R / np.maximum(num_R, 1), np.nan)
+    return mean_R
 
 
 def rank_groups(scores_N: npt.NDArray[Any], labels_N: IntArray, groups_N: IntArray) -> RankedGroups:
-    """Return one class sorted for resampling.
+    """Return the scans of one score, sorted for resampling.
 
     Args:
         scores_N: finite.
@@ -100,61 +110,56 @@ def rank_groups(scores_N: npt.NDArray[Any], labels_N: IntArray, groups_N: IntArr
 
 
 def resample(
-    classes: Sequence[RankedGroups],
+    scores: Sequence[RankedGroups],
     num_groups: int,
     false_alarm_rates: Sequence[float],
     num_rounds: int = NUM_ROUNDS,
     seed: int = 0,
-    judged: Sequence[GroupedHits] = (),
+    hits: Sequence[GroupedHits] = (),
 ) -> Resampled:
     """Return every figure in `num_rounds` rounds; each draws G of the G groups with replacement.
 
-    A group counts as often as it was drawn, in all classes alike: differences and means keep their
-    correlations. Equal arguments give equal numbers, whatever the number of threads.
+    A group counts as often as it was drawn, alike for all scores: differences and means keep their correlations. Equal
+    arguments give equal numbers, whatever the number of threads.
 
     Source:
         Efron, "Bootstrap Methods: Another Look at the Jackknife" (1979); groups are drawn whole because
         copies of one image are one observation (Davison and Hinkley, "Bootstrap Methods", Section 3.8).
     """
-    shape = (num_rounds, len(classes))
-    out = Resampled(
-        np.empty(shape),
-        np.empty(shape),
-        np.empty((*shape, len(false_alarm_rates))),
-        np.full((num_rounds, len(judged)), np.nan),
-    )
+    average_precision_RK, auc_RK = np.empty((num_rounds, len(scores))), np.empty((num_rounds, len(scores)))
+    recall_RKF = np.empty((num_rounds, len(scores), len(false_alarm_rates)))
+    hit_rate_RJ = np.full((num_rounds, len(hits)), np.nan)
     rates_F = np.asarray(false_alarm_rates, np.float64)
 
     def run_block(block: slice) -> None:
         weights_CG = np.stack([draw_weights(num_groups, r, seed) for r in range(block.start, block.stop)])
-        for k, ranked in enumerate(classes):
-            average_precision_C, auc_C, recall_CF = reweight(ranked, weights_CG, rates_F)
-            out.average_precision_RK[block, k] = average_precision_C
-            out.roc_auc_RK[block, k] = auc_C
-            out.recall_RKF[block, k] = recall_CF
-        for j, scans in enumerate(judged):
+        for k, ranked in enumerate(scores):
+            figures = reweight(ranked, weights_CG, rates_F)
+            average_precision_RK[block, k], auc_RK[block, k], recall_RKF[block, k] = figures
+        for j, scans in enumerate(hits):
             if len(scans.group_S):
-                out.hit_rate_RJ[block, j] = [hit_rate(scans, weights_G) for weights_G in weights_CG]
+                hit_rate_RJ[block, j] = [hit_rate(scans, weights_G) for weights_G in weights_CG]
 
-    # NumPy lets go of the interpreter's lock while it draws, gathers and sums: threads fill the cores.
+    # NumPy releases the interpreter's lock while it draws, gathers and sums, so threads fill the cores.
     with ThreadPoolExecutor(count_cores()) as pool:
         for _ in pool.map(run_block, _cut_blocks(num_rounds, num_groups)):
             pass
-    return out
+    rounds = [ScoreRounds(average_precision_RK[:, k], auc_RK[:, k], recall_RKF[:, k]) for k in range(len(scores))]
+    return Resampled(tuple(rounds), tuple(hit_rate_RJ.T))
 
 
 def _cut_blocks(num_rounds: int, num_groups: int) -> list[slice]:
-    even = -(-num_rounds // (4 * count_cores()))  # several blocks a thread, so that none waits long for the last one
+    even = -(-num_rounds // (4 * count_cores()))  # several blocks a thread: none waits long for the last
     size = max(min(BLOCK_BYTES // max(num_groups, 1), even), 1)
     return [slice(start, min(start + size, num_rounds)) for start in range(0, num_rounds, size)]
 
 
 def draw_weights(num_groups: int, round_index: int, seed: int = 0) -> npt.NDArray[np.uint8]:
-    """Return how often each group is drawn in a round; the same for the same round, whatever came before."""
+    """Return how often each group is drawn in a round; it depends on seed and round only."""
     random = np.random.default_rng([seed, round_index])
-    # 64-bit numbers are counted and gathered as they are; narrower ones would be widened first, six times slower.
+    # 64-bit numbers: bincount widens narrower ones first, six times slower.
     drawn = np.bincount(random.integers(0, max(num_groups, 1), num_groups), minlength=num_groups)
-    # One byte a group keeps a million of them in the processor's cache; a group is drawn 255 times never.
+    # One byte a group keeps a million of them in the processor's cache; no group is drawn 255 times.
     return drawn.astype(np.uint8)
 
 
@@ -163,9 +168,8 @@ def reweight(
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """Return average precision (C,), ROC AUC (C,) and recalls (C, F) where groups count `weights_CG`, round by round.
 
-    The recall is that at each false-alarm rate. The definitions are those of `model.metrics.ranking` and
-    `model.metrics.operating_points`
-    over rows repeated as often as their weight; NaN where a figure is undefined.
+    Definitions: `model.metrics.ranking` and `model.metrics.operating_points` over rows repeated as often as their
+    weight; NaN where a figure is undefined.
     """
     true_CQ = _count_before(weights_CG, ranked.positive_group_P, np.concatenate([[0], ranked.positive_ends_T]))
     false_CQ = _count_before(weights_CG, ranked.negative_group_M, ranked.negative_cuts_Q)
@@ -185,18 +189,17 @@ def reweight(
     return gains_C / positive_C, auc_C, recall_CF
 
 
-def hit_rate(judged: GroupedHits, weights_G: npt.NDArray[np.uint8]) -> float:
-    """Return the share of hits where groups count `weights_G`; NaN where no scan was drawn."""
-    weights_S = weights_G[judged.group_S]
+def hit_rate(hits: GroupedHits, weights_G: npt.NDArray[np.uint8]) -> float:
+    """Return the share of hits where groups count `weights_G`; NaN if no scan was drawn."""
+    weights_S = weights_G[hits.group_S]
     num_drawn = int(weights_S.sum())
-    return int(weights_S[judged.is_hit_S].sum()) / num_drawn if num_drawn else np.nan
+    return int(weights_S[hits.is_hit_S].sum()) / num_drawn if num_drawn else np.nan
 
 
 def _order_between(
     scores_N: npt.NDArray[Any], negative_N: IntArray, thresholds_T: npt.NDArray[Any], groups_N: IntArray
 ) -> IntArray:
-    # Negatives between two thresholds need no order among themselves: kept by group, they are read in the
-    # order of memory.
+    # Negatives between two thresholds need no order among themselves: by group, they are read in the order of memory.
     lowest_first = thresholds_T[::-1]
     left = np.searchsorted(lowest_first, scores_N[negative_N], side="left")
     right = np.searchsorted(lowest_first, scores_N[negative_N], side="right")
@@ -205,20 +208,12 @@ def _order_between(
 
 
 def _count_before(weights_CG: npt.NDArray[np.uint8], groups: IntArray, cuts_Q: IntArray) -> npt.NDArray[np.int64]:
-    """Return (C, Q): how many rows were drawn before each cut; cuts differ, 0 is the first, all rows are the last."""
+    """Return (C, Q): how many rows were drawn before each cut; the first cut is 0, the last one all rows."""
     drawn = np.empty((len(weights_CG), len(groups)), np.uint8)
     for drawn_row, weights_G in zip(drawn, weights_CG, strict=True):
-        # Round by round: what is gathered from, 1 byte a group, then stays in the cache.
+        # Round by round, so that the weights, 1 byte a group, stay in the cache.
         weights_G.take(groups, mode="clip", out=drawn_row)
     counts_CQ = np.zeros((len(weights_CG), len(cuts_Q)), np.int64)
     between = np.add.reduceat(drawn, cuts_Q[:-1], axis=1, dtype=np.int32)
     np.cumsum(between, axis=1, out=counts_CQ[:, 1:])
     return counts_CQ
-
-
-def _mean_of_defined(values_RK: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    defined_RK = np.isfinite(values_RK)
-    num_R = defined_RK.sum(axis=1)
-    total_R = np.where(defined_RK, values_RK, 0).sum(axis=1)
-    mean_R: npt.NDArray[np.float64] = np.where(num_R > 0, total_R / np.maximum(num_R, 1), np.nan)
-    return mean_R

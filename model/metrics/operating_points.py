@@ -1,4 +1,4 @@
-"""Where should the alarm stand? Recall, precision and false alarms at a threshold, and the reverse."""
+"""Compute operating points: recall, precision and false alarms at a threshold, and thresholds for a target."""
 
 # N scans  K classes  T distinct scores of positives, highest first
 
@@ -20,10 +20,10 @@ NUM_SWEEP_STEPS = 200
 
 @dataclass(frozen=True, slots=True)
 class OperatingPoint:
-    """What an alarm at one threshold finds and what it costs, for one class."""
+    """True and false alarms at one threshold, for one class."""
 
     threshold: float | None
-    """An alarm is a logit of at least this; None: no alarm is ever raised."""
+    """A logit of at least this raises an alarm; None: nothing does."""
     num_true: int
     """Bags with the item that raise an alarm."""
     num_false: int
@@ -43,18 +43,18 @@ class OperatingPoint:
 
     @property
     def precision(self) -> float | None:
-        """Share of the alarms that are right; None where there is no alarm. It depends on the prevalence."""
+        """Share of the alarms that are right; None without alarms. It depends on the prevalence."""
         alarms = self.num_true + self.num_false
         return self.num_true / alarms if alarms else None
 
     @property
     def false_alarms_per_1000(self) -> float | None:
-        """Alarms per 1,000 bags that do not hold the item: unlike precision, the same at any prevalence."""
+        """Alarms per 1,000 bags without the item: unlike precision, it does not depend on the prevalence."""
         return 1000 * self.num_false / self.num_negative if self.num_negative else None
 
     @property
     def f1(self) -> float:
-        """Harmonic mean of precision and recall; 0 where nothing is found."""
+        """Harmonic mean of precision and recall; 0 if nothing is found."""
         return 2 * self.num_true / max(self.num_true + self.num_false + self.num_positive, 1)
 
 
@@ -71,12 +71,20 @@ class OperatingFigures:
 
 
 @dataclass(frozen=True, slots=True)
+class AlarmCounts:
+    """True and false alarms of one score at each threshold of a sweep."""
+
+    num_true_T: npt.NDArray[np.integer[Any]]
+    num_false_T: npt.NDArray[np.integer[Any]]
+
+
+@dataclass(frozen=True, slots=True)
 class Sweep:
-    """What every class does at the same thresholds, from the one that alarms for all items up."""
+    """Alarm counts at common thresholds, lowest first; at the first one every item raises an alarm."""
 
     thresholds_T: npt.NDArray[np.float64]
-    num_true_KT: npt.NDArray[np.int64]
-    num_false_KT: npt.NDArray[np.int64]
+    classes: tuple[AlarmCounts, ...]
+    any_item: AlarmCounts
 
 
 def rate_operation(curve: Curve) -> OperatingFigures:
@@ -99,38 +107,32 @@ def at_false_alarms(curve: Curve, per_1000: float) -> OperatingPoint:
 
 def at_recall(curve: Curve, recall: float) -> OperatingPoint:
     """Return the highest threshold that finds at least the share `recall` of the positives."""
-    # The small slack is for products such as 0.95 * 20, which is a hair above 19 in floating point.
+    # In floating point 0.95 * 20 is slightly above 19.
     needed = np.ceil(recall * curve.num_positive - 1e-9)
     return _point(curve, int(np.searchsorted(curve.num_true_T, needed, side="left")))
 
 
 def best_f1(curve: Curve) -> OperatingPoint:
-    """Return the point of the highest F1 (F-max), the highest threshold where several reach it."""
+    """Return the point of the highest F1 (F-max), the highest threshold if several reach it."""
     f1_T = 2 * curve.num_true_T / (curve.num_true_T + curve.num_false_T + curve.num_positive)
     return _point(curve, int(np.argmax(f1_T)))
 
 
-def sweep(rankings: Sequence[Ranking]) -> Sweep:
-    """Return the counts of all classes at thresholds that are as good as evenly spread over the positives."""
-    scores = np.concatenate([ranking.positives_P for ranking in rankings]).astype(np.float64)
-    if not len(scores):
-        empty = np.zeros((len(rankings), 0), np.int64)
-        return Sweep(np.zeros(0), empty, empty)
+def sweep(classes: Sequence[Ranking], any_item: Ranking) -> Sweep:
+    """Return the alarm counts of all classes and of the alarm for any item, at quantiles of the positives' scores."""
+    scores = np.concatenate([ranking.positives_P for ranking in (*classes, any_item)]).astype(np.float64)
     shares = np.linspace(0, 1, NUM_SWEEP_STEPS + 1)
-    thresholds_T = np.unique(np.quantile(scores, shares, method="inverted_cdf"))
-    return Sweep(
-        thresholds_T,
-        np.stack([ranking.num_true(thresholds_T) for ranking in rankings]),
-        np.stack([ranking.num_false(thresholds_T) for ranking in rankings]),
-    )
+    thresholds_T = np.unique(np.quantile(scores, shares, method="inverted_cdf")) if len(scores) else np.zeros(0)
+    counts = [AlarmCounts(of.num_true(thresholds_T), of.num_false(thresholds_T)) for of in (*classes, any_item)]
+    return Sweep(thresholds_T, tuple(counts[:-1]), counts[-1])
 
 
 def any_item(
     logits_NK: npt.NDArray[np.floating[Any]], labels_NK: npt.NDArray[np.integer[Any]]
 ) -> tuple[npt.NDArray[np.floating[Any]], npt.NDArray[np.int8]]:
-    """Return score and label of "this bag holds something": the highest logit, and whether any class is present.
+    """Return score and label of the alarm for any item: the highest logit, and whether any class is present.
 
-    A bag with no class known to be present and one unknown is itself unknown.
+    A bag with an unknown label and no class known to be present is unknown.
     """
     present_N, unknown_N = (labels_NK == PRESENT).any(axis=1), (labels_NK == UNKNOWN).any(axis=1)
     labels_N = np.where(present_N, PRESENT, np.where(unknown_N, UNKNOWN, ABSENT)).astype(np.int8)
@@ -138,7 +140,7 @@ def any_item(
 
 
 def sigmoid(logits: npt.NDArray[np.floating[Any]] | np.floating[Any]) -> npt.NDArray[np.float64]:
-    """Return scores in [0, 1] as float64; no logit overflows."""
+    """Return scores in [0, 1] as float64, without overflow."""
     wide = np.asarray(logits, np.float64)
     small = np.exp(-np.abs(wide))
     scores: npt.NDArray[np.float64] = np.where(wide >= 0, 1 / (1 + small), small / (1 + small))

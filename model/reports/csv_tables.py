@@ -1,61 +1,45 @@
-"""Which tables can a spreadsheet read? The figures of an evaluation as CSV, one row a class, stratum or threshold."""
+"""Write the figures of an evaluation as CSV tables: a row a class, breakdown or threshold."""
 
 import csv
 import io
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from model.evaluation.evaluate import Evaluation
-from model.reports.metrics_json import metrics_document
-
 ANY_ITEM, MEAN = "any item", "mean"
 
 
-def make_tables(evaluation: Evaluation) -> dict[str, str]:
-    """Return every table by file name; an undefined figure is an empty cell. Equal evaluations give equal texts."""
-    document = metrics_document(evaluation)
+def make_tables(document: Mapping[str, Any]) -> dict[str, str]:
+    """Return every table of a metrics.json by file name; an undefined figure is an empty cell."""
     return {
         "classes.csv": _write(_class_rows(document)),
         "alarms.csv": _write(_alarm_rows(document)),
         "operating_points.csv": _write(_operating_rows(document)),
-        "strata.csv": _write(_stratum_rows(document)),
+        "strata.csv": _write(_breakdown_rows(document)),
     }
 
 
 def _class_rows(document: Mapping[str, Any]) -> Iterable[dict[str, Any]]:
-    for name, of in _ranked(document):
-        low_high, pointed = _bounds(of, "average_precision"), _bounds(of, "pointing_accuracy")
-        pointing = of.get("pointing", {})
+    for name, of in [*_ranked(document), (MEAN, document["mean"])]:
+        low, high = _bounds(of, "average_precision")
+        pointing_low, pointing_high = _bounds(of, "pointing_accuracy")
+        calibration = of.get("calibration", {})
         yield {
             "class": name,
-            "num_positive": of["num_positive"],
-            "num_negative": of["num_negative"],
-            "num_unknown": of["num_unknown"],
+            "num_positive": of.get("num_positive"),
+            "num_negative": of.get("num_negative"),
+            "num_unknown": of.get("num_unknown"),
             "prevalence": of["prevalence"],
             **{f"average_precision_{kind}": value for kind, value in of["average_precision"].items()},
-            "average_precision_low": low_high[0],
-            "average_precision_high": low_high[1],
+            "average_precision_low": low,
+            "average_precision_high": high,
             "roc_auc": of["roc_auc"],
             "pointing_accuracy": of.get("pointing_accuracy"),
-            "pointing_accuracy_low": pointed[0],
-            "pointing_accuracy_high": pointed[1],
-            "pointing_num_evaluable": pointing.get("num_evaluable"),
-            "expected_calibration_error": of["calibration"]["expected_calibration_error"],
-            "brier": of["calibration"]["brier"],
+            "pointing_accuracy_low": pointing_low,
+            "pointing_accuracy_high": pointing_high,
+            "pointing_num_evaluable": of.get("pointing", {}).get("num_evaluable"),
+            "expected_calibration_error": calibration.get("expected_calibration_error"),
+            "brier": calibration.get("brier"),
         }
-    mean = document["mean"]
-    low_high, pointed = _bounds(mean, "average_precision"), _bounds(mean, "pointing_accuracy")
-    yield {
-        "class": MEAN,
-        "prevalence": mean["prevalence"],
-        **{f"average_precision_{kind}": value for kind, value in mean["average_precision"].items()},
-        "average_precision_low": low_high[0],
-        "average_precision_high": low_high[1],
-        "roc_auc": mean["roc_auc"],
-        "pointing_accuracy": mean["pointing_accuracy"],
-        "pointing_accuracy_low": pointed[0],
-        "pointing_accuracy_high": pointed[1],
-    }
 
 
 def _bounds(figures: Mapping[str, Any], name: str) -> tuple[float | None, float | None]:
@@ -85,12 +69,12 @@ def _operating_rows(document: Mapping[str, Any]) -> Iterable[dict[str, Any]]:
             }
 
 
-def _stratum_rows(document: Mapping[str, Any]) -> Iterable[dict[str, Any]]:
+def _breakdown_rows(document: Mapping[str, Any]) -> Iterable[dict[str, Any]]:
     for name, of in document["classes"].items():
-        for kind, strata in of["strata"].items():
-            for stratum in strata:
-                yield {"class": name, "kind": kind, "stratum": stratum["name"]} | {
-                    field: value for field, value in stratum.items() if field != "name"
+        for kind, breakdowns in of["strata"].items():
+            for breakdown in breakdowns:
+                yield {"class": name, "kind": kind, "stratum": breakdown["name"]} | {
+                    field: value for field, value in breakdown.items() if field != "name"
                 }
 
 

@@ -1,4 +1,4 @@
-"""What does metrics.json say? An evaluation as plain numbers, null where a figure is undefined."""
+"""Write an evaluation as metrics.json, and read it; null where a figure is undefined."""
 
 import json
 import math
@@ -14,7 +14,7 @@ from model.evaluation.subsets import SubsetFigures
 from model.evaluation.top_k import TopKAccuracy
 from model.metrics.calibration import CalibrationFigures
 from model.metrics.intervals import LEVEL, Interval
-from model.metrics.operating_points import OperatingPoint, sigmoid
+from model.metrics.operating_points import AlarmCounts, OperatingPoint, sigmoid
 from model.reports.sentences import describe_omissions
 from shards import storage
 from shards.format.json_document import DamagedDocumentError, parse_document, parse_object
@@ -23,24 +23,22 @@ FORMAT_VERSION = 1
 METRICS_NAME = "metrics.json"
 
 
-def metrics_json(
-    evaluation: Evaluation,
-    comparison: Comparison | None = None,
-    subsets: Mapping[str, SubsetFigures] = MappingProxyType({}),
-    files: Iterable[str] = (),
-) -> bytes:
-    """Return the text of metrics.json: equal arguments give equal bytes."""
-    document = metrics_document(evaluation, comparison, subsets, files)
-    return (json.dumps(document, indent=1, allow_nan=False) + "\n").encode()
+def metrics_json(document: Mapping[str, Any], files: Iterable[str] = ()) -> bytes:
+    """Return the text of metrics.json; equal arguments give equal bytes.
+
+    Args:
+        document: of `metrics_document`.
+        files: names of the report's other files.
+    """
+    return (json.dumps({**document, "files": sorted(files)}, indent=1, allow_nan=False) + "\n").encode()
 
 
 def metrics_document(
     evaluation: Evaluation,
     comparison: Comparison | None = None,
     subsets: Mapping[str, SubsetFigures] = MappingProxyType({}),
-    files: Iterable[str] = (),
 ) -> dict[str, Any]:
-    """Return what metrics.json holds; `files` are the names of what else the report consists of."""
+    """Return the document of metrics.json, without the names of the report's files."""
     completeness = evaluation.completeness
     return {
         "format": FORMAT_VERSION,
@@ -80,7 +78,7 @@ def metrics_document(
         "subsets": {name: _subset_document(subset) for name, subset in subsets.items()},
         "comparison": _comparison(comparison) if comparison else None,
         "operating_points": operating_points_document(evaluation),
-        "files": sorted(files),
+        "files": [],
         **({} if evaluation.is_in_full else {"left_out": describe_omissions(evaluation)}),
     }
 
@@ -98,39 +96,37 @@ def read_metrics(report_url: str) -> dict[str, Any]:
 
 
 def list_files_of_report(text: bytes) -> list[str]:
-    """Return the names of the files that a metrics.json says belong to it; none where it is damaged or names none."""
+    """Return the file names that a metrics.json lists; none if it is damaged or lists none."""
     try:
         names = parse_object(text, METRICS_NAME, "").get("files")
     except DamagedDocumentError:
         return []
     if not isinstance(names, list):
         return []
-    # A report's files lie beside its metrics.json: whatever names another place is not of our making.
+    # A report's files lie beside its metrics.json; a name that points elsewhere is not ours.
     return [name for name in names if isinstance(name, str) and name and "/" not in name and name != METRICS_NAME]
 
 
 def scored_at(evaluation: Evaluation) -> str | None:
-    """Return when the scores were finished, as `run.json` has it: ISO 8601, UTC; None where it does not say."""
+    """Return when scoring finished according to `run.json`: ISO 8601, UTC; None if it does not say."""
     at: str | None = (evaluation.run.get("timings") or {}).get("finished_at")
     return at
 
 
 def operating_points_document(evaluation: Evaluation) -> dict[str, Any]:
-    """Return how many bags raise a true and a false alarm at each of a common row of thresholds, lowest first.
-
-    Of many classes only the alarm for any item is counted.
-    """
+    """Return the true and false alarms at common thresholds, lowest first; of many classes only those for any item."""
     swept = evaluation.sweep
-    counts = [
-        {"num_true": true_T.tolist(), "num_false": false_T.tolist()}
-        for true_T, false_T in zip(swept.num_true_KT, swept.num_false_KT, strict=True)
-    ]
+    counts = zip(evaluation.classes, swept.classes, strict=True) if evaluation.is_in_full else ()
     return {
         "thresholds": swept.thresholds_T.tolist(),
         "scores": sigmoid(swept.thresholds_T).tolist(),
-        "classes": dict(zip(evaluation.classes, counts, strict=False)) if evaluation.is_in_full else {},
-        "any_item": counts[-1],
+        "classes": {name: _counts(of) for name, of in counts},
+        "any_item": _counts(swept.any_item),
     }
+
+
+def _counts(counts: AlarmCounts) -> dict[str, Any]:
+    return {"num_true": counts.num_true_T.tolist(), "num_false": counts.num_false_T.tolist()}
 
 
 def _mean_document(evaluation: Evaluation) -> dict[str, Any]:
@@ -179,7 +175,7 @@ def _class_document(figures: ClassFigures) -> dict[str, Any]:
             "largest_box": pointing.largest_box,
         },
         "average_precision_by_level": list(figures.level_average_precision),
-        "strata": {} if figures.breakdowns is None else asdict(figures.breakdowns),
+        "strata": asdict(figures.breakdowns),
     }
 
 

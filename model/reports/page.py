@@ -1,36 +1,25 @@
-"""What does the reader see? One self-contained page over an evaluation, readable without this software."""
+"""Render an evaluation as one self-contained HTML page, or as Markdown."""
 
 import base64
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from types import MappingProxyType
+from dataclasses import dataclass, field
 from typing import Any
 
 import jinja2
 import numpy as np
 from markupsafe import Markup
 
-from model.evaluation.comparison import SIDES_RATE, ClassComparison, Comparison
-from model.evaluation.evaluate import MISTAKE_RATE, ClassFigures, Evaluation
+from model.evaluation.comparison import SIDES_RATE, Comparison
+from model.evaluation.evaluate import MISTAKE_RATE, Evaluation, ScoreFigures
 from model.evaluation.pointing import TOLERANCES_PX
 from model.evaluation.subsets import SubsetFigures
 from model.metrics.operating_points import FALSE_ALARM_RATES, RECALLS, OperatingPoint, sigmoid
 from model.recipes.paper_tables import PaperTables, load_paper_tables
-from model.reports import sentences
+from model.reports import numbers, sentences
 from model.reports.charts import inline_svg, precision_recall_file, reliability_file
 from model.reports.gallery import Gallery, list_gallery_warnings
 from model.reports.metrics_json import operating_points_document
-from model.reports.numbers import (
-    format_count,
-    format_gain,
-    format_gain_interval,
-    format_interval,
-    format_percent,
-    format_percent_interval,
-    format_rate,
-    format_ratio,
-    format_score,
-)
 from model.reports.trend import Entry
 from shards.format.classes import load_class_set
 
@@ -48,110 +37,104 @@ BREAKDOWN_TITLES = {
 }
 
 
-def render_html(
-    evaluation: Evaluation,
-    figures: dict[str, str],
-    gallery: Gallery | None = None,
-    comparison: Comparison | None = None,
-    subsets: Mapping[str, SubsetFigures] = MappingProxyType({}),
-    history: Sequence[Entry] = (),
-) -> str:
-    """Return the page. Equal arguments give equal bytes: it holds no time of its own.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """What a page shows, pictures aside."""
+
+    evaluation: Evaluation
+    comparison: Comparison | None = None
+    """With a baseline."""
+    subsets: Mapping[str, SubsetFigures] = field(default_factory=dict)
+    """Figures of parts of the scans, by name."""
+    history: Sequence[Entry] = ()
+    """This report and earlier ones."""
+
+
+def render_html(report: Report, figures: Mapping[str, str], gallery: Gallery | None = None) -> str:
+    """Return the page. Equal arguments give equal bytes: it does not contain the time of writing.
 
     Args:
-        evaluation: what it says.
-        figures: SVG texts of `model.reports.charts.draw_figures`.
-        gallery: scans to look at; None for a page without pictures.
-        comparison: with a baseline; None for a page about one model.
-        subsets: figures of parts of the scans, by name.
-        history: this report and earlier ones; then `figures` hold `history.svg`.
+        report: what the page shows.
+        figures: SVG texts of `model.reports.charts.draw_figures`, and `history.svg` if there is a history.
+        gallery: worst mistakes; None for a page without pictures.
     """
-    classes = evaluation.classes
-    return (
-        _environment(autoescape=True)
-        .get_template("report.html.j2")
-        .render(
-            evaluation=evaluation,
-            warnings=sentences.list_warnings(evaluation) + list_gallery_warnings(gallery),
-            sentences=sentences.summarise(evaluation),
-            summary_rate=sentences.SUMMARY_RATE,
-            definition_labels=DEFINITION_LABELS,
-            rates=FALSE_ALARM_RATES,
-            recalls=RECALLS,
-            rows=list_rows(evaluation),
-            slider=prepare_slider(evaluation),
-            left_out=sentences.describe_omissions(evaluation),
-            column_classes=_list_columns(evaluation),
-            breakdown_titles=BREAKDOWN_TITLES,
-            mistake_rate=MISTAKE_RATE,
-            tolerances=TOLERANCES_PX,
-            sides_rate=SIDES_RATE,
-            overview=_inline(
-                figures["average_precision.svg"], "ap", "Average precision of each class beside its prevalence"
-            ),
-            curves=_inline_classes(figures, precision_recall_file, "pr", "Precision at each recall of", classes),
-            reliability=_inline_classes(
-                figures, reliability_file, "re", "Share of positives at each score of", classes
-            ),
-            gallery=gallery,
-            comparison=comparison,
-            compared=_list_compared(comparison),
-            verdict=sentences.state_verdict(comparison) if comparison else None,
-            subsets=subsets,
-            history=history,
-            trend=_inline(figures["history.svg"], "hi", "Mean average precision of each report") if history else None,
-            paper=find_paper_tables(evaluation, subsets),
-            run_facts=sentences.list_run_facts(evaluation.run),
-        )
+    evaluation, classes = report.evaluation, report.evaluation.classes
+    trend = _inline(figures["history.svg"], "hi", "Mean average precision of each report") if report.history else None
+    overview_label = "Average precision of each class beside its prevalence"
+    return _render(
+        "report.html.j2",
+        report,
+        warnings=sentences.list_warnings(evaluation) + list_gallery_warnings(gallery),
+        definition_labels=DEFINITION_LABELS,
+        rates=FALSE_ALARM_RATES,
+        recalls=RECALLS,
+        rows=list_rows(evaluation),
+        slider=prepare_slider(evaluation),
+        breakdown_titles=BREAKDOWN_TITLES,
+        mistake_rate=MISTAKE_RATE,
+        tolerances=TOLERANCES_PX,
+        sides_rate=SIDES_RATE,
+        overview=_inline(figures["average_precision.svg"], "ap", overview_label),
+        curves=_inline_classes(figures, precision_recall_file, "pr", "Precision at each recall of", classes),
+        reliability=_inline_classes(figures, reliability_file, "re", "Share of positives at each score of", classes),
+        gallery=gallery,
+        history=report.history,
+        trend=trend,
+        paper=find_paper_tables(evaluation, report.subsets),
+        run_facts=sentences.list_run_facts(evaluation.run),
     )
 
 
-def render_markdown(
-    evaluation: Evaluation,
-    comparison: Comparison | None = None,
-    subsets: Mapping[str, SubsetFigures] = MappingProxyType({}),
-) -> str:
-    """Return the summary and the main tables as GitHub's Markdown: what a pull request needs."""
+def render_markdown(report: Report) -> str:
+    """Return the summary and the main tables as GitHub's Markdown, for a pull request."""
+    shown = {*report.evaluation.shown_classes, ANY_ITEM}
+    return _render(
+        "report.md.j2",
+        report,
+        warnings=sentences.list_warnings(report.evaluation),
+        rows={name: of for name, of in list_rows(report.evaluation).items() if name in shown},
+    )
+
+
+def _render(template: str, report: Report, **values: Any) -> str:
+    """Render a template with `values` and what both templates show."""
+    evaluation, comparison = report.evaluation, report.comparison
     return (
-        _environment(autoescape=False)
-        .get_template("report.md.j2")
+        _environment(autoescape=template.endswith(".html.j2"))
+        .get_template(template)
         .render(
             evaluation=evaluation,
-            warnings=sentences.list_warnings(evaluation),
             sentences=sentences.summarise(evaluation),
-            rows={
-                name: of for name, of in list_rows(evaluation).items() if name in {*evaluation.shown_classes, ANY_ITEM}
-            },
+            summary_rate=sentences.SUMMARY_RATE,
             left_out=sentences.describe_omissions(evaluation),
-            column_classes=_list_columns(evaluation),
-            rate=sentences.SUMMARY_RATE,
-            subsets=subsets,
+            # Many classes have a row each in one table, but no columns.
+            column_classes=tuple(evaluation.classes) if evaluation.is_in_full else (),
             comparison=comparison,
-            compared=_list_compared(comparison),
+            compared=comparison.classes | {ANY_ITEM: comparison.any_item} if comparison else {},
             verdict=sentences.state_verdict(comparison) if comparison else None,
+            subsets=report.subsets,
+            **values,
         )
     )
 
 
 def find_paper_tables(evaluation: Evaluation, subsets: Mapping[str, SubsetFigures]) -> PaperTables | None:
-    """Return the paper's tables where a subset is one of theirs and the classes are SIXray's, else None."""
+    """Return the paper's tables if a subset is one of theirs and the classes are SIXray's, else None."""
     paper = load_paper_tables()
     sixray = set(load_class_set("sixray").scored)
     return paper if sixray == set(evaluation.classes) and set(subsets) & set(paper.average_precision) else None
 
 
-def list_rows(evaluation: Evaluation) -> dict[str, ClassFigures]:
-    """Return what tables about alarms have a row for: every class, then the alarm for any item."""
-    return evaluation.classes | {ANY_ITEM: evaluation.any_item}
+def list_rows(evaluation: Evaluation) -> dict[str, ScoreFigures]:
+    """Return the rows of tables about alarms: every class, then the alarm for any item."""
+    return {**evaluation.classes, ANY_ITEM: evaluation.any_item}
 
 
 def prepare_slider(evaluation: Evaluation) -> dict[str, Any] | None:
-    """Return what the threshold slider starts with and moves over; None where no item is known to be anywhere.
+    """Return start, end and data of the threshold slider; None without positives or with too many classes.
 
-    None as well where the classes are too many for its table.
-
-    It starts where the alarm for any item keeps to the summary's false alarms, and moves over the operating
-    points of metrics.json.
+    It starts at the threshold where the alarm for any item keeps to the summary's false alarms, and moves over the
+    operating points of metrics.json.
     """
     swept = evaluation.sweep
     if not len(swept.thresholds_T) or not evaluation.is_in_full:
@@ -160,23 +143,18 @@ def prepare_slider(evaluation: Evaluation) -> dict[str, Any] | None:
     threshold = quiet.threshold if quiet is not None else None
     last = len(swept.thresholds_T) - 1
     start = last if threshold is None else min(int(np.searchsorted(swept.thresholds_T, threshold)), last)
-    rows = list_rows(evaluation)
+    counts = (*swept.classes, swept.any_item)
     points = {
         name: OperatingPoint(
             float(swept.thresholds_T[start]),
-            int(swept.num_true_KT[k, start]),
-            int(swept.num_false_KT[k, start]),
+            int(of.num_true_T[start]),
+            int(of.num_false_T[start]),
             figures.rank.ranking.num_positive,
             figures.rank.ranking.num_negative,
         )
-        for k, (name, figures) in enumerate(rows.items())
+        for (name, figures), of in zip(list_rows(evaluation).items(), counts, strict=True)
     }
     return {"start": start, "last": last, "points": points, "data": _embed(_slider_data(evaluation))}
-
-
-def _list_columns(evaluation: Evaluation) -> tuple[str, ...]:
-    # Many classes have a row each in one table, and a column in none.
-    return tuple(evaluation.classes) if evaluation.is_in_full else ()
 
 
 def _environment(autoescape: bool) -> jinja2.Environment:
@@ -188,24 +166,20 @@ def _environment(autoescape: bool) -> jinja2.Environment:
         lstrip_blocks=True,
     )
     environment.filters |= {
-        "ratio": format_ratio,
-        "percent": format_percent,
-        "count": format_count,
-        "gain": format_gain,
-        "gain_interval": format_gain_interval,
-        "rate": format_rate,
-        "score": format_score,
+        "ratio": numbers.format_ratio,
+        "percent": numbers.format_percent,
+        "count": numbers.format_count,
+        "gain": numbers.format_gain,
+        "gain_interval": numbers.format_gain_interval,
+        "rate": numbers.format_rate,
+        "score": numbers.format_score,
         "sigmoid": sigmoid,
         "cell": lambda text: text.replace("|", "\\|"),
         "base64": lambda data: base64.b64encode(data).decode(),
-        "interval": format_interval,
-        "percent_interval": format_percent_interval,
+        "interval": numbers.format_interval,
+        "percent_interval": numbers.format_percent_interval,
     }
     return environment
-
-
-def _list_compared(comparison: Comparison | None) -> dict[str, ClassComparison]:
-    return comparison.classes | {ANY_ITEM: comparison.any_item} if comparison else {}
 
 
 def _slider_data(evaluation: Evaluation) -> dict[str, Any]:
@@ -222,12 +196,12 @@ def _slider_data(evaluation: Evaluation) -> dict[str, Any]:
 
 
 def _embed(value: Any) -> Markup:
-    # No "<" within: a script element ends at "</script" wherever that stands.
+    # Escape "<": "</script" would end the script element.
     return Markup(json.dumps(value, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c"))
 
 
 def _inline_classes(
-    figures: dict[str, str], file_name: Callable[[str], str], prefix: str, label: str, names: Iterable[str]
+    figures: Mapping[str, str], file_name: Callable[[str], str], prefix: str, label: str, names: Iterable[str]
 ) -> list[Markup]:
     return [
         _inline(figures[file_name(name)], f"{prefix}{k}", f"{label} {name}")

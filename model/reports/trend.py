@@ -1,15 +1,14 @@
-"""Are models getting better? Earlier reports of the same split beside this one, by the time of their scores."""
+"""Read the history of a split: earlier reports and this one, by the time of their scores."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from model.evaluation.evaluate import Evaluation
 from model.metrics.intervals import Interval
-from model.reports.metrics_json import metrics_document, read_metrics
+from model.reports.metrics_json import read_metrics
 
 CAUGHT_RATE = "10"
-"""False alarms per 1,000 bags at which the share of bags caught is followed."""
+"""False alarms per 1,000 bags at which the recall is shown."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,31 +27,29 @@ class Entry:
     """Recall of the alarm for any item at CAUGHT_RATE false alarms per 1,000 bags."""
 
 
-def read_history(report_urls: Sequence[str], evaluation: Evaluation) -> tuple[Entry, ...]:
-    """Return an entry for each report and one for `evaluation`, oldest scores first; none where no report is named.
+def read_history(report_urls: Sequence[str], current: Mapping[str, Any]) -> tuple[Entry, ...]:
+    """Return an entry for each report and one for the current one, oldest scores first; none if no report is named.
 
-    Where any of them does not say when it was scored, they stand in the order they are named, `evaluation` last.
+    If a report does not say when it was scored, the order is that of `report_urls`, the current one last.
 
     Args:
         report_urls: folders with a metrics.json.
-        evaluation: of the report that is being made.
+        current: metrics.json of the report that is being made.
 
     Raises:
-        ValueError: a report is absent, damaged, or of another dataset or split: its figures cannot stand beside
-            these.
+        ValueError: a report is absent, damaged, or of another dataset or split.
     """
     if not report_urls:
         return ()
-    documents = [_read(url, evaluation) for url in report_urls]
-    entries = tuple(_make_entry(document) for document in [*documents, metrics_document(evaluation)])
+    entries = tuple(_make_entry(document) for document in [*(_read(url, current) for url in report_urls), current])
     times = [entry.scored_at for entry in entries]
     return entries if None in times else tuple(sorted(entries, key=lambda entry: entry.scored_at or ""))
 
 
-def _read(report_url: str, evaluation: Evaluation) -> Mapping[str, Any]:
+def _read(report_url: str, current: Mapping[str, Any]) -> Mapping[str, Any]:
     document = read_metrics(report_url)
     for field in ("dataset_digest", "split"):
-        expected, found = getattr(evaluation, field), document.get(field)
+        expected, found = current[field], document.get(field)
         if found != expected:
             raise ValueError(f"{field} of an earlier report must be {expected!r}, got {found!r} ({report_url})")
     return document
@@ -60,7 +57,7 @@ def _read(report_url: str, evaluation: Evaluation) -> Mapping[str, Any]:
 
 def _make_entry(document: Mapping[str, Any]) -> Entry:
     mean = document["mean"]
-    # What stands beside the least form of metrics.json may be absent: another program may have written it.
+    # Another program may have written it, with the required fields only.
     interval = (mean.get("intervals") or {}).get("average_precision")
     caught = document.get("any_item", {}).get("at_false_alarms_per_1000", {}).get(CAUGHT_RATE)
     return Entry(

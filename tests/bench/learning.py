@@ -61,7 +61,8 @@ def rate_runs(runs: Sequence[ScoredScans], draw_seed: int) -> Learned:
         assert found is not None, "a test split has positives"
         by_seed.append(found)
         ranked = [bootstrap.rank_groups(*column, scans.groups_N) for column in columns]
-        rounds_SR.append(bootstrap.resample(ranked, scans.num_groups, (), NUM_ROUNDS).mean_average_precision_R())
+        rounds = bootstrap.resample(ranked, scans.num_groups, (), NUM_ROUNDS).scores
+        rounds_SR.append(bootstrap.mean_rounds([of.average_precision_R for of in rounds]))
     random = np.random.default_rng([draw_seed, len(runs)])
     drawn_RS = random.integers(0, len(runs), (NUM_ROUNDS, len(runs)))
     rounds_R = np.take_along_axis(np.stack(rounds_SR, axis=1), drawn_RS, axis=1).mean(axis=1)

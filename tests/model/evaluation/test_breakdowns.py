@@ -46,7 +46,6 @@ def test_each_stratum_is_rated_over_its_own_positives(random_scans):
         ("5–10 %", lambda share: share == 0.08),
         ("from 10 %", lambda share: share == 0.20),
     ]
-    assert gun.breakdowns is not None
     assert [breakdown.name for breakdown in gun.breakdowns.by_box_size] == [name for name, _ in by_box]
     for breakdown, (_, belongs) in zip(gun.breakdowns.by_box_size, by_box, strict=True):
         kept = [(present, score) for present, share, _, _, score in facts if not present or belongs(share)]

@@ -92,7 +92,7 @@ def test_one_scan_without_exactly_one_class_leaves_guesses_undefined(write, labe
 
 def test_the_least_form_of_metrics_json_is_all_there(write):
     samples, rows, _, _ = random_rows()
-    text = metrics_json(evaluate_written(write(samples, rows)))
+    text = metrics_json(metrics_document(evaluate_written(write(samples, rows))))
     document = json.loads(text)
     assert document["format"] == 1
     assert document["model_id"] == MODEL_ID
@@ -110,7 +110,7 @@ def test_the_least_form_of_metrics_json_is_all_there(write):
 def test_a_class_without_positives_is_null_and_counts_in_no_mean(write):
     samples = [sample("a", (1, 0)), sample("b", (0, 0)), sample("c", (0, 0))]
     rows = [prediction("a", (1, 0)), prediction("b", (2, 0)), prediction("c", (0, 0))]
-    document = json.loads(metrics_json(evaluate_written(write(samples, rows))))
+    document = json.loads(metrics_json(metrics_document(evaluate_written(write(samples, rows)))))
     assert set(document["classes"]["Knife"]["average_precision"].values()) == {None}
     assert document["classes"]["Knife"]["roc_auc"] is None
     assert document["classes"]["Knife"]["prevalence"] == 0
@@ -197,7 +197,7 @@ def test_without_any_box_pointing_accuracy_is_null(write):
 
 def test_when_nothing_could_be_scored_every_figure_is_null(write):
     predictions, dataset = write([sample("a", (1, 0))], [], quarantined=[("a", "truncated")])
-    document = json.loads(metrics_json(evaluate(predictions, dataset, "test")))
+    document = json.loads(metrics_json(metrics_document(evaluate(predictions, dataset, "test"))))
     assert (document["num_scans"], document["num_quarantined"]) == (0, 1)
     assert document["classes"]["Gun"]["prevalence"] is None
     assert document["mean"]["average_precision"]["non_interpolated"] is None

@@ -67,19 +67,20 @@ def test_no_threshold_has_a_higher_f1_than_the_best(rows):
 
 @given(st.lists(ROWS, min_size=1, max_size=3))
 def test_a_sweep_counts_every_class_at_every_threshold(classes):
-    swept = operating_points.sweep([ranking_of(rows) for rows in classes])
+    rankings = [ranking_of(rows) for rows in classes]
+    swept = operating_points.sweep(rankings[:-1], rankings[-1])
     assert (np.diff(swept.thresholds_T) > 0).all()
-    for k, rows in enumerate(classes):
+    for of, rows in zip([*swept.classes, swept.any_item], classes, strict=True):
         for t, threshold in enumerate(swept.thresholds_T):
-            assert (swept.num_true_KT[k, t], swept.num_false_KT[k, t]) == count(rows, threshold)
+            assert (of.num_true_T[t], of.num_false_T[t]) == count(rows, threshold)
 
 
 def test_a_sweep_of_many_scores_stays_small_and_begins_where_every_item_is_found():
     random = np.random.default_rng(0)
     ranking = metrics.rank(random.normal(size=5000), (random.random(5000) < 0.3).astype(int))
-    swept = operating_points.sweep([ranking])
+    swept = operating_points.sweep([], ranking)
     assert len(swept.thresholds_T) == operating_points.NUM_SWEEP_STEPS + 1
-    assert swept.num_true_KT[0, 0] == ranking.num_positive
+    assert swept.any_item.num_true_T[0] == ranking.num_positive
 
 
 def test_a_point_says_what_it_finds_and_costs():
@@ -102,7 +103,7 @@ def test_nineteen_of_twenty_are_a_recall_of_95_percent():
 def test_a_class_without_positives_has_no_operating_points():
     figures = operating_points.rate_operation(metrics.trace_curve(ranking_of([(1.0, 0)])))
     assert (figures.at_false_alarms, figures.at_recall, figures.best_f1) == ({}, {}, None)
-    assert len(operating_points.sweep([ranking_of([(1.0, 0)])]).thresholds_T) == 0
+    assert len(operating_points.sweep([], ranking_of([(1.0, 0)])).thresholds_T) == 0
 
 
 def test_a_bag_holds_something_when_any_class_is_present_and_is_unknown_when_one_may_be():

@@ -29,7 +29,7 @@ def rows_of(text):
 
 def test_classes_are_those_of_metrics_json_to_the_last_digit(evaluation):
     document = metrics_document(evaluation)
-    rows = {row["class"]: row for row in rows_of(make_tables(evaluation)["classes.csv"])}
+    rows = {row["class"]: row for row in rows_of(make_tables(metrics_document(evaluation))["classes.csv"])}
     assert list(rows) == ["Gun", "Knife", "any item", "mean"]
     gun = document["classes"]["Gun"]
     assert float(rows["Gun"]["average_precision_non_interpolated"]) == gun["average_precision"]["non_interpolated"]
@@ -43,13 +43,13 @@ def test_classes_are_those_of_metrics_json_to_the_last_digit(evaluation):
 
 
 def test_an_undefined_figure_is_an_empty_cell(evaluation):
-    rows = {row["class"]: row for row in rows_of(make_tables(evaluation)["classes.csv"])}
+    rows = {row["class"]: row for row in rows_of(make_tables(metrics_document(evaluation))["classes.csv"])}
     assert rows["Knife"]["average_precision_non_interpolated"] == ""
     assert rows["Knife"]["num_positive"] == "0"
 
 
 def test_alarms_operating_points_and_strata_have_a_row_each(evaluation):
-    document, tables = metrics_document(evaluation), make_tables(evaluation)
+    document, tables = metrics_document(evaluation), make_tables(metrics_document(evaluation))
     points = rows_of(tables["operating_points.csv"])
     assert len(points) == 3 * len(document["operating_points"]["thresholds"])
     assert {row["set_by"] for row in rows_of(tables["alarms.csv"])} == {"false_alarms_per_1000", "recall", "best_f1"}
@@ -65,7 +65,7 @@ def test_alarms_operating_points_and_strata_have_a_row_each(evaluation):
 
 
 def test_arrow_reads_every_table_with_numbers_as_numbers(evaluation):
-    for name, text in make_tables(evaluation).items():
+    for name, text in make_tables(metrics_document(evaluation)).items():
         table = pyarrow.csv.read_csv(io.BytesIO(text.encode()))
         assert table.num_rows, name
         numeric = [

@@ -11,7 +11,7 @@ from model.evaluation.scored_scans import join_predictions
 from model.reports import gallery as gallery_module
 from model.reports.charts import draw_figures
 from model.reports.gallery import collect_gallery, make_thumbnail
-from model.reports.page import render_html
+from model.reports.page import Report, render_html
 from shards.predictions.run import open_predictions
 from tests.model.written import prediction, sample, write_dataset, write_predictions
 
@@ -90,7 +90,7 @@ def test_without_the_shards_every_picture_is_named_and_the_page_warns_of_it(writ
     gallery = collect_gallery(scans, dataset)
     assert gallery.thumbnails == {}
     evaluation = evaluate_scans(scans, predictions, dataset, num_rounds=0)
-    html = render_html(evaluation, draw_figures(evaluation), gallery)
+    html = render_html(Report(evaluation=evaluation), draw_figures(evaluation), gallery)
     assert f"{len(gallery.problems)} pictures of the gallery could not be shown, first g0: " in html
     assert "data:image" not in html
 
@@ -107,7 +107,7 @@ def test_the_page_holds_every_picture_of_the_gallery_with_its_boxes(written):
     predictions, dataset = written
     scans = join_predictions(predictions, dataset, "test")
     evaluation = evaluate_scans(scans, predictions, dataset, num_rounds=0)
-    html = render_html(evaluation, draw_figures(evaluation), collect_gallery(scans, dataset, 3))
+    html = render_html(Report(evaluation=evaluation), draw_figures(evaluation), collect_gallery(scans, dataset, 3))
     section = html[html.index("Gun: worst misses") : html.index("Knife: worst misses")]
     assert section.count("data:image/jpeg;base64,") == 6
     assert section.count('class="own" x="10.0" y="10.0" width="20.0" height="20.0"') == 3

@@ -9,7 +9,7 @@ import pytest
 from model.evaluation.comparison import compare_models
 from model.evaluation.evaluate import evaluate
 from model.evaluation.scored_scans import join_predictions
-from model.reports.metrics_json import metrics_json
+from model.reports.metrics_json import metrics_document, metrics_json
 from shards.predictions.run import open_predictions
 from tests.model.written import prediction, sample, write_dataset, write_predictions
 
@@ -77,7 +77,7 @@ def test_metrics_json_keeps_to_its_schema(case, tmp_path):
     rows = [prediction(key, (float(ord(key)), 0.0)) for key in scored]
     missed = [(key, "truncated") for key, _ in labels if key not in scored]
     predictions = open_predictions(write_predictions(tmp_path / "pred", dataset, rows, quarantined=missed))
-    text = metrics_json(evaluate(predictions, dataset, "test", num_rounds))
+    text = metrics_json(metrics_document(evaluate(predictions, dataset, "test", num_rounds)))
     document = json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
     assert list(violations(document, SCHEMA)) == []
 
@@ -90,7 +90,8 @@ def test_a_comparison_keeps_to_the_schema(tmp_path):
         predictions = open_predictions(write_predictions(tmp_path / name, dataset, rows))
         scans.append(join_predictions(predictions, dataset, "test"))
     evaluation = evaluate(predictions, dataset, "test", 20)
-    document = json.loads(metrics_json(evaluation, compare_models(scans[0], scans[1], "new", "old", 20)))
+    comparison = compare_models(scans[0], scans[1], "new", "old", 20)
+    document = json.loads(metrics_json(metrics_document(evaluation, comparison)))
     assert document["comparison"]["classes"]["Gun"]["average_precision"]["new"] == 1.0
     assert list(violations(document, SCHEMA)) == []
 
@@ -99,7 +100,7 @@ def test_the_schema_sees_what_is_missing_surplus_or_out_of_bounds(tmp_path):
     dataset = write_dataset(tmp_path / "ds", [sample("a", (1, 0)), sample("b", (0, 0))])
     rows = [prediction(key, (1, 0)) for key in "ab"]
     predictions = open_predictions(write_predictions(tmp_path / "pred", dataset, rows))
-    document = json.loads(metrics_json(evaluate(predictions, dataset, "test", 0)))
+    document = json.loads(metrics_json(metrics_document(evaluate(predictions, dataset, "test", 0))))
     del document["num_missing"]
     document["surplus"] = 1
     document["classes"]["Gun"]["roc_auc"] = 1.5

@@ -12,7 +12,7 @@ from model.evaluation.evaluate import evaluate
 from model.evaluation.top_k import TopKAccuracy
 from model.metrics.intervals import Interval
 from model.reports.charts import draw_figures, inline_svg, precision_recall_file
-from model.reports.page import render_html, render_markdown
+from model.reports.page import Report, render_html, render_markdown
 from model.reports.sentences import list_run_facts, list_warnings, state_verdict, summarise
 from shards.predictions.run import open_predictions
 from tests.model.written import prediction, sample, write_dataset, write_predictions
@@ -83,11 +83,11 @@ class Page(HTMLParser):
 
 
 def page_of(evaluation):
-    return Page(render_html(evaluation, draw_figures(evaluation)))
+    return Page(render_html(Report(evaluation=evaluation), draw_figures(evaluation)))
 
 
 def test_the_page_is_well_formed_and_loads_nothing(good):
-    html = render_html(good, draw_figures(good))
+    html = render_html(Report(evaluation=good), draw_figures(good))
     page = Page(html)
     assert page.open == []
     assert page.loaded == []
@@ -188,7 +188,7 @@ def test_where_every_scan_has_one_class_the_page_opens_with_how_often_it_is_foun
         "Top-1 and Top-5 accuracy How often the class of a scan is among so many highest scores: 1 − the" in page.text
     )
     assert "Bags with an item caught" not in page.text
-    assert "highest score in 75.0" in render_markdown(single_label)
+    assert "highest score in 75.0" in render_markdown(Report(evaluation=single_label))
 
 
 def test_among_more_classes_both_accuracies_are_said_and_without_a_bootstrap_no_interval(single_label):
@@ -235,7 +235,7 @@ def test_without_a_bootstrap_the_page_speaks_of_no_interval(tmp_path):
 def test_names_from_the_data_cannot_break_out_of_the_page(evaluate_rows):
     hostile = "<script>alert(1)</script>"
     evaluation = evaluate_rows([sample("a", (1, 0))], [prediction("a", (0, 0))], decoder=hostile)
-    html = render_html(evaluation, draw_figures(evaluation))
+    html = render_html(Report(evaluation=evaluation), draw_figures(evaluation))
     assert hostile not in html
     assert "&lt;script&gt;" in html
 
@@ -243,7 +243,7 @@ def test_names_from_the_data_cannot_break_out_of_the_page(evaluate_rows):
 def test_equal_evaluations_give_equal_bytes(good):
     first, second = draw_figures(good), draw_figures(good)
     assert first == second
-    assert render_html(good, first) == render_html(good, second)
+    assert render_html(Report(evaluation=good), first) == render_html(Report(evaluation=good), second)
 
 
 def test_each_figure_stands_alone_as_svg_without_a_date(good):

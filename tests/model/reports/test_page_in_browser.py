@@ -11,7 +11,7 @@ from playwright.sync_api import sync_playwright
 from model.evaluation.evaluate import evaluate
 from model.reports.charts import draw_figures
 from model.reports.metrics_json import metrics_document
-from model.reports.page import render_html
+from model.reports.page import Report, render_html
 from shards.predictions.run import open_predictions
 from tests.model.written import prediction, sample, write_dataset, write_predictions
 
@@ -34,7 +34,7 @@ def report(tmp_path_factory):
     url = write_predictions(root / "pred", dataset, rows)
     evaluation = evaluate(open_predictions(url), dataset, "test", num_rounds=50)
     page = root / "report.html"
-    page.write_text(render_html(evaluation, draw_figures(evaluation)))
+    page.write_text(render_html(Report(evaluation=evaluation), draw_figures(evaluation)))
     return page, metrics_document(evaluation)
 
 

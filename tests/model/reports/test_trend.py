@@ -7,7 +7,8 @@ import pytest
 
 from model.evaluation.evaluate import evaluate
 from model.reports.charts import draw_figures, draw_history
-from model.reports.page import render_html
+from model.reports.metrics_json import metrics_document
+from model.reports.page import Report, render_html
 from model.reports.trend import read_history
 from pipelines.evaluate import main
 from shards.predictions.run import open_predictions
@@ -30,7 +31,7 @@ def written(tmp_path):
 
 def test_entries_follow_the_order_of_the_reports_and_end_with_this_one(written):
     root, _, evaluation = written
-    first, last = read_history([str(root / "report-old")], evaluation)
+    first, last = read_history([str(root / "report-old")], metrics_document(evaluation))
     assert (first.model_id, last.model_id) == ("old-model", "new-model")
     assert first.average_precision["Gun"] == pytest.approx(1 / 3)
     assert last.average_precision["Gun"] == 1.0
@@ -39,7 +40,7 @@ def test_entries_follow_the_order_of_the_reports_and_end_with_this_one(written):
 
 
 def test_without_earlier_reports_there_is_no_history(written):
-    assert read_history([], written[2]) == ()
+    assert read_history([], metrics_document(written[2])) == ()
 
 
 def test_a_report_of_the_least_form_is_enough(written):
@@ -48,7 +49,7 @@ def test_a_report_of_the_least_form_is_enough(written):
     document = json.loads(path.read_text())
     del document["any_item"], document["mean"]["intervals"], document["operating_points"]
     path.write_text(json.dumps(document))
-    entry = read_history([str(root / "report-old")], evaluation)[0]
+    entry = read_history([str(root / "report-old")], metrics_document(evaluation))[0]
     assert (entry.interval, entry.caught) == (None, None)
 
 
@@ -65,16 +66,16 @@ def test_a_report_that_is_not_of_these_scans_is_refused(written, change, message
     path = root / "report-old" / "metrics.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
     with pytest.raises(ValueError, match=message):
-        read_history([str(root / "report-old")], evaluation)
+        read_history([str(root / "report-old")], metrics_document(evaluation))
 
 
 def test_a_folder_without_a_report_and_a_damaged_report_are_refused(written):
     root, _, evaluation = written
     with pytest.raises(ValueError, match=r"report must have a metrics.json, got none"):
-        read_history([str(root)], evaluation)
+        read_history([str(root)], metrics_document(evaluation))
     (root / "report-old" / "metrics.json").write_text("{")
     with pytest.raises(ValueError, match=r"metrics.json must be a JSON document, got"):
-        read_history([str(root / "report-old")], evaluation)
+        read_history([str(root / "report-old")], metrics_document(evaluation))
 
 
 def test_the_page_shows_the_table_and_the_trend(written):
@@ -84,13 +85,13 @@ def test_the_page_shows_the_table_and_the_trend(written):
     assert "Are models getting better?" in page
     assert (root / "report-new" / "history.svg").exists()
     assert page.count("old-model") == 1
-    without = render_html(evaluation, draw_figures(evaluation))
+    without = render_html(Report(evaluation=evaluation), draw_figures(evaluation))
     assert "Are models getting better?" not in without
 
 
 def test_equal_histories_are_drawn_alike(written):
     root, _, evaluation = written
-    history = read_history([str(root / "report-old")], evaluation)
+    history = read_history([str(root / "report-old")], metrics_document(evaluation))
     assert draw_history(history) == draw_history(history)
 
 
@@ -99,18 +100,23 @@ def stamp(root, name, at):
     path.write_text(json.dumps(json.loads(path.read_text()) | {"scored_at": at}))
 
 
+def ids(root, evaluation):
+    history = read_history([str(root / "report-old")], metrics_document(evaluation))
+    return [entry.model_id for entry in history]
+
+
 def test_reports_stand_by_the_time_of_their_scores_where_all_say_it(written):
     root, _, evaluation = written
     stamped = replace(evaluation, run=evaluation.run | {"timings": {"finished_at": "2026-03-02T01:00:00+00:00"}})
     stamp(root, "old", "2026-03-03T01:00:00+00:00")
-    assert [entry.model_id for entry in read_history([str(root / "report-old")], stamped)] == ["new-model", "old-model"]
+    assert ids(root, stamped) == ["new-model", "old-model"]
     stamp(root, "old", None)
-    assert [entry.model_id for entry in read_history([str(root / "report-old")], stamped)] == ["old-model", "new-model"]
+    assert ids(root, stamped) == ["old-model", "new-model"]
 
 
 def test_dates_stand_under_the_trend(written):
     root, _, evaluation = written
     stamped = replace(evaluation, run=evaluation.run | {"timings": {"finished_at": "2026-03-02T01:00:00+00:00"}})
     stamp(root, "old", "2026-03-01T01:00:00+00:00")
-    drawn = draw_history(read_history([str(root / "report-old")], stamped))
+    drawn = draw_history(read_history([str(root / "report-old")], metrics_document(stamped)))
     assert "2026-03-01" in drawn and "2026-03-02" in drawn and "Scored on" in drawn
