@@ -15,7 +15,6 @@ from typing import Annotated, Any, Literal
 import apache_beam as beam
 from apache_beam.pvalue import AsSingleton
 
-from pipelines.info import describe_findings
 from pipelines.runtime import command_line, log, progress
 from pipelines.runtime.flags import Flag, Fraction, make_config, parse_names
 from pipelines.runtime.process_pool import run_in_processes
@@ -28,15 +27,17 @@ from shards.corpus.facts import Fact, ImageFact, list_rows
 from shards.corpus.layouts.layout import Parts
 from shards.corpus.layouts.registry import LAYOUT_CHOICES, LAYOUTS, find_corpus
 from shards.corpus.policy import Policy
-from shards.curation import contradictions, leakage, subsets
-from shards.curation import near_duplicates as groups
+from shards.curation import contradictions, near_duplicates, subsets
+from shards.curation.findings import describe_findings
+from shards.curation.groups import connect_pairs, find_moves, find_near_equal_leaks, move_records
 from shards.curation.leakage import Member
 from shards.format import dataset as datasets
 from shards.format.classes import ClassSet, load_class_set, make_class_set
 from shards.format.keys import escape_control_characters
 from shards.format.manifest import DatasetManifest
-from shards.writing import finish, sharding
+from shards.writing import sharding
 from shards.writing.corpus_source import ScanSource
+from shards.writing.output_folder import check_output
 from shards.writing.shard_writer import DRAFTS_FOLDER
 
 _IMAGES_A_REPORT = 1000
@@ -100,7 +101,7 @@ def convert_corpus(config: ConvertConfig, beam_options: Sequence[str] = ()) -> D
     corpus = find_corpus(config.input, config.layout, config.subset, config.parts)
     classes = choose_classes(corpus, config)
     if config.near_duplicates:
-        groups.check_library()
+        near_duplicates.check_library()
     log.status(f"convert: {escape_control_characters(corpus.why)}")
     check_places(corpus, config.output)
     storage.sweep_temporaries(config.output)
@@ -118,7 +119,7 @@ def check_places(corpus: Corpus, output: str) -> None:
     for source in corpus.sources:
         if source.form == "folder" and root.startswith(f"{storage.normalise_url(source.url)}/"):
             raise ValueError(f"output must be a folder apart from the scans, got {output} within {source.url}")
-    finish.check_output(output)
+    check_output(output)
 
 
 def choose_classes(corpus: Corpus, config: ConvertConfig) -> ClassSet:
@@ -151,7 +152,7 @@ def add_conversion(
         refs = select_subset(refs, config.subset, config.seed, len(classes.scored))
     more_leaks = []
     if config.split_policy == "group" or config.near_duplicates:
-        refs, near = deal_groups(refs, config)
+        refs, near = move_groups(refs, config)
         more_leaks.append(near)
     findings = (
         refs
@@ -181,25 +182,25 @@ def select_subset(refs: beam.PCollection[bytes], subset: str, seed: int, num_cla
     return refs | "SelectSubset" >> beam.Map(subsets.select_records, AsSingleton(selection), num_classes)
 
 
-def deal_groups(
+def move_groups(
     refs: beam.PCollection[bytes], config: ConvertConfig
 ) -> tuple[beam.PCollection[bytes], beam.PCollection[Member]]:
-    """Add to a pipeline what finds equal scans before they are dealt: the records, and who looks the same elsewhere."""
+    """Add to a pipeline what finds equal scans: the records, moved if asked, and near-equal scans in several splits."""
     found = (
         refs
-        | "FingerprintScans" >> beam.Map(groups.fingerprint_records, with_perceptual=config.near_duplicates)
-        | "SpreadBands" >> beam.FlatMap(groups.spread_bands)
+        | "FingerprintScans" >> beam.Map(near_duplicates.fingerprint_records, with_perceptual=config.near_duplicates)
+        | "SpreadBands" >> beam.FlatMap(near_duplicates.spread_bands)
         # (range of what they may have in common, batch of Fingerprint)
         | "GroupByBand" >> beam.GroupByKey()
-        | "FindPairs" >> beam.FlatMapTuple(lambda _, batches: groups.find_pairs(batches))
+        | "FindPairs" >> beam.FlatMapTuple(lambda _, batches: near_duplicates.find_pairs(batches))
         | "GatherPairs" >> beam.combiners.ToList()
-        | "ConnectPairs" >> beam.Map(groups.connect)
+        | "ConnectPairs" >> beam.Map(connect_pairs)
         # [[Fingerprint]]
     )
-    is_dealt = config.split_policy == "group"
-    moves = found | "FindMoves" >> beam.Map(lambda members: groups.find_moves(members) if is_dealt else {})
-    near = found | "FindNearEqual" >> beam.FlatMap(groups.find_near_equal, AsSingleton(moves))
-    return refs | "MoveRecords" >> beam.Map(leakage.move_records, AsSingleton(moves)), near
+    is_moved = config.split_policy == "group"
+    moves = found | "FindMoves" >> beam.Map(lambda members: find_moves(members) if is_moved else {})
+    near = found | "FindNearEqual" >> beam.FlatMap(find_near_equal_leaks, AsSingleton(moves))
+    return refs | "MoveRecords" >> beam.Map(move_records, AsSingleton(moves)), near
 
 
 def record_options(corpus: Corpus, config: ConvertConfig) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 import argparse
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -13,7 +13,7 @@ from rich.table import Table
 from pipelines.runtime import command_line
 from pipelines.runtime.flags import Flag, make_config
 from shards import storage
-from shards.curation import leakage
+from shards.curation.findings import describe_findings
 from shards.format.dataset import Dataset, open_dataset
 from shards.format.manifest import MANIFEST_NAME
 from shards.predictions.run import RUN_NAME, open_predictions
@@ -101,14 +101,6 @@ def _print_dataset(document: dict[str, Any]) -> None:
     for line in describe_findings(document):
         print(line)
     _print_facts({name: document[name] for name in ("kind", "digest", "num_duplicates", "options", "versions")})
-
-
-def describe_findings(document: dict[str, Any]) -> Iterator[str]:
-    """Yield a line for each way in which sources disagree, and for each kind of scan that lies in several splits."""
-    for kind, found in document.get("contradictions", {}).items():
-        keys = [example["key"] for example in found["examples"]] + ["…"] * (found["count"] > len(found["examples"]))
-        yield f"contradictions: {found['count']} {kind} ({', '.join(keys)})"
-    yield from leakage.describe(document.get("leakage", {}))
 
 
 def _print_facts(document: dict[str, Any]) -> None:

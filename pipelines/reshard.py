@@ -26,7 +26,7 @@ from shards.format import dataset as datasets
 from shards.format.classes import ClassSet
 from shards.format.dataset import Dataset, open_dataset
 from shards.format.manifest import SHARD_NAME, DatasetManifest, ShardInfo
-from shards.writing import finish, sharding
+from shards.writing import sharding
 from shards.writing.dataset_source import (
     SampleSource,
     Selection,
@@ -35,6 +35,7 @@ from shards.writing.dataset_source import (
     list_samples,
     select_samples,
 )
+from shards.writing.output_folder import check_output
 
 BUILT_SUBSETS = ("10", "100", "1000")
 Subset = Literal["all", "positives", "10", "100", "1000"]
@@ -195,7 +196,7 @@ def check_places(config: ReshardConfig, inputs: Sequence[Dataset]) -> None:
     for dataset in inputs:
         if output.startswith(f"{dataset.url}/") or f"{dataset.url}/".startswith(output):
             raise ValueError(f"output must be a folder apart from the inputs, got {config.output} beside {dataset.url}")
-    finish.check_output(config.output)
+    check_output(config.output)
 
 
 def keep_num_shards(inputs: Sequence[Dataset], selection: Selection, shard_bytes: int) -> dict[str, int]:

@@ -15,7 +15,7 @@ from pipelines.runtime.flags import make_config
 from pipelines.runtime.runners import make_beam_options
 from shards import storage
 from shards.corpus.layouts.registry import find_corpus
-from shards.writing import finish
+from shards.writing.output_folder import check_output
 
 
 def main(argv: Sequence[str]) -> None:
@@ -32,7 +32,7 @@ def build_pipeline(argv: Sequence[str]) -> beam.Pipeline:
     words, beam_options = split_parameters(argv)
     config = make_config(convert.ConvertConfig, convert.make_parser().parse_args(words))
     corpus = find_corpus(config.input, config.layout, config.subset, config.parts)
-    finish.check_output(config.output)
+    check_output(config.output)
     storage.sweep_temporaries(config.output)
     pipeline = beam.Pipeline(options=make_beam_options(beam_options))
     convert.add_conversion(pipeline, corpus, convert.choose_classes(corpus, config), config)

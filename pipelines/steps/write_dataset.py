@@ -17,6 +17,7 @@ from shards.curation.leakage import Member
 from shards.format.manifest import DatasetManifest, quarantine_url
 from shards.format.parquet import read_parquet
 from shards.writing import finish, sharding
+from shards.writing.duplicates import find_duplicates, find_equal, spread_checksums
 from shards.writing.shard_writer import Source, WrittenShard, write_batches
 from shards.writing.sharding import Tallies
 
@@ -73,13 +74,13 @@ def write_dataset(
     )
     equal = (
         written
-        | "SpreadChecksums" >> beam.FlatMap(finish.spread_checksums, AsSingleton(tallies))
+        | "SpreadChecksums" >> beam.FlatMap(spread_checksums, AsSingleton(tallies))
         # (range of checksums, batch of Checksum)
         | "GroupByChecksum" >> beam.GroupByKey()
-        | "FindEqual" >> beam.MapTuple(lambda _, batches: finish.find_equal(batches))
+        | "FindEqual" >> beam.MapTuple(lambda _, batches: find_equal(batches))
         # groups of equal scans: [[(key, shard name)]]
     )
-    duplicates = equal | "FindDuplicates" >> beam.FlatMap(finish.find_duplicates)
+    duplicates = equal | "FindDuplicates" >> beam.FlatMap(find_duplicates)
     # (shard name, {key: first key with the same bytes})
     leaks = equal | "FindLeaks" >> beam.FlatMap(leakage.find_byte_equal)
     leaks = (leaks, *more_leaks) | "FlattenLeaks" >> beam.Flatten()

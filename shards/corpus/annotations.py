@@ -1,4 +1,4 @@
-"""Which boxes does an annotation file hold? PASCAL VOC XML, as the SIXray release has it."""
+"""Parse the PASCAL VOC XML annotations of the SIXray release."""
 
 import math
 from collections.abc import Mapping
@@ -25,7 +25,7 @@ class AnnotationError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Annotation:
-    """What an annotation file says."""
+    """The boxes of an annotation file."""
 
     boxes: tuple[Box, ...]
 
@@ -38,7 +38,7 @@ class Annotation:
 def parse_annotation(text: bytes, class_of: Mapping[str, str]) -> Annotation:
     """Parse an annotation.
 
-    Only `object` elements right below the root count: `<owner><name>` and `<source><annotation>` are no items.
+    Only `object` elements right below the root are items, unlike `<owner><name>` and `<source><annotation>`.
 
     Args:
         text: the file's bytes.

@@ -1,4 +1,4 @@
-"""What is inside the archives of a release, read where they lie: zips by member, split tars as one stream."""
+"""Read the archives of a release in place: zips by member, split tars as one stream."""
 
 import gzip
 import io
@@ -15,7 +15,7 @@ from shards.format.ustar import BLOCK_BYTES
 _PIECE_BYTES = 1024 * 1024
 _LOCAL_HEADER_BYTES = 30
 _HEADER_SLACK_BYTES = 512
-"""Read along with a member: its name and extra fields come before its data."""
+"""Read in the same request as a member: its name and extra fields precede its data."""
 
 
 class ArchiveError(ValueError):
@@ -23,14 +23,14 @@ class ArchiveError(ValueError):
 
 
 class Place(NamedTuple):
-    """Where the bytes of a packed file are: one range of a file."""
+    """The range of a file that holds the bytes of a packed file."""
 
     url: str
     offset_bytes: int
     size_bytes: int
     """As packed."""
     method: int = -1
-    """Of zip: 0 stored, 8 deflated, a local header first; -1: the plain bytes stand there."""
+    """Of a zip: 0 stored, 8 deflated, after a local header; -1: plain bytes."""
     crc: int = 0
 
 
@@ -45,9 +45,9 @@ class Packed(NamedTuple):
 
 
 def list_zip(url: str) -> Iterator[Packed]:
-    """Yield the files of a zip; ArchiveError where it is none, a download that stopped half-way say.
+    """Yield the files of a zip; ArchiveError if it is none, e.g. a download that stopped half-way.
 
-    Memory holds the zip's table of contents: the release's has 9,000 entries.
+    Memory holds the zip's table of contents, 9,000 entries for the release.
     """
     try:
         with storage.open_reader(url) as handle, zipfile.ZipFile(handle) as archive:
@@ -68,7 +68,7 @@ def open_zip_member(url: str, name: str) -> Iterator[IO[bytes]]:
 
 
 def read_place(place: Place, limit_bytes: int) -> bytes:
-    """Return the bytes at a place, unpacked, at most `limit_bytes`: a small archive may claim to hold a large file.
+    """Return the unpacked bytes at a place, at most `limit_bytes`: a small archive may hold a huge file.
 
     Raises:
         ArchiveError: the range does not hold what the archive's table says.
@@ -86,7 +86,7 @@ def read_place(place: Place, limit_bytes: int) -> bytes:
         except zlib.error as error:
             raise ArchiveError(f"a member must be whole, got {error} ({place.url} at {place.offset_bytes})") from error
     if len(data) < limit_bytes and zlib.crc32(data) != place.crc:
-        raise ArchiveError(f"a member must be what its checksum says, got other bytes ({place.url})")
+        raise ArchiveError(f"a member must have the bytes of its checksum, got others ({place.url})")
     return data
 
 
@@ -103,7 +103,7 @@ def _read_member(place: Place) -> bytes:
 
 
 def check_parts(urls: Sequence[str]) -> tuple[str, ...]:
-    """Return the files of a split tar in order; ValueError where one in the middle is missing."""
+    """Return the files of a split tar in order; ValueError if one in the middle is missing."""
     ordered = sorted(urls)
     if len(ordered) > 1 or ordered[0][-2:].isdigit():
         present = {int(url[-2:]) for url in ordered if url[-2:].isdigit()}
@@ -117,7 +117,7 @@ def check_parts(urls: Sequence[str]) -> tuple[str, ...]:
 
 
 class TarMember(NamedTuple):
-    """A member of a tar that is read as a stream; `data` must be read before the next is asked for."""
+    """A member of a tar that is read as a stream; `data` must be read before the next member is."""
 
     name: str
     size_bytes: int
@@ -128,10 +128,10 @@ class TarMember(NamedTuple):
 
 
 def stream_tar(parts: Sequence[str]) -> Iterator[TarMember]:
-    """Yield the members of a tar, plain or gzipped, whose files are read one after another as a single stream.
+    """Yield the members of a tar, plain or gzipped, that may be split into several files.
 
     Raises:
-        ArchiveError: the stream ends early or is damaged; what was yielded before is sound.
+        ArchiveError: the stream ends early or is damaged; the members yielded before are sound.
     """
     last = ""
     with (
@@ -148,11 +148,11 @@ def stream_tar(parts: Sequence[str]) -> Iterator[TarMember]:
                 data = tar.extractfile(member) if member.isreg() else None
                 yield TarMember(member.name, member.size if data is not None else -1, data, parts[-1])
         _check_end(tar)
-        plain.read(BLOCK_BYTES)  # of gzip: the checksum at its end is looked at
+        plain.read(BLOCK_BYTES)  # makes gzip check the checksum at its end
 
 
 def read_pieces(member: TarMember) -> Iterator[bytes]:
-    """Yield the bytes of a file in a stream, a piece at a time; ArchiveError where the stream ends in it."""
+    """Yield the bytes of a file in a stream, a piece at a time; ArchiveError if the stream ends within it."""
     with _as_archive_error(lambda: f"in {member.name!r} ({member.archive})"):
         while piece := member.data.read(_PIECE_BYTES) if member.data is not None else b"":
             yield piece
@@ -173,7 +173,7 @@ def _gunzipped(stream: Any) -> Any:
 
 
 class _WatchedInfo(tarfile.TarInfo):
-    """Notes how the headers of a tar ended: tarfile takes garbage or nothing behind a member for its end."""
+    """Records how the headers of a tar ended: tarfile takes garbage or nothing behind a member for its end."""
 
     @classmethod
     def fromtarfile(cls, tarfile_: Any) -> "_WatchedInfo":

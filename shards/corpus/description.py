@@ -8,8 +8,9 @@ from shards.format.keys import encode_key, stem_of
 
 SUBSETS = ("all", "positives", "10", "100", "1000")
 LISTS_IN_ORDER = ("10", "100", "1000")
-"""The order in which `--subset all` asks the release's lists for a scan's split and labels: the first that names it
-decides. SIXray10's positives and negatives are all in SIXray100; SIXray1000 draws its own positives."""
+"""The order in which the release's lists decide on the split and labels of a scan with `--subset all`.
+
+SIXray10's positives and negatives are all in SIXray100; SIXray1000 draws its own positives."""
 
 Presence = Literal["", "positive", "negative"]
 
@@ -26,43 +27,43 @@ class ListFile:
     member: str = ""
     """Its name within the zip; empty for a file."""
     has_labels: bool = True
-    """A VOC list has a name a line, and no more."""
+    """False for a VOC list, whose lines are names."""
 
     @property
     def uri(self) -> str:
-        """How messages and rows name it."""
+        """Its name in messages and rows."""
         return f"zip://{self.member}::{storage.as_uri(self.url)}" if self.member else self.url
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A place with images, or with annotations."""
+    """A folder or archive of images or of annotations."""
 
     kind: Literal["images", "annotations"]
     url: str
     """A folder, a zip, or the first file of a tar."""
     form: Literal["folder", "files", "zip", "tar"] = "folder"
-    """`files` are those right in the folder; a `folder` is taken with all below it."""
+    """`files`: only those right in the folder; `folder`: with everything below it."""
     parts: tuple[str, ...] = ()
     """All files of a tar that was split, in order."""
     split: str = ""
-    """What the folder says of its scans' split, where no list does."""
+    """Of its scans, if no list says otherwise."""
     presence: Presence = ""
-    """What the folder says of prohibited items in its scans, where no list does."""
+    """Of prohibited items in its scans, if no list says otherwise."""
 
 
 @dataclass(frozen=True, slots=True)
 class Corpus:
-    """Where a corpus keeps what."""
+    """The parts of a corpus."""
 
     layout: str
     url: str
     sources: tuple[Source, ...]
     lists: tuple[ListFile, ...] = ()
     builds_subset: bool = False
-    """No list says who belongs to the subset that is asked for: see `shards.curation.subsets`."""
+    """No list names the scans of the requested subset: see `shards.curation.subsets`."""
     why: str = field(default="", compare=False)
-    """What was found, in words for people."""
+    """What was found, for people."""
     class_folders: tuple[str, ...] = ()
     """The names of the folders that each hold the images of one class, in order; empty if folders are no classes."""
     keeps_folders_in_keys: bool = False

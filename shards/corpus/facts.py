@@ -20,33 +20,33 @@ Labels = tuple[int | None, ...]
 
 
 class ImageFact(NamedTuple):
-    """An image file that is there."""
+    """An image file."""
 
     key: str
     url: str
     size_bytes: int
     split: str = ""
-    """What its folder says, where no list does."""
+    """From its folder; lists take precedence."""
     presence: str = ""
-    """What its folder says of prohibited items: positive, negative or nothing."""
+    """What its folder says about prohibited items: `positive`, `negative` or nothing."""
     place: Place | None = None
-    """Where its bytes are, for one within an archive."""
+    """Where its bytes are within an archive; None for a file."""
 
 
 class RowFact(NamedTuple):
-    """A line of a list, or what a folder says of a file in it."""
+    """A line of a list, or what a folder says about a file in it."""
 
     key: str
     list_url: str
     list_rank: int
     split: str
     labels: Labels
-    """Empty where the list has names alone."""
+    """Empty if the list has no labels."""
     problem: str
 
 
 class AnnotationFact(NamedTuple):
-    """An annotation file that is there."""
+    """An annotation file."""
 
     key: str
     url: str
@@ -54,7 +54,7 @@ class AnnotationFact(NamedTuple):
 
 
 class ProblemFact(NamedTuple):
-    """Something that is wrong with the corpus itself: a record that is refused for sure."""
+    """A problem of the corpus itself: a record that is refused in any case."""
 
     key: str
     url: str
@@ -67,7 +67,7 @@ Fact = ImageFact | RowFact | AnnotationFact | ProblemFact
 
 
 def list_source(source: Source, corpus: Corpus, drafts_url: str) -> Iterator[Fact]:
-    """Yield a fact for each file of a source; the images of a stream are laid out below `drafts_url` meanwhile."""
+    """Yield a fact for each file of a source; images of a streamed archive are spooled below `drafts_url`."""
     if source.kind == "images":
         yield from _list_images(source, corpus, drafts_url)
     elif source.form == "zip":

@@ -1,4 +1,4 @@
-"""Which scans does a label list name, and what does it say of each? `ImageSet/10/train.csv` and its siblings."""
+"""Read label lists such as `ImageSet/10/train.csv`."""
 
 import csv
 import io
@@ -24,22 +24,22 @@ class ListRow:
     name: str
     """Stem of the image file."""
     labels: tuple[int | None, ...]
-    """1 present, 0 absent, None doubtful; in the order of the scored classes. Empty in a list of names alone."""
+    """1 present, 0 absent, None doubtful; in the order of the scored classes. Empty in a list without labels."""
     problem: str = ""
-    """Why the line cannot be used; empty where it can."""
+    """Why the line cannot be used; empty if it can."""
 
 
 def read_list(url: str, classes: Sequence[str], *, member: str = "", has_labels: bool = True) -> Iterator[ListRow]:
     """Yield the rows of a list, one at a time.
 
-    Takes LF or CRLF, a byte-order mark, a missing last newline and columns in any order. A line that cannot be used
+    Accepts LF or CRLF, a byte-order mark, a missing last newline and columns in any order. A line that cannot be used
     is yielded with its `problem`.
 
     Args:
         url: the file, or the zip that holds it as `member`.
         classes: the columns of its labels.
         member: its name in the zip.
-        has_labels: else it has a name a line, as VOC's lists do.
+        has_labels: otherwise each line is a name, as in the lists of VOC.
 
     Raises:
         ValueError: the header is not `name` and one column a class: the file is no list of these classes.
@@ -79,8 +79,8 @@ def _parse_row(line: bytes, order: Sequence[int]) -> ListRow:
 
 
 def _read_lines(handle: IO[bytes]) -> Iterator[bytes]:
-    # A line longer than the limit is cut there and its rest skipped, only once somebody asks for the next line: memory
-    # stays bounded, and gigabytes of garbage without a newline are refused by their beginning.
+    # A line over the limit is cut, and its rest is skipped only when the next line is asked for: memory stays bounded,
+    # and gigabytes of garbage without a newline are refused by their beginning.
     while line := handle.readline(MAX_LINE_BYTES + 1):
         yield line.rstrip(b"\r\n")
         is_whole = line.endswith(b"\n") or len(line) <= MAX_LINE_BYTES
@@ -90,7 +90,7 @@ def _read_lines(handle: IO[bytes]) -> Iterator[bytes]:
 
 
 def _split(line: bytes) -> list[str]:
-    # Bytes that are no UTF-8 stay what they are, as in file names, so that name and file meet.
+    # Bytes that are not UTF-8 are kept, as in file names, so that the name matches its file.
     return next(csv.reader(io.StringIO(_decode(line, "surrogateescape"))), [])
 
 

@@ -1,4 +1,4 @@
-"""Do a scan's list and its boxes say the same, and what are its labels if they do not?"""
+"""Compare a scan's line in a list with its boxes, and merge them into labels."""
 
 from collections.abc import Iterator
 
@@ -12,9 +12,9 @@ from shards.format.sample_json import Box
 def compare_labels(
     listed: Labels | None, annotation: Annotation | None, classes: ClassSet
 ) -> Iterator[tuple[str, str]]:
-    """Yield kind and words of each way in which a list's line and an annotation disagree.
+    """Yield kind and description of each way in which a list's line and an annotation disagree.
 
-    An annotation without any box makes no claim, nor does a doubtful label.
+    An annotation without boxes claims nothing, nor does a doubtful label.
     """
     if listed is None or annotation is None or not annotation.boxes:
         return
@@ -30,20 +30,20 @@ def compare_labels(
 def merge_labels(
     listed: Labels | None, annotation: Annotation | None, classes: ClassSet, policy: Policy
 ) -> tuple[dict[str, int | None], tuple[Box, ...]]:
-    """Return the label of each class and the boxes, from the list's line and the annotation together.
+    """Return the label of each class and the boxes, from the list's line and the annotation.
 
-    A list knows the scored classes, an annotation with boxes knows all. An annotation without any box makes no claim.
-    Without a list a box proves that its class is present, and nothing proves absence, unless boxes are exhaustive.
+    A list labels the scored classes, an annotation with boxes labels all; one without boxes claims nothing. Without a
+    list, a box proves that its class is present, and absence is known only if boxes are exhaustive.
 
     Raises:
-        AnnotationError: label_contradiction, where the two name different scored classes and the policy refuses that.
+        AnnotationError: label_contradiction, if they name different scored classes and the policy refuses that.
     """
     if annotation is None and listed is None:
         return dict.fromkeys(classes.all), ()
     boxes = annotation.boxes if annotation else ()
     boxed = frozenset(box.class_name for box in boxes)
-    is_told = annotation is not None and policy.boxes_are_exhaustive
-    labels: dict[str, int | None] = {name: 1 if name in boxed else 0 if is_told else None for name in classes.all}
+    is_exhaustive = annotation is not None and policy.boxes_are_exhaustive
+    labels: dict[str, int | None] = {name: 1 if name in boxed else 0 if is_exhaustive else None for name in classes.all}
     if listed is None:
         return labels, boxes
     said = dict(zip(classes.scored, listed, strict=True))

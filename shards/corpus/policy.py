@@ -1,4 +1,4 @@
-"""What is done with a scan whose sources disagree? Every rule is a choice of the user's, with a cautious default."""
+"""Configure what a conversion does with scans whose sources disagree."""
 
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -10,19 +10,19 @@ OnMissing = Literal["quarantine", "stop"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
-    """What a conversion does where the corpus is not of one mind."""
+    """What a conversion does when sources conflict."""
 
     on_contradiction: OnContradiction = "quarantine"
-    """A scan of which its lists, its folder or its boxes say different things. `keep-list`: the first list decides, and
-    boxes that it denies are left out; `keep-boxes`: the boxes decide."""
+    """A scan whose lists, folder or boxes contradict each other. `keep-list`: the first list decides, and
+    boxes that it denies are dropped; `keep-boxes`: the boxes decide."""
     on_unlisted: OnUnlisted = "keep"
-    """An image that no list names: kept in the split `unlisted`, refused, or a reason to stop."""
+    """An image that no list names: kept in the split `unlisted`, quarantined, or a reason to stop."""
     on_missing: OnMissing = "quarantine"
     """A list's line or an annotation without its image."""
     max_contradiction_fraction: float = 0.05
-    """Of the scans that have a line and boxes; more of them disagree only where the list belongs to another release."""
+    """Of the scans with a line and boxes; if more contradict each other, the list belongs to another release."""
     transcode: bool = False
-    """Pictures of other formats become JPEG, rather than staying PNG or being refused."""
+    """Convert images of other formats to JPEG, instead of keeping PNG and refusing the rest."""
     boxes_are_exhaustive: bool = False
     """A class without a box is absent from a scan that has an annotation and no line in a list."""
 

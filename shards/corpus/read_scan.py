@@ -18,7 +18,7 @@ from shards.images.inspect import ImageBytes, is_jpeg, read_image_size
 from shards.images.transcode import to_jpeg
 
 RETRYABLE_REASONS = frozenset({"changed_image", "unreadable_file", "vanished_image"})
-"""Refusals that the next run tries again: the file may be readable then."""
+"""Refusals that the next run tries again, because the file may be readable then."""
 
 _BOX_TOLERANCE_PX = 1.0
 _DEFAULT_POLICY = Policy()
@@ -26,7 +26,7 @@ _DEFAULT_POLICY = Policy()
 
 @dataclass(frozen=True, slots=True)
 class Scan:
-    """A record that became a sample: its row, still without a place in a tar, and its image's bytes."""
+    """A sample: its row, still without its place in a tar, and the bytes of its image."""
 
     row: dict[str, Any]
     image: ImageBytes
@@ -67,10 +67,10 @@ def read_image(ref: ScanRef) -> bytes:
     try:
         if ref.image_place is not None:
             return _read_packed_image(ref)
-        # One byte more than was listed, so that a file that grows is seen, and costs no memory.
+        # One byte more than was listed, to notice a file that has grown without reading all of it.
         image = storage.read_range(ref.source_url, 0, ref.size_bytes + 1)
     except ConnectionError:
-        raise  # not this file's fault: the store is out of reach, and would cost every scan that is left
+        raise  # the store cannot be reached: every scan that is left would be refused
     except FileNotFoundError as error:
         raise ImageError("vanished_image", "the file was there when the corpus was listed, and is gone") from error
     except OSError as error:

@@ -16,7 +16,7 @@ from shards.corpus.policy import Policy
 from shards.format.keys import key_problem
 from shards.format.sample_json import Box
 
-# The same words for all: beside a million images they cost nothing when a batch is pickled.
+# One object for all records, so that a pickled batch holds it once.
 _UNLISTED_REMARK = ("unlisted_image", "no list names it")
 
 
@@ -37,16 +37,16 @@ class ScanRef(NamedTuple):
     key: str
     split: str
     source_url: str
-    """The image; for a record without one, the list or annotation that names it."""
+    """The image; without one, the list or annotation that names it."""
     size_bytes: int
     labels: Labels | None = None
     """1 present, 0 absent, None doubtful, in the order of the scored classes; None where no list names the scan."""
     annotation_url: str | None = None
     reason: str = ""
-    """Why it is refused already, a fixed word; empty where its image is to be read."""
+    """A fixed word if it is refused already; empty if its image is to be read."""
     detail: str = ""
     remarks: tuple[tuple[str, str], ...] = ()
-    """Where its sources disagree: kind and words, whether it is refused for it or not."""
+    """Kind and description of its contradictions, whether it is refused for them or not."""
     presence: str = ""
     image_place: Place | None = None
     annotation_place: Place | None = None
@@ -60,9 +60,9 @@ class ScanRef(NamedTuple):
 
 
 def join_facts(facts: Iterable[Fact], corpus: Corpus, subset: str, policy: Policy) -> Iterator[ScanRef]:
-    """Yield the records that the facts of some keys make, in the order of their keys.
+    """Yield the records of some keys, in the order of the keys.
 
-    The facts of one key must all be among `facts`. What `subset` does not ask for is left out.
+    `facts` must hold all facts of each key. Records outside `subset` are left out.
 
     Raises:
         ValueError: an image is unlisted or missing, and the policy says to stop for it.
@@ -76,12 +76,12 @@ def join_facts(facts: Iterable[Fact], corpus: Corpus, subset: str, policy: Polic
 
 @dataclass(slots=True)
 class _KeyFacts:
-    """All that is known of one key, each kind in its order."""
+    """All facts of one key, each kind in its order."""
 
     key: str
     images: list[ImageFact]
     links: list[ImageFact]
-    """Among the images, what is no file."""
+    """Images that are no files."""
     annotations: list[AnnotationFact]
     rows: list[RowFact]
     bad_rows: list[RowFact]
@@ -89,14 +89,14 @@ class _KeyFacts:
 
     @property
     def split(self) -> str:
-        """The first list's word, else the folder's."""
+        """From the first list, else from the folder."""
         if self.rows:
             return self.rows[0].split
         return next((image.split for image in [*self.images, *self.links] if image.split), UNLISTED)
 
     @property
     def labels(self) -> Labels | None:
-        """The first list's word."""
+        """From the first list."""
         return next((row.labels for row in self.rows if row.labels), None)
 
 
@@ -122,12 +122,12 @@ def _image_order(fact: ImageFact) -> tuple[str, int]:
 
 
 def _row_order(row: RowFact) -> tuple[int, str, str, str, str]:
-    # Labels last: two lines of one list may differ in them alone, and facts come in any order.
+    # Labels last: two lines of one list may differ only in them, and facts come in any order.
     return row.list_rank, row.split, row.list_url, str(row.labels), row.problem
 
 
 def _drop_copies(annotations: list[AnnotationFact]) -> list[AnnotationFact]:
-    """Leave one of several annotations that are equal by the checksums of the zips that they lie in."""
+    """Keep one of several annotations that are equal by the checksums of their zips."""
     if len(annotations) < 2:
         return annotations
     contents = {(fact.place.crc, fact.place.size_bytes) if fact.place else fact.url for fact in annotations}
@@ -211,7 +211,7 @@ def _is_selected(facts: _KeyFacts, subset: str) -> bool:
 
 
 def _compare_rows(rows: Sequence[RowFact]) -> Iterator[tuple[str, str, str]]:
-    """Yield kind, reason and words of each way in which the lists disagree."""
+    """Yield kind, reason and description of each way in which the lists disagree."""
     for other in rows[1:]:
         first = rows[0]
         if other.labels and first.labels and other.labels != first.labels:
@@ -222,7 +222,7 @@ def _compare_rows(rows: Sequence[RowFact]) -> Iterator[tuple[str, str, str]]:
 
 
 def _compare_folders(facts: _KeyFacts) -> Iterator[tuple[str, str, str]]:
-    """Yield kind, reason and words where folders disagree with each other, or with the list."""
+    """Yield kind, reason and description if folders disagree with each other or with the list."""
     first = facts.images[0]
     for image in facts.images[1:]:
         if image.split != first.split and not facts.rows:

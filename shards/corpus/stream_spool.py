@@ -1,9 +1,9 @@
-"""Where do images that come as a stream wait until their shard is written?
+"""Spool the images of a streamed archive to files, so that each can be read by offset.
 
-A split tar.gz can be read from its start only, and a shard wants its scans in the order of their hashes. So the stream
-is read once, and its images are laid one after another into segments below the drafts of the output, where any one of
-them is a range. A segment appears whole; its table names what it holds. A run that was stopped begins the stream anew,
-unless all of it was laid out. Finishing the dataset removes them.
+A split tar.gz can only be read from its start, while a shard takes its scans in the order of their hashes. So the
+stream is read once and its images are appended to segments below the drafts of the output. Each segment is renamed
+into place and has a table of its images. A stopped run starts the stream again unless it was spooled to its end.
+Finishing the dataset removes the segments.
 """
 
 import hashlib
@@ -20,9 +20,9 @@ from shards.corpus.archives import ArchiveError, Place, TarMember, read_pieces, 
 from shards.format.parquet import read_parquet, write_parquet
 
 SPOOL_NAME = r"spool-[0-9a-f]{16}(\.json|-\d{5,}\.(bin|parquet))"
-"""How the files of a spool are called, as a pattern."""
+"""Pattern of the names of a spool's files."""
 SEGMENT_BYTES = 1024**3
-"""What a killed run loses at most, beside the time to read the stream again."""
+"""Images in one segment, about."""
 
 _SCHEMA = pa.schema([("name", pa.binary()), ("offset_bytes", pa.int64()), ("size_bytes", pa.int64())])
 
@@ -35,12 +35,12 @@ class Spooled(NamedTuple):
     size_bytes: int
     """-1 for a link or another thing that is no file."""
     place: Place | None
-    """None where its bytes were not kept: it is no file, or larger than an image may be."""
+    """None if its bytes were not kept: it is no file, or larger than an image may be."""
 
 
 @dataclass(frozen=True, slots=True)
 class Spool:
-    """What a stream held: its images, and what is wrong with its end."""
+    """The images of a stream, and the problem at its end if there is one."""
 
     drafts_url: str
     name: str
@@ -48,7 +48,7 @@ class Spool:
     problem: str
 
     def images(self) -> Iterator[Spooled]:
-        """Yield all images, a segment in memory at a time as its table of names and places."""
+        """Yield all images; memory holds the table of one segment at a time."""
         for number in range(self.num_segments):
             url = _segment_url(self.drafts_url, self.name, number)
             for row in read_parquet(f"{url}.parquet").to_pylist():
@@ -59,7 +59,7 @@ class Spool:
 
 
 def spool_stream(parts: Sequence[str], drafts_url: str, max_image_bytes: int) -> Spool:
-    """Lay out the images of a split tar, unless an earlier run laid out all of it."""
+    """Spool the images of a split tar, unless an earlier run spooled all of them."""
     name = f"spool-{_identify(parts)}"
     done_url = storage.join_url(drafts_url, f"{name}.json")
     done = _read_done(drafts_url, name, done_url)
@@ -70,7 +70,7 @@ def spool_stream(parts: Sequence[str], drafts_url: str, max_image_bytes: int) ->
 
 
 def _identify(parts: Sequence[str]) -> str:
-    """Return a name that changes with the archives: their names, sizes and what else the store knows of a version."""
+    """Return a name that changes with the archives: a hash of their names, sizes and versions."""
     digest = hashlib.sha256()
     for part in parts:
         fs, inner = storage.filesystem(part)
@@ -116,7 +116,7 @@ def _write_segment(stream: "_Members", out: IO[bytes], max_image_bytes: int) -> 
         try:
             for piece in read_pieces(member) if is_kept else ():
                 out.write(piece)
-        except ArchiveError as error:  # the archive ends in this member: it is not there
+        except ArchiveError as error:  # the archive ends within this member
             stream.end(error)
             break
         rows.append({"name": os.fsencode(member.name), "offset_bytes": offset, "size_bytes": member.size_bytes})
@@ -132,7 +132,7 @@ class _Members:
         self.problem = ""
 
     def take(self, max_bytes: int) -> Iterator[TarMember]:
-        """Yield members until they fill `max_bytes` or the stream ends, well or not."""
+        """Yield members until they fill `max_bytes` or the stream ends or is damaged."""
         num = 0
         while num < max_bytes:
             try:
@@ -147,7 +147,7 @@ class _Members:
             yield member
 
     def end(self, error: ArchiveError) -> None:
-        """Note that the stream is at its end, and why too early."""
+        """Record that the stream ended too early, and why."""
         self.is_done = True
         self.problem = str(error)
 

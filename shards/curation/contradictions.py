@@ -1,7 +1,6 @@
-"""How often do the sources of a corpus disagree, in which way, and is one of them the wrong one altogether?
+"""Count the contradictions between the sources of a corpus, before anything is written.
 
-Counted before anything is written, from the records and their annotations: a list that belongs to another release
-numbers the same scans otherwise, and contradicts the boxes of half of them.
+A list of another release numbers the same scans differently and contradicts the boxes of half of them.
 """
 
 import heapq
@@ -19,24 +18,24 @@ from shards.shuffle import unpack
 
 MAX_EXAMPLES = 5
 MIN_CONTRADICTIONS = 20
-"""Fewer are mistakes in a few scans, however small the corpus is."""
+"""Fewer are mistakes in single scans, however small the corpus is."""
 
 Example = tuple[str, str]
-"""Key, and what its sources say."""
+"""Key and description."""
 
 
 @dataclass(frozen=True, slots=True)
 class Contradictions:
-    """What was found when the sources were held against each other."""
+    """Counts and examples of contradictions."""
 
     num_compared: int = 0
-    """Scans that have a list's line and boxes."""
+    """Scans with a line in a list and boxes."""
     num_contradicted: int = 0
-    """Scans among them of which the two say different things."""
+    """Those of them whose line and boxes differ."""
     counts: dict[str, int] = field(default_factory=dict)
-    """How many scans disagree in each way."""
+    """Scans by kind of contradiction."""
     examples: dict[str, tuple[Example, ...]] = field(default_factory=dict)
-    """The first few of each by key, so that they do not depend on who was looked at first."""
+    """The first few of each kind by key, so that they do not depend on the order of work."""
 
 
 def find_contradictions(batch: bytes, classes: ClassSet) -> Contradictions:
@@ -84,10 +83,10 @@ def _first(items: list[Example]) -> tuple[Example, ...]:
 
 
 def check_contradictions(found: Contradictions, policy: Policy) -> dict[str, Any]:
-    """Return what the manifest says of contradictions, by kind.
+    """Return what the manifest says about contradictions, by kind.
 
     Raises:
-        ValueError: lists and boxes contradict each other so often that the lists must be those of another release.
+        ValueError: lists and boxes contradict each other so often that the lists belong to another release.
     """
     num, of = found.num_contradicted, found.num_compared
     if num >= MIN_CONTRADICTIONS and num > policy.max_contradiction_fraction * of:
@@ -107,7 +106,7 @@ def check_contradictions(found: Contradictions, policy: Policy) -> dict[str, Any
 
 
 def add_contradictions(parts: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return the sum of what several manifests say of contradictions, by kind."""
+    """Return the contradictions of several manifests, summed by kind."""
     found: dict[str, list[Mapping[str, Any]]] = {}
     for part in parts:
         for kind, said in part.items():

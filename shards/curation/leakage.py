@@ -1,10 +1,9 @@
-"""Which scans lie in several splits at once? Equal scans in train and test make a model look better than it is.
+"""Report equal scans that lie in several splits: they make a model look better than it is.
 
-Their groups are a table of the dataset, a row a member, and a summary in the manifest. Splits can be dealt by group.
+Their groups are a table of the dataset, with a row for each member, and a summary in the manifest.
 """
 
 import hashlib
-from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -14,7 +13,6 @@ from shards import storage
 from shards.corpus.facts import UNLISTED
 from shards.format.manifest import LEAKAGE_NAME
 from shards.format.parquet import parquet_bytes
-from shards.shuffle import pack, unpack
 
 BYTE_EQUAL, NEAR_EQUAL = "byte_equal", "near_equal"
 MAX_EXAMPLES = 5
@@ -45,14 +43,14 @@ def find_byte_equal(groups: Iterable[Iterable[tuple[str, str]]]) -> Iterator[Mem
 
 
 def make_group(kind: str, members: Iterable[tuple[str, str]]) -> Iterator[Member]:
-    """Yield the members, (key, split), of a group if it lies in several of the splits that lists name."""
+    """Yield the members, (key, split), of a group that lies in several splits; `unlisted` does not count."""
     ordered = sorted(members)
     if len({split for _, split in ordered} - {UNLISTED}) > 1:
         yield from (Member(kind, ordered[0][0], key, split) for key, split in ordered)
 
 
 def write_leakage(output: str, members: Sequence[Member]) -> dict[str, Any]:
-    """Write the table; return what the manifest says of it. No members: no table."""
+    """Write the table, if there are members; return what the manifest says about it."""
     url = storage.join_url(output, LEAKAGE_NAME)
     if not members:
         storage.remove(url)
@@ -71,42 +69,3 @@ def _summarise(members: Sequence[Member]) -> dict[str, dict[str, Any]]:
         num_scans = sum(member.kind == kind for member in members)
         found[kind] = {"num_groups": len(groups), "num_scans": num_scans, "examples": groups[:MAX_EXAMPLES]}
     return found
-
-
-def assign_group_to_split(members: Iterable[tuple[str, str]]) -> Iterator[tuple[str, str]]:
-    """Yield key and split of the members of a group that must change their split for it to lie in one.
-
-    The group goes where most of its members are, ties to the first split by name that is not `train`: a scan that is
-    tested must not have been learnt, while one that is not learnt costs little. Unlisted members stay unlisted.
-    """
-    ordered = sorted(members)
-    counts = Counter(split for _, split in ordered if split != UNLISTED)
-    if len(counts) < 2:
-        return
-    best = min(counts, key=lambda split: (-counts[split], split == "train", split))
-    yield from ((key, best) for key, split in ordered if split not in (best, UNLISTED))
-
-
-def assign_equal_to_split(batches: Iterable[bytes]) -> Iterator[tuple[str, str]]:
-    """Yield key and new split for all groups of equal checksums in a range: batches of (checksum, key, split)."""
-    groups: defaultdict[str, list[tuple[str, str]]] = defaultdict(list)
-    for batch in batches:
-        for checksum, key, split in unpack(batch):
-            groups[checksum].append((key, split))
-    for members in groups.values():
-        yield from assign_group_to_split(members)
-
-
-def move_records(batch: bytes, splits: dict[str, str]) -> bytes:
-    """Return a batch of records with the split of some keys changed."""
-    refs = [ref._replace(split=splits.get(ref.key, ref.split)) for ref in unpack(batch)]
-    return pack(refs)
-
-
-def describe(leakage: dict[str, Any]) -> Iterator[str]:
-    """Yield a line a kind, for people."""
-    for kind, found in leakage.get("kinds", {}).items():
-        groups = ", ".join(found["examples"])
-        more = ", …" if found["num_groups"] > len(found["examples"]) else ""
-        counts = f"{found['num_groups']} {kind} groups of {found['num_scans']} scans"
-        yield f"leakage: {counts} cross splits ({groups}{more})"

@@ -1,8 +1,8 @@
-"""Which scans are the same picture, to the byte or to the eye, before any of them is dealt to a shard?
+"""Find scans with equal bytes or nearly equal images before they are assigned to shards.
 
-Every image is read once more for it, so it is done on request alone. Two pictures look the same where their perceptual
-hashes differ in at most four of 64 bits; such hashes agree in one of five bands, so only scans with a band in common
-are compared. What travels is a fingerprint a scan; what is gathered are the pairs.
+Every image is read once more for it, so it is done on request only. Two images count as near-equal if their perceptual
+hashes differ in at most four of 64 bits. Such hashes agree in one of five bands, so only scans that share a band are
+compared. A fingerprint of each scan is shuffled; the pairs are gathered.
 """
 
 import hashlib
@@ -17,15 +17,15 @@ from PIL import Image
 
 from shards.corpus.read_scan import read_image
 from shards.corpus.records import ScanRef
-from shards.curation.leakage import BYTE_EQUAL, NEAR_EQUAL, Member, assign_group_to_split, make_group
+from shards.curation.leakage import BYTE_EQUAL, NEAR_EQUAL
 from shards.format.keys import hash_key, place_in
 from shards.images.errors import ImageError
 from shards.images.inspect import read_image_size
 from shards.shuffle import NUM_PARTITIONS, batch_by, unpack
 
 MAX_DISTANCE_BITS = 4
-"""Among 904 positives of SIXray 101 pairs are at distance 0, 48 at 2, 30 at 4, 16 at 6, 14 at 8; then unlike ones
-begin, 24 at 10 and 77 at 12. (Half of the bits of a hash are set, so distances are even.)"""
+"""Among 904 positives of SIXray, 101 pairs are at distance 0, 48 at 2, 30 at 4, 16 at 6, 14 at 8; different images
+begin at 10 (24 pairs) and 12 (77). Half of the bits of a hash are set, so distances are even."""
 
 _BAND_BITS = 13
 _NUM_BANDS = 5
@@ -35,17 +35,17 @@ _DRAFT_PX = 64
 
 
 class Fingerprint(NamedTuple):
-    """What a scan looks like."""
+    """The checksum and perceptual hash of a scan."""
 
     key: str
     split: str
     sha256: str
     perceptual: int | None
-    """64 bits; None where nobody asked, or it cannot be decoded."""
+    """64 bits; None if not requested, or if the image cannot be decoded."""
 
 
 class Pair(NamedTuple):
-    """Two scans that are the same."""
+    """Two equal or near-equal scans."""
 
     kind: str
     one: Fingerprint
@@ -53,7 +53,7 @@ class Pair(NamedTuple):
 
 
 def check_library() -> None:
-    """Raise ValueError where the library of perceptual hashes is not installed."""
+    """Raise ValueError if the library of perceptual hashes is not installed."""
     try:
         _load_library()
     except ImportError as error:
@@ -67,7 +67,7 @@ def _load_library() -> Any:
 
 
 def fingerprint_records(batch: bytes, *, with_perceptual: bool) -> list[Fingerprint]:
-    """Return the fingerprints of a batch of records; what cannot be read has none, and is refused later."""
+    """Return the fingerprints of a batch of records. Images that cannot be read have none and are refused later."""
     refs = [ref for ref in unpack(batch) if not ref.reason]
     with ThreadPoolExecutor(_READ_THREADS, thread_name_prefix="fingerprint") as pool:
         found = pool.map(lambda ref: _fingerprint(ref, with_perceptual), refs)
@@ -84,7 +84,7 @@ def _fingerprint(ref: ScanRef, with_perceptual: bool) -> Fingerprint | None:
 
 
 def perceptual_hash(data: bytes) -> int | None:
-    """Return the 64 bits of ImageHash's `phash`; None for what cannot be decoded."""
+    """Return the 64 bits of ImageHash's `phash`; None if the image cannot be decoded."""
     try:
         read_image_size(data)  # nothing that claims too many pixels is decoded
         with Image.open(io.BytesIO(data), formats=("JPEG", "PNG")) as image:
@@ -95,7 +95,7 @@ def perceptual_hash(data: bytes) -> int | None:
 
 
 def spread_bands(fingerprints: Iterable[Fingerprint]) -> Iterator[tuple[int, bytes]]:
-    """Yield fingerprints in batches by range of what they may have in common: the checksum, or a band of the hash."""
+    """Yield fingerprints in batches by range of what two may share: the checksum, or a band of the hash."""
     items = [(band, fingerprint) for fingerprint in fingerprints for band in _bands_of(fingerprint)]
     return batch_by(items, lambda item: place_in(hash_key(item[0]), NUM_PARTITIONS))
 
@@ -133,43 +133,3 @@ def _compare(ordered: list[Fingerprint]) -> Iterator[Pair]:
         for other in hashes[place + 1 :]:
             if (one ^ other).bit_count() <= MAX_DISTANCE_BITS:
                 yield Pair(NEAR_EQUAL, first_of[one], first_of[other])
-
-
-def connect(pairs: Iterable[Pair]) -> list[list[Fingerprint]]:
-    """Return the groups that pairs make, each in the order of its keys."""
-    parent: dict[str, str] = {}
-    known: dict[str, Fingerprint] = {}
-
-    def root(key: str) -> str:
-        while parent.setdefault(key, key) != key:
-            parent[key] = parent[parent[key]]
-            key = parent[key]
-        return key
-
-    for pair in pairs:
-        known |= {pair.one.key: pair.one, pair.other.key: pair.other}
-        one, other = sorted((root(pair.one.key), root(pair.other.key)))
-        parent[other] = one
-    groups: defaultdict[str, list[Fingerprint]] = defaultdict(list)
-    for key in sorted(known):
-        groups[root(key)].append(known[key])
-    return [groups[key] for key in sorted(groups)]
-
-
-def find_moves(groups: Iterable[list[Fingerprint]]) -> dict[str, str]:
-    """Return the new split of every scan that must change its own for its group to lie in one."""
-    return {
-        key: split
-        for group in groups
-        for key, split in assign_group_to_split((member.key, member.split) for member in group)
-    }
-
-
-def find_near_equal(groups: Iterable[list[Fingerprint]], moves: dict[str, str]) -> list[Member]:
-    """Return the members of groups that lie in several splits and are not equal to the byte."""
-    return [
-        member
-        for group in groups
-        if len({fingerprint.sha256 for fingerprint in group}) > 1
-        for member in make_group(NEAR_EQUAL, [(item.key, moves.get(item.key, item.split)) for item in group])
-    ]

@@ -1,4 +1,4 @@
-"""Which rows of `samples` does a user's condition choose? SQL over one shard's table, evaluated by DuckDB."""
+"""Select rows of a shard's `samples` by a SQL condition, evaluated by DuckDB."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -13,12 +13,12 @@ _TABLE = "samples"
 _ROW = "row number"
 _CLOCKS = {"current_date", "current_time", "current_timestamp", "localtime", "localtimestamp"}
 """Functions that SQL writes without parentheses, like a column."""
-# No file, no network, no setting is within a condition's reach; a job's workers are its parallelism.
+# A condition reaches no file, network or setting. One thread: a job's workers run in parallel.
 _CONFIG = {"threads": 1, "enable_external_access": "false", "lock_configuration": "true"}
 
 
 def check_condition(condition: str, classes: Sequence[str]) -> None:
-    """Check that a condition can be evaluated for each row by itself, and is true or not.
+    """Check that a condition can be evaluated for each row by itself.
 
     Args:
         condition: SQL, e.g. `labels.Gun = 1 and width_px > 600`; columns are those of `samples`.
@@ -44,7 +44,7 @@ def check_condition(condition: str, classes: Sequence[str]) -> None:
 
 
 def choose_rows(table: pa.Table, condition: str) -> list[int]:
-    """Return the numbers of the rows for which a condition is true, in order; unknown (null) is not true."""
+    """Return the numbers of the rows for which a condition is true, in order; null is not true."""
     numbered = table.append_column(_ROW, pa.array(range(table.num_rows), pa.int64()))
     with duckdb.connect(config=_CONFIG) as connection:
         chosen = connection.from_arrow(numbered).filter(condition).project(f'"{_ROW}"').fetchall()
@@ -52,7 +52,7 @@ def choose_rows(table: pa.Table, condition: str) -> list[int]:
 
 
 def _parse(connection: Any, condition: str) -> dict[str, Any]:
-    # Within parentheses, so that nothing after a condition (ORDER BY, a comment, a second one) passes for a part of it.
+    # In parentheses, so that nothing can follow a condition: ORDER BY, a comment, a second condition.
     text = f"SELECT * FROM {_TABLE} WHERE ({condition}\n)"
     ((answer,),) = connection.execute("SELECT json_serialize_sql(?)", [text]).fetchall()
     document: dict[str, Any] = json.loads(answer)
@@ -78,7 +78,7 @@ def _walk(node: Any) -> Iterator[dict[str, Any]]:
 
 
 def _called_name(node: dict[str, Any]) -> str:
-    """Return the name of the function that a node calls, or of the column, which may be a function in disguise."""
+    """Return the name of the function that a node calls, or of its column, which may be a function (`_CLOCKS`)."""
     if node.get("class") == "FUNCTION":
         return str(node["function_name"]).lower()
     names = node.get("column_names") or []

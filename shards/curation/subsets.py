@@ -37,7 +37,7 @@ _NO_CENSUS = Census(*(np.empty((0, 2), np.uint64),) * 2)
 
 
 def take_census(candidates: Iterable[tuple[str, bool]], seed: int) -> Census:
-    """Return the hashes of candidates, each a key and whether it holds a prohibited item."""
+    """Return the hashes of candidates: (key, whether it holds a prohibited item)."""
     hashes: dict[bool, list[tuple[int, int]]] = {True: [], False: []}
     for key, is_positive in candidates:
         hashes[is_positive].append(_hash(key, seed))
@@ -57,7 +57,7 @@ class Selection:
     max_negative_test: int
 
     def split_of(self, key: str, is_positive: bool) -> str | None:
-        """Return `train`, `test`, or None for a scan that is not chosen."""
+        """Return `train`, `test`, or None for a scan that is not selected."""
         choosing, splitting = _hash(key, self.seed)
         if choosing > (self.max_positive if is_positive else self.max_negative):
             return None
@@ -136,7 +136,7 @@ def census_of_records(batch: bytes, seed: int) -> Census:
 def select_records(batch: bytes, selection: Selection, num_classes: int) -> bytes:
     """Return the records of a batch that are chosen, with their split; a negative without a line has all labels 0.
 
-    What is wrong with the corpus itself stays on record.
+    Problems of the corpus itself are kept.
     """
     chosen: list[ScanRef] = []
     for ref in unpack(batch):
@@ -153,7 +153,7 @@ def select_records(batch: bytes, selection: Selection, num_classes: int) -> byte
 
 
 def holds_item(ref: ScanRef) -> bool:
-    """Say whether a scan holds a prohibited item, by its line, its folder, the release's id, or its annotation."""
+    """Return whether a scan holds a prohibited item, by its line, folder, id in the release or annotation."""
     if ref.labels:
         return 1 in ref.labels
     if ref.presence:

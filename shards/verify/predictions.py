@@ -1,4 +1,4 @@
-"""Do predictions agree with their run: every file, every row, every count?"""
+"""Verify predictions against their run: every file, row and count."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -98,6 +98,4 @@ def _find_surplus(predictions: Predictions) -> list[Damage]:
     expected: Sequence[str] = [RUN_NAME, *predictions.run["sha256"]]
     root = f"{predictions.url}/"
     found = (info.url.removeprefix(root) for info in storage.list_files(predictions.url))
-    return [
-        Damage(name, "", "surplus_file", "the run knows nothing of it") for name in sorted(set(found) - set(expected))
-    ]
+    return [Damage(name, "", "surplus_file", "the run does not list it") for name in sorted(set(found) - set(expected))]

@@ -17,6 +17,7 @@ from shards.format.dataset import Dataset
 from shards.format.manifest import MANIFEST_NAME, ShardInfo, expected_files, quarantine_url
 from shards.format.schemas import QUARANTINE_SCHEMA, samples_schema
 from shards.verify.damage import Damage
+from shards.verify.dataset import check_manifest, find_surplus
 from shards.verify.shard import METADATA_KEY
 
 _NUM_READERS = 16
@@ -25,16 +26,12 @@ _TAIL_BYTES = 64 * 1024
 
 
 def verify_quickly(dataset: Dataset) -> list[Damage]:
-    """Return what is wrong with a dataset by its listing, the manifest and the footers of its tables, in order.
+    """Return what the listing, the manifest and the footers of the tables show to be wrong, in order.
 
-    One listing and three small reads a shard, whatever the shards' sizes are.
+    One listing, and three small reads for each shard whatever its size.
     """
     sizes = {info.url: info.size_bytes for info in storage.list_files(dataset.url)}
-    damages = _compare_listing(dataset, sizes)
-    manifest_url = storage.join_url(dataset.url, MANIFEST_NAME)
-    if storage.read_bytes(manifest_url) != dataset.manifest.to_json():
-        detail = "its totals are not those of its shards and ledger, or its text is not what a conversion writes"
-        damages.append(Damage(MANIFEST_NAME, "", "manifest_mismatch", detail))
+    damages = [*find_surplus(dataset, sizes.keys()), *_compare_sizes(dataset, sizes), *check_manifest(dataset)]
     damages += _compare_ledger(dataset)
     with ThreadPoolExecutor(_NUM_READERS, thread_name_prefix="verify-quickly") as pool:
         for found in pool.map(lambda info: _check_shard(dataset, info, sizes), dataset.manifest.shards):
@@ -42,12 +39,9 @@ def verify_quickly(dataset: Dataset) -> list[Damage]:
     return sorted(damages)
 
 
-def _compare_listing(dataset: Dataset, sizes: Mapping[str, int]) -> list[Damage]:
-    expected = expected_files(dataset.url, dataset.manifest)
+def _compare_sizes(dataset: Dataset, sizes: Mapping[str, int]) -> list[Damage]:
     damages = []
-    for url in sorted(sizes.keys() - expected.keys()):
-        damages.append(Damage(_below(dataset, url), "", "surplus_file", "no shard of this dataset has such a file"))
-    for url, size_bytes in expected.items():
+    for url, size_bytes in expected_files(dataset.url, dataset.manifest).items():
         file = _below(dataset, url)
         if url not in sizes:
             damages.append(Damage(file, "", "missing_file", "the file is not there"))
@@ -94,7 +88,7 @@ def _footer_problem(url: str, size_bytes: int, schema: pa.Schema, num_rows: int,
     except (pa.ArrowInvalid, OSError) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise
-        return f"the file ends in no footer of a Parquet table: {error}"
+        return f"the file does not end in the footer of a Parquet table: {error}"
     if footer.num_rows != num_rows:
         return f"the table has {footer.num_rows} rows, the manifest says {num_rows}"
     if footer.schema.to_arrow_schema().remove_metadata() != schema.remove_metadata():
@@ -109,7 +103,7 @@ def _footer_problem(url: str, size_bytes: int, schema: pa.Schema, num_rows: int,
 
 
 def _read_footer(url: str, size_bytes: int) -> pq.FileMetaData:
-    """Return a table's footer by one read of its end, or two where it is a long one."""
+    """Return a table's footer by one read of its end, or two if it is long."""
     start = max(0, size_bytes - _TAIL_BYTES)
     tail = storage.read_range(url, start, size_bytes - start) if size_bytes else b""
     footer_bytes = int.from_bytes(tail[-8:-4], "little") + 8

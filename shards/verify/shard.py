@@ -1,4 +1,4 @@
-"""Is a shard on disk what its rows say, to the last byte?"""
+"""Verify a shard on disk against its rows, byte for byte."""
 
 import hashlib
 import json
@@ -18,14 +18,14 @@ from shards.images.inspect import EXTENSIONS, Extension, component_extension
 from shards.verify.damage import Damage
 
 METADATA_KEY = b"sixray"
-"""Where the rows of a shard keep its digest, sizes and plan: in the Parquet file's own metadata."""
+"""Key in the metadata of the rows' Parquet file that holds the digest, sizes and plan of a shard."""
 
 
 _METADATA_FIELDS = {"plan", "digest", "tar_bytes", "image_bytes", "num_quarantined", "num_retryable"}
 
 
 def shard_metadata(table: pa.Table) -> dict[str, Any]:
-    """Return what a table of rows says of its shard; ValueError where it says nothing."""
+    """Return what a table of rows says about its shard; ValueError if it says nothing."""
     text = (table.schema.metadata or {}).get(METADATA_KEY)
     if text is None:
         raise ValueError("rows of a shard must carry the metadata 'sixray', got none; run `sixray convert` again")
@@ -39,7 +39,7 @@ def check_shard(dataset_url: str, split: str, name: str, table: pa.Table) -> tup
     """Read every byte of a shard's tar, index and quarantine part.
 
     Returns:
-        What is not as `table`, its rows, says; and how many bytes of the tar were read.
+        What differs from `table`, its rows; and how many bytes of the tar were read.
     """
     metadata = shard_metadata(table)
     rows = table.to_pylist()
@@ -71,12 +71,12 @@ def check_tar(
     Args:
         tar: from its start.
         rows: of `samples`, in tar order.
-        file: what damages call it.
-        extensions: gets, a sample, the extension that the tar gives its image; None where it is none.
+        file: its name in damages.
+        extensions: receives the extension that the tar gives each image; None for an unknown one.
 
     Returns:
-        What is wrong (nothing: the tar is what `TarShardWriter` would write for these rows), and the digest of the tar
-        as it is; no digest for a tar that ends too early.
+        What differs from the tar that `TarShardWriter` would write for these rows, and the digest of the tar as it is,
+        empty for a tar that ends too early.
     """
     damages: list[Damage] = []
     digest = hashlib.sha256()
@@ -149,7 +149,7 @@ def _check_tar_file(
 
 
 def _check_index(url: str, file: str, rows: list[dict[str, Any]], extensions: list[Extension | None]) -> list[Damage]:
-    # The tar says which extension an image has; where it does not (any more), the index may name either.
+    # The tar gives the extension of an image; if it is damaged, the index may name either.
     data = storage.read_bytes(url)
     said = [b".png json " in line for line in data.splitlines()[1:]] + [False] * len(rows)
     names: list[Extension] = [

@@ -42,5 +42,5 @@ class ScanSource:
         return hashlib.sha256(text.encode("utf-8", errors="surrogateescape")).hexdigest()
 
     def is_settled(self, table: pa.Table, refs: Sequence[ScanRef]) -> bool:
-        """Say whether no record was refused for a file that may be readable now."""
+        """Return whether no record was refused for a file that may be readable now."""
         return bool(shard_metadata(table)["num_retryable"] == 0)

@@ -1,7 +1,7 @@
-"""Where do the samples of a shard come from when datasets are sharded anew? Ranges of the tars they lie in.
+"""List, select and copy the samples of other datasets.
 
-Bytes are copied by offset and held against the checksum of their row on the way; nothing is decoded. A sample whose
-bytes are not as its row says costs that row alone. What the inputs refused already travels along.
+Image bytes are copied by offset and compared with the checksum of their row; nothing is decoded. A sample whose bytes
+differ is refused by itself. Records that the inputs refused are carried over.
 """
 
 import hashlib
@@ -32,7 +32,7 @@ from shards.shuffle import pack, unpack
 from shards.verify.shard import shard_metadata
 
 _MAX_GAP_BYTES = 64 * 1024
-"""Reading on over this much that nobody wants is cheaper than a second request of an object store."""
+"""Reading this much in vain is cheaper than a second request to an object store."""
 _PLACE_COLUMNS = ("shard", "offset_bytes", "size_bytes")
 
 
@@ -41,7 +41,7 @@ class SampleRef(NamedTuple):
 
     key: str
     input_index: int
-    """Of a key that several inputs have, the first input's sample is taken."""
+    """If inputs share a key, the first wins."""
     shard: str
     row_index: int
     reason: str
@@ -52,7 +52,7 @@ class SampleRef(NamedTuple):
     source_url: str
     """The tar."""
     packed_row: bytes
-    """Its row of `samples` without the place in the tar, or its row of `quarantine`: between the steps nobody looks."""
+    """Its row of `samples` without the place in the tar, or its row of `quarantine`, marshalled."""
 
     @property
     def bytes_url(self) -> str:
@@ -61,14 +61,14 @@ class SampleRef(NamedTuple):
 
     @property
     def row(self) -> dict[str, Any]:
-        """The row, unpacked anew each time."""
+        """The row; unpacked at each access."""
         row: dict[str, Any] = marshal.loads(self.packed_row)
         return row
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Selection:
-    """Which samples of the inputs are taken, and what of their labels."""
+    """Which samples and classes of the inputs to take."""
 
     classes: ClassSet
     splits: tuple[str, ...] = ()
@@ -80,12 +80,12 @@ class Selection:
 
     @property
     def takes_all(self) -> bool:
-        """Whether no row is left out, but for its split: then refused records come along."""
+        """Whether all rows of the splits are taken; then refused records are carried over too."""
         return not self.condition and self.subset == "all"
 
 
 def list_samples(dataset: Dataset, input_index: int, info: ShardInfo, selection: Selection) -> Iterator[SampleRef]:
-    """Yield the samples of one shard that are taken; and, where all are, the records that were refused there.
+    """Yield the selected samples of one shard and, if all are selected, its refused records.
 
     Raises:
         ValueError: a table is not the one that the manifest names.
@@ -113,7 +113,7 @@ def list_samples(dataset: Dataset, input_index: int, info: ShardInfo, selection:
 
 
 def join_samples(batches: Iterable[bytes]) -> bytes:
-    """Return the records of some keys, pickled; of samples with one key the first input's stays, others are refused.
+    """Return the records of some keys, packed; if samples share a key, all but the first input's are refused.
 
     All records of a key must be in `batches`.
     """
@@ -137,7 +137,7 @@ def _refuse_all_but_first(refs: Sequence[SampleRef]) -> Iterator[SampleRef]:
 
 
 def census_of_samples(batch: bytes, scored_classes: Sequence[str], seed: int) -> Census:
-    """Return the candidates for a subset in a batch: samples of which it is known whether they hold an item."""
+    """Return the candidates for a subset in a batch: samples whose scored labels are known."""
     kinds = ((ref.key, _holds_item(ref, scored_classes)) for ref in unpack(batch) if not ref.reason)
     return take_census(((key, kind) for key, kind in kinds if kind is not None), seed)
 
@@ -145,8 +145,7 @@ def census_of_samples(batch: bytes, scored_classes: Sequence[str], seed: int) ->
 def select_samples(batch: bytes, chosen: SubsetSelection, scored_classes: Sequence[str]) -> bytes:
     """Return the samples of a batch that belong to a subset.
 
-    One that is in train, val or test stays there, so that nothing that was kept for testing is trained on; another
-    gets the split that the subset gives it.
+    A sample in train, val or test stays there, so that no test scan is trained on; others get the subset's split.
     """
     selected = []
     for ref in unpack(batch):
@@ -173,19 +172,19 @@ class SampleSource:
     classes: ClassSet
 
     def read(self, refs: Sequence[SampleRef]) -> list[Scan | dict[str, Any]]:
-        """Return the sample of each record as it lies in its tar, or its quarantine row."""
+        """Return the sample of each record from its tar, or its quarantine row."""
         by_tar: defaultdict[str, list[SampleRef]] = defaultdict(list)
         for ref in refs:
             if not ref.reason:
                 by_tar[ref.source_url].append(ref)
         images = {key: image for url, members in by_tar.items() for key, image in _read_images(url, members)}
-        # A key has one sample at most: all others were refused when inputs were joined.
+        # A key has at most one sample: the others were refused when inputs were joined.
         return [ref.row if ref.reason else _check_image(ref, images[ref.key]) for ref in refs]
 
     def digest_plan(self, name: str, refs: Sequence[SampleRef]) -> str:
-        """Return a digest of the rows; for a shard that is a whole one of an input, that one's own.
+        """Return a digest of the rows, or the plan of the input's shard if this one equals it.
 
-        So a dataset that is sharded anew with its own settings is the same to the last byte.
+        So resharding a dataset with its own settings gives the same bytes.
         """
         if kept := self._kept_plan(name, refs):
             return kept
@@ -194,7 +193,7 @@ class SampleSource:
         return hashlib.sha256(text.encode()).hexdigest()
 
     def is_settled(self, table: pa.Table, refs: Sequence[SampleRef]) -> bool:
-        """Say whether each sample is there with the bytes its row names: none was refused when it was copied."""
+        """Return whether each sample is present with the checksum of its row: none was refused when copied."""
         wanted = [(ref.key, ref.row["sha256"]) for ref in refs if not ref.reason]
         return wanted == list(zip(table["key"].to_pylist(), table["sha256"].to_pylist(), strict=True))
 
@@ -213,7 +212,7 @@ class SampleSource:
 
 
 def _read_images(tar_url: str, refs: Sequence[SampleRef]) -> Iterator[tuple[str, ImageBytes]]:
-    """Yield the bytes in each sample's place, neighbours read in one piece."""
+    """Yield key and bytes of each sample; neighbours are read in one request."""
     for run in _runs(sorted(refs, key=lambda ref: ref.offset_bytes)):
         start = run[0].offset_bytes
         end = max(ref.offset_bytes + ref.size_bytes for ref in run)

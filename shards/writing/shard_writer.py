@@ -1,8 +1,8 @@
-"""How does a shard of a dataset come to be on disk, whole, once, and with every record accounted for?
+"""Write a shard of a dataset, and recognize one that an earlier run has written.
 
-A shard is written in two steps, because `duplicate_of` needs the checksums of all shards: first the tar, its index, its
-quarantine part and its rows as a draft below `_drafts/`; then, duplicates known, the rows under their final name. Each
-file is renamed into place, and rows name the plan they follow from, so a later run can tell what is done.
+`duplicate_of` needs the checksums of all shards, so a shard is written in two steps: first its tar, index, quarantine
+part and draft rows below `_drafts/`; then its final rows. Each file is renamed into place, and rows carry a digest of
+their plan, by which a later run recognizes finished shards.
 """
 
 import json
@@ -34,11 +34,11 @@ _CHUNK_BYTES = 1024 * 1024
 
 
 class Ref(Protocol):
-    """A record by reference, a named tuple: a scan of a corpus, a sample of another dataset; never image bytes."""
+    """A record without its image bytes: a named tuple for a scan of a corpus or a sample of another dataset."""
 
     @property
     def key(self) -> str:
-        """Its keyed hash says where in the shard it stands."""
+        """Its keyed hash decides its place in the shard."""
         ...
 
     @property
@@ -48,16 +48,16 @@ class Ref(Protocol):
 
     @property
     def reason(self) -> str:
-        """Why it is refused already; empty where its image is to be read."""
+        """Why it is refused already; empty if its image is to be read."""
         ...
 
     @property
     def bytes_url(self) -> str:
-        """The file in which the image's bytes lie, an archive perhaps."""
+        """The file that holds the image's bytes, perhaps an archive."""
         ...
 
     def __lt__(self, other: Any, /) -> bool:
-        """Records of one key have an order too, so that bytes do not depend on who comes first."""
+        """Orders records of one key, so that bytes do not depend on the order of arrival."""
         ...
 
 
@@ -68,7 +68,7 @@ Refused = dict[str, Any]
 
 
 class Source(Protocol[InRef]):
-    """What makes samples of records."""
+    """Reads the samples of records."""
 
     @property
     def classes(self) -> ClassSet:
@@ -76,15 +76,15 @@ class Source(Protocol[InRef]):
         ...
 
     def read(self, refs: Sequence[InRef], /) -> Sequence[Scan | Refused]:
-        """Return the sample of each of some neighbouring records, or its quarantine row; several threads call it."""
+        """Return the sample or quarantine row of each of some neighbouring records. Must be thread-safe."""
         ...
 
     def digest_plan(self, name: str, refs: Sequence[InRef], /) -> str:
-        """Return what stands in the metadata of a shard for its records, so that a later run knows it for its own."""
+        """Return a digest of everything a shard follows from; it is kept in the metadata of its rows."""
         ...
 
     def is_settled(self, table: pa.Table, refs: Sequence[InRef], /) -> bool:
-        """Say whether nothing in the rows of an earlier run for the same plan must be tried again."""
+        """Return whether the rows of an earlier run for the same plan leave nothing to try again."""
         ...
 
 
@@ -96,7 +96,7 @@ class WrittenShard:
     checksums: tuple[tuple[str, str], ...]
     """(sha256, key) of each sample."""
     was_reused: bool
-    """An earlier run had written it, and every byte was found to be right."""
+    """An earlier run had written it, and every byte was verified."""
 
 
 def write_batches(
@@ -109,9 +109,9 @@ def write_batches(
 def write_shard(
     dataset_url: str, split: str, name: str, refs: Iterable[AnyRef], source: Source[AnyRef]
 ) -> WrittenShard:
-    """Write the tar, index, quarantine part and draft rows of one shard, unless they are there and right.
+    """Write the tar, index, quarantine part and draft rows of one shard, unless an earlier run has.
 
-    The samples stand in the order of their keyed hashes; the bytes depend on the records alone.
+    Samples are in the order of their keyed hashes; the bytes depend on the records only.
     """
     ordered = sorted(refs, key=lambda ref: (hash_key(ref.key), ref))
     plan = source.digest_plan(name, ordered)
@@ -138,7 +138,7 @@ def write_shard(
 
 
 def finish_rows(dataset_url: str, name: str, duplicate_of: Mapping[str, str]) -> None:
-    """Write the rows of a shard under their final name, with `duplicate_of` by key."""
+    """Write the final rows of a shard, with `duplicate_of` by key."""
     draft_url = _draft_url(dataset_url, name)
     final_url = samples_url(dataset_url, name)
     has_draft = storage.exists(draft_url)
@@ -186,7 +186,7 @@ def _take_pieces(results: Iterable[tuple[TarPiece, list[Refused]]], refused: lis
 
 
 def _read_pieces(refs: Sequence[AnyRef], source: Source[AnyRef]) -> Iterator[tuple[TarPiece, list[Refused]]]:
-    """Yield the samples that `source` makes of records, in order and packed, with the rows of those it refuses.
+    """Yield the samples of records in order, packed, with the rows of refused ones.
 
     A disk has the next bytes ready: they are read when they are needed. A store answers after milliseconds: threads ask
     it for a few chunks ahead. A chunk closes at 1 MB, so memory is bounded whatever the sizes are.
@@ -228,7 +228,7 @@ def _write_quarantine(dataset_url: str, name: str, refused: Sequence[Refused]) -
 def _find_finished(
     dataset_url: str, split: str, name: str, plan: str, refs: Sequence[AnyRef], source: Source[AnyRef]
 ) -> pa.Table | None:
-    """Return the rows that an earlier run wrote for this plan, if every byte of the shard is as they say."""
+    """Return the rows that an earlier run wrote for this plan, if every byte of the shard matches them."""
     draft_url = _draft_url(dataset_url, name)
     for url in (draft_url, samples_url(dataset_url, name)):
         table = _read_rows(url, source.classes)
@@ -237,13 +237,13 @@ def _find_finished(
         damages, _ = check_shard(dataset_url, split, name, table)
         if not damages:
             if url != draft_url:
-                storage.remove(draft_url)  # of another plan, or damaged: the final rows are what counts
+                storage.remove(draft_url)  # of another plan, or damaged
             return table
     return None
 
 
 def _read_rows(url: str, classes: ClassSet) -> pa.Table | None:
-    """Return the rows in a file; None where it is absent or not, to the byte, what is written for these rows."""
+    """Return the rows in a file; None if it is absent or its bytes are not those written for these rows."""
     try:
         table = read_parquet(url)
         shard_metadata(table)
@@ -251,7 +251,7 @@ def _read_rows(url: str, classes: ClassSet) -> pa.Table | None:
         return None
     if table.schema.remove_metadata() != samples_schema(classes.all):
         return None
-    # Pages have checksums, what lies between them has none.
+    # Pages have checksums, the bytes between them have none.
     return table if storage.read_bytes(url) == parquet_bytes(table) else None
 
 

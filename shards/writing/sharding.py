@@ -1,8 +1,7 @@
-"""Which shard holds which record? Batches of facts and records, joined, counted and dealt.
+"""Join batches of facts to records, count them, and assign them to shards.
 
-Facts of one key meet in one of many ranges of keyed hashes; the records they make are dealt to shards, which are ranges
-of the same hash. What passes between the steps is a batch of named tuples, pickled in one piece: one element a scan
-would cost more than copying the scan.
+All facts of a key are in one of many ranges of keyed hashes; shards are ranges of the same hash. Steps pass batches of
+named tuples, pickled in one piece: one element a scan would cost more than copying the scan.
 """
 
 from collections import defaultdict
@@ -22,12 +21,12 @@ from shards.format.manifest import shard_name
 from shards.shuffle import NUM_PARTITIONS, batch_by, pack, unpack
 
 _MIN_SCANS_A_SHARD = 16
-"""With fewer on average a shard might get none by chance (one in ten million at 16)."""
+"""With fewer on average a shard may be empty by chance (one in ten million at 16)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Tally:
-    """How many records a split has, and how many bytes of images."""
+    """Counts of the records, images and image bytes of a split."""
 
     num_records: int = 0
     num_images: int = 0
@@ -41,7 +40,7 @@ class Tally:
         )
 
     def num_shards(self, shard_bytes: int) -> int:
-        """Return how many shards of `shard_bytes` the split gets."""
+        """Return the number of shards of `shard_bytes` on average."""
         by_size = -(-self.image_bytes // shard_bytes)
         return max(1, min(by_size, self.num_images // _MIN_SCANS_A_SHARD))
 
@@ -50,24 +49,24 @@ Tallies = dict[str, Tally]
 
 
 def batch_facts(facts: Iterable[Fact]) -> Iterator[tuple[int, bytes]]:
-    """Yield facts in batches by the range of hashes that holds their key."""
+    """Yield facts in batches by the hash range of their key."""
     return batch_by_key(facts)
 
 
 def batch_by_key(items: Iterable[Any]) -> Iterator[tuple[int, bytes]]:
-    """Yield whatever has a key in batches by the range of hashes that holds it."""
+    """Yield items that have a key in batches by its hash range."""
     return batch_by(items, lambda item: place_in(hash_key(item.key), NUM_PARTITIONS))
 
 
 def join_batches(batches: Iterable[bytes], corpus: Corpus, subset: str, policy: Policy, classes: ClassSet) -> bytes:
-    """Return the records that all facts of one range make, with what their annotations say."""
+    """Return the records of all facts of one range, annotations read."""
     facts = (fact for batch in batches for fact in unpack(batch))
     refs = records.join_facts(facts, corpus, subset, policy)
     return pack(read_annotations(refs, LAYOUTS[corpus.layout].parse_annotation, classes.spellings))
 
 
 def tally_splits(batch: bytes) -> Tallies:
-    """Return how much each split has in one batch of records."""
+    """Return the counts of each split in one batch of records."""
     sizes: defaultdict[str, list[int | None]] = defaultdict(list)
     for ref in unpack(batch):
         sizes[ref.split].append(None if ref.reason else ref.size_bytes)
@@ -80,7 +79,7 @@ def _tally(sizes: list[int | None]) -> Tally:
 
 
 def sum_tallies(parts: Iterable[Tallies]) -> Tallies:
-    """Return the sum a split."""
+    """Return the sums by split."""
     total: Tallies = {}
     for part in parts:
         for split, tally in part.items():
@@ -91,7 +90,7 @@ def sum_tallies(parts: Iterable[Tallies]) -> Tallies:
 def assign_shards(
     batch: bytes, tallies: Tallies, shard_bytes: int, kept_num_shards: Mapping[str, int] | None = None
 ) -> Iterator[tuple[tuple[str, str], bytes]]:
-    """Yield the records of one batch by split and shard: the range of hashes that holds the key's.
+    """Yield the records of one batch by split and shard.
 
     A split has as many shards as its bytes fill, or as `kept_num_shards` says.
     """

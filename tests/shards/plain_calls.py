@@ -16,6 +16,7 @@ from shards.format.classes import ClassSet, load_class_set
 from shards.format.manifest import DatasetManifest
 from shards.writing import finish, sharding
 from shards.writing.corpus_source import ScanSource
+from shards.writing.duplicates import find_duplicates, find_equal, spread_checksums
 from shards.writing.shard_writer import write_shard
 
 CLASSES = load_class_set("sixray")
@@ -63,9 +64,9 @@ def convert_plainly(
         write_shard(url, split, name, sharding.unpack_records(batches), ScanSource(classes, policy))
         for (split, name), batches in _mix(shards.items(), order, seed)
     ]
-    checksums = _group(finish.spread_checksums(shard, tallies) for shard in written)
-    equal = [finish.find_equal(batches) for batches in checksums.values()]
-    duplicates = _group(finish.find_duplicates(groups) for groups in equal)
+    checksums = _group(spread_checksums(shard, tallies) for shard in written)
+    equal = [find_equal(batches) for batches in checksums.values()]
+    duplicates = _group(find_duplicates(groups) for groups in equal)
     leaks = [leak for groups in equal for leak in leakage.find_byte_equal(groups)]
     finished = [finish.finish_shard(url, [shard.info], duplicates.get(shard.info.name, [])) for shard in written]
     return finish.write_manifest(finished, tallies, url, classes, {"shard_bytes": shard_bytes}, findings, leaks)

@@ -1,4 +1,4 @@
-"""Which annotations are read, and which are refused by which word?"""
+"""VOC annotations are parsed or refused with their reason."""
 
 import pytest
 

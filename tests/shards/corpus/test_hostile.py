@@ -1,4 +1,4 @@
-"""Is what an enemy would send refused by name, in bounded memory and time, nothing written outside the output?"""
+"""Hostile input is refused by name, in bounded memory and time, and writes nothing outside the output."""
 
 import io
 import re

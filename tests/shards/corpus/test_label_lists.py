@@ -1,4 +1,4 @@
-"""Is every line of a list read as meant, or yielded with what is wrong with it?"""
+"""Every line of a list is read or yielded with its problem."""
 
 import time
 import tracemalloc

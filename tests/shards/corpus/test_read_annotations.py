@@ -1,4 +1,4 @@
-"""Are annotations read once, in bounded memory, and carried by their records?"""
+"""Annotations are read once, in bounded memory, and carried by their records."""
 
 import hashlib
 import zipfile

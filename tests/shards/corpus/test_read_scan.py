@@ -1,4 +1,4 @@
-"""Does a record become the sample that its files make, or a row that says why not?"""
+"""A record becomes a sample or a quarantine row with its reason."""
 
 import hashlib
 import re

@@ -1,4 +1,4 @@
-"""Does every fact end in a record, and does each contradiction get its word?"""
+"""Facts become records, and contradictions get their reason."""
 
 import random
 

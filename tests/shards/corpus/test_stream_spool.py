@@ -1,4 +1,4 @@
-"""Do images that come as a stream wait where they can be found, whole, and only as long as they are needed?"""
+"""Streamed images are spooled whole and removed when the dataset is finished."""
 
 import io
 import os

@@ -1,4 +1,4 @@
-"""Is every way in which sources disagree counted and ruled as asked, and does a foreign list stop the run?"""
+"""Contradictions are counted and handled by policy; a list of another release stops the run."""
 
 import json
 import random

@@ -1,4 +1,4 @@
-"""Is every group that crosses splits reported with its members, and dealt into one split where that is asked?"""
+"""Groups that cross splits are reported and, on request, moved into one split."""
 
 import json
 
@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shards.curation import leakage
-from shards.curation.leakage import Member, assign_group_to_split, make_group
+from shards.curation.findings import describe_findings
+from shards.curation.groups import assign_group_to_split
+from shards.curation.leakage import Member, make_group
 from shards.format.dataset import open_dataset
 from shards.verify import dataset as verification
 from tests.corpora import flip_byte, jpeg_bytes, make_corpus
@@ -40,7 +41,9 @@ def test_a_group_that_crosses_train_and_test_is_reported_with_its_members(leaky,
     assert manifest.leakage["kinds"] == {"byte_equal": {"num_groups": 1, "num_scans": 3, "examples": ["A"]}}
     assert json.loads((tmp_path / "ds/dataset.json").read_text())["leakage"] == manifest.leakage
     assert open_dataset(str(tmp_path / "ds")).manifest == manifest
-    assert list(leakage.describe(manifest.leakage)) == ["leakage: 1 byte_equal groups of 3 scans cross splits (A)"]
+    assert list(describe_findings({"leakage": manifest.leakage})) == [
+        "leakage: 1 byte_equal groups of 3 scans cross splits (A)"
+    ]
     assert verify_all(tmp_path / "ds") == []
 
 

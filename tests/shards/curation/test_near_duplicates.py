@@ -1,4 +1,4 @@
-"""Are scans that are the same found, to the byte and to the eye, and no others?"""
+"""Equal and near-equal scans are found, and no others."""
 
 import io
 import random
@@ -11,8 +11,9 @@ from PIL import Image
 
 from shards.corpus.records import ScanRef
 from shards.curation import near_duplicates
+from shards.curation.groups import connect_pairs, find_moves, find_near_equal_leaks
 from shards.curation.leakage import BYTE_EQUAL, NEAR_EQUAL
-from shards.curation.near_duplicates import Fingerprint, connect, find_moves, find_near_equal, find_pairs, spread_bands
+from shards.curation.near_duplicates import Fingerprint, find_pairs, spread_bands
 from shards.shuffle import pack
 from tests.corpora import jpeg_bytes, png_bytes
 
@@ -25,7 +26,7 @@ def pairs_of(fingerprints):
 
 
 def groups_of(fingerprints):
-    return [[item.key for item in group] for group in connect(pairs_of(fingerprints))]
+    return [[item.key for item in group] for group in connect_pairs(pairs_of(fingerprints))]
 
 
 def seen(key, perceptual, sha256="", split="train"):
@@ -73,14 +74,14 @@ def test_what_looks_the_same_across_splits_is_named_unless_its_bytes_are_the_sam
     same = [seen("a", one, "x"), seen("b", one, "x", "test")]
     near = [seen("c", two), seen("d", two ^ 1, split="test")]
     inside = [seen("e", three, "p"), seen("f", three ^ 6, "q")]
-    found = connect(pairs_of([*same, *near, *inside]))
-    assert [(m.kind, m.group, m.key, m.split) for m in find_near_equal(found, {})] == [
+    found = connect_pairs(pairs_of([*same, *near, *inside]))
+    assert [(m.kind, m.group, m.key, m.split) for m in find_near_equal_leaks(found, {})] == [
         (NEAR_EQUAL, "c", "c", "train"),
         (NEAR_EQUAL, "c", "d", "test"),
     ]
     moves = find_moves(found)
     assert moves == {"a": "test", "c": "test"}
-    assert find_near_equal(found, moves) == []
+    assert find_near_equal_leaks(found, moves) == []
 
 
 def test_records_are_read_and_what_cannot_be_read_has_no_fingerprint(tmp_path):

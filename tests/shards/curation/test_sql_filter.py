@@ -1,4 +1,4 @@
-"""Does a condition choose the rows that it is true for, and is what is no condition refused?"""
+"""A condition selects the rows it is true for; anything else is refused."""
 
 import pyarrow as pa
 import pytest

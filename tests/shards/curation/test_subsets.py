@@ -1,4 +1,4 @@
-"""Are the paper's subsets built to the scan, the same each time, and a fifth of them for testing?"""
+"""The paper's subsets are built exactly and reproducibly, one fifth of them for testing."""
 
 import random
 

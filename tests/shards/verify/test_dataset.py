@@ -1,4 +1,4 @@
-"""Is each kind of damage to a dataset seen and named, and a whole one found whole?"""
+"""Each kind of damage to a dataset is found and named; a whole dataset has none."""
 
 import hashlib
 import io

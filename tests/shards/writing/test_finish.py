@@ -1,10 +1,11 @@
-"""Are duplicates, ledger and leftovers settled before a dataset counts as finished?"""
+"""Duplicates, ledger and leftover files are settled before a dataset is finished."""
 
 import pytest
 import webdataset
 
-from shards.writing import finish
-from shards.writing.finish import check_output, find_equal
+from shards.writing import duplicates, finish
+from shards.writing.duplicates import find_equal
+from shards.writing.output_folder import check_output
 from shards.writing.sharding import Tally
 from tests.corpora import CorpusWriter, files_of, images_of, jpeg_bytes, make_corpus, rows_of
 from tests.shards.plain_calls import CLASSES, convert_plainly
@@ -44,7 +45,7 @@ def test_the_first_key_in_order_is_the_original_whatever_order_checksums_come_in
     corpus.add_annotation("P1")
     for key in ("c", "a", "b", "P1"):
         corpus.add_image(key, jpeg_bytes(1))
-    monkeypatch.setattr(finish, "_CHECKSUMS_A_BUCKET", 1)
+    monkeypatch.setattr(duplicates, "_CHECKSUMS_A_BUCKET", 1)
     convert_plainly(corpus.root, tmp_path / "ds", seed=1)
     assert {row["key"]: row["duplicate_of"] for row in rows_of(tmp_path / "ds")} == {
         "P1": None,

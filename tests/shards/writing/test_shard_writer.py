@@ -1,4 +1,4 @@
-"""Does the same corpus always give the same bytes, and does every record end as a sample or a refusal?"""
+"""A corpus always gives the same bytes, and every record ends as a sample or a refusal."""
 
 import errno
 import json

@@ -1,4 +1,4 @@
-"""Are facts and records dealt to shards by their keys alone, in batches of bounded size?"""
+"""Facts and records are assigned to shards by key alone, in batches of bounded size."""
 
 import pytest
 from hypothesis import given, settings

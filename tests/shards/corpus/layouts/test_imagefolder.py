@@ -1,4 +1,4 @@
-"""Are class folders found, and does each image in them become a fact of one class, or a refusal by name?"""
+"""Class folders are found, and each image becomes a fact of one class or a refusal."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Are OPIXray's annotations read as meant, and does its layout become a dataset?"""
+"""The layout and annotations of OPIXray."""
 
 import json
 

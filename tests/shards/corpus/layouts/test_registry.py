@@ -1,4 +1,4 @@
-"""Are the parts of a corpus found in every layout that people keep it in, and is it said what was found?"""
+"""Corpora are found in every layout, and the description says what was found."""
 
 import zipfile
 

@@ -1,0 +1,21 @@
+"""Describe the findings of a conversion for people."""
+
+from collections.abc import Iterator
+from typing import Any
+
+
+def _describe_leakage(leakage: dict[str, Any]) -> Iterator[str]:
+    """Yield a line for each kind of scans that lie in several splits."""
+    for kind, found in leakage.get("kinds", {}).items():
+        groups = ", ".join(found["examples"])
+        more = ", …" if found["num_groups"] > len(found["examples"]) else ""
+        counts = f"{found['num_groups']} {kind} groups of {found['num_scans']} scans"
+        yield f"leakage: {counts} cross splits ({groups}{more})"
+
+
+def describe_findings(document: dict[str, Any]) -> Iterator[str]:
+    """Yield a line for each way in which sources disagree, and for each kind of scan that lies in several splits."""
+    for kind, found in document.get("contradictions", {}).items():
+        keys = [example["key"] for example in found["examples"]] + ["…"] * (found["count"] > len(found["examples"]))
+        yield f"contradictions: {found['count']} {kind} ({', '.join(keys)})"
+    yield from _describe_leakage(document.get("leakage", {}))
