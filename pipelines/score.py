@@ -135,7 +135,7 @@ def score_datasets(config: ScoreConfig, beam_options: Sequence[str] = ()) -> Sco
             engine=config.engine,
             dtype=config.dtype,
             earlier=plan.engines,
-            num_earlier_scans=plan.num_held_scans,
+            num_earlier_scans=plan.num_existing_scans,
             num_scans=plan.num_scans,
         )
         with Progress("score", plan.num_scans, "scans"), make_pipeline(pipeline_options) as pipeline:

@@ -11,7 +11,7 @@ from pipelines.runtime import log
 from shards import storage
 from shards.host import installed_versions
 from shards.predictions.parts import Engine
-from shards.predictions.plan import ScorePlan, ShardTask, held_parts, plan_scoring, unlisted_parts
+from shards.predictions.plan import ScorePlan, ShardTask, existing_parts, plan_scoring, unlisted_parts
 from shards.predictions.run import RUN_NAME, checksum_parts, count_scans, read_run, run_document, shard_of, write_run
 from shards.predictions.targets import Found, Target
 
@@ -48,9 +48,9 @@ class RunPlan:
         return sum(task.shard.num_scans for task in self.chosen)
 
     @property
-    def num_held(self) -> int:
+    def num_existing(self) -> int:
         """Shards that were asked for and need nothing."""
-        return sum(plan.num_held for _, plan in self.plans)
+        return sum(plan.num_existing for _, plan in self.plans)
 
     @property
     def num_left(self) -> int:
@@ -58,15 +58,15 @@ class RunPlan:
         return sum(len(plan.tasks) for _, plan in self.plans) - len(self.chosen)
 
     @property
-    def num_held_scans(self) -> int:
+    def num_existing_scans(self) -> int:
         """Scans in the parts that are there."""
-        return sum(plan.num_held_scans for _, plan in self.plans)
+        return sum(plan.num_existing_scans for _, plan in self.plans)
 
     @property
     def engines(self) -> tuple[Engine, ...]:
         """What made the parts that are there, most of them first."""
         found = [
-            engine for _, plan in sorted(self.plans, key=lambda pair: -pair[1].num_held) for engine in plan.engines
+            engine for _, plan in sorted(self.plans, key=lambda pair: -pair[1].num_existing) for engine in plan.engines
         ]
         return tuple(dict.fromkeys(found))
 
@@ -175,7 +175,7 @@ def _summary(plan: RunPlan) -> str:
     told = ", ".join(f"{num} {why}" for why, num in sorted(reasons.items()))
     todo = f"{len(plan.chosen)} shards to score ({told})" if plan.chosen else "no shard to score"
     left = f", {plan.num_left} left for a later run" if plan.num_left else ""
-    return f"{todo}, {plan.num_held} scored before{left}"
+    return f"{todo}, {plan.num_existing} scored before{left}"
 
 
 def finish_run(
@@ -191,7 +191,7 @@ def finish_run(
         timings: of the whole run.
     """
     url, datasets = target.predictions_url, target.datasets
-    parts = held_parts(url, model.model_id, datasets)
+    parts = existing_parts(url, model.model_id, datasets)
     state = run_document(model.document | {"model_id": model.model_id}, datasets, parts, split)
     before = read_run(url)
     written = {task.shard.name for task in tasks}
@@ -208,7 +208,7 @@ def finish_run(
         last = {"timings": timings, "longest_run": longest, "versions": installed_versions(*_VERSIONED)}
     document = state | last
     write_run(url, document)
-    if tasks and held_parts(url, model.model_id, datasets) != parts:
+    if tasks and existing_parts(url, model.model_id, datasets) != parts:
         return finish_run(target, model, split, tasks, timings)  # another run has written parts in the meantime
     return document
 

@@ -1,4 +1,4 @@
-"""Which prohibited items does a corpus name, and which of them are scored?"""
+"""Load and make class sets: the prohibited items of a corpus and their spellings."""
 
 import json
 import re
@@ -14,11 +14,11 @@ class ClassSet:
     """The classes of a corpus, in the order of its lists."""
 
     scored: tuple[str, ...]
-    """Classes that networks learn and reports rate; the columns of the corpus' lists."""
+    """Classes that networks learn and reports evaluate; the columns of the corpus' lists."""
     unscored: tuple[str, ...] = ()
-    """Classes that only boxes name (Hammer: 60 scans, left out of the papers' experiments)."""
+    """Classes that only have boxes (Hammer: 60 scans, excluded from the papers' experiments)."""
     other_spellings: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    """Spellings of a class seen in annotations beside its name; case never counts."""
+    """Other spellings of a class in annotations; case is ignored."""
 
     @property
     def all(self) -> tuple[str, ...]:
@@ -27,13 +27,13 @@ class ClassSet:
 
     @property
     def spellings(self) -> dict[str, str]:
-        """The class of each known spelling, spellings in lower case."""
+        """The class of each known spelling, in lower case."""
         own = {name.lower(): name for name in self.all}
         return own | {text.lower(): name for name, texts in self.other_spellings.items() for text in texts}
 
 
 def load_class_set(name: str) -> ClassSet:
-    """Return the class set called `name` in `classes.json`; ValueError names the known ones otherwise."""
+    """Return the class set called `name` in `classes.json`; ValueError if unknown."""
     table = json.loads(resources.files("shards.format").joinpath("classes.json").read_text())
     if name not in table:
         raise ValueError(f"class set must be one of {sorted(table)}, got {name!r}")
@@ -43,15 +43,15 @@ def load_class_set(name: str) -> ClassSet:
 
 
 def make_class_set(names: Sequence[str], spellings: Mapping[str, str], base: ClassSet | None = None) -> ClassSet:
-    """Return the classes `names`, all scored, or those of `base` where none are named, with more spellings.
+    """Return the classes `names`, all scored, or those of `base` if no names are given, with more spellings.
 
     Args:
         names: in the order of the labels.
         spellings: the class of each other spelling: `{"caidao": "Knife"}`.
-        base: what to add to.
+        base: the class set to extend.
 
     Raises:
-        ValueError: a name stands twice or cannot name a column, or a spelling belongs to no class or to two.
+        ValueError: a name is duplicate or cannot name a column, or a spelling belongs to no class or to two.
     """
     base = ClassSet(tuple(names)) if names else base or ClassSet(())
     lowered = [name.lower() for name in base.all]

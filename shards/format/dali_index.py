@@ -1,4 +1,4 @@
-"""Make the lines of DALI's index of a shard."""
+"""Write the DALI index of a shard."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -11,7 +11,7 @@ INDEX_VERSION = "v1.2"
 
 
 def index_line(row: dict[str, Any], extension: Extension = "jpg") -> str:
-    """Return the line of DALI's index for a row: extension, offset, size and name of both components."""
+    """Return the index line of a row: extension, offset, size and name of both components."""
     return join_index_fields(row["key"], extension, row["offset_bytes"], row["size_bytes"], len(sample_json(row)))
 
 
@@ -22,5 +22,5 @@ def join_index_fields(key: str, extension: Extension, offset: int, image_bytes: 
 
 
 def join_index(lines: Sequence[str]) -> bytes:
-    """Return a whole index file of the given lines."""
+    """Return the index file with the given lines."""
     return "\n".join([f"{INDEX_VERSION} {len(lines)}", *lines, ""]).encode()

@@ -1,4 +1,4 @@
-"""What does a dataset hold? Its manifest, and readers of its tables."""
+"""Open a dataset: its manifest, the URLs of its files and its tables."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -19,24 +19,24 @@ class Dataset:
     manifest: DatasetManifest
 
     def shards(self, split: str | None = None) -> tuple[ShardInfo, ...]:
-        """Return the shards of `split`, or all, that hold samples; ValueError where there is no such split.
+        """Return the shards of `split`, or all, that hold samples; ValueError if the split does not exist.
 
-        A shard whose every record was refused has a quarantine part but no tar: DALI takes no empty one.
+        A shard whose records were all refused has a quarantine part but no tar, since DALI rejects an empty one.
         """
         if split is not None and split not in self.manifest.splits:
             raise ValueError(f"split must be one of {list(self.manifest.splits)}, got {split!r} ({self.url})")
         return tuple(s for s in self.manifest.shards if s.num_scans > 0 and split in (None, s.split))
 
     def tar_url(self, shard: ShardInfo) -> str:
-        """Return where the shard's tar is."""
+        """Return the URL of the shard's tar."""
         return storage.join_url(self.url, shard.split, f"{shard.name}.tar")
 
     def index_url(self, shard: ShardInfo) -> str:
-        """Return where DALI's index of the shard is."""
+        """Return the URL of the shard's DALI index."""
         return storage.join_url(self.url, shard.split, f"{shard.name}.idx")
 
     def samples_url(self, shard: ShardInfo) -> str:
-        """Return where the shard's rows are."""
+        """Return the URL of the shard's rows."""
         return samples_url(self.url, shard.name)
 
     def read_samples(
@@ -58,7 +58,7 @@ def open_dataset(url: str) -> Dataset:
     """Return a finished dataset.
 
     Raises:
-        ValueError: there is no `dataset.json` (unfinished or no dataset), or it cannot be read.
+        ValueError: `dataset.json` is missing (unfinished or no dataset) or cannot be read.
     """
     storage.check_url(url)
     root = storage.normalise_url(url)

@@ -15,12 +15,12 @@ from shards.format.json_document import DamagedDocumentError, parse_document
 FORMAT_VERSION = 1
 MANIFEST_NAME = "dataset.json"
 _FINDINGS = ("contradictions", "leakage")
-"""Fields of the manifest that stand there only where something was found."""
+"""Fields that the manifest has only if something was found."""
 SHARD_NAME = re.compile(r"(?P<split>[a-z0-9_]+)-(?P<index>\d{5,})-of-(?P<num>\d{5,})")
 
 
 def shard_name(split: str, shard_index: int, num_shards: int) -> str:
-    """Return e.g. `train-00007-of-00042`, the stem of the tar, the index and the tables of one shard."""
+    """Return e.g. `train-00007-of-00042`, the stem of all files of a shard."""
     return f"{split}-{shard_index:05d}-of-{num_shards:05d}"
 
 
@@ -36,11 +36,11 @@ class ShardInfo:
     image_bytes: int
     tar_bytes: int
     digest: str
-    """See `shards.format.tar`: sha256 over the tar, each image standing as its own sha256."""
+    """sha256 over the tar with each image replaced by its sha256; see `shards.format.tar`."""
     samples_sha256: str = ""
     """sha256 of the file with the shard's rows."""
     quarantine_sha256: str = ""
-    """sha256 of the file with its refused records; empty where there is none."""
+    """sha256 of the file with its refused records; empty if there are none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,13 +61,13 @@ class DatasetManifest:
     scored_classes: tuple[str, ...]
     shards: tuple[ShardInfo, ...]
     ledger: dict[str, SplitLedger]
-    """One entry a split."""
+    """By split."""
     options: dict[str, Any]
     versions: dict[str, str]
     contradictions: dict[str, Any] = field(default_factory=dict)
-    """What the corpus' sources disagree on: {kind: {"count": …, "examples": [{"key": …, "detail": …}]}}."""
+    """Where the corpus' sources disagree: {kind: {"count": …, "examples": [{"key": …, "detail": …}]}}."""
     leakage: dict[str, Any] = field(default_factory=dict)
-    """Groups of equal scans that lie in several splits: see `shards.curation.leakage`."""
+    """Groups of equal scans in several splits; see `shards.curation.leakage`."""
 
     def __post_init__(self) -> None:
         for split, counts in self.ledger.items():
@@ -79,7 +79,7 @@ class DatasetManifest:
 
     @property
     def digest(self) -> str:
-        """sha256 over the names and digests of all shards: one value for all bytes of all tars."""
+        """sha256 over the names and digests of all shards."""
         lines = sorted(f"{shard.digest}  {shard.name}\n" for shard in self.shards)
         return hashlib.sha256("".join(lines).encode()).hexdigest()
 
@@ -94,7 +94,7 @@ class DatasetManifest:
         return tuple(sorted({shard.split for shard in self.shards} | set(self.ledger)))
 
     def to_json(self) -> bytes:
-        """Return the text of `dataset.json`: equal manifests give equal bytes."""
+        """Return `dataset.json`: equal manifests give equal bytes."""
         totals = {
             name: sum(getattr(counts, name) for counts in self.ledger.values())
             for name in ("listed", "converted", "quarantined")
@@ -127,8 +127,8 @@ class DatasetManifest:
         """Parse `dataset.json`.
 
         Raises:
-            ValueError: the text is of another format; names `url`.
-            DamagedDocumentError: it is not what a conversion writes.
+            ValueError: it has another format.
+            DamagedDocumentError: it is not a manifest that a conversion writes.
         """
         try:
             document = parse_document(
@@ -139,7 +139,7 @@ class DatasetManifest:
                 "read it with the release of sixray-pipeline that wrote it, or convert the corpus again",
             )
         except DamagedDocumentError as error:
-            raise _no_manifest(error, url) from error
+            raise _malformed(error, url) from error
         try:
             manifest = cls(
                 classes=tuple(document["classes"]),
@@ -152,7 +152,7 @@ class DatasetManifest:
             )
             digest = document["digest"]
         except (AttributeError, KeyError, TypeError) as error:
-            raise _no_manifest(error, url) from error
+            raise _malformed(error, url) from error
         if manifest.digest != digest:
             raise DamagedDocumentError(
                 f"dataset digest must be that of its shards {manifest.digest}, got {digest} ({url}); "
@@ -161,7 +161,7 @@ class DatasetManifest:
         return manifest
 
 
-def _no_manifest(error: Exception, url: str) -> DamagedDocumentError:
+def _malformed(error: Exception, url: str) -> DamagedDocumentError:
     return DamagedDocumentError(
         f"dataset manifest must be a JSON document of format 1, got {error!r} ({url}); "
         f"run `sixray convert` again, it rewrites what is damaged"
@@ -169,12 +169,12 @@ def _no_manifest(error: Exception, url: str) -> DamagedDocumentError:
 
 
 def samples_url(dataset_url: str, name: str) -> str:
-    """Return where the rows of the shard called `name` are."""
+    """Return the URL of the rows of the shard `name`."""
     return storage.join_url(dataset_url, "samples", f"{name}.parquet")
 
 
 def quarantine_url(dataset_url: str, name: str) -> str:
-    """Return where the refused records of the shard called `name` are, if it has any."""
+    """Return the URL of the refused records of the shard `name`."""
     return storage.join_url(dataset_url, "quarantine", f"part-{name}.parquet")
 
 
@@ -182,12 +182,12 @@ LEAKAGE_NAME = "leakage.parquet"
 
 
 def count_reasons(quarantine: pa.Table) -> dict[str, int]:
-    """Return how many rows of a quarantine table have each reason, in the order of the reasons."""
+    """Return the number of quarantine rows per reason, sorted by reason."""
     return dict(sorted(Counter(quarantine["reason"].to_pylist()).items()))
 
 
 def expected_files(dataset_url: str, manifest: DatasetManifest) -> dict[str, int | None]:
-    """Return the URL of every file that a finished dataset has, with its size in bytes where the manifest knows it."""
+    """Return the URL of every file of a finished dataset, with its size in bytes if the manifest has it."""
     root = storage.normalise_url(dataset_url)
     files: dict[str, int | None] = {storage.join_url(root, MANIFEST_NAME): None}
     if manifest.leakage:

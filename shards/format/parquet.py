@@ -11,20 +11,20 @@ from shards import storage
 
 
 def read_parquet(url: str, columns: Sequence[str] | None = None) -> pa.Table:
-    """Return one Parquet file as a table; ValueError names the file where it is damaged."""
+    """Return a Parquet file as a table; ValueError if it is damaged."""
     try:
         with storage.open_reader(url) as handle:
             return pq.read_table(
                 handle, columns=list(columns) if columns is not None else None, page_checksum_verification=True
             )
     except (pa.ArrowInvalid, OSError) as error:
-        if isinstance(error, OSError) and error.errno is not None:  # absent or not to be read, rather than damaged
+        if isinstance(error, OSError) and error.errno is not None:  # absent or unreadable, not damaged
             raise
         raise ValueError(f"table must be a whole Parquet file, got {error} ({url})") from error
 
 
 def write_parquet(url: str, table: pa.Table) -> None:
-    """Write one Parquet file atomically, a checksum a page; equal tables give equal bytes."""
+    """Write a Parquet file atomically with page checksums; equal tables give equal bytes."""
     with storage.atomic_writer(url) as out:
         _write_table(table, out)
 

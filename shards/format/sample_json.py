@@ -1,4 +1,4 @@
-"""Encode labels and boxes as the JSON component of a sample."""
+"""Encode the labels and boxes of a sample as its JSON component."""
 
 import json
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ class Box:
     ymax_px: float
 
     def to_row(self) -> dict[str, Any]:
-        """Return the box with float32 coordinates, as `samples` and `<key>.json` hold it."""
+        """Return the box with float32 coordinates, as in `samples` and `<key>.json`."""
         coordinates = {name: _as_float32(getattr(self, name)) for name in _COORDINATES}
         return {"class": self.class_name, **coordinates}
 
@@ -28,7 +28,7 @@ _COORDINATES = ("xmin_px", "ymin_px", "xmax_px", "ymax_px")
 
 
 def sample_json(row: dict[str, Any]) -> bytes:
-    """Return the bytes of `<key>.json` for a row of `samples`: labels and boxes for users of the tar alone."""
+    """Return `<key>.json` for a row of `samples`: labels and boxes for users who have only the tar."""
     boxes = [{"class": box["class"]} | {name: _as_float32(box[name]) for name in _COORDINATES} for box in row["boxes"]]
     labels_text = _encode_labels(tuple(row["labels"].items()))
     return (
@@ -42,7 +42,7 @@ _encode = json.JSONEncoder(separators=(",", ":")).encode
 
 @lru_cache(maxsize=4096)
 def _encode_labels(labels: tuple[tuple[str, int | None], ...]) -> str:
-    # A million scans have a few hundred combinations of labels, and their text is most of the work.
+    # A million scans have a few hundred combinations of labels, and encoding them is most of the work.
     return _encode(dict(labels))
 
 

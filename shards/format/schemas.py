@@ -1,4 +1,4 @@
-"""What columns do the Parquet tables of a dataset and of predictions have?"""
+"""Define the schemas of the Parquet tables of datasets and predictions."""
 
 from collections.abc import Sequence
 
@@ -23,7 +23,7 @@ PEAK_TYPE = pa.struct(
         pa.field("value", pa.float32(), nullable=False),
     ]
 )
-"""Where a class' heatmap is highest: pixels of the original image; `level` counts from 1 as the paper's l."""
+"""Maximum of a class' heatmap, in pixels of the original image; `level` counts from 1 like the paper's l."""
 
 QUARANTINE_SCHEMA = pa.schema(
     [
@@ -38,7 +38,7 @@ QUARANTINE_SCHEMA = pa.schema(
 
 
 def samples_schema(classes: Sequence[str]) -> pa.Schema:
-    """Return the schema of `samples/*.parquet`: a row a sample, in tar order."""
+    """Return the schema of `samples/*.parquet`: one row per sample, in tar order."""
     labels = pa.struct([pa.field(name, pa.int8()) for name in classes])
     return pa.schema(
         [
@@ -59,7 +59,7 @@ def samples_schema(classes: Sequence[str]) -> pa.Schema:
 
 
 def predictions_schema(classes: Sequence[str]) -> pa.Schema:
-    """Return the schema of a predictions part: a row a sample of one shard, in tar order."""
+    """Return the schema of a predictions part: one row per sample of a shard, in tar order."""
     logits = pa.struct([pa.field(name, pa.float32(), nullable=False) for name in classes])
     peaks = pa.struct([pa.field(name, PEAK_TYPE, nullable=False) for name in classes])
     return pa.schema(

@@ -1,8 +1,7 @@
-"""Which bytes are a shard's scans, and can they be trusted? Read in order, ahead of need, each against its row.
+"""Read the images of a shard, each checked against its row.
 
-A batch of neighbouring scans is one range of the tar, so a shard is read front to back in large pieces: from a disk as
-fast as it gives them, from an object store by a few range requests at a time. That keeps a remote shard ahead of
-whoever uses it, with a bounded amount of memory and without a copy on a scratch disk.
+A batch of neighbouring scans is one range of the tar, so a shard is read front to back in large ranges, prefetched by a
+few threads: memory is bounded and a remote shard needs no local copy.
 """
 
 import hashlib
@@ -27,7 +26,7 @@ _LOCAL_BATCHES_AHEAD = 2
 
 
 class ScanRow(NamedTuple):
-    """What a row of `samples` says of one scan's image."""
+    """The columns of `samples` that describe an image."""
 
     key: str
     split: str
@@ -40,18 +39,18 @@ class ScanRow(NamedTuple):
 
 
 class Refusal(NamedTuple):
-    """Why a scan cannot be used."""
+    """Why an image is refused."""
 
     reason: str
-    """A short fixed word: missing_shard, truncated_shard, missing_component, checksum_mismatch, size_mismatch, or one
+    """A fixed word: missing_shard, truncated_shard, missing_component, checksum_mismatch, size_mismatch, or one
     of `shards.images.inspect`."""
     detail: str
     sha256: str | None
-    """Of the bytes that were read in the image's place; None where there were none."""
+    """Of the bytes that were read; None if there were none."""
 
 
 class ReadScan(NamedTuple):
-    """A scan as read: its row, and either the image's bytes or why not."""
+    """A row with either its image or the refusal."""
 
     row: ScanRow
     image: bytes | None
@@ -59,7 +58,7 @@ class ReadScan(NamedTuple):
 
 
 def read_rows(samples_url: str, num_scans: int) -> list[ScanRow]:
-    """Return the rows of a shard in tar order; ValueError where there are not `num_scans`, as the manifest says."""
+    """Return the rows of a shard in tar order; ValueError unless there are `num_scans`, as in the manifest."""
     table = read_parquet(samples_url, ScanRow._fields)
     if table.num_rows != num_scans:
         raise ValueError(
@@ -109,11 +108,10 @@ def read_image_of_row(tar_url: str, row: ScanRow) -> bytes:
 
 
 def read_scans(tar_url: str, rows: Sequence[ScanRow], batch_size: int) -> Generator[list[ReadScan], None, None]:
-    """Yield all rows in order, in batches, each with its image or the reason why it has none.
+    """Yield all rows in order, in batches, each with its image or a refusal.
 
     Raises:
-        OSError: the tar is there but cannot be read (permissions, network): trying again may help, so nothing is
-            refused for it.
+        OSError: the tar exists but cannot be read (permissions, network); a retry may help, so nothing is refused.
     """
     reader = ShardReader(tar_url)
     num_ahead = _LOCAL_BATCHES_AHEAD if storage.local_path(tar_url) is not None else _REMOTE_BATCHES_AHEAD
@@ -128,7 +126,7 @@ class ShardReader:
         self.tar_url = tar_url
 
     def read(self, rows: Sequence[ScanRow]) -> list[ReadScan]:
-        """Return neighbouring scans, read in one piece and checked."""
+        """Return neighbouring scans, read in one range and checked."""
         start = max(0, min(row.offset_bytes for row in rows) - BLOCK_BYTES)
         end = max(row.offset_bytes + row.size_bytes for row in rows)
         try:
@@ -143,7 +141,7 @@ class ShardReader:
         image = bytes(piece[at : at + row.size_bytes])
         refusal = check_image(row, image) if len(image) == row.size_bytes else _truncated(row, image)
         if refusal is not None and not _names_member(piece[max(0, at - BLOCK_BYTES) : at], row.key):
-            # The scan is not where its row says: a tool packed the tar anew, or the tar ends early.
+            # The scan is not at the offset of its row: another tool rewrote the tar, or it is truncated.
             image, refusal = self._read_member(row, refusal)
         return ReadScan(row, image if refusal is None else None, refusal)
 
@@ -158,7 +156,7 @@ class ShardReader:
 
     @cached_property
     def _members(self) -> dict[str, tuple[int, int]]:
-        """Offset and size of every member that can be found; needed only where rows and tar disagree."""
+        """Offset and size of every member that can be found; needed only if rows and tar disagree."""
         found: dict[str, tuple[int, int]] = {}
         with storage.open_reader(self.tar_url) as handle:
             try:
@@ -166,12 +164,12 @@ class ShardReader:
                     for member in tar:
                         found[member.name] = (member.offset_data, member.size)
             except (tarfile.TarError, EOFError):
-                return found  # what stands before the damage is still good
+                return found  # members before the damage are usable
         return found
 
 
 def check_image(row: ScanRow, image: bytes) -> Refusal | None:
-    """Return why these bytes are not the image of a row, or None: the checksum first, then what the header claims."""
+    """Return why these bytes are not the image of a row, or None; checks the checksum, then the size."""
     checksum = hashlib.sha256(image).hexdigest()
     if not image:
         return Refusal("empty_file", "the image has 0 bytes", None)

@@ -1,9 +1,8 @@
-"""How do samples become a tar and its DALI index?
+"""Pack samples into the tar of a shard, with its DALI index and digest.
 
-A shard is a POSIX ustar file, uncompressed: for each sample `<key>.jpg` (or `.png`, by the image's first bytes), then
-`<key>.json`. Owner, mode and time are fixed, so equal samples give equal bytes. Its digest is the sha256 over the tar's
-bytes in which each image stands as its own sha256 (32 bytes): it depends on every byte, yet every byte is hashed only
-once.
+A shard is an uncompressed POSIX ustar file: for each sample `<key>.jpg` (or `.png`, by the image's first bytes), then
+`<key>.json`. Owner, mode and time are fixed, so equal samples give equal bytes. Its digest is the sha256 over the tar
+with each image replaced by its own sha256 (32 bytes): it depends on every byte, yet every byte is hashed only once.
 """
 
 import hashlib
@@ -19,19 +18,19 @@ from shards.images.inspect import Extension, ImageBytes, component_extension
 
 @dataclass(slots=True)
 class TarPiece:
-    """Neighbouring samples as members of a tar, wherever in it they will stand."""
+    """Neighbouring samples as members of a tar, at any offset."""
 
     chunks: list[ImageBytes] = field(default_factory=list)
-    """The bytes: images, and in turn with them all that stands before, between and behind. No image is copied."""
+    """The bytes: images alternating with everything between them, so that no image is copied."""
     size_bytes: int = 0
     image_bytes: int = 0
     digested: bytes = b""
-    """What enters the shard's digest."""
+    """The bytes that enter the shard's digest."""
     samples: list["PlacedSample"] = field(default_factory=list)
 
 
 class PlacedSample(NamedTuple):
-    """Where a sample's image stands in a piece, and how long its components are."""
+    """The place of a sample in a piece."""
 
     row: dict[str, Any]
     extension: Extension
@@ -62,7 +61,7 @@ def pack_samples(samples: Iterable[tuple[dict[str, Any], ImageBytes]]) -> TarPie
 
 @dataclass(slots=True)
 class TarShardWriter:
-    """Writes pieces into an open file one behind the other, keeping index lines and the digest as it goes."""
+    """Writes pieces to an open file and collects the index lines and the digest."""
 
     out: IO[bytes]
     size_bytes: int = 0
@@ -91,7 +90,7 @@ class TarShardWriter:
         return str(self._digest.hexdigest())
 
     def index(self) -> bytes:
-        """Return DALI's index of what was written."""
+        """Return the DALI index of the samples written."""
         return join_index(self._index_lines)
 
 

@@ -1,7 +1,7 @@
-"""Errors and limits that all readers of images share."""
+"""Define the errors and limits shared by all readers of images."""
 
 MAX_PIXELS = 100_000_000
-"""Largest picture taken. SIXray's largest has 3 million pixels; a header that claims more is an attack on memory."""
+"""Largest accepted image. SIXray's largest has 3 million pixels; a larger header is an attack on memory."""
 
 
 class ImageError(ValueError):

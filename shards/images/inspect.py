@@ -1,4 +1,4 @@
-"""What kind of picture is this, is it whole, and how large? Told by its bytes, not by what its file is called."""
+"""Recognise and check image files by their bytes, not their names."""
 
 import struct
 import zlib
@@ -9,33 +9,33 @@ from shards.images.jpeg import read_jpeg_size
 
 Extension = Literal["jpg", "png"]
 ImageBytes = bytes | memoryview
-"""A file's bytes, by themselves or within a larger piece."""
+"""A file's bytes, possibly a view into a larger buffer."""
 EXTENSIONS: tuple[Extension, ...] = ("jpg", "png")
-"""What the image of a sample is called in its tar: `<key>.jpg` or `<key>.png`."""
+"""Extensions of images in a tar: `<key>.jpg` or `<key>.png`."""
 
 _JPEG_START = b"\xff\xd8"
 _PNG_START = b"\x89PNG\r\n\x1a\n"
 _HEADER_BYTES = 13
 _CHUNK_EDGE_BYTES = 12
-# Bit depths that each colour type may have: grey, RGB, palette, grey with alpha, RGBA.
+# Valid bit depths of each colour type: grey, RGB, palette, grey with alpha, RGBA.
 _PNG_DEPTHS = {0: {1, 2, 4, 8, 16}, 2: {8, 16}, 3: {1, 2, 4, 8}, 4: {8, 16}, 6: {8, 16}}
 
 
 def component_extension(data: ImageBytes) -> Extension:
-    """Return the extension under which these bytes stand in a tar.
+    """Return the extension of an image in a tar.
 
-    It follows from the bytes alone, so that a tar can be compared with its rows, which do not name it.
+    It depends on the bytes alone, so that a tar can be compared with its rows, which do not hold it.
     """
     return "png" if data[: len(_PNG_START)] == _PNG_START else "jpg"
 
 
 def is_jpeg(data: bytes) -> bool:
-    """Say whether these bytes begin as a JPEG does."""
+    """Return whether these bytes begin like a JPEG."""
     return data.startswith(_JPEG_START)
 
 
 def read_image_size(data: bytes) -> tuple[int, int]:
-    """Return (width, height) in pixels of a whole JPEG or PNG, read from its structure without decoding.
+    """Return (width, height) in pixels of a complete JPEG or PNG, without decoding.
 
     Raises:
         ImageError: empty_file, unknown_format, oversized_image, or truncated_ or bad_ with jpeg or png.
@@ -52,7 +52,7 @@ def read_image_size(data: bytes) -> tuple[int, int]:
 
 
 def _read_png_size(data: bytes) -> tuple[int, int]:
-    """Return the size of a PNG whose every chunk is there with its checksum.
+    """Return the size of a PNG after checking that every chunk is complete and matches its checksum.
 
     Source:
         Portable Network Graphics (W3C, third edition), Sections 5 and 11.2.

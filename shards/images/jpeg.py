@@ -1,4 +1,4 @@
-"""Is this a whole JPEG, and how large is its picture? Read from the markers, without decoding."""
+"""Check that a JPEG is complete and read its size from the markers, without decoding."""
 
 import re
 import struct
@@ -12,16 +12,16 @@ _FRAME_MARKERS = frozenset({0xC0, 0xC1, 0xC2, 0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA
 _STANDALONE_MARKERS = frozenset({0x01, *range(0xD0, 0xD8)})
 _FRAME_BYTES = 8
 # Inside a scan ff 00 is a data byte, ff d0 to ff d7 restart it, ff ff fills.
-_MARKER_BEHIND_SCAN = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
+_MARKER_AFTER_SCAN = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 
 
 def read_jpeg_size(data: bytes) -> tuple[int, int]:
-    """Return (width, height) in pixels of a whole JPEG.
+    """Return (width, height) in pixels of a complete JPEG.
 
-    Whole means: markers can be walked from the start to the first scan, a frame gives the size, and the end marker
-    stands behind the scan (bytes after it are allowed). Damage inside the compressed data is not seen, nor is a file
-    cut right behind an ff d9 inside a comment that follows the scan: the walk that would see it takes ten times as long
-    as all the rest, so it is kept for files that do not end with the end marker.
+    Complete means: the markers can be walked from the start to the first scan, a frame gives the size, and an end
+    marker follows the scan (bytes after it are allowed). Damage inside the compressed data is not detected, nor is a
+    file cut right after an ff d9 inside a comment that follows the scan: walking the segments after the scan takes ten
+    times as long as the rest, so it is done only for files that do not end with the end marker.
 
     Raises:
         ImageError: empty_file, not_jpeg, truncated_jpeg, bad_jpeg or oversized_image.
@@ -44,11 +44,11 @@ def read_jpeg_size(data: bytes) -> tuple[int, int]:
 
 def _has_end_marker(data: bytes, scan_at: int) -> bool:
     at = scan_at
-    while (found := _MARKER_BEHIND_SCAN.search(data, at)) is not None:
+    while (found := _MARKER_AFTER_SCAN.search(data, at)) is not None:
         marker_at = found.start()
         if data[marker_at + 1] == _END_OF_IMAGE[1]:
             return True
-        # A segment between scans or behind the last, a comment say: an ff d9 in it ends nothing.
+        # Skip a segment between or after scans, such as a comment: an ff d9 inside it is not the end marker.
         segment_bytes = int.from_bytes(data[marker_at + 2 : marker_at + 4], "big")
         at = marker_at + 2 + segment_bytes
     return False

@@ -1,4 +1,4 @@
-"""What does a picture of another format become, where the user asks for JPEG throughout?"""
+"""Transcode images of other formats to JPEG."""
 
 import io
 
@@ -8,19 +8,19 @@ from PIL import Image, UnidentifiedImageError
 from shards.images.errors import MAX_PIXELS, ImageError
 
 FORMATS = ("PNG", "BMP", "TIFF", "WEBP", "GIF")
-"""What is read; of several frames the first."""
+"""Accepted formats; the first frame counts."""
 QUALITY, SUBSAMPLING = 75, "4:2:0"
 """Those of all released SIXray scans."""
 
 _PAPER = "white"
-"""Behind what is transparent: where a scanner sees nothing, it draws white."""
+"""Background of transparent pixels: scanners draw empty space white."""
 
 
 def to_jpeg(data: bytes) -> bytes:
-    """Return a picture as baseline JPEG; equal bytes give equal bytes with one release of Pillow and its libjpeg.
+    """Return an image as baseline JPEG; deterministic for one release of Pillow and its libjpeg.
 
-    Transparency is laid on white, 16 bits become 8, grey stays grey; orientation tags are not applied, for boxes are
-    in pixels as stored.
+    Transparency becomes white, 16 bits become 8, grey stays grey. Orientation tags are not applied, since boxes are in
+    pixels as stored.
 
     Raises:
         ImageError: unknown_format, oversized_image, or undecodable_image.
@@ -40,13 +40,13 @@ def to_jpeg(data: bytes) -> bytes:
     except UnidentifiedImageError as error:
         detail = f"the file begins with {data[:8].hex(' ')}, none of JPEG, {', '.join(FORMATS)}"
         raise ImageError("unknown_format", detail) from error
-    except Exception as error:  # Pillow's decoders raise what they please: OSError, SyntaxError, struct.error, ...
+    except Exception as error:  # Pillow's decoders raise many types: OSError, SyntaxError, struct.error, ...
         raise ImageError("undecodable_image", f"{type(error).__name__}: {error}") from error
     return out.getvalue()
 
 
 def _flatten(image: Image.Image) -> Image.Image:
-    """Return the picture in 8 bits, grey or RGB, without transparency."""
+    """Return the image in 8 bits, grey or RGB, without transparency."""
     if image.mode.startswith("I"):
         # I;16 of a 16-bit PNG or TIFF: the upper byte; Pillow's own convert() clips instead.
         return Image.fromarray((np.asarray(image).astype(np.uint32) >> 8).astype(np.uint8))

@@ -1,4 +1,4 @@
-"""What do predictions hold? Their parts, what each part says of itself, and `run.json`; readers and writers."""
+"""Read and write the parts of predictions, one Parquet file per shard."""
 
 import json
 from collections.abc import Iterable
@@ -14,33 +14,33 @@ from shards.format.parquet import write_parquet
 
 FORMAT_VERSION = 1
 METADATA_KEY = b"sixray"
-"""Where a part keeps its `PartInfo`, in the Parquet file's own metadata: read without reading the rows."""
+"""Key of the `PartInfo` in the Parquet metadata, which is read without the rows."""
 
 
 @dataclass(frozen=True, slots=True)
 class Engine:
-    """What computed the scores of a part."""
+    """How the scores of a part were computed."""
 
     decoder: str
     """`dali-cpu` or `dali-mixed` (nvJPEG)."""
     device: str
     """`cpu` or `cuda`."""
     dtype: str
-    """Of the activations; logits are float32 always."""
+    """Of the activations; logits are always float32."""
     batch_size: int
     engine: str = "eager"
-    """`eager`, `compiled` or `onnxruntime`; parts that do not say were made by the first."""
+    """`eager`, `compiled` or `onnxruntime`; parts without this field are eager."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PartInfo:
-    """What a part says of itself: enough to know whether its shard must be scored again."""
+    """The metadata of a part, which tells whether its shard must be scored again."""
 
     model_id: str
     shard: str
     """`train-00007-of-00042`."""
     shard_digest: str
-    """Of the shard that was scored, as the dataset's manifest had it."""
+    """Digest of the scored shard in the dataset's manifest."""
     split: str
     num_scored: int
     num_quarantined: int
@@ -53,32 +53,32 @@ class PartInfo:
         return self.num_scored + self.num_quarantined
 
     def is_of(self, shard: ShardInfo, model_id: str) -> bool:
-        """Say whether the part is of this shard, as it is now, by this model."""
+        """Return whether the part is of this version of the shard and this model."""
         expected = (model_id, shard.digest, shard.num_scans)
         return (self.model_id, self.shard_digest, self.num_scans) == expected
 
 
 def part_url(predictions_url: str, shard_name: str) -> str:
-    """Return where the predictions of one shard are."""
+    """Return the URL of the predictions of a shard."""
     return storage.join_url(predictions_url, f"{shard_name}.parquet")
 
 
 def quarantine_part_url(predictions_url: str, shard_name: str) -> str:
-    """Return where the samples of one shard are named that could not be scored, if any."""
+    """Return the URL of the quarantined samples of a shard."""
     return storage.join_url(predictions_url, "quarantine", f"{shard_name}.parquet")
 
 
 def write_part(predictions_url: str, table: pa.Table, quarantine: pa.Table, info: PartInfo) -> None:
     """Write the predictions of one shard; equal arguments give equal bytes.
 
-    The quarantine part comes first (or is removed, where none is needed any more) and the part last: a part that is
-    there has its quarantine beside it, whenever the writer was killed.
+    The quarantine part is written first (or removed if it is no longer needed) and the part last, so that an existing
+    part always has its quarantine, even if the writer was killed.
 
     Args:
         predictions_url: PREDICTIONS/<model-id>.
         table: of `predictions_schema`.
         quarantine: of `QUARANTINE_SCHEMA`.
-        info: kept in the part; must count the rows of both tables.
+        info: stored in the part; its counts must match both tables.
     """
     assert (table.num_rows, quarantine.num_rows) == (info.num_scored, info.num_quarantined)
     quarantine_url = quarantine_part_url(predictions_url, info.shard)
@@ -91,7 +91,7 @@ def write_part(predictions_url: str, table: pa.Table, quarantine: pa.Table, info
 
 
 def read_part_info(predictions_url: str, shard_name: str) -> PartInfo | None:
-    """Return what a part says of itself; None where there is no part, or none that can be read."""
+    """Return the metadata of a part; None if the part is missing or damaged."""
     try:
         with storage.open_reader(part_url(predictions_url, shard_name)) as handle:
             metadata = pq.read_schema(handle).metadata or {}
@@ -102,13 +102,13 @@ def read_part_info(predictions_url: str, shard_name: str) -> PartInfo | None:
     except FileNotFoundError:
         return None
     except (pa.ArrowInvalid, OSError, json.JSONDecodeError, TypeError, KeyError) as error:
-        if isinstance(error, OSError) and error.errno is not None:  # not to be read at present, rather than damaged
+        if isinstance(error, OSError) and error.errno is not None:  # currently unreadable, not damaged
             raise
         return None
 
 
 def read_part_infos(predictions_url: str, shard_names: Iterable[str]) -> dict[str, PartInfo | None]:
-    """Return `read_part_info` of many shards, several read at once."""
+    """Return `read_part_info` of many shards, read concurrently."""
     names = list(shard_names)
     with ThreadPoolExecutor(16, thread_name_prefix="read-part-info") as pool:
         found = pool.map(lambda name: read_part_info(predictions_url, name), names)

@@ -1,4 +1,4 @@
-"""Which shards must be scored, and why? What lies on disk is compared with what the datasets hold now."""
+"""Plan which shards must be scored, by comparing existing parts with the datasets."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -22,24 +22,24 @@ class ShardTask:
     tar_url: str
     samples_url: str
     predictions_url: str
-    """PREDICTIONS/<model-id>, where its part goes."""
+    """PREDICTIONS/<model-id>, the folder of its part."""
     why: str
-    """A short fixed word: unscored, changed (its digest), incomplete (no quarantine beside the part), repaired, or
-    unreadable (whether it was repaired cannot be seen)."""
+    """A fixed word: unscored, changed (its digest), incomplete (no quarantine beside the part), repaired, or unreadable
+    (whether it was repaired cannot be determined)."""
 
 
 @dataclass(frozen=True, slots=True)
 class ScorePlan:
-    """What is to do, and what is done."""
+    """What must be scored, and what exists."""
 
     tasks: tuple[ShardTask, ...]
-    """Shards to score, largest first, so that the last worker does not end alone."""
-    num_held: int
-    """Shards that were asked for and need nothing."""
+    """Shards to score, largest first, so that all workers finish at about the same time."""
+    num_existing: int
+    """Requested shards that need no scoring."""
     engines: tuple[Engine, ...] = ()
-    """What made the parts of this model that are there, most of them first."""
-    num_held_scans: int = 0
-    """Scans in them."""
+    """Engines of the existing parts of this model, most frequent first."""
+    num_existing_scans: int = 0
+    """Scans in the existing parts."""
 
     @property
     def num_scans(self) -> int:
@@ -48,21 +48,21 @@ class ScorePlan:
 
     @property
     def num_by_reason(self) -> dict[str, int]:
-        """How many shards are to be scored for which reason."""
+        """Number of shards to score by reason."""
         return dict(sorted(Counter(task.why for task in self.tasks).items()))
 
 
 def plan_scoring(predictions_url: str, model_id: str, datasets: Sequence[Dataset], split: str | None) -> ScorePlan:
-    """Return what is to do so that every shard of a split (or all) has a part of this model.
+    """Return what must be scored so that every shard of a split (or all) has a part of this model.
 
     Args:
         predictions_url: PREDICTIONS/<model-id>.
         model_id: of the model that scores.
-        datasets: their shards must have different names.
-        split: of every dataset; None for all.
+        datasets: with distinct shard names.
+        split: None for all.
 
     Raises:
-        ValueError: two datasets have a shard of the same name, or none has the split.
+        ValueError: two datasets have a shard of the same name, or no dataset has the split.
     """
     check_names(datasets)
     shards = [(dataset, shard) for dataset in datasets for shard in _choose(dataset, datasets, split)]
@@ -80,13 +80,13 @@ def plan_scoring(predictions_url: str, model_id: str, datasets: Sequence[Dataset
         if why is not None
     ]
     tasks.sort(key=lambda task: (-task.shard.num_scans, task.shard.name))
-    held = [info for info in infos.values() if info is not None and info.model_id == model_id]
-    engines = Counter(info.engine for info in held)
+    existing = [info for info in infos.values() if info is not None and info.model_id == model_id]
+    engines = Counter(info.engine for info in existing)
     return ScorePlan(
         tuple(tasks),
         len(shards) - len(tasks),
         tuple(engine for engine, _ in engines.most_common()),
-        sum(info.num_scans for info in held),
+        sum(info.num_scans for info in existing),
     )
 
 
@@ -95,9 +95,9 @@ def choose_tasks(tasks: Sequence[ShardTask], since: datetime | None, limit: int 
 
     Args:
         tasks: of `plan_scoring`.
-        since: only shards whose tar was last written then or later, by the store's clock. A tar that is not there
-            stays: its scans must be named, whenever it went.
-        limit: at most so many shards; None for all.
+        since: only shards whose tar was written then or later, by the store's clock. A missing tar is kept, so that
+            its scans are quarantined.
+        limit: maximum number of shards; None for all.
     """
     chosen = list(tasks)
     if since is not None:
@@ -107,15 +107,15 @@ def choose_tasks(tasks: Sequence[ShardTask], since: datetime | None, limit: int 
     return chosen[:limit]
 
 
-def held_parts(predictions_url: str, model_id: str, datasets: Sequence[Dataset]) -> list[PartInfo]:
-    """Return the parts that are there for the shards of these datasets as they are now, of whatever split."""
+def existing_parts(predictions_url: str, model_id: str, datasets: Sequence[Dataset]) -> list[PartInfo]:
+    """Return the existing parts for the current shards of these datasets, of all splits."""
     shards = {shard.name: shard for dataset in datasets for shard in dataset.shards()}
     infos = read_part_infos(predictions_url, shards)
     return [info for name, info in infos.items() if info is not None and info.is_of(shards[name], model_id)]
 
 
 def unlisted_parts(predictions_url: str, datasets: Sequence[Dataset]) -> list[str]:
-    """Return the names of parts that are no shard's of these datasets: left by a dataset that was made anew."""
+    """Return the names of parts of no shard of these datasets, left by an earlier conversion."""
     known = {part_url(predictions_url, shard.name) for dataset in datasets for shard in dataset.shards()}
     root = f"{storage.normalise_url(predictions_url)}/"
     urls = [info.url for info in storage.list_files(predictions_url)] if storage.exists(predictions_url) else []
@@ -124,7 +124,7 @@ def unlisted_parts(predictions_url: str, datasets: Sequence[Dataset]) -> list[st
 
 
 def check_names(datasets: Sequence[Dataset]) -> None:
-    """Raise ValueError where two datasets have a shard of the same name: their parts would be one file."""
+    """Raise ValueError if two datasets have a shard of the same name: their parts would overwrite each other."""
     owners: dict[str, str] = {}
     for dataset in datasets:
         for shard in dataset.shards():
@@ -138,7 +138,7 @@ def check_names(datasets: Sequence[Dataset]) -> None:
 
 
 def _choose(dataset: Dataset, datasets: Sequence[Dataset], split: str | None) -> Iterable[ShardInfo]:
-    # In an archive of several datasets not each must have the split, but one must.
+    # Of several datasets at least one must have the split.
     if split is None or split in dataset.manifest.splits or not any(split in d.manifest.splits for d in datasets):
         return dataset.shards(split)
     return ()
@@ -160,11 +160,11 @@ def _why(predictions_url: str, model_id: str, dataset: Dataset, shard: ShardInfo
     try:
         return "repaired" if _was_repaired(dataset, shard, quarantine.to_pydict()) else None
     except (OSError, ValueError):
-        return "unreadable"  # who scores it finds out why, and says so
+        return "unreadable"  # scoring reports the cause
 
 
 def _was_repaired(dataset: Dataset, shard: ShardInfo, quarantine: dict[str, list[str | None]]) -> bool:
-    """Say whether other bytes stand now where scans were refused: only those few scans are read for it."""
+    """Return whether the bytes of refused scans have changed; reads only those scans."""
     refused = dict(zip(quarantine["key"], quarantine["sha256"], strict=True))
     reader = ShardReader(dataset.tar_url(shard))
     rows = [row for row in read_rows(dataset.samples_url(shard), shard.num_scans) if row.key in refused]

@@ -21,7 +21,7 @@ RUN_NAME = "run.json"
 
 @dataclass(frozen=True, slots=True)
 class Predictions:
-    """What one model said of one dataset: the folder `PREDICTIONS/<model-id>`."""
+    """Finished predictions of one model: the folder `PREDICTIONS/<model-id>`."""
 
     url: str
     run: dict[str, Any]
@@ -54,7 +54,7 @@ def open_predictions(url: str) -> Predictions:
     """Return finished predictions.
 
     Raises:
-        ValueError: there is no `run.json` (unfinished, or another folder), or it is damaged or of another format.
+        ValueError: `run.json` is missing (unfinished, or another folder), damaged or of another format.
     """
     root = storage.normalise_url(url)
     run_url = storage.join_url(root, RUN_NAME)
@@ -71,20 +71,20 @@ def open_predictions(url: str) -> Predictions:
 def run_document(
     model: Mapping[str, Any], datasets: Sequence[Dataset], parts: Sequence[PartInfo], split: str | None
 ) -> dict[str, Any]:
-    """Return what `run.json` says of what lies on disk: equal for equal parts, whenever and by whom they were made.
+    """Return the content of `run.json` that describes the parts: equal for equal parts, however they were made.
 
     Args:
-        model: model_id, and of its `config.json` classes, num_levels and, where it is said, trim_margins.
-        datasets: that the shards are of.
-        parts: that predictions hold of these datasets' shards.
-        split: that was asked for, None for all.
+        model: model_id, and from its `config.json` classes, num_levels and optionally trim_margins.
+        datasets: that were scored.
+        parts: of these datasets' shards.
+        split: that was requested, None for all.
     """
     ordered = sorted(parts, key=lambda part: part.shard)
     engines = sorted({part.engine for part in ordered}, key=lambda engine: tuple(map(str, asdict(engine).values())))
-    asked = [shard for dataset in datasets for shard in dataset.manifest.shards if split in (None, shard.split)]
-    held = {part.shard for part in ordered}
-    left = [shard for shard in asked if shard.num_scans and shard.name not in held]
-    # A single engine is the rule; after a move to another machine the parts may differ, and what differs has no value.
+    requested = [shard for dataset in datasets for shard in dataset.manifest.shards if split in (None, shard.split)]
+    existing = {part.shard for part in ordered}
+    left = [shard for shard in requested if shard.num_scans and shard.name not in existing]
+    # Parts usually share one engine; fields that differ, as after a move to another machine, are null.
     values = {name: {getattr(engine, name) for engine in engines} for name in Engine.__dataclass_fields__}
     engine = {name: found.pop() if len(found) == 1 else None for name, found in values.items()}
     return {
@@ -109,7 +109,7 @@ def run_document(
 
 
 def count_scans(parts: Sequence[PartInfo]) -> dict[str, Any]:
-    """Return how many scans the parts hold, scored and quarantined, and for which reasons."""
+    """Return how many scans the parts hold: scored, quarantined, and by reason."""
     reasons: Counter[str] = Counter()
     for part in parts:
         reasons.update(part.quarantined_by_reason)
@@ -122,10 +122,10 @@ def count_scans(parts: Sequence[PartInfo]) -> dict[str, Any]:
 
 
 def checksum_parts(predictions_url: str, parts: Sequence[PartInfo], known: Mapping[str, str]) -> dict[str, str]:
-    """Return the sha256 of every file of the parts, by its path below the folder.
+    """Return the sha256 of every file of the parts, by path below the folder.
 
-    What is `known` of a file that nobody wrote since is kept, not read from the file anew: a part that was damaged in
-    the meantime must not pass for whole.
+    The `known` checksum of an unchanged file is kept, not computed again: otherwise a part that was damaged meanwhile
+    would pass as whole.
     """
     files = [storage.base_name(part_url(predictions_url, part.shard)) for part in parts]
     files += [f"quarantine/{part.shard}.parquet" for part in parts if part.num_quarantined]
@@ -135,13 +135,13 @@ def checksum_parts(predictions_url: str, parts: Sequence[PartInfo], known: Mappi
 
 
 def datasets_digest(datasets: Sequence[Dataset]) -> str:
-    """Return the digest of one dataset, or one value for several in any order."""
+    """Return the digest of one dataset, or a joint digest of several, independent of their order."""
     digests = sorted(dataset.manifest.digest for dataset in datasets)
     return digests[0] if len(digests) == 1 else _sha256("".join(f"{digest}\n" for digest in digests))
 
 
 def read_run(predictions_url: str) -> dict[str, Any] | None:
-    """Return `run.json`; None where there is none, or none that can be read and is to be written again."""
+    """Return `run.json`; None if it is missing or damaged and must be written again."""
     try:
         return open_predictions(predictions_url).run
     except ValueError:
@@ -149,9 +149,9 @@ def read_run(predictions_url: str) -> dict[str, Any] | None:
 
 
 def forget_checksums(predictions_url: str, shard_names: Container[str]) -> None:
-    """Take the checksums of some shards' files out of `run.json`, before the files are written anew.
+    """Remove the checksums of some shards' files from `run.json`, before the files are rewritten.
 
-    A run that is killed between the two would else leave a checksum that no file has.
+    Otherwise a run that is killed in between would leave a checksum that no file has.
     """
     run = read_run(predictions_url)
     if run is None:
@@ -162,7 +162,7 @@ def forget_checksums(predictions_url: str, shard_names: Container[str]) -> None:
 
 
 def shard_of(file: str) -> str:
-    """Return the shard whose scans a file of parts or of their quarantine holds."""
+    """Return the shard of a part or of a quarantine part."""
     return storage.base_name(file).removesuffix(".parquet")
 
 

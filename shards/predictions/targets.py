@@ -1,4 +1,4 @@
-"""Which datasets does an input name, and where do their predictions go?"""
+"""Find the datasets of the inputs and the folders of their predictions."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,37 +10,34 @@ from shards.format.manifest import MANIFEST_NAME
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A folder of predictions, and the datasets whose scores it holds."""
+    """A folder of predictions and the datasets it covers."""
 
     predictions_url: str
-    """PREDICTIONS/<model-id>, for a dataset of an archive PREDICTIONS/<dataset>/<model-id>."""
+    """PREDICTIONS/<model-id>, or PREDICTIONS/<dataset>/<model-id> for a dataset of an archive."""
     datasets: tuple[Dataset, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What inputs hold."""
+    """The datasets found in the inputs."""
 
     targets: tuple[Target, ...]
     unfinished: tuple[str, ...]
-    """Folders of archives without a `dataset.json` (yet)."""
+    """Folders of archives without a `dataset.json`."""
     refused: tuple[str, ...]
-    """Why datasets of archives cannot be read, one sentence each."""
+    """Why datasets of archives cannot be read, one message each."""
 
 
 def find_targets(inputs: Sequence[str], output: str, model_id: str) -> Found:
-    """Return what to score, and where to.
+    """Return the datasets to score and the folders of their predictions.
 
-    An input is a dataset, or an archive: a folder whose folders are datasets. Datasets that are named themselves
-    share PREDICTIONS/<model-id>. A dataset of an archive has PREDICTIONS/<dataset>/<model-id>, whatever else lies
-    beside it: night after night conversions give shards of the same names, and a dataset that is added must move
-    none that is there.
-
-    In an archive a dataset that is unfinished or cannot be read does not keep the others from being scored.
+    An input is a dataset, or an archive: a folder of datasets. Datasets given directly share PREDICTIONS/<model-id>. A
+    dataset of an archive always has PREDICTIONS/<dataset>/<model-id>: nightly conversions have equal shard names, and
+    adding a dataset must not move existing predictions. Unfinished or unreadable datasets of an archive are skipped.
 
     Raises:
-        ValueError: an input is neither, a dataset that is named itself cannot be read, or two datasets of archives
-            have the same name.
+        ValueError: an input is neither, a dataset given directly cannot be read, or two datasets of archives have the
+            same name.
     """
     named: list[Dataset] = []
     below: dict[str, Dataset] = {}
@@ -66,7 +63,7 @@ def find_targets(inputs: Sequence[str], output: str, model_id: str) -> Found:
 
 
 def _folders_of_archive(url: str) -> list[str]:
-    """Return the folders of an archive; none where the url is a dataset, or holds no dataset."""
+    """Return the folders of an archive; none if the URL is a dataset or contains none."""
     if _is_dataset(url) or not storage.is_folder(url):
         return []
     folders = storage.list_folders(url)

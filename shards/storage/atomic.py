@@ -1,4 +1,4 @@
-"""Write files that are whole or absent."""
+"""Write files atomically: they appear whole or not at all."""
 
 import os
 import re
@@ -22,10 +22,10 @@ _ABANDONED_AFTER_SECONDS = 24 * 3600
 
 @contextmanager
 def atomic_writer(url: str | Path) -> Iterator[IO[bytes]]:
-    """Yield a file that appears under its name, whole, when the block ends, and not at all if it raises.
+    """Yield a file that appears under its name when the block ends, and not at all if it raises.
 
-    A local file is written under a temporary name beside its own, synced and renamed. An object store
-    shows an object only once its last part is sent; an error aborts the upload.
+    A local file is written under a temporary name in the same folder, synced and renamed. An object appears when its
+    upload is completed; an error aborts the upload.
     """
     path = local_path(url)
     if path is None:
@@ -53,25 +53,25 @@ def _upload(url: str) -> Iterator[IO[bytes]]:
             yield handle
             handle.close()
         except BaseException:
-            # Where the store is out of reach the upload cannot be aborted either: `sweep_temporaries` does it later.
+            # If the store cannot be reached, `sweep_temporaries` aborts the upload later.
             with suppress(Exception):
                 handle.discard()
             if isinstance(handle, AbstractBufferedFile):
-                handle.closed = True  # or the garbage collector would close it, which means: send what is there
+                handle.closed = True  # else the garbage collector closes it, which completes the upload
             raise
 
 
 def write_bytes(url: str | Path, data: bytes) -> None:
-    """Write a whole file in one piece: see `atomic_writer`."""
+    """Write a whole file atomically."""
     with atomic_writer(url) as out:
         out.write(data)
 
 
 def sweep_temporaries(root: str | Path) -> int:
-    """Remove what killed writers left below `root`; return how many files (on S3: uploads) that were.
+    """Remove temporary files that killed writers left below `root`; return how many (on S3: uploads).
 
-    A temporary file whose writer still lives, on this host or another, is left alone (on another host a
-    writer counts as gone a day after its last write), so that two runs at once do not harm each other.
+    The file of a running writer is left alone, so that concurrent runs do not disturb each other; a writer on another
+    host counts as dead a day after its last write.
     """
     path = local_path(root)
     if path is None:
@@ -89,19 +89,19 @@ def sweep_temporaries(root: str | Path) -> int:
 
 
 def _temporary_name(name: str) -> str:
-    # ".<name>.<host>.<pid>-<start>.<token>.tmp" tells a later sweep whether the writer lives. A container that starts
-    # again has the same host name and process ids, so the process' start time stands there too.
+    # ".<name>.<host>.<pid>-<start>.<token>.tmp" lets a later sweep check whether the writer still runs. A restarted
+    # container has the same host name and process ids, hence the start time.
     writer = f"{socket.gethostname().replace('.', '-')}.{os.getpid()}-{_start_of(os.getpid())}"
     return f".{name}.{writer}.{secrets.token_hex(4)}{TEMPORARY_SUFFIX}"
 
 
 def _start_of(pid: int) -> str:
-    """Return when a process began, in clock ticks since boot; empty where it runs no more."""
+    """Return when a process started, in clock ticks since boot; empty if it no longer runs."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text(errors="replace")
     except (FileNotFoundError, ProcessLookupError):
         return ""
-    state, *fields = stat.rpartition(")")[2].split()  # the name in parentheses before may hold spaces
+    state, *fields = stat.rpartition(")")[2].split()  # the process name in parentheses may contain spaces
     return "" if state in "ZX" else fields[18]
 
 

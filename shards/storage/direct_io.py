@@ -1,8 +1,8 @@
-"""How does a local file get to its disk as fast as the disk takes it? Past the page cache, while more is made.
+"""Write local files past the page cache (O_DIRECT), in a background thread.
 
-A corpus is written once and read again much later, if at all: pages of it in memory would push out what is in use, cost
-a copy and then a second pass to get them to the disk. So full blocks go to the disk directly (O_DIRECT), from memory
-that is aligned for it, in a thread of their own. A file system that cannot do that gets each block synced instead.
+A dataset is written once and read again much later, if at all: caching its pages would evict what is in use and cost a
+copy. So full blocks go to the disk directly, from aligned memory, in a thread. On a file system without O_DIRECT each
+block is synced instead.
 """
 
 import errno
@@ -20,22 +20,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 _BLOCK_BYTES = 8 * 1024 * 1024
-_NOT_SO = (errno.EINVAL, errno.EOPNOTSUPP)
-"""What a file system says that cannot write directly."""
+_UNSUPPORTED = (errno.EINVAL, errno.EOPNOTSUPP)
+"""Errors of a file system without O_DIRECT."""
 _MAX_BLOCKS = 3
-"""Of a file: one is filled, one is being written, one waits."""
+"""Per file: one is filled, one is being written, one waits."""
 
 
 Block = NDArray[np.uint8]
 
 
 class DirectWriter(io.BufferedIOBase):
-    """A new file whose bytes go to the disk while more are written: nobody waits for all of them at its end."""
+    """A new file whose full blocks are written to the disk in the background."""
 
     def __init__(self, path: Path) -> None:
         self._is_direct = False
         self._offset_bytes = 0
-        """Of the block that is being filled."""
+        """Where in the file the block that is being filled begins."""
         self._block = _make_block()
         self._filled_bytes = 0
         self._pending: deque[Future[Block]] = deque()
@@ -43,52 +43,52 @@ class DirectWriter(io.BufferedIOBase):
         self._file = io.FileIO(path, "xb")
 
     def writable(self) -> bool:
-        """Say that it is."""
+        """Return True."""
         return True
 
     def tell(self) -> int:
-        """Return how many bytes were written so far."""
+        """Return the number of bytes written so far."""
         return self._offset_bytes + self._filled_bytes
 
     def write(self, data: Any, /) -> int:
-        """Take all the bytes; OSError where earlier ones could not be written, ValueError once it is closed."""
+        """Write all bytes; OSError if an earlier block could not be written, ValueError after close."""
         self._checkClosed()  # type: ignore[attr-defined]
         left = np.frombuffer(data, np.uint8)
         num_bytes = left.size
         while left.size:
             taken = left[: _BLOCK_BYTES - self._filled_bytes]
             end = self._filled_bytes + taken.size
-            self._block[self._filled_bytes : end] = taken  # by NumPy: other threads run while it copies
+            self._block[self._filled_bytes : end] = taken  # NumPy releases the GIL while it copies
             self._filled_bytes = end
             left = left[taken.size :]
             if end == _BLOCK_BYTES:
-                self._hand_over()
+                self._submit_block()
         return num_bytes
 
     def writelines(self, chunks: Iterable[Any], /) -> None:
-        """Take the bytes of many chunks."""
+        """Write the bytes of many chunks."""
         for chunk in chunks:
             self.write(chunk)
 
     def sync(self) -> None:
-        """Return when all bytes are on the disk; OSError where any could not be written."""
+        """Wait until all bytes are on the disk; OSError if any could not be written."""
         while self._pending:
             self._pending.popleft().result()
-        self._set_direct(False)  # the last block ends where it ends, in the middle of a sector
+        self._set_direct(False)  # the last block may end within a sector
         _write_all(self._file.fileno(), self._block.data[: self._filled_bytes], self._offset_bytes)
         self._offset_bytes, self._filled_bytes = self.tell(), 0
         os.fsync(self._file.fileno())
 
     def close(self) -> None:
-        """Close, once nothing uses the file any more; what was not synced is lost."""
+        """Close after pending writes; what was not synced may be lost."""
         if self._pool is not None:
             self._pool.shutdown()
-        if hasattr(self, "_file"):  # or it could not be opened
+        if hasattr(self, "_file"):  # False if opening failed
             self._file.close()
         super().close()
 
-    def _hand_over(self) -> None:
-        """Have the full block written, and take another, waiting for one where all are on their way."""
+    def _submit_block(self) -> None:
+        """Write the full block in the background and take a free one, waiting for it if all are in use."""
         if self._pool is None:
             self._pool = ThreadPoolExecutor(1, thread_name_prefix="write-file")
             self._set_direct(True)
@@ -101,9 +101,9 @@ class DirectWriter(io.BufferedIOBase):
         try:
             _write_all(self._file.fileno(), block.data, offset_bytes)
         except OSError as error:
-            if error.errno not in _NOT_SO or not self._is_direct:
+            if error.errno not in _UNSUPPORTED or not self._is_direct:
                 raise
-            self._set_direct(False)  # it took the flag, and does not write so
+            self._set_direct(False)  # the flag was accepted, the write was not
             _write_all(self._file.fileno(), block.data, offset_bytes)
         if not self._is_direct:
             os.fdatasync(self._file.fileno())
@@ -114,14 +114,14 @@ class DirectWriter(io.BufferedIOBase):
         try:
             fcntl.fcntl(self._file, fcntl.F_SETFL, flags | (os.O_DIRECT if is_direct else 0))
         except OSError as error:
-            if error.errno not in _NOT_SO:
+            if error.errno not in _UNSUPPORTED:
                 raise
-            is_direct = False  # a file system in memory, say
+            is_direct = False  # for example a file system in memory
         self._is_direct = is_direct
 
 
 def _make_block() -> Block:
-    return np.frombuffer(mmap.mmap(-1, _BLOCK_BYTES), np.uint8)  # it begins with a page, as a direct write wants
+    return np.frombuffer(mmap.mmap(-1, _BLOCK_BYTES), np.uint8)  # page-aligned, as O_DIRECT requires
 
 
 def _write_all(descriptor: int, data: memoryview, offset_bytes: int) -> None:

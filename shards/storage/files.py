@@ -1,4 +1,4 @@
-"""Where do bytes live? One layer over fsspec: listing, reading, and writes that are whole or absent."""
+"""List and read files on local disks and object stores, through one layer over fsspec."""
 
 import errno
 import hashlib
@@ -16,25 +16,25 @@ import fsspec
 from shards.storage import object_stores
 
 _READ_AHEAD_BYTES = 8 * 1024 * 1024
-"""Of a remote file that is read from front to back: a request each."""
+"""Size of the requests when a remote file is read sequentially."""
 _READ_BUFFER_BYTES = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
 class FileInfo:
-    """A file as a listing shows it."""
+    """An entry of a listing."""
 
     url: str
-    """What every function here takes: an absolute path, or a URL with its scheme."""
+    """An absolute path, or a URL with its scheme."""
     size_bytes: int
-    """-1 for a link to a folder or to nothing: it is there, yet there is no file to read."""
+    """-1 for a link to a folder or a dangling link, which cannot be read."""
 
 
 def normalise_url(url: str | Path) -> str:
     """Return an absolute local path for local files, the URL without a trailing slash for all else."""
     text = str(url)
     if text.startswith("/") and "/." not in text and "//" not in text:
-        return text.rstrip("/") or "/"  # already absolute: the case of every scan of a local corpus
+        return text.rstrip("/") or "/"  # fast path: every scan of a local corpus
     if text.startswith("file://"):
         text = text.removeprefix("file://")
     if "://" in text:
@@ -43,13 +43,13 @@ def normalise_url(url: str | Path) -> str:
 
 
 def local_path(url: str | Path) -> Path | None:
-    """Return the path of a local file or folder, None for a URL of any other store."""
+    """Return the path of a local file or folder, None for a remote URL."""
     name = _local_name(url)
     return None if name is None else Path(name)
 
 
 def _local_name(url: str | Path) -> str | None:
-    # A name, not a Path: made and read back for each of a million files, one takes longer than its system calls.
+    # A str, not a Path: creating one for each of a million files takes longer than the system calls.
     text = normalise_url(url)
     return None if "://" in text else text
 
@@ -73,31 +73,31 @@ def base_name(url: str) -> str:
 def filesystem(url: str | Path) -> tuple[Any, str]:
     """Return the fsspec file system of a URL and the path within it."""
     text = normalise_url(url)
-    # With more than one range at a time s3fs asks for the size first: two requests a scan instead of one.
+    # With more concurrency s3fs asks for the size first: two requests per scan instead of one.
     options = {"max_concurrency": 1} if text.startswith(("s3://", "s3a://")) else {}
     fs, path = fsspec.core.url_to_fs(text, use_listings_cache=False, **options)
     return fs, path
 
 
 def check_url(url: str | Path) -> None:
-    """Raise ValueError where a URL holds credentials: it would stand in manifests and logs."""
+    """Raise ValueError if a URL holds credentials, which would end up in manifests and logs."""
     object_stores.check_url(normalise_url(url))
 
 
 def exists(url: str | Path) -> bool:
-    """Say whether a file or folder is there; OSError where the store does not answer."""
+    """Return whether a file or folder exists; OSError if the store does not answer."""
     return _kind_of(url) is not None
 
 
 def is_folder(url: str | Path) -> bool:
-    """Say whether there is a folder (on an object store: any object below the prefix)."""
+    """Return whether a folder exists (on an object store: any object below the prefix)."""
     return _kind_of(url) == "directory"
 
 
 def _kind_of(url: str | Path) -> str | None:
     if (local := local_path(url)) is not None:
         return "directory" if local.is_dir() else "file" if local.exists() else None
-    # Not fsspec's exists() and isdir(): they take a store that does not answer for one without the file.
+    # fsspec's exists() and isdir() return False if the store does not answer.
     fs, path = filesystem(url)
     try:
         with object_stores.plain_errors(str(url)):
@@ -109,7 +109,7 @@ def _kind_of(url: str | Path) -> str | None:
 def read_bytes(url: str | Path) -> bytes:
     """Return a whole file."""
     if (name := _local_name(url)) is not None:
-        with io.FileIO(name) as handle:  # no buffer between: a file is read in one call
+        with io.FileIO(name) as handle:  # unbuffered: one read call per file
             return handle.readall()
     fs, inner = filesystem(url)
     with object_stores.plain_errors(str(url)):
@@ -117,11 +117,11 @@ def read_bytes(url: str | Path) -> bytes:
 
 
 def read_range(url: str | Path, offset_bytes: int, size_bytes: int) -> bytes:
-    """Return `size_bytes` of a file from `offset_bytes` on, fewer only where the file ends."""
+    """Return `size_bytes` of a file from `offset_bytes` on, fewer only at the end of the file."""
     if (name := _local_name(url)) is not None:
         descriptor = os.open(name, os.O_RDONLY | os.O_CLOEXEC)
         pieces = []
-        try:  # a call gives 2 GiB at most
+        try:  # one call returns at most 2 GiB
             while size_bytes > 0 and (piece := os.pread(descriptor, size_bytes, offset_bytes)):
                 pieces.append(piece)
                 offset_bytes, size_bytes = offset_bytes + len(piece), size_bytes - len(piece)
@@ -134,7 +134,7 @@ def read_range(url: str | Path, offset_bytes: int, size_bytes: int) -> bytes:
             return bytes(fs.cat_file(inner, start=offset_bytes, end=offset_bytes + size_bytes))
         except OSError as error:
             if error.errno == errno.EINVAL and fs.size(inner) <= offset_bytes:
-                return b""  # what a disk gives from beyond the end
+                return b""  # as on a disk
             raise
 
 
@@ -149,7 +149,7 @@ def open_reader(url: str | Path) -> IO[bytes]:
 
 
 def sha256_of(url: str | Path) -> str:
-    """Return the sha256 of a whole file in hex, read piece by piece."""
+    """Return the sha256 of a whole file in hex, read in pieces."""
     with open_reader(url) as handle:
         digest = hashlib.sha256()
         while piece := handle.read(1024 * 1024):
@@ -158,27 +158,26 @@ def sha256_of(url: str | Path) -> str:
 
 
 def remove(url: str | Path) -> None:
-    """Remove a file; nothing happens where there is none."""
+    """Remove a file if it exists."""
     fs, path = filesystem(url)
     with suppress(FileNotFoundError), object_stores.plain_errors(str(url)):
         fs.rm_file(path)
 
 
 def remove_tree(url: str | Path) -> None:
-    """Remove a folder and all below it; nothing happens where there is none."""
+    """Remove a folder and everything below it, if it exists."""
     fs, path = filesystem(url)
     with suppress(FileNotFoundError), object_stores.plain_errors(str(url)):
         fs.rm(path, recursive=True)
 
 
 def list_files(root: str | Path) -> Iterator[FileInfo]:
-    """Yield every file below `root`, one at a time, in the order the store gives them.
+    """Yield every file below `root`, in the store's order.
 
-    Symbolic links to folders are not followed, so a loop of them ends: such a link is listed itself, with size -1.
-    A link to a file counts as that file.
+    Symbolic links to folders are not followed but listed, with size -1. A link to a file counts as that file.
 
     Raises:
-        OSError: a folder cannot be listed: files that nobody saw must not count as absent.
+        OSError: a folder cannot be listed.
     """
     path = local_path(root)
     if path is not None:
@@ -191,7 +190,7 @@ def list_files(root: str | Path) -> Iterator[FileInfo]:
 
 def _list_s3(fs: Any, inner: str, root: str) -> Iterator[FileInfo]:
     for name, size_bytes in object_stores.list_s3(fs, inner):
-        # Not join_url: a name with two slashes in a row is another object than one with one.
+        # Not join_url: names that differ in repeated slashes are different objects.
         yield FileInfo(f"{normalise_url(root).rstrip('/')}/{name}", size_bytes)
 
 
@@ -199,15 +198,15 @@ def _list_store(fs: Any, inner: str, root: str) -> Iterator[FileInfo]:
     folders = [inner.strip("/")]
     while folders:
         folder = folders.pop()
-        # Not fsspec's walk(): it passes over inner folders that cannot be listed.
+        # fsspec's walk() skips folders that cannot be listed.
         for info in fs.ls(folder, detail=True):
             name = info["name"].strip("/")
             if name == folder:
-                continue  # an object that stands for the folder itself
+                continue  # the folder's own placeholder object
             if info["type"] == "directory":
                 folders.append(name)
             else:
-                # Joined to the caller's own spelling of the root: stores spell names with or without a first slash.
+                # Joined to the root as given: stores return names with or without a leading slash.
                 yield FileInfo(join_url(root, name.removeprefix(inner.strip("/"))), int(info["size"]))
 
 
@@ -221,7 +220,7 @@ def _list_local(folder: str) -> Iterator[FileInfo]:
                 try:
                     size = entry.stat().st_size
                 except FileNotFoundError:
-                    continue  # another job has renamed or removed it since
+                    continue  # renamed or removed meanwhile
                 yield FileInfo(entry.path, size)
             elif entry.is_symlink():
                 yield FileInfo(entry.path, -1)
@@ -230,7 +229,7 @@ def _list_local(folder: str) -> Iterator[FileInfo]:
 
 
 def list_folders(root: str | Path) -> list[str]:
-    """Return the folders that lie directly in `root`, by name; hidden ones (`.name`) are left out.
+    """Return the folders directly in `root`, sorted by name, without hidden ones (`.name`).
 
     Raises:
         OSError: it cannot be listed.
@@ -241,7 +240,7 @@ def list_folders(root: str | Path) -> list[str]:
 
 
 def modified_at(url: str | Path) -> datetime | None:
-    """Return when a file was last written, by its store's clock; None where there is no such file."""
+    """Return when a file was last written, by the store's clock; None if it does not exist."""
     fs, path = filesystem(url)
     try:
         found: datetime = fs.modified(path)
@@ -254,6 +253,6 @@ def _is_file(entry: os.DirEntry[str]) -> bool:
     try:
         return entry.is_file()
     except OSError as error:
-        if error.errno == errno.ELOOP:  # a link that leads to itself
+        if error.errno == errno.ELOOP:  # a link to itself
             return False
         raise

@@ -1,4 +1,4 @@
-"""What is particular to object stores: errors without secrets, listings page by page, uploads that nobody finished."""
+"""Handle what is specific to object stores: errors without secrets, paged listings, unfinished uploads."""
 
 import errno
 import io
@@ -21,20 +21,20 @@ _QUERY_SECRET = re.compile(
 
 
 def check_url(url: str) -> None:
-    """Check that a URL holds no credentials: it will stand in manifests, rows and logs.
+    """Check that a URL holds no credentials, since it is written to manifests, rows and logs.
 
     Raises:
-        ValueError: it names a user or a password, or is signed; the message shows neither.
+        ValueError: it has a user or password, or is signed; the message shows neither.
     """
     if _USER_INFO.search(url) or _QUERY_SECRET.search(url):
         raise ValueError(
-            f"URL must be without credentials, got {mask_secrets(url)}; give them by the environment or by "
-            f"the store's own configuration file"
+            f"URL must be without credentials, got {mask_secrets(url)}; set them in the environment or in "
+            f"the store's configuration file"
         )
 
 
 def mask_secrets(text: str) -> str:
-    """Return `text` with what may be a credential in it replaced by stars."""
+    """Return `text` with possible credentials replaced by stars."""
     text = _QUERY_SECRET.sub(lambda found: f"{found.group(1)}=***", _USER_INFO.sub("***@", text))
     for name in _SECRET_VARIABLES:
         if len(value := os.environ.get(name, "")) >= 4:
@@ -44,17 +44,17 @@ def mask_secrets(text: str) -> str:
 
 @contextmanager
 def plain_errors(url: str) -> Iterator[None]:
-    """Turn what a store's library raises into the OSError that a disk would raise: with a number, without a secret.
+    """Turn exceptions of a store's library into the OSError that a disk would raise, with errno and without secrets.
 
     Raises:
         FileNotFoundError, PermissionError: as on a disk.
-        ConnectionError: the store cannot be reached, or does not serve now.
+        ConnectionError: the store cannot be reached or is unavailable.
     """
     try:
         yield
     except OSError as error:
         if error.filename is not None:
-            raise  # a plain one already, or a disk's own
+            raise  # already converted, or from a disk
         raise _as_plain_error(error, mask_secrets(url)) from error
     except Exception as error:
         if type(error).__module__.partition(".")[0] not in _STORE_PACKAGES:
@@ -70,14 +70,14 @@ def _as_plain_error(error: OSError, url: str) -> OSError:
         return PermissionError(errno.EACCES, mask_secrets(str(error)), url)
     text = mask_secrets(f"{type(error).__name__}: {error.strerror or error}")
     number = error.errno or errno.EIO
-    # What a store says by a status, 500 to 504 or 429, is "not now"; s3fs numbers those EBUSY or not at all.
+    # Statuses 500 to 504 and 429 mean "retry later"; s3fs gives them EBUSY or no errno.
     is_unreachable = isinstance(error, TimeoutError | ConnectionError) or number in (errno.EBUSY, errno.EIO)
     kind = ConnectionError if is_unreachable else OSError
     return kind(number, text, url)
 
 
 class StoreReader(io.RawIOBase):
-    """An fsspec file that raises what a file on a disk raises."""
+    """An fsspec file that raises the exceptions of a local file."""
 
     def __init__(self, handle: Any, url: str) -> None:
         self._handle = handle
@@ -92,14 +92,14 @@ class StoreReader(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Any) -> int:
-        """Read what fits."""
+        """Read into a buffer."""
         with plain_errors(self._url):
             data = self._handle.read(len(buffer))
         buffer[: len(data)] = data
         return len(data)
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Move; nothing is read for it."""
+        """Change the position without reading."""
         return int(self._handle.seek(offset, whence))
 
     def tell(self) -> int:
@@ -107,24 +107,24 @@ class StoreReader(io.RawIOBase):
         return int(self._handle.tell())
 
     def close(self) -> None:
-        """Close both."""
+        """Close the file and its handle."""
         if not self.closed:
             self._handle.close()
         super().close()
 
 
 def is_s3(fs: Any) -> bool:
-    """Say whether a file system is s3fs, whose documented `call_s3` reaches every request of S3."""
+    """Return whether a file system is s3fs, whose documented `call_s3` gives access to all S3 requests."""
     return "s3" in ((fs.protocol,) if isinstance(fs.protocol, str) else fs.protocol) and hasattr(fs, "call_s3")
 
 
 def list_s3(fs: Any, folder: str) -> Iterator[tuple[str, int]]:
-    """Yield (path below the folder, size in bytes) of every object, a page of 1,000 at a time.
+    """Yield (path below the folder, size in bytes) of every object, in pages of 1,000.
 
-    s3fs' own listings hold all names of a folder at once, as a dict each: 1.5 GB for a million scans.
+    s3fs' listings hold all names of a folder at once, each as a dict: 1.5 GB for a million scans.
 
     Raises:
-        FileNotFoundError: there is no object below the folder.
+        FileNotFoundError: no object is below the folder.
     """
     bucket, key, _ = fs.split_path(folder)
     prefix = f"{key.rstrip('/')}/" if key else ""
@@ -134,7 +134,7 @@ def list_s3(fs: Any, folder: str) -> Iterator[tuple[str, int]]:
         page = fs.call_s3("list_objects_v2", **request)
         for entry in page.get("Contents", []):
             is_empty = False
-            if not entry["Key"].endswith("/"):  # such an object stands for a folder
+            if not entry["Key"].endswith("/"):  # a folder placeholder
                 yield entry["Key"].removeprefix(prefix), int(entry["Size"])
         if not page.get("IsTruncated"):
             break
@@ -144,9 +144,9 @@ def list_s3(fs: Any, folder: str) -> Iterator[tuple[str, int]]:
 
 
 def abort_uploads(fs: Any, folder: str, older_than_seconds: float) -> int:
-    """Abort uploads below a folder that killed writers began and nobody can finish; return how many those were.
+    """Abort uploads below a folder that killed writers left; return how many.
 
-    They are invisible, but the store keeps and bills their parts. A younger one may be a living writer's.
+    They are invisible, but the store keeps and bills their parts. Younger ones may belong to a running writer.
     """
     bucket, key, _ = fs.split_path(folder)
     page = fs.call_s3("list_multipart_uploads", Bucket=bucket, Prefix=f"{key.rstrip('/')}/" if key else "")

@@ -1,4 +1,4 @@
-"""Do manifests name the software that wrote them?"""
+"""Test the list of installed versions."""
 
 import platform
 

@@ -1,4 +1,4 @@
-"""Which classes are known, by which spelling?"""
+"""Test class sets and their spellings."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Does every scan of a shard come once, in order, with its own bytes or the reason why not?"""
+"""Test reading the images of a shard against their rows."""
 
 import tarfile
 from pathlib import Path

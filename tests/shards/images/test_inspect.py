@@ -1,4 +1,4 @@
-"""Is a whole PNG or JPEG taken, with the size that Pillow sees, and all else refused by a fixed word?"""
+"""Test the recognition of PNG and JPEG files and the reading of their sizes."""
 
 import io
 import struct

@@ -1,4 +1,4 @@
-"""Does every format that Pillow reads become the JPEG that was asked for, always the same one?"""
+"""Test transcoding of other formats to JPEG."""
 
 import io
 

@@ -1,4 +1,4 @@
-"""Do predictions say truly what they hold, whoever wrote them and in whatever order?"""
+"""Test parts of predictions and run.json."""
 
 import json
 import random

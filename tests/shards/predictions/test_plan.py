@@ -1,4 +1,4 @@
-"""Is exactly what must be scored scored again, and is the reason the true one?"""
+"""Test which shards a plan scores, and why."""
 
 from collections import Counter
 from pathlib import Path
@@ -10,7 +10,7 @@ from shards.format.parquet import write_parquet
 from shards.format.schemas import QUARANTINE_SCHEMA, predictions_schema
 from shards.format.shard_reader import read_rows, read_scans
 from shards.predictions.parts import Engine, PartInfo, part_url, quarantine_part_url, write_part
-from shards.predictions.plan import held_parts, plan_scoring, unlisted_parts
+from shards.predictions.plan import existing_parts, plan_scoring, unlisted_parts
 from tests.shards.by_hand import CLASSES, make_jpeg, overwrite, small_dataset, write_dataset
 
 MODEL_ID = "chr-resnet18-0123456789ab"
@@ -68,7 +68,7 @@ def test_at_first_every_shard_is_to_be_scored_largest_first(url, dataset):
     plan = plan_scoring(url, MODEL_ID, [dataset], None)
     assert [task.shard.name for task in plan.tasks] == [TEST, TRAIN_0, TRAIN_1]
     assert plan.num_by_reason == {"unscored": 3}
-    assert (plan.num_held, plan.num_scans) == (0, 15)
+    assert (plan.num_existing, plan.num_scans) == (0, 15)
     assert [Path(path).exists() for task in plan.tasks for path in (task.tar_url, task.samples_url)] == [True] * 6
 
 
@@ -77,8 +77,8 @@ def test_what_is_there_is_left_alone(url, dataset):
     assert whys(url, dataset) == {TRAIN_0: "unscored"}
     score_by_hand(url, dataset, {TRAIN_0})
     plan = plan_scoring(url, MODEL_ID, [dataset], None)
-    assert (plan.tasks, plan.num_held) == ((), 3)
-    assert {part.shard for part in held_parts(url, MODEL_ID, [dataset])} == {TEST, TRAIN_0, TRAIN_1}
+    assert (plan.tasks, plan.num_existing) == ((), 3)
+    assert {part.shard for part in existing_parts(url, MODEL_ID, [dataset])} == {TEST, TRAIN_0, TRAIN_1}
 
 
 def test_a_split_that_is_named_is_the_only_one(url, dataset):
@@ -94,7 +94,7 @@ def test_a_shard_whose_bytes_changed_is_scored_again(url, dataset, tmp_path):
         {TEST: [(f"N{number:05d}", make_jpeg(7)) for number in range(5)]},
     )
     assert whys(url, changed) == {TEST: "changed"}
-    assert held_parts(url, MODEL_ID, [changed]) == []
+    assert existing_parts(url, MODEL_ID, [changed]) == []
     assert unlisted_parts(url, [changed]) == [TRAIN_0, TRAIN_1]
     assert unlisted_parts(url, [dataset]) == []
 

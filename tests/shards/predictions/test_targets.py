@@ -1,4 +1,4 @@
-"""Is every dataset of an archive found, and does each have a folder that no other moves?"""
+"""Test which datasets inputs name and where their predictions go."""
 
 import json
 from pathlib import Path

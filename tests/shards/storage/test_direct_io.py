@@ -1,4 +1,4 @@
-"""Are all bytes written, in order, whatever the file system can do, and is no error lost?"""
+"""Test direct writing of files, its fallback and its errors."""
 
 import errno
 import fcntl
