@@ -1,4 +1,4 @@
-"""Which scans should a person look at? Those where a class' score reaches its threshold, the highest first.
+"""List alarms: scans in which the score of a class reaches its threshold, the highest score first.
 
 Shapes: N rows of a part  K classes  A alarms
 """
@@ -26,24 +26,24 @@ ALARMS_SCHEMA = pa.schema(
         pa.field("source_uri", pa.string(), metadata={"what": "of the scan; null where its dataset was not given"}),
     ]
 )
-"""A row an alarm: a scan that alarms for two classes has two, one after the other."""
+"""A row an alarm; a scan with alarms for two classes has two rows in sequence."""
 
 
 @dataclass(frozen=True, slots=True)
 class Threshold:
-    """From where on a class alarms."""
+    """The threshold of a class."""
 
     score: float
     """In [0, 1]."""
     logit: float | None = None
-    """Compared instead of the score where it is known: far from 0 many logits share a score."""
+    """If known, compared in place of the score: far from 0 many logits share a score."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.score <= 1:
             raise ValueError(f"threshold must be a score in [0, 1], got {self.score}")
 
     def is_reached(self, logits_N: np.ndarray) -> np.ndarray:
-        """Return, for float32 logits (N,), which reach the threshold: equal counts as reached."""
+        """Return which float32 logits (N,) are equal to the threshold or above it."""
         if self.logit is not None:
             return np.asarray(logits_N >= np.float64(self.logit))
         return np.asarray(sigmoid(logits_N) >= self.score)
@@ -80,7 +80,7 @@ def find_alarms(shard: str, rows: pa.Table, thresholds: Mapping[str, Threshold])
 
 
 def rank_alarms(alarms: Sequence[pa.Table]) -> pa.Table:
-    """Return all alarms, those of the scan with the highest score first, within a scan the highest class first.
+    """Return all alarms, sorted by the highest score of their scans, then by their own score.
 
     Equal scores are ordered by shard, key and class, so that equal predictions give equal lists.
     """
@@ -109,7 +109,7 @@ def parse_thresholds(scores: Mapping[str, str], classes: Sequence[str]) -> dict[
 
 
 def report_thresholds(metrics: Mapping[str, Any], point: str, value: str, where: str) -> dict[str, Threshold | None]:
-    """Return the thresholds of a report's operating point; None for a class that must not alarm at it.
+    """Return the thresholds of a report's operating point; None for a class without alarms at it.
 
     Args:
         metrics: `metrics.json`.

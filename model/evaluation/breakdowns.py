@@ -1,4 +1,4 @@
-"""Where does it fail? The same figures apart by size of the item, number of items and size of the image."""
+"""Break figures down by size of the item, number of items and size of the image; count misses and confusions."""
 
 # N scans  B boxes
 
@@ -16,7 +16,7 @@ from model.metrics.ranking import ABSENT, PRESENT, Ranking
 BoolArray = npt.NDArray[np.bool_]
 
 BOX_SHARE_EDGES = (0.0, 0.02, 0.05, 0.10, np.inf)
-"""Quarters, roughly, of the boxes in SIXray: the median item covers 5 % of its image."""
+"""Approximate quartiles of the boxes in SIXray: the median item covers 5 % of its image."""
 MEGAPIXEL_EDGES = (0.0, 0.25, 0.5, np.inf)
 
 
@@ -28,15 +28,15 @@ class Breakdown:
     num_positive: int
     num_negative: int
     average_precision: float | None
-    """Falls where a breakdown has fewer positives for its negatives: to compare strata take the other two."""
+    """Depends on the ratio of positives to negatives: compare breakdowns by the other two figures."""
     roc_auc: float | None
     recall: float | None
-    """At the threshold that the whole split sets for a few false alarms; None without one or without positives."""
+    """At the threshold of the whole split for a few false alarms; None without one or without positives."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClassBreakdowns:
-    """Figures of one class by what its scans are like."""
+    """Figures of one class by properties of its scans."""
 
     by_box_size: tuple[Breakdown, ...]
     """By the class' largest box in the scan, as a share of the image; every breakdown keeps all negatives."""
@@ -47,7 +47,7 @@ class ClassBreakdowns:
 
 
 def rate_breakdowns(scans: ScoredScans, k: int, point: OperatingPoint | None) -> ClassBreakdowns:
-    """Return the figures of class `k` by breakdown; `point` gives the threshold of their recall."""
+    """Return the breakdowns of class `k`; `point` gives the threshold of their recall."""
     labels_N, scores_N = scans.labels_NK[:, k], scans.logits_NK[:, k]
     negatives_M = metrics.rank(scores_N, labels_N).negatives_M
     threshold = point.threshold if point is not None else None
@@ -55,7 +55,7 @@ def rate_breakdowns(scans: ScoredScans, k: int, point: OperatingPoint | None) ->
     def rate(named: list[tuple[str, BoolArray]], keep_negatives: bool) -> tuple[Breakdown, ...]:
         rankings = [metrics.rank(scores_N[within_N], labels_N[within_N]) for _, within_N in named]
         if keep_negatives:
-            # Absent scans have no box of the class: what a box is like tells positives apart, never negatives.
+            # Negatives have no box of the class, so every breakdown has all of them.
             rankings = [replace(ranking, negatives_M=negatives_M) for ranking in rankings]
         return tuple(_rate(name, of, threshold) for (name, _), of in zip(named, rankings, strict=True))
 
@@ -114,17 +114,16 @@ def _counts(scans: ScoredScans) -> list[tuple[str, BoolArray]]:
 
 @dataclass(frozen=True, slots=True)
 class Mistakes:
-    """Which classes go wrong together, at one threshold a class."""
+    """Misses and confusions, at one threshold a class."""
 
     num_missed_K: npt.NDArray[np.int64]
     """Scans that hold class i and raise no alarm for it."""
     num_confused_KK: npt.NDArray[np.int64]
-    """Of these, scans that raise a false alarm for class j instead: taken for each other, rather than unseen; (0, 0)
-    where it was not asked for."""
+    """Of these, scans that raise a false alarm for class j instead; shape (0, 0) if not asked for."""
 
 
 def count_mistakes(scans: ScoredScans, points: list[OperatingPoint | None], by_pair: bool = True) -> Mistakes:
-    """Return how often each class is missed, and, `by_pair`, how often another one is seen in its place."""
+    """Return the misses of each class and, `by_pair`, its confusions with each other class."""
     never = np.inf
     thresholds_K = np.array([never if p is None or p.threshold is None else p.threshold for p in points])
     alarm_NK = scans.logits_NK >= thresholds_K

@@ -1,4 +1,4 @@
-"""Were all scans rated, and each of them once? Where the samples of a split went, and copies among them."""
+"""Account for every sample of a split: scored, quarantined or missing, and copies among them."""
 
 from dataclasses import dataclass
 
@@ -9,20 +9,20 @@ from shards.format.dataset import Dataset
 from shards.predictions.run import Predictions
 
 NUM_KEYS = 10
-"""Keys that a report names of each kind, for whoever goes looking."""
+"""Keys that a report names of each kind."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Completeness:
-    """Where the samples of a split went: `num_samples = num_scans + num_quarantined + num_missing`."""
+    """Counts of the samples of a split: `num_samples = num_scans + num_quarantined + num_missing`."""
 
     num_listed: int
-    """Records that the corpus listed for the split."""
+    """Records that the corpus lists for the split."""
     num_refused: int
-    """Of these, refused in conversion: they never became samples."""
+    """Of these, records that conversion refused."""
     num_samples: int
     num_scans: int
-    """Samples with a prediction: those that the figures are about."""
+    """Samples with a prediction, which the figures are about."""
     num_quarantined: int
     """Samples that the scorer refused, each with its reason."""
     num_missing: int
@@ -32,19 +32,19 @@ class Completeness:
     num_copies: int
     """Samples with the bytes of an earlier sample of the split: figures count both, intervals count one."""
     num_crossing: int
-    """Samples whose bytes another split holds as well: a model trained there has seen them."""
+    """Samples whose bytes are in another split as well: a model trained on it has seen them."""
     crossing_keys: tuple[str, ...]
 
 
 def measure_completeness(
     samples: pa.Table, scored: pa.Array, predictions: Predictions, dataset: Dataset, split: str
 ) -> Completeness:
-    """Return where the samples of a split went.
+    """Return the counts of a split.
 
     Args:
         samples: key and duplicate_of of every sample of the split.
         scored: whether each has a prediction.
-        predictions: for the reasons of those that have none.
+        predictions: with the reasons of those that have none.
         dataset: for the other splits.
         split: name of the split.
     """

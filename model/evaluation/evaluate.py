@@ -133,7 +133,7 @@ class Evaluation:
 
     @property
     def shown_classes(self) -> tuple[str, ...]:
-        """Classes to look at one by one: all, in the model's order, or the weakest and the best, weakest first."""
+        """Classes that are shown one by one: all, in the model's order, or the weakest and the best, weakest first."""
         if self.is_in_full:
             return tuple(self.classes)
         figures = {name: of.rank.average_precision["non_interpolated"] for name, of in self.classes.items()}

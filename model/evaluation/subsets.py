@@ -1,4 +1,4 @@
-"""How do figures change with the share of clean bags? SIXray10, 100 and 1000 from one scoring, beside the paper's."""
+"""Rate subsets of the scans, such as SIXray10, 100 and 1000, from one scoring."""
 
 # N scans  K classes  B boxes
 
@@ -24,7 +24,7 @@ class SubsetFigures:
 
     num_listed: int
     num_not_rated: int
-    """Listed scans of which the split has no prediction: other splits', refused or missing ones."""
+    """Listed scans without a prediction in this split: of another split, refused or missing."""
     evaluation: Evaluation
     """Without intervals; its completeness is that of the whole split."""
 
@@ -35,10 +35,10 @@ def rate_subsets(
     """Return the figures of every subset, by its name.
 
     Args:
-        scans: that `join` made of these predictions and this dataset.
+        scans: joined from these predictions and this dataset.
         predictions: of one model.
         dataset: that was scored.
-        lists: where the list of each subset is, for instance `ImageSet/10/test.csv`. Labels are the dataset's.
+        lists: URL of each subset's list, for instance `ImageSet/10/test.csv`; the labels are the dataset's.
 
     Raises:
         ValueError: a file is no list of the dataset's classes, has a line that cannot be used, or names no scan
@@ -48,7 +48,7 @@ def rate_subsets(
 
 
 def select(scans: ScoredScans, rows: npt.NDArray[np.int64]) -> ScoredScans:
-    """Return some of the scans; `rows` are their places, lowest first."""
+    """Return the scans at `rows`, which are in ascending order."""
     new_row_N = np.full(len(scans.labels_NK), -1)
     new_row_N[rows] = np.arange(len(rows))
     kept_B = new_row_N[scans.box_scan_B] >= 0

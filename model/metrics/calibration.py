@@ -1,4 +1,4 @@
-"""Does a score of 0.8 mean 80 in 100? Reliability, expected calibration error and Brier score of one class."""
+"""Measure calibration of one class: reliability, expected calibration error and Brier score."""
 
 # N scans with a known label  B bins
 
@@ -13,7 +13,7 @@ NUM_BINS = 15
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CalibrationFigures:
-    """How far scores are from the shares of positives among scans with such scores."""
+    """Distances of scores from the shares of positives."""
 
     expected_error: float | None
     """ECE: the mean distance between score and share over bins, weighted by their scans; None without scans."""

@@ -10,14 +10,14 @@ LEVEL = 0.95
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """Where a figure lies in the middle 95 % of the rounds (percentile method)."""
+    """Bounds of the middle 95 % of the rounds (percentile method)."""
 
     low: float
     high: float
 
 
 def percentile_interval(values_R: npt.NDArray[np.float64]) -> Interval | None:
-    """Return the middle 95 % of the rounds in which a figure was defined; None where it never was."""
+    """Return the middle 95 % of the rounds in which a figure was defined; None if it never was."""
     defined_R = values_R[np.isfinite(values_R)]
     if not len(defined_R):
         return None

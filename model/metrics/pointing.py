@@ -1,4 +1,4 @@
-"""Does the heatmap point at the item? Pointing localisation accuracy against the labelled boxes."""
+"""Compute pointing hits: whether the peak of a heatmap lies in a labelled box."""
 
 # S scans  B boxes of those scans
 
@@ -22,8 +22,8 @@ def points_hit(
         points_S2: x and y in pixels of the image, for instance where the heatmap of a class is highest.
         box_scan_B: the scan, in 0..S-1, that each box belongs to.
         box_edges_B4: xmin, ymin, xmax, ymax in pixels; a point on an edge lies in the box.
-        tolerance_px: how far outside (Euclidean distance to the box) still counts; the paper allows none, common
-            code for the pointing game 15.
+        tolerance_px: Euclidean distance to the box that still counts; 0 in the paper, 15 in common code for the
+            pointing game.
 
     Source:
         "SIXray: A Large-scale Security Inspection X-ray Benchmark" (CVPR 2019), Section 5.1: a hit is counted if
@@ -39,7 +39,7 @@ def points_hit(
 def covered_shares(
     box_scan_B: npt.NDArray[np.integer[Any]], box_edges_B4: FloatArray, sizes_S2: npt.NDArray[np.integer[Any]]
 ) -> npt.NDArray[np.float64]:
-    """Return the share of each image that its boxes cover together: how often a random point would be a hit.
+    """Return the share of each image that its boxes cover together: the chance of a random point to hit.
 
     Args:
         box_scan_B: the scan, in 0..S-1, that each box belongs to.
@@ -64,7 +64,7 @@ def largest_box_centres(
     area_B = (edges_B4[:, 2:] - edges_B4[:, :2]).prod(axis=1)
     smallest_first = np.argsort(area_B, kind="stable")
     centres_S2 = np.full((num_scans, 2), np.nan)
-    # Of several values for one place the last one stays: the largest box.
+    # The last value assigned to a row stays: the largest box.
     centres_S2[box_scan_B[smallest_first]] = ((edges_B4[:, :2] + edges_B4[:, 2:]) / 2)[smallest_first]
     return centres_S2
 

@@ -1,7 +1,4 @@
-"""How well does one class' score rank the scans? Average precision and ROC AUC, tied scores sharing their rank.
-
-And where each scan has one class: how well do its scores rank the classes?
-"""
+"""Rate rankings: average precision and ROC AUC with ties, and top-k accuracy."""
 
 # N scans  K classes  P positives  M negatives  T distinct scores of positives, highest first
 
@@ -20,14 +17,14 @@ PRESENT, ABSENT, UNKNOWN = 1, 0, -1
 
 @dataclass(frozen=True, slots=True)
 class Ranking:
-    """The scores of one class, apart and sorted: all that its figures need, from one sort."""
+    """The sorted scores of one class' positives and negatives, from which all its figures follow."""
 
     positives_P: FloatArray
     """Scores of the scans that hold the class, lowest first."""
     negatives_M: FloatArray
     """Scores of the scans that do not, lowest first."""
     num_unknown: int
-    """Scans left out because their label is unknown."""
+    """Scans with an unknown label, left out."""
 
     @property
     def num_positive(self) -> int:
@@ -41,7 +38,7 @@ class Ranking:
 
     @property
     def prevalence(self) -> float | None:
-        """Share of positives among the scans with a known label; None where no label is known."""
+        """Share of positives among the scans with a known label; None if no label is known."""
         known = self.num_positive + self.num_negative
         return self.num_positive / known if known else None
 
@@ -50,7 +47,7 @@ class Ranking:
         return self.num_positive - np.searchsorted(self.positives_P, thresholds, side="left")
 
     def num_false(self, thresholds: FloatArray) -> IntArray:
-        """Return how many negatives score at least each threshold: the false alarms there."""
+        """Return how many negatives score at least each threshold."""
         return self.num_negative - np.searchsorted(self.negatives_M, thresholds, side="left")
 
 
@@ -58,12 +55,12 @@ class Ranking:
 class Curve:
     """Operating points at every distinct score of a positive.
 
-    Between two of them only false alarms are added, so no other threshold has a higher precision at its
-    recall: these T points carry every figure below, and T is small where positives are rare.
+    Between two of them only false alarms are added, so no other threshold has a higher precision at its recall. T is
+    small if positives are rare.
     """
 
     thresholds_T: FloatArray
-    """An alarm is a score of at least the threshold: all scans of one score alarm together, ties have no order."""
+    """A score of at least the threshold raises an alarm, so tied scans are alarms together."""
     num_true_T: IntArray
     num_false_T: IntArray
     num_positive: int
@@ -190,15 +187,15 @@ def true_classes(labels_NK: IntArray) -> npt.NDArray[np.int64] | None:
     return labels_NK.argmax(axis=1) if is_single and len(labels_NK) and labels_NK.shape[1] > 1 else None
 
 
-def top_k_accuracy(logits_NK: FloatArray, true_N: IntArray, num_guesses: int) -> float:
-    """Return the share of scans whose class is among the `num_guesses` highest logits; see `is_among_highest`."""
-    return float(is_in_top_k(logits_NK, true_N, num_guesses).mean())
+def top_k_accuracy(logits_NK: FloatArray, true_N: IntArray, k: int) -> float:
+    """Return the share of scans whose class is among the `k` highest logits; see `is_in_top_k`."""
+    return float(is_in_top_k(logits_NK, true_N, k).mean())
 
 
-def is_in_top_k(logits_NK: FloatArray, true_N: IntArray, num_guesses: int) -> npt.NDArray[np.bool_]:
-    """Return whether each scan's class is among the `num_guesses` highest logits; 1 - the mean is the top-k error.
+def is_in_top_k(logits_NK: FloatArray, true_N: IntArray, k: int) -> npt.NDArray[np.bool_]:
+    """Return whether each scan's class is among the `k` highest logits; 1 - the mean is the top-k error.
 
-    A class with the same logit counts as higher: a network that always says the same scores nothing by it.
+    A class with the same logit counts as higher, so that a constant output scores 0.
 
     Args:
         logits_NK: fused logits; a NaN counts as a wrong answer.
@@ -209,8 +206,8 @@ def is_in_top_k(logits_NK: FloatArray, true_N: IntArray, num_guesses: int) -> np
     """
     own_N1 = np.take_along_axis(logits_NK, true_N[:, None], axis=1)
     num_lower_N = (logits_NK < own_N1).sum(axis=1)
-    is_among_N: npt.NDArray[np.bool_] = num_lower_N >= logits_NK.shape[1] - num_guesses
-    return is_among_N
+    is_in_top_N: npt.NDArray[np.bool_] = num_lower_N >= logits_NK.shape[1] - k
+    return is_in_top_N
 
 
 AVERAGE_PRECISIONS = {
@@ -218,13 +215,13 @@ AVERAGE_PRECISIONS = {
     "voc_all_points": average_precision_voc_all_points,
     "voc2007_11_point": average_precision_voc2007,
 }
-"""Every average precision that reports name; the first one stands for the others in summaries."""
+"""Definitions of average precision in reports; summaries show the first."""
 
 
 def mean_of_defined(values: list[float | None]) -> float | None:
-    """Return the mean of the values that are not None; None where all are.
+    """Return the mean of the values that are not None; None if all are.
 
-    A class without positives has no average precision: it counts in no mean, neither as 0 nor as 1.
+    A class without positives has no average precision and is left out of the mean.
     """
     defined = [value for value in values if value is not None]
     return float(np.mean(defined)) if defined else None

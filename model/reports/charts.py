@@ -1,4 +1,4 @@
-"""What do the figures look like? Charts as SVG: files that stand alone, and the same ones within a page."""
+"""Draw the charts of a report as SVG, for files and for the page."""
 
 import io
 import re
@@ -18,11 +18,11 @@ from model.evaluation.evaluate import MAX_CLASSES_IN_FULL, ClassFigures, Evaluat
 from model.reports.trend import Entry
 
 INK, MUTED, GRID, SERIES, CHANCE = "#1f2328", "#59636e", "#d5dae0", "#0b5cad", "#b3480e"
-"""Blue and vermilion stay apart for every common kind of colour blindness, and in grey."""
+"""Blue and vermilion are distinct with every common colour blindness, and in grey."""
 CSS_VARIABLES = {INK: "--ink", MUTED: "--muted", GRID: "--grid", SERIES: "--series", CHANCE: "--chance"}
 """Within a page a colour follows the page's theme, light or dark."""
 MAX_CURVE_POINTS = 400
-"""A curve of 9,000 positives has as many points; more than this are not seen, but weigh on the page."""
+"""More points are not visible, and a curve of 9,000 positives would have as many."""
 _STYLE: Any = {
     "svg.fonttype": "none",
     "svg.hashsalt": "sixray",
@@ -42,9 +42,9 @@ _STYLE: Any = {
 
 
 def draw_figures(evaluation: Evaluation) -> dict[str, str]:
-    """Return every chart of a report as an SVG text, by file name: equal evaluations give equal texts.
+    """Return every chart of a report as an SVG text, by file name; equal evaluations give equal texts.
 
-    Of many classes none has charts of its own.
+    Charts of single classes are left out if there are many classes.
     """
     figures = {"average_precision.svg": draw_average_precisions(evaluation)}
     for name, rated in evaluation.classes.items() if evaluation.is_in_full else ():
@@ -55,12 +55,12 @@ def draw_figures(evaluation: Evaluation) -> dict[str, str]:
 
 
 def precision_recall_file(class_name: str) -> str:
-    """Return the name of a class' file; a class' name may hold a space or a slash, a file's may not."""
+    """Return the file name of a class' precision-recall chart, without the spaces and slashes of the class name."""
     return f"precision_recall_{_file_word(class_name)}.svg"
 
 
 def reliability_file(class_name: str) -> str:
-    """Return the name of a class' reliability chart."""
+    """Return the file name of a class' reliability chart."""
     return f"reliability_{_file_word(class_name)}.svg"
 
 
@@ -91,7 +91,7 @@ def draw_reliability(name: str, rated: ClassFigures) -> str:
     """Return one class' share of positives at each score; a calibrated score lies on the diagonal."""
     calibration = rated.rank.calibration
     filled_B = calibration.num_scans_B > 0
-    # A bin of a million scans is not a million times as wide as one of one: areas grow with the logarithm.
+    # Areas grow with the logarithm of the number of scans.
     sizes_B = 12 + 14 * np.log10(calibration.num_scans_B[filled_B])
     with _figure(3.4, 3.0) as (figure, axes):
         axes.plot([0, 1], [0, 1], color=CHANCE, linewidth=1.2, dashes=(4, 3))
@@ -108,7 +108,7 @@ def draw_reliability(name: str, rated: ClassFigures) -> str:
 
 
 def draw_average_precisions(evaluation: Evaluation) -> str:
-    """Return each shown class' average precision beside its prevalence, which a random order would reach."""
+    """Return each shown class' average precision beside its prevalence, the expectation of a random order."""
     shown = [(name, evaluation.classes[name]) for name in evaluation.shown_classes]
     rows = [
         (
@@ -120,16 +120,16 @@ def draw_average_precisions(evaluation: Evaluation) -> str:
         for name, rated in shown
     ]
     mean, resampled = evaluation.mean, evaluation.bootstrap
-    luck = resampled.mean_average_precision if resampled else None
-    rows.append(("Mean", mean.average_precision["non_interpolated"], mean.prevalence, luck))
+    mean_interval = resampled.mean_average_precision if resampled else None
+    rows.append(("Mean", mean.average_precision["non_interpolated"], mean.prevalence, mean_interval))
     with _figure(6.8, 0.8 + 0.36 * len(rows)) as (figure, axes):
-        for y, (_, average_precision, prevalence, luck) in enumerate(rows):
+        for y, (_, average_precision, prevalence, interval) in enumerate(rows):
             if average_precision is None or prevalence is None:
                 axes.text(0.0, y, "no positives in this split", color=MUTED, va="center", fontsize=9.5)
                 continue
             axes.plot([prevalence, average_precision], [y, y], color=GRID, linewidth=1.5, zorder=1)
-            if luck is not None:
-                axes.plot([luck.low, luck.high], [y, y], color=SERIES, linewidth=3.5, alpha=0.4, zorder=2)
+            if interval is not None:
+                axes.plot([interval.low, interval.high], [y, y], color=SERIES, linewidth=3.5, alpha=0.4, zorder=2)
             axes.plot(average_precision, y, "o", color=SERIES, markersize=7.5, zorder=3, clip_on=False)
             axes.plot(prevalence, y, "|", color=CHANCE, markersize=12, markeredgewidth=2, zorder=3, clip_on=False)
             axes.annotate(
@@ -158,9 +158,9 @@ _MAX_DATES = 7
 
 
 def draw_history(history: Sequence[Entry]) -> str:
-    """Return the mean average precision of one report after the other, with its interval, over faint classes.
+    """Return the mean average precision of each report with its interval, and faintly that of each class.
 
-    Many classes are left out.
+    Lines of single classes are left out if there are many.
     """
     numbers = range(1, len(history) + 1)
     with _figure(6.8, 3.0) as (figure, axes):
@@ -188,12 +188,12 @@ def draw_history(history: Sequence[Entry]) -> str:
 
 
 def inline_svg(svg: str, prefix: str, label: str) -> str:
-    """Return an SVG as part of a page: its colours follow the theme, its ids clash with no other's.
+    """Return an SVG for embedding in a page: colours follow the theme, ids are unique.
 
     Args:
-        svg: what a function here drew.
-        prefix: stands before every id.
-        label: what a screen reader says.
+        svg: drawn by a function of this module.
+        prefix: of every id.
+        label: for screen readers.
     """
     body = svg[svg.index("<svg") :]
     body = re.sub(r"<metadata>.*?</metadata>\s*", "", body, flags=re.DOTALL)
@@ -221,7 +221,7 @@ def _figure(width_inches: float, height_inches: float) -> Iterator[tuple[Figure,
 def _svg(figure: Figure) -> str:
     buffer = io.StringIO()
     with mpl.rc_context(_STYLE):
-        # No date: the same figures are the same bytes on any day.
+        # No date, so that equal figures are equal bytes.
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     return buffer.getvalue()
 
@@ -247,7 +247,7 @@ def _thin(values_T: np.ndarray) -> np.ndarray:
 
 
 def _spread(values: Mapping[str, float], gap: float) -> dict[str, float]:
-    """Return heights for labels, lowest first, each beside its value or as far above as keeps them apart."""
+    """Return heights of labels, lowest first: each at its value, or higher if it would overlap the one below."""
     heights: dict[str, float] = {}
     for name in sorted(values, key=lambda name: values[name]):
         heights[name] = max([values[name], *(height + gap for height in heights.values())])

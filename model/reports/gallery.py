@@ -19,7 +19,7 @@ from shards.format.shard_reader import find_rows, read_image_of_row
 NUM_EXAMPLES = 6
 """Misses, and as many false alarms, of each class."""
 THUMBNAIL_PX = 320
-"""Longest side: twice the width of a card, for screens with two pixels a pixel."""
+"""Longest side: twice the width of a card, for high-density screens."""
 MAX_TOTAL_BYTES = 3_000_000
 """Of all thumbnails together: with base64's third and the charts a page stays below 5 MB."""
 
@@ -28,13 +28,13 @@ Edges = tuple[float, float, float, float]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Example:
-    """One scan that a class gets wrong."""
+    """A miss or a false alarm of a class."""
 
     key: str
     score: float
     """sigmoid(logit) of the class."""
     num_before: int
-    """Scans without the item that score higher (of a miss), or with it that score lower (of a false alarm)."""
+    """For a miss, scans without the item that score higher; for a false alarm, scans with it that score lower."""
     width_px: int
     height_px: int
     peak_px: tuple[float, float]
@@ -43,12 +43,12 @@ class Example:
     """Boxes of the class: xmin, ymin, xmax, ymax in pixels."""
     other_boxes: tuple[Edges, ...]
     present: tuple[str, ...]
-    """Classes that the scan holds by its labels."""
+    """Classes that the labels name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClassGallery:
-    """What to look at for one class, worst first."""
+    """Examples of one class, worst first."""
 
     misses: tuple[Example, ...]
     false_alarms: tuple[Example, ...]
@@ -56,13 +56,13 @@ class ClassGallery:
 
 @dataclass(frozen=True, slots=True)
 class Gallery:
-    """The examples of every class, and the pictures that could be read."""
+    """Examples of every class, and their thumbnails."""
 
     classes: dict[str, ClassGallery]
     thumbnails: dict[str, bytes] = field(default_factory=dict)
     """JPEG by key."""
     problems: dict[str, str] = field(default_factory=dict)
-    """By key, why there is no picture."""
+    """Reason by key why there is no thumbnail."""
 
 
 def collect_gallery(
@@ -70,7 +70,7 @@ def collect_gallery(
 ) -> Gallery:
     """Return the worst mistakes of the classes `shown`, or of all, with their pictures, read by offset from the shards.
 
-    A picture that cannot be read is named in `problems`; the figures do not depend on it.
+    Pictures that cannot be read are listed in `problems`; the figures do not depend on them.
     """
     names = scans.classes if shown is None else shown
     classes = {name: _pick(scans, scans.classes.index(name), num_examples) for name in names}
@@ -122,7 +122,7 @@ def _pick(scans: ScoredScans, k: int, num_examples: int) -> ClassGallery:
 
 
 def _first_of_groups(order: npt.NDArray[np.int64], scans: ScoredScans, num_examples: int) -> list[int]:
-    # Copies of one image would fill the gallery with one picture.
+    # Otherwise copies of one image would fill the gallery.
     chosen: dict[int, int] = {}
     for n in order:
         if len(chosen) == num_examples:
@@ -149,7 +149,7 @@ def _describe(scans: ScoredScans, k: int, n: int, num_before: int) -> Example:
 
 
 def list_gallery_warnings(gallery: Gallery | None) -> list[str]:
-    """Return a warning where pictures of the gallery could not be read; the figures stand all the same."""
+    """Return a warning if pictures of the gallery could not be read."""
     if gallery is None or not gallery.problems:
         return []
     key, reason = next(iter(gallery.problems.items()))

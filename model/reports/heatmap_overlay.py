@@ -1,6 +1,6 @@
-"""What does a network look at? A picture of a scan: its boxes, a class' fused heatmap with the peak, an attention mask.
+"""Draw a scan with its boxes, the heatmap of a class with its peak, and an attention mask.
 
-Shapes: K classes  H W pixels of a scan  h w cells of a level's map
+Shapes: H W pixels of a scan
 """
 
 import io
@@ -20,7 +20,7 @@ Edges = tuple[float, float, float, float]
 Picture = npt.NDArray[np.float32]
 """(H, W), any scale."""
 PANEL_PX = 560
-"""Longest side of one panel; smaller scans are left as they are."""
+"""Longest side of a panel; smaller scans are not enlarged."""
 _MARGIN, _LINE = 10, 20
 _LEGEND_PX = 450
 _WHITE = "#ffffff"
@@ -28,14 +28,14 @@ _WHITE = "#ffffff"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Marks:
-    """What is drawn into a scan, in its pixels."""
+    """Marks on a scan, in its pixels."""
 
     title: str
     class_name: str
     peak_px: tuple[float, float]
     """x and y where the class' heatmap is highest."""
     own_boxes: tuple[Edges, ...]
-    """Where labels say the class is."""
+    """Labelled boxes of the class."""
     other_boxes: tuple[Edges, ...]
 
 
@@ -129,7 +129,7 @@ def _draw_scales(pen: ImageDraw.ImageDraw, top: int, scales: Sequence[tuple[str,
 
 
 def format_range(lowest: float, highest: float) -> tuple[str, str]:
-    """Return both ends of a scale with as many decimals as tell them apart: two digits of what lies between."""
+    """Return both ends of a scale, rounded to two digits of their difference."""
     span = highest - lowest
     if not 0 < span < math.inf:
         return f"{lowest:z.3g}", f"{highest:z.3g}"
@@ -138,7 +138,7 @@ def format_range(lowest: float, highest: float) -> tuple[str, str]:
 
 
 def _write(pen: ImageDraw.ImageDraw, x: float, middle: float, text: str) -> float:
-    """Write beside `x` and return where the next mark may stand."""
+    """Write at `x` and return the left edge of the next mark."""
     pen.text((x, middle), text, INK, _font(12), anchor="lm")
     return x + pen.textlength(text, _font(12)) + 14
 

@@ -46,16 +46,9 @@ def metrics_document(
         "dataset_digest": evaluation.dataset_digest,
         "split": evaluation.split,
         "scored_at": scored_at(evaluation),
-        "num_samples": completeness.num_samples,
-        "num_scans": completeness.num_scans,
-        "num_missing": completeness.num_missing,
-        "num_quarantined": completeness.num_quarantined,
-        "quarantined_by_reason": completeness.quarantined_by_reason,
+        **_select(completeness, "num_samples", "num_scans", "num_missing", "num_quarantined", "quarantined_by_reason"),
         "coverage": {
-            "num_listed": completeness.num_listed,
-            "num_refused": completeness.num_refused,
-            "num_copies": completeness.num_copies,
-            "num_crossing": completeness.num_crossing,
+            **_select(completeness, "num_listed", "num_refused", "num_copies", "num_crossing"),
             "missing_keys": list(completeness.missing_keys),
             "crossing_keys": list(completeness.crossing_keys),
         },
@@ -132,10 +125,7 @@ def _counts(counts: AlarmCounts) -> dict[str, Any]:
 def _mean_document(evaluation: Evaluation) -> dict[str, Any]:
     mean, resampled = evaluation.mean, evaluation.bootstrap
     return {
-        "roc_auc": mean.roc_auc,
-        "pointing_accuracy": mean.pointing_accuracy,
-        "prevalence": mean.prevalence,
-        "average_precision": mean.average_precision,
+        **_select(mean, "roc_auc", "pointing_accuracy", "prevalence", "average_precision"),
         "intervals": {
             "average_precision": _interval(resampled.mean_average_precision),
             "pointing_accuracy": _interval(resampled.mean_pointing_accuracy),
@@ -168,11 +158,9 @@ def _class_document(figures: ClassFigures) -> dict[str, Any]:
     return _rank_document(figures.rank, figures.intervals) | {
         "pointing_accuracy": pointing.accuracy,
         "pointing": {
-            "num_evaluable": pointing.num_evaluable,
-            "num_hits": pointing.num_hits,
+            **_select(pointing, "num_evaluable", "num_hits"),
             "accuracy_within_px": {str(px): pointing.accuracy_within(px) for px in TOLERANCES_PX},
-            "random_point": pointing.random_point,
-            "largest_box": pointing.largest_box,
+            **_select(pointing, "random_point", "largest_box"),
         },
         "average_precision_by_level": list(figures.level_average_precision),
         "strata": asdict(figures.breakdowns),
@@ -182,12 +170,8 @@ def _class_document(figures: ClassFigures) -> dict[str, Any]:
 def _rank_document(rank: RankFigures, intervals: RankIntervals | None) -> dict[str, Any]:
     operation = rank.operation
     return {
-        "num_positive": rank.ranking.num_positive,
-        "num_negative": rank.ranking.num_negative,
-        "num_unknown": rank.ranking.num_unknown,
-        "prevalence": rank.ranking.prevalence,
-        "roc_auc": rank.roc_auc,
-        "average_precision": rank.average_precision,
+        **_select(rank.ranking, "num_positive", "num_negative", "num_unknown", "prevalence"),
+        **_select(rank, "roc_auc", "average_precision"),
         "at_false_alarms_per_1000": {str(rate): _point(point) for rate, point in operation.at_false_alarms.items()},
         "at_recall": {str(recall): _point(point) for recall, point in operation.at_recall.items()},
         "best_f1": _point(operation.best_f1) if operation.best_f1 else None,
@@ -197,16 +181,12 @@ def _rank_document(rank: RankFigures, intervals: RankIntervals | None) -> dict[s
 
 
 def _point(point: OperatingPoint) -> dict[str, Any]:
-    return {
-        "threshold": point.threshold,
-        "score": point.score,
-        "num_true": point.num_true,
-        "num_false": point.num_false,
-        "recall": point.recall,
-        "precision": point.precision,
-        "false_alarms_per_1000": point.false_alarms_per_1000,
-        "f1": point.f1,
-    }
+    fields = ("threshold", "score", "num_true", "num_false", "recall", "precision", "false_alarms_per_1000", "f1")
+    return _select(point, *fields)
+
+
+def _select(value: object, *fields: str) -> dict[str, Any]:
+    return {field: getattr(value, field) for field in fields}
 
 
 def _calibration(figures: CalibrationFigures) -> dict[str, Any]:
@@ -235,9 +215,7 @@ def _intervals(intervals: RankIntervals) -> dict[str, Any]:
 def _comparison(comparison: Comparison) -> dict[str, Any]:
     return {
         "baseline_model_id": comparison.baseline_id,
-        "num_scans": comparison.num_scans,
-        "num_only_new": comparison.num_only_new,
-        "num_only_baseline": comparison.num_only_baseline,
+        **_select(comparison, "num_scans", "num_only_new", "num_only_baseline"),
         "left_out_classes": list(comparison.left_out_classes),
         "mean_average_precision": _difference(comparison.mean_average_precision),
         "classes": {name: _class_comparison(of) for name, of in comparison.classes.items()},

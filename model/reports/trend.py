@@ -17,7 +17,7 @@ class Entry:
 
     model_id: str
     scored_at: str | None
-    """ISO 8601, UTC; None where the scores' `run.json` does not say."""
+    """ISO 8601, UTC; None if `run.json` of the scores does not say."""
     average_precision: dict[str, float | None]
     """By class."""
     mean: float | None

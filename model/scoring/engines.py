@@ -1,4 +1,4 @@
-"""Build the inference engine of a network, after a short trial where the choice is open.
+"""Build the inference engine of a network, after a short trial if necessary.
 
 Shapes: B batch  K classes  L levels  C colour  H W pixels
 """

@@ -102,7 +102,7 @@ class Scorer:
         A scan that cannot be used leaves its place in the batch empty, so that the logits of the others do not change.
 
         Args:
-            tar_url: where the shard is.
+            tar_url: of the shard.
             rows: of the shard, in tar order.
             report: called after every batch.
 

@@ -138,7 +138,7 @@ def test_beside_a_baseline_the_report_says_which_is_better(flags, tmp_path):
     gun = document["classes"]["Gun"]["average_precision"]
     assert (gun["new"], gun["baseline"], gun["difference"]) == (1.0, pytest.approx(1 / 3), pytest.approx(2 / 3))
     page = (tmp_path / "report" / "report.html").read_text()
-    assert "Is it better than resnet34-000000000000?" in page
+    assert "Comparison with resnet34-000000000000" in page
     assert document["classes"]["Gun"]["changed_sides"]["num_newly_caught"] == 1
 
 

@@ -1,5 +1,5 @@
 "use strict";
-// Moves the alarm threshold over the operating points of metrics.json, and sorts tables. Without it the page
+// Moves the alarm threshold over the operating points of metrics.json, and sorts tables. Without the script the page
 // shows the same numbers at one threshold, in the order of the classes.
 (() => {
   const count = (n) => n.toLocaleString("en-US");
@@ -29,7 +29,7 @@
     show();
   }
 
-  // A cell sorts by its own text, not by the small print below it; a dash comes last either way.
+  // A cell sorts by its own text, not by the small print below it; a dash comes last in both directions.
   const valueOf = (row, column) => {
     const text = (row.cells[column].firstChild?.textContent ?? "").trim();
     const number = Number.parseFloat(text.replaceAll(",", ""));

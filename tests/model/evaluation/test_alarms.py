@@ -1,4 +1,4 @@
-"""Is the list of alarms the one that the thresholds mean, in the order that a person needs?"""
+"""Alarms follow from the thresholds, in the right order."""
 
 import numpy as np
 import pyarrow as pa

@@ -1,4 +1,4 @@
-"""Are breakdowns, levels and mistakes those of the scans they name? Counted scan by scan."""
+"""Breakdowns, levels and mistakes agree with counts scan by scan."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Is a better model called better, an equal one not, and are the scans named that changed sides?"""
+"""A better model is found better, an equal one not; scans whose alarm changed are named."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Are the figures those of the joined rows, and are predictions refused that do not belong to the dataset?"""
+"""Figures are those of the joined rows; predictions that do not fit the dataset are refused."""
 
 import json
 
@@ -57,7 +57,7 @@ def test_figures_are_scikit_learns_whatever_the_order_of_rows_and_parts(write):
         assert figures["roc_auc"] == pytest.approx(roc_auc_score(labels[:, k], scores), abs=1e-12)
 
 
-def test_where_every_scan_has_one_class_it_is_rated_how_often_that_is_guessed(write):
+def test_where_every_scan_has_one_class_top_k_accuracy_is_rated(write):
     random = np.random.default_rng(0)
     true_N, logits_NK = random.integers(0, 2, 100), random.normal(size=(100, 2)).astype(np.float32)
     samples = [sample(f"P{i:05d}", np.eye(2, dtype=int)[true].tolist()) for i, true in enumerate(true_N)]
@@ -84,7 +84,7 @@ def test_scans_with_the_same_bytes_are_drawn_together_for_the_accuracy_too(write
 
 
 @pytest.mark.parametrize("labels", [(0, 0), (1, 1), (1, None)])
-def test_one_scan_without_exactly_one_class_leaves_guesses_undefined(write, labels):
+def test_one_scan_without_exactly_one_class_leaves_top_k_accuracy_undefined(write, labels):
     samples = [sample("a", (1, 0)), sample("b", labels)]
     document = metrics_document(evaluate_written(write(samples, [prediction(key, (1, 0)) for key in "ab"])))
     assert document["single_label"] is None

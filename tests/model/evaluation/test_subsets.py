@@ -1,4 +1,4 @@
-"""Are a subset's figures those of its scans alone, and the paper's those that it prints?"""
+"""A subset's figures are those of its scans alone; the paper's figures are shown beside them."""
 
 import numpy as np
 import pytest

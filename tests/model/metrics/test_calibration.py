@@ -1,4 +1,4 @@
-"""Is calibration measured as its definition says? scikit-learn and a count bin by bin as second opinions."""
+"""Calibration agrees with scikit-learn and with a count bin by bin."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Is the alarm where the figures say, and does it find and cost what they say? Counted scan by scan."""
+"""Operating points agree with counts scan by scan."""
 
 import numpy as np
 import pytest

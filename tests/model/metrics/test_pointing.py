@@ -1,4 +1,4 @@
-"""Is a hit what the paper calls a hit?"""
+"""Pointing hits follow the paper's definition."""
 
 import numpy as np
 import pytest

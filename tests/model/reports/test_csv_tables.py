@@ -1,4 +1,4 @@
-"""Do the CSV tables say what metrics.json says, readable by any spreadsheet?"""
+"""CSV tables hold the figures of metrics.json."""
 
 import csv
 import io

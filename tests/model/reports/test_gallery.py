@@ -1,4 +1,4 @@
-"""Does the gallery show the scans that are most wrong, as they are in the shards?"""
+"""The gallery shows the worst mistakes with the pictures of the shards."""
 
 import io
 

@@ -1,4 +1,4 @@
-"""Is a report of many classes still one that can be read, and does it say what it leaves out?"""
+"""A report of many classes stays readable and says what it leaves out."""
 
 import json
 

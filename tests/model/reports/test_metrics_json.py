@@ -1,4 +1,4 @@
-"""Does metrics.json keep to its published schema, whatever is undefined in it?"""
+"""metrics.json follows its published schema, undefined figures included."""
 
 import json
 from importlib import resources

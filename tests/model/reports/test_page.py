@@ -174,7 +174,7 @@ def single_label(evaluate_rows):
     return evaluate_rows(samples, [prediction(key, (1, 0)) for key in "abcd"])
 
 
-def test_where_every_scan_has_one_class_the_page_opens_with_how_often_it_is_found(single_label):
+def test_where_every_scan_has_one_class_the_page_opens_with_top_k_accuracy(single_label):
     page = page_of(single_label)
     low, high = single_label.top_k_accuracy[1].interval.low, single_label.top_k_accuracy[1].interval.high
     interval = f"{100 * low:.1f}–{100 * high:.1f} %"
@@ -184,9 +184,7 @@ def test_where_every_scan_has_one_class_the_page_opens_with_how_often_it_is_foun
         f"Every scan has one of 2 classes: that one has the highest score in 75.0 % (95 % interval {interval}) of"
         in page.text
     )
-    assert (
-        "Top-1 and Top-5 accuracy How often the class of a scan is among so many highest scores: 1 − the" in page.text
-    )
+    assert "Top-1 and Top-5 accuracy How often the class of a scan is among the k highest scores: 1 − the" in page.text
     assert "Bags with an item caught" not in page.text
     assert "highest score in 75.0" in render_markdown(Report(evaluation=single_label))
 
@@ -210,7 +208,7 @@ def test_a_sentence_counts_the_classes_that_are_too_many_to_name(single_label):
     )
 
 
-def test_where_a_scan_has_another_number_of_classes_the_page_does_not_speak_of_guesses(good, bad):
+def test_where_a_scan_has_another_number_of_classes_the_page_has_no_top_k_accuracy(good, bad):
     for evaluation in (good, bad):
         text = page_of(evaluation).text
         assert "Top-" not in text

@@ -1,4 +1,4 @@
-"""Does the page work in a real browser: slider, sorting, print, accessibility? Skipped without Chromium."""
+"""The page works in Chromium: slider, sorting, print, accessibility. Skipped without Chromium."""
 
 import re
 import shutil

@@ -1,4 +1,4 @@
-"""Are batch norms folded where that changes nothing, and left where it would?"""
+"""Batch norms are folded only if the output stays the same."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Are a shard's scores those of the plain network, each scan accounted for, whatever stands beside it?"""
+"""A shard's scores are those of the plain network, and every scan is accounted for."""
 
 import dataclasses
 
