@@ -1,7 +1,8 @@
 """Build a backbone: any timm network, cut at its last L levels of resolution."""
 
+from functools import cache
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 import timm
 import torch
@@ -62,7 +63,34 @@ def _channels_first(backbone: nn.Module) -> nn.Module:
 
 
 def _choose_options(name: str, num_levels: int, image_size_px: int) -> dict[str, Any]:
-    """Return the arguments for timm, after a trial on the meta device, where nothing is allocated or computed."""
+    """Return the arguments for timm; ValueError if the network lacks the levels or does not take the image size."""
+    probe = _probe(name, image_size_px)
+    strides = probe.strides
+    if num_levels > len(strides):
+        raise ValueError(f"num_levels must be <= {len(strides)}, the levels of {name!r}, got {num_levels}")
+    if any(finer >= coarser for finer, coarser in pairwise(strides[-num_levels:])):
+        raise ValueError(
+            f"backbone must have {num_levels} levels of growing stride, got {list(strides[-num_levels:])} ({name!r}); "
+            f"choose a network that halves its maps from stage to stage"
+        )
+    if probe.refusal:
+        raise ValueError(
+            f"image_size_px must be one that the backbone {name!r} takes, got {image_size_px}: {probe.refusal}; "
+            f"choose another size, or a backbone that takes any, e.g. resnet34"
+        )
+    return probe.options | {"out_indices": tuple(range(len(strides) - num_levels, len(strides)))}
+
+
+class _Probe(NamedTuple):
+    options: dict[str, Any]
+    strides: tuple[int, ...]
+    refusal: str
+    """The error of a forward pass; empty if there is none."""
+
+
+@cache
+def _probe(name: str, image_size_px: int) -> _Probe:
+    """Try a network on the meta device, where nothing is allocated or computed."""
     options: dict[str, Any] = {"features_only": True, "img_size": image_size_px}
     try:
         try:
@@ -72,25 +100,10 @@ def _choose_options(name: str, num_levels: int, image_size_px: int) -> dict[str,
             network = timm.create_model(name, pretrained=False, **options, **_META)
     except (RuntimeError, AttributeError, AssertionError, KeyError) as error:
         raise ValueError(f"backbone must be a timm network with feature levels, got {name!r}: {error}") from error
-    strides = network.feature_info.reduction()
-    if num_levels > len(strides):
-        raise ValueError(f"num_levels must be <= {len(strides)}, the levels of {name!r}, got {num_levels}")
-    if any(finer >= coarser for finer, coarser in pairwise(strides[-num_levels:])):
-        raise ValueError(
-            f"backbone must have {num_levels} levels of growing stride, got {strides[-num_levels:]} ({name!r}); "
-            f"choose a network that halves its maps from stage to stage"
-        )
-    _try_forward(_channels_first(network.eval()), name, image_size_px)
-    return options | {"out_indices": tuple(range(len(strides) - num_levels, len(strides)))}
-
-
-def _try_forward(network: nn.Module, name: str, image_size_px: int) -> None:
-    """Raise ValueError if a network on the meta device does not take images of this size."""
+    refusal = ""
     try:
         with torch.no_grad():
-            network(torch.empty(1, 3, image_size_px, image_size_px, **_META))
+            _channels_first(network.eval())(torch.empty(1, 3, image_size_px, image_size_px, **_META))
     except (RuntimeError, AssertionError, ValueError) as error:
-        raise ValueError(
-            f"image_size_px must be one that the backbone {name!r} takes, got {image_size_px}: {error}; "
-            f"choose another size, or a backbone that takes any, e.g. resnet34"
-        ) from error
+        refusal = str(error) or repr(error)
+    return _Probe(options, tuple(network.feature_info.reduction()), refusal)

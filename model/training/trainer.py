@@ -33,6 +33,8 @@ from shards.format.dataset import Dataset
 from shards.host import installed_versions
 
 TRAIN_SPLIT = "train"
+DEVICES_STRATEGY = "ddp_spawn"
+"""Lightning's, for several devices: its processes run `fit` only, so all before and after happens once."""
 _LOG_STEPS = 10
 
 
@@ -171,8 +173,7 @@ def _fit(module: TrainingModule, run_dir: RunDir, hardware: Hardware, callbacks:
     trainer = Trainer(
         accelerator=hardware.device,
         devices=hardware.num_devices,
-        # Processes started here run `fit` only: all before and after it happens once.
-        strategy="ddp_spawn" if hardware.num_devices > 1 else "auto",
+        strategy=DEVICES_STRATEGY if hardware.num_devices > 1 else "auto",
         use_distributed_sampler=False,  # the feeds know their rank
         precision="bf16-mixed" if hardware.dtype == "bfloat16" else "32-true",
         max_epochs=module.config.max_epochs,

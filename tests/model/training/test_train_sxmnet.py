@@ -175,6 +175,7 @@ def test_a_stopped_stage_ends_with_the_same_bytes(dataset, stage_one, stage_two,
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("forked_devices")
 @pytest.mark.parametrize("stage", [STAGE_ONE, STAGE_TWO])
 def test_two_processes_end_a_stage_with_the_weights_of_one(dataset, tmp_path, stage):
     # Without batch norms, which see each batch alone.

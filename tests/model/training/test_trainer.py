@@ -286,6 +286,7 @@ def test_a_config_that_cannot_be_run_is_refused(changes, message):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("forked_devices")
 @pytest.mark.parametrize(("num_devices", "validation_fraction"), [(1, 0.2), (1, 0.0), (2, 0.0)])
 def test_a_run_that_diverges_is_refused_and_leaves_no_model(dataset, tmp_path, num_devices, validation_fraction):
     config = replace(TINY, learning_rate=1e30, validation_fraction=validation_fraction)
