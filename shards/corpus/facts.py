@@ -79,17 +79,17 @@ def list_source(source: Source, corpus: Corpus, drafts_url: str) -> Iterator[Fac
 
 
 def _list_images(source: Source, corpus: Corpus, drafts_url: str) -> Iterator[Fact]:
-    said = (source.split, source.presence)
+    from_folder = (source.split, source.presence)
     if source.form == "zip":
         for item in archives.list_zip(source.url):
             key = make_key(item.name, keeps_folders=corpus.keeps_folders_in_keys)
-            yield ImageFact(key, item.uri, item.size_bytes, *said, item.place)
+            yield ImageFact(key, item.uri, item.size_bytes, *from_folder, item.place)
     elif source.form == "tar":
         spool = spool_stream(source.parts or (source.url,), drafts_url, MAX_IMAGE_BYTES)
         for image in spool.images():
             key = make_key(image.name, keeps_folders=corpus.keeps_folders_in_keys)
             uri = f"tar://{image.name}::{storage.as_uri(source.url)}"
-            yield ImageFact(key, uri, image.size_bytes, *said, image.place)
+            yield ImageFact(key, uri, image.size_bytes, *from_folder, image.place)
         if spool.problem:
             yield ProblemFact(_key_of(source.url), source.url, "damaged_archive", spool.problem)
     else:
@@ -97,7 +97,7 @@ def _list_images(source: Source, corpus: Corpus, drafts_url: str) -> Iterator[Fa
             below = info.url.removeprefix(source.url).strip("/")
             if source.form == "folder" or "/" not in below:
                 key = make_key(below, keeps_folders=corpus.keeps_folders_in_keys)
-                yield ImageFact(key, info.url, info.size_bytes, *said)
+                yield ImageFact(key, info.url, info.size_bytes, *from_folder)
 
 
 def list_rows(item: ListFile, classes: Sequence[str]) -> Iterator[RowFact]:

@@ -18,13 +18,14 @@ def compare_labels(
     """
     if listed is None or annotation is None or not annotation.boxes:
         return
-    said = dict(zip(classes.scored, listed, strict=True))
+    listed_labels = dict(zip(classes.scored, listed, strict=True))
     boxed = annotation.class_names
-    words = f"the list says {sorted(n for n in said if said[n] == 1)}, the annotation says {sorted(boxed)}"
-    if any(label == 0 and name in boxed for name, label in said.items()):
-        yield "boxed_not_listed", words
-    if any(label == 1 and name not in boxed for name, label in said.items()):
-        yield "listed_not_boxed", words
+    present = sorted(name for name, label in listed_labels.items() if label == 1)
+    detail = f"the list says {present}, the annotation says {sorted(boxed)}"
+    if any(label == 0 and name in boxed for name, label in listed_labels.items()):
+        yield "boxed_not_listed", detail
+    if any(label == 1 and name not in boxed for name, label in listed_labels.items()):
+        yield "listed_not_boxed", detail
 
 
 def merge_labels(
@@ -46,13 +47,13 @@ def merge_labels(
     labels: dict[str, int | None] = {name: 1 if name in boxed else 0 if is_exhaustive else None for name in classes.all}
     if listed is None:
         return labels, boxes
-    said = dict(zip(classes.scored, listed, strict=True))
+    listed_labels = dict(zip(classes.scored, listed, strict=True))
     disagreement = next(compare_labels(listed, annotation, classes), None)
     if disagreement is not None and policy.on_contradiction == "quarantine":
         raise AnnotationError("label_contradiction", disagreement[1])
     if disagreement is not None and policy.on_contradiction == "keep-boxes":
-        said = {name: None if label is None else int(name in boxed) for name, label in said.items()}
-    labels |= said
+        listed_labels = {name: None if label is None else int(name in boxed) for name, label in listed_labels.items()}
+    labels |= listed_labels
     if boxed:
         labels |= {name: int(name in boxed) for name in classes.unscored}
     return labels, tuple(box for box in boxes if labels[box.class_name] != 0)

@@ -174,7 +174,7 @@ def _join_image(facts: _KeyFacts, corpus: Corpus, subset: str, policy: Policy) -
     reason, detail = "", ""
     if contradictions and policy.on_contradiction == "quarantine":
         _, reason, detail = contradictions[0]
-    remarks = [(kind, words) for kind, _, words in contradictions]
+    remarks = [(kind, detail) for kind, _, detail in contradictions]
     if corpus.lists and subset == "all" and not corpus.builds_subset and not facts.rows:
         remarks.append(_UNLISTED_REMARK)
         if policy.on_unlisted == "stop":
@@ -215,8 +215,8 @@ def _compare_rows(rows: Sequence[RowFact]) -> Iterator[tuple[str, str, str]]:
     for other in rows[1:]:
         first = rows[0]
         if other.labels and first.labels and other.labels != first.labels:
-            words = f"{first.list_url} says {first.labels}, {other.list_url} says {other.labels}"
-            yield "lists_disagree", "label_contradiction", words
+            detail = f"{first.list_url} says {first.labels}, {other.list_url} says {other.labels}"
+            yield "lists_disagree", "label_contradiction", detail
         if other.list_rank == first.list_rank and other.split != first.split:
             yield "two_splits", "split_contradiction", f"named by both {first.list_url} and {other.list_url}"
 

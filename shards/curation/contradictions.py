@@ -50,9 +50,9 @@ def find_contradictions(batch: bytes, classes: ClassSet) -> Contradictions:
             num_compared += bool(ref.annotation.boxes)
             num_contradicted += bool(found)
             contradictions += found
-        for kind, words in contradictions:
+        for kind, detail in contradictions:
             counts[kind] = counts.get(kind, 0) + 1
-            examples.setdefault(kind, []).append((ref.key, escape_control_characters(words)))
+            examples.setdefault(kind, []).append((ref.key, escape_control_characters(detail)))
     return Contradictions(
         num_compared, num_contradicted, counts, {kind: _first(items) for kind, items in examples.items()}
     )
@@ -90,7 +90,7 @@ def check_contradictions(found: Contradictions, policy: Policy) -> dict[str, Any
     """
     num, of = found.num_contradicted, found.num_compared
     if num >= MIN_CONTRADICTIONS and num > policy.max_contradiction_fraction * of:
-        examples = "; ".join(f"{key}: {words}" for key, words in _label_examples(found))
+        examples = "; ".join(f"{key}: {detail}" for key, detail in _label_examples(found))
         raise ValueError(
             f"lists and boxes must agree on most scans, got {num} of {of} ({num / of:.1%}) that contradict, more than "
             f"{policy.max_contradiction_fraction:.1%} ({examples}); the lists belong to another release of the corpus: "
@@ -99,7 +99,7 @@ def check_contradictions(found: Contradictions, policy: Policy) -> dict[str, Any
     return {
         kind: {
             "count": found.counts[kind],
-            "examples": [{"key": key, "detail": words} for key, words in found.examples[kind]],
+            "examples": [{"key": key, "detail": detail} for key, detail in found.examples[kind]],
         }
         for kind in sorted(found.counts)
     }
@@ -109,13 +109,13 @@ def add_contradictions(parts: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     """Return the contradictions of several manifests, summed by kind."""
     found: dict[str, list[Mapping[str, Any]]] = {}
     for part in parts:
-        for kind, said in part.items():
-            found.setdefault(kind, []).append(said)
+        for kind, entry in part.items():
+            found.setdefault(kind, []).append(entry)
     return {
         kind: {
-            "count": sum(said["count"] for said in found[kind]),
+            "count": sum(entry["count"] for entry in found[kind]),
             "examples": sorted(
-                (example for said in found[kind] for example in said["examples"]),
+                (example for entry in found[kind] for example in entry["examples"]),
                 key=lambda example: (example["key"], example["detail"]),
             )[:MAX_EXAMPLES],
         }

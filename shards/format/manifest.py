@@ -186,6 +186,14 @@ def count_reasons(quarantine: pa.Table) -> dict[str, int]:
     return dict(sorted(Counter(quarantine["reason"].to_pylist()).items()))
 
 
+_NAME = re.sub(r"\?P<\w+>", "?:", SHARD_NAME.pattern)
+DATASET_FILE = re.compile(
+    rf"dataset\.json|{re.escape(LEAKAGE_NAME)}|samples/{_NAME}\.parquet|quarantine/part-{_NAME}\.parquet"
+    rf"|[a-z0-9_]+/{_NAME}\.(?:tar|idx)"
+)
+"""The paths of all files that any finished dataset may have, below its folder; see also `expected_files`."""
+
+
 def expected_files(dataset_url: str, manifest: DatasetManifest) -> dict[str, int | None]:
     """Return the URL of every file of a finished dataset, with its size in bytes if the manifest has it."""
     root = storage.normalise_url(dataset_url)

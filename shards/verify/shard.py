@@ -52,33 +52,30 @@ def check_shard(dataset_url: str, split: str, name: str, table: pa.Table) -> tup
         damages.append(Damage(f"samples/{name}.parquet", "", "size_mismatch", detail))
     if metadata["num_quarantined"]:
         damages += _read(dataset_url, quarantine_file, lambda url: _check_quarantine(url, quarantine_file, metadata))
-    sizes: list[int] = []
-    if rows:
-        names: list[Extension | None] = []
-        damages += _read(
-            dataset_url, tar_file, lambda url: _check_tar_file(url, tar_file, rows, metadata, names, sizes)
-        )
-        names += [None] * (len(rows) - len(names))
-        damages += _read(dataset_url, index_file, lambda url: _check_index(url, index_file, rows, names))
-    return damages, sum(sizes)
+    if not rows:
+        return damages, 0
+    found, extensions, num_read_bytes = _check_tar_file(dataset_url, tar_file, rows, metadata)
+    damages += found
+    damages += _read(dataset_url, index_file, lambda url: _check_index(url, index_file, rows, extensions))
+    return damages, num_read_bytes
 
 
 def check_tar(
-    tar: IO[bytes], rows: Iterable[dict[str, Any]], file: str, extensions: list[Extension | None] | None = None
-) -> tuple[list[Damage], str]:
+    tar: IO[bytes], rows: Iterable[dict[str, Any]], file: str
+) -> tuple[list[Damage], str, list[Extension | None]]:
     """Compare a tar with its rows, byte for byte, in one pass.
 
     Args:
         tar: from its start.
         rows: of `samples`, in tar order.
         file: its name in damages.
-        extensions: receives the extension that the tar gives each image; None for an unknown one.
 
     Returns:
-        What differs from the tar that `TarShardWriter` would write for these rows, and the digest of the tar as it is,
-        empty for a tar that ends too early.
+        What differs from the tar that `TarShardWriter` would write for these rows; the digest of the tar as it is,
+        empty for a tar that ends too early; and the extension that the tar gives each image, None for an unknown one.
     """
     damages: list[Damage] = []
+    extensions: list[Extension | None] = []
     digest = hashlib.sha256()
     at = 0
     for row in rows:
@@ -88,7 +85,7 @@ def check_tar(
             damages.append(
                 Damage(file, row["key"], "truncated_tar", f"the file ends in this sample, which begins at {at}")
             )
-            return damages, ""
+            return damages, "", extensions
         checksum = hashlib.sha256(image)
         if row["offset_bytes"] != at + BLOCK_BYTES:
             detail = f"the row says {row['offset_bytes']}, the tar has {at + BLOCK_BYTES}"
@@ -98,8 +95,7 @@ def check_tar(
             detail = f"the row says sha256 {row['sha256']}, the tar has {checksum.hexdigest()}"
             damages.append(Damage(file, row["key"], "checksum_mismatch", detail))
         extension = next((end for end in EXTENSIONS if header == _image_header(row, end)), None)
-        if extensions is not None:
-            extensions.append(extension)
+        extensions.append(extension)
         if extension is None or rest != expected_rest or (is_whole and extension != component_extension(image)):
             detail = "header, padding or JSON is not what the row says"
             damages.append(Damage(file, row["key"], "tar_structure", detail))
@@ -110,7 +106,7 @@ def check_tar(
     if tail != END_OF_ARCHIVE:
         detail = f"the last sample must be followed by {len(END_OF_ARCHIVE)} zeros and no more"
         damages.append(Damage(file, "", "tar_structure", detail))
-    return damages, digest.hexdigest()
+    return damages, digest.hexdigest(), extensions
 
 
 def _image_header(row: dict[str, Any], extension: Extension) -> bytes:
@@ -127,34 +123,32 @@ def _read(dataset_url: str, file: str, check: Callable[[str], list[Damage]]) -> 
 
 
 def _check_tar_file(
-    url: str,
-    file: str,
-    rows: list[dict[str, Any]],
-    metadata: dict[str, Any],
-    extensions: list[Extension | None],
-    sizes: list[int],
-) -> list[Damage]:
-    with storage.open_reader(url) as tar:
-        damages, digest = check_tar(tar, rows, file, extensions)
-        size_bytes = tar.tell()
-    sizes.append(size_bytes)
+    dataset_url: str, file: str, rows: list[dict[str, Any]], metadata: dict[str, Any]
+) -> tuple[list[Damage], list[Extension | None], int]:
+    try:
+        with storage.open_reader(storage.join_url(dataset_url, file)) as tar:
+            damages, digest, extensions = check_tar(tar, rows, file)
+            size_bytes = tar.tell()
+    except FileNotFoundError:
+        return [Damage(file, "", "missing_file", "the file is not there")], [], 0
     if damages:
-        return damages
+        return damages, extensions, size_bytes
     if digest != metadata["digest"]:
         damages.append(Damage(file, "", "digest_mismatch", f"the tar has {digest}, its rows say {metadata['digest']}"))
     if size_bytes != metadata["tar_bytes"]:
         detail = f"the tar has {size_bytes} bytes, its rows say {metadata['tar_bytes']}"
         damages.append(Damage(file, "", "size_mismatch", detail))
-    return damages
+    return damages, extensions, size_bytes
 
 
 def _check_index(url: str, file: str, rows: list[dict[str, Any]], extensions: list[Extension | None]) -> list[Damage]:
     # The tar gives the extension of an image; if it is damaged, the index may name either.
     data = storage.read_bytes(url)
-    said = [b".png json " in line for line in data.splitlines()[1:]] + [False] * len(rows)
+    num_rows = len(rows)
+    are_png = ([b".png json " in line for line in data.splitlines()[1:]] + [False] * num_rows)[:num_rows]
+    of_tar = (extensions + [None] * num_rows)[:num_rows]
     names: list[Extension] = [
-        extension or ("png" if is_png else "jpg")
-        for extension, is_png in zip(extensions, said[: len(rows)], strict=True)
+        extension or ("png" if is_png else "jpg") for extension, is_png in zip(of_tar, are_png, strict=True)
     ]
     if data == join_index([index_line(row, name) for row, name in zip(rows, names, strict=True)]):
         return []

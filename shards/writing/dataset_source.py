@@ -159,9 +159,9 @@ def select_samples(batch: bytes, chosen: SubsetSelection, scored_classes: Sequen
 
 
 def _holds_item(ref: SampleRef, scored_classes: Sequence[str]) -> bool | None:
-    said = ref.row["labels"]
-    labels = [said[name] for name in scored_classes]
-    return True if 1 in labels else None if None in labels else False
+    labels = ref.row["labels"]
+    scored = [labels[name] for name in scored_classes]
+    return True if 1 in scored else None if None in scored else False
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,15 +5,11 @@ import tarfile
 
 from shards import storage
 from shards.corpus.stream_spool import SPOOL_NAME
-from shards.format.manifest import LEAKAGE_NAME, MANIFEST_NAME, DatasetManifest, expected_files
+from shards.format.manifest import DATASET_FILE, MANIFEST_NAME, SHARD_NAME, DatasetManifest, expected_files
 from shards.format.ustar import BLOCK_BYTES, make_header
 from shards.writing.shard_writer import DRAFTS_FOLDER
 
-_NAME = r"[a-z0-9_]+-\d{5,}-of-\d{5,}"
-_OWN_FILE = re.compile(
-    rf"dataset\.json|{re.escape(LEAKAGE_NAME)}|{DRAFTS_FOLDER}/({_NAME}\.parquet|{SPOOL_NAME})|samples/{_NAME}\.parquet"
-    rf"|quarantine/part-{_NAME}\.parquet|[a-z0-9_]+/{_NAME}\.(tar|idx)|(.*/)?\.[^/]+\.tmp"
-)
+_DRAFT_FILE = re.compile(rf"{DRAFTS_FOLDER}/({SHARD_NAME.pattern}\.parquet|{SPOOL_NAME})|(.*/)?\.[^/]+\.tmp")
 
 
 def check_output(output: str) -> None:
@@ -30,8 +26,12 @@ def check_output(output: str) -> None:
         return
     names = {info.url.removeprefix(root).lstrip("/") for info in storage.list_files(root)}
     for name in sorted(names):
-        if not _OWN_FILE.fullmatch(name) or (name.endswith(".tar") and _is_foreign_tar(root, name, names)):
+        if not _is_own_name(name) or (name.endswith(".tar") and _is_foreign_tar(root, name, names)):
             raise ValueError(f"output must be an empty folder or a dataset, got one with {name!r} ({root})")
+
+
+def _is_own_name(name: str) -> bool:
+    return bool(DATASET_FILE.fullmatch(name) or _DRAFT_FILE.fullmatch(name))
 
 
 def _is_foreign_tar(root: str, name: str, names: set[str]) -> bool:
@@ -53,7 +53,7 @@ def remove_surplus(output: str, manifest: DatasetManifest) -> None:
     for info in storage.list_files(output):
         if info.url in expected:
             found[info.url] = info.size_bytes
-        elif _OWN_FILE.fullmatch(info.url.removeprefix(output).lstrip("/")) and not info.url.endswith(".tmp"):
+        elif _is_own_name(info.url.removeprefix(output).lstrip("/")) and not info.url.endswith(".tmp"):
             storage.remove(info.url)
     for url, size_bytes in expected.items():
         if size_bytes is not None and found.get(url) != size_bytes and not url.endswith(MANIFEST_NAME):

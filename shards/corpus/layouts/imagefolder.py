@@ -72,8 +72,8 @@ def list_class_folders(source: Source, _corpus: Corpus, classes: ClassSet, _draf
         if info.size_bytes < 0:
             yield ImageFact(key, info.url, info.size_bytes, source.split)
         elif class_name is None:
-            words = f"the class folder {folder!r} is none of the classes" if folder else "it lies in no class folder"
-            yield ProblemFact(key, info.url, "unknown_class", words, source.split)
+            detail = f"the class folder {folder!r} is none of the classes" if folder else "it lies in no class folder"
+            yield ProblemFact(key, info.url, "unknown_class", detail, source.split)
         else:
             yield ImageFact(key, info.url, info.size_bytes, source.split)
             folder_url = storage.join_url(source.url, folder)

@@ -47,7 +47,7 @@ class Layout:
 
     name: str
     expected: str
-    """What such a corpus must have; the message if it has no images says so."""
+    """What such a corpus must have, for the message if there are no images."""
     find: Callable[[RootFolder, Parts], Contents]
     """Find the parts of a corpus that has this layout."""
     detect: Callable[[RootFolder, Parts], Contents | None] = lambda _root, _parts: None

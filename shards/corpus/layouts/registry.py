@@ -19,7 +19,7 @@ LAYOUT_CHOICES = ("auto", *LAYOUTS)
 
 
 def find_corpus(url: str, layout: str, subset: str, parts: Parts | None = None) -> Corpus:
-    """Find the parts of a corpus; `why` says in words what was found.
+    """Find the parts of a corpus; `why` describes what was found.
 
     Raises:
         ValueError: the folder is missing, or a part that the layout or subset needs is.

@@ -6,7 +6,7 @@ import pytest
 
 from shards.corpus.description import Corpus, ListFile, Source
 from shards.corpus.layouts.layout import Parts
-from shards.corpus.layouts.registry import find_corpus
+from shards.corpus.layouts.registry import LAYOUTS, find_corpus
 from tests.corpora import HEADER, CorpusWriter, make_corpus
 
 
@@ -251,3 +251,18 @@ def test_a_subset_with_one_of_its_lists_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"subset '10' must have lists of train and test, got .*train.csv alone \("):
         find_corpus(str(tmp_path), "auto", "10")
     assert len(find_corpus(str(tmp_path), "auto", "all").lists) == 1
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_every_layout_is_called_by_its_name_and_says_what_an_empty_folder_lacks(tmp_path, name):
+    assert LAYOUTS[name].name == name
+    if name == "images":
+        assert find_corpus(str(tmp_path), name, "all").layout == name
+        return
+    with pytest.raises(ValueError, match=rf"{name} corpus must have a? ?folders? .*; name it by --images"):
+        find_corpus(str(tmp_path), name, "all")
+
+
+def test_images_that_the_user_names_are_taken_in_a_folder_of_plain_images(tmp_path):
+    files(tmp_path, "scans/1.jpg", "other/2.jpg")
+    assert sources_of(tmp_path, images=(f"{tmp_path}/scans",)) == ("images", [("images", "scans", "folder", "", "")])
