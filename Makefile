@@ -11,7 +11,7 @@ export UV_LINK_MODE = copy
 export UV_COMPILE_BYTECODE = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo build test test-fast test-packaging test-services test-cluster cluster-up cluster-down check fix bench clean
+.PHONY: help setup demo build test test-fast test-packaging test-services test-cluster cluster-up cluster-down docs check fix bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 15
@@ -50,6 +50,9 @@ cluster-down: setup ## end all of them and remove what they wrote
 test-cluster: setup ## the jobs on Flink, on Prism and under faults; manifests built and checked (the same, half an hour)
 	$(RUN) python -m deploy.local.fetch flink job-server versitygw prism kustomize operator prometheus-operator
 	$(RUN) pytest -m cluster tests/cluster
+
+docs: setup ## write the flag tables of pipelines/README.md from the parsers
+	$(RUN) python -m pipelines.flag_tables
 
 check: setup ## formatting, lint, types
 	$(RUN) ruff format --check .
