@@ -7,7 +7,7 @@ from typing import Any
 
 from model.networks.config import check_format
 from shards import storage
-from shards.format.json_document import parse_object
+from shards.format.json_document import parse_object, read_existing
 
 WEIGHTS_NAME = "model.safetensors"
 CONFIG_NAME = "config.json"
@@ -52,14 +52,11 @@ def make_model_id(network: str, backbone: str, weights: bytes, config_text: byte
 
 
 def _read(folder: str, name: str) -> bytes:
-    url = storage.join_url(folder, name)
-    try:
-        return storage.read_bytes(url)
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise ValueError(
-            f"model must be a folder with {WEIGHTS_NAME} and {CONFIG_NAME}, got no {name} ({folder}); "
-            f"`sixray train` writes one as RUN_DIR/model"
-        ) from error
+    return read_existing(
+        storage.join_url(folder, name),
+        f"model must be a folder with {WEIGHTS_NAME} and {CONFIG_NAME}, got no {name} ({folder}); "
+        f"`sixray train` writes one as RUN_DIR/model",
+    )
 
 
 def _parse_config(text: bytes, url: str) -> dict[str, Any]:

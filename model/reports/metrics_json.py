@@ -17,7 +17,7 @@ from model.metrics.intervals import LEVEL, Interval
 from model.metrics.operating_points import AlarmCounts, OperatingPoint, sigmoid
 from model.reports.sentences import describe_omissions
 from shards import storage
-from shards.format.json_document import DamagedDocumentError, parse_document, parse_object
+from shards.format.json_document import DamagedDocumentError, parse_document, parse_object, read_existing
 
 FORMAT_VERSION = 1
 METRICS_NAME = "metrics.json"
@@ -79,12 +79,9 @@ def metrics_document(
 def read_metrics(report_url: str) -> dict[str, Any]:
     """Return the metrics.json of a report; ValueError if there is none or it has another format."""
     url = storage.join_url(report_url, METRICS_NAME)
-    try:
-        text = storage.read_bytes(url)
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise ValueError(
-            f"report must have a {METRICS_NAME}, got none ({report_url}); `sixray evaluate` writes one"
-        ) from error
+    text = read_existing(
+        url, f"report must have a {METRICS_NAME}, got none ({report_url}); `sixray evaluate` writes one"
+    )
     return parse_document(text, FORMAT_VERSION, METRICS_NAME, url)
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from shards import storage
+from shards.format.json_document import read_existing
 from shards.format.manifest import MANIFEST_NAME, DatasetManifest, ShardInfo, samples_url
 from shards.format.parquet import read_parquet
 from shards.format.schemas import samples_schema
@@ -13,7 +14,7 @@ from shards.format.schemas import samples_schema
 
 @dataclass(frozen=True, slots=True)
 class Dataset:
-    """A finished dataset: its manifest, and where its files are."""
+    """A finished dataset: its manifest and the URLs of its files."""
 
     url: str
     manifest: DatasetManifest
@@ -63,11 +64,9 @@ def open_dataset(url: str) -> Dataset:
     storage.check_url(url)
     root = storage.normalise_url(url)
     manifest_url = storage.join_url(root, MANIFEST_NAME)
-    try:
-        text = storage.read_bytes(manifest_url)
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise ValueError(
-            f"dataset must have a {MANIFEST_NAME}, got none ({root}); the conversion did not finish: "
-            f"run the same `sixray convert` command again, it resumes"
-        ) from error
+    text = read_existing(
+        manifest_url,
+        f"dataset must have a {MANIFEST_NAME}, got none ({root}); the conversion did not finish: "
+        f"run the same `sixray convert` command again, it resumes",
+    )
     return Dataset(root, DatasetManifest.from_json(text, manifest_url))

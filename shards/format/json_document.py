@@ -1,7 +1,17 @@
-"""Parse JSON documents and check their format number."""
+"""Read JSON documents and check their format number."""
 
 import json
 from typing import Any
+
+from shards import storage
+
+
+def read_existing(url: str, refusal: str) -> bytes:
+    """Return a file; ValueError with the text `refusal` if it does not exist."""
+    try:
+        return storage.read_bytes(url)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise ValueError(refusal) from error
 
 
 class DamagedDocumentError(ValueError):
@@ -15,7 +25,7 @@ def parse_document(text: bytes, version: int, subject: str, url: str, remedy: st
         text: of the document.
         version: the only format that is read.
         subject: what the document describes, for messages: `dataset`, `run.json`.
-        url: where it lies, for messages.
+        url: of the document, for messages.
         remedy: what to do about another format.
 
     Raises:

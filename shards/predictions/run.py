@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from shards import storage
 from shards.format.dataset import Dataset
-from shards.format.json_document import parse_document
+from shards.format.json_document import parse_document, read_existing
 from shards.format.parquet import read_parquet
 from shards.format.schemas import QUARANTINE_SCHEMA
 from shards.predictions.parts import FORMAT_VERSION, Engine, PartInfo, part_url, quarantine_part_url
@@ -58,13 +58,11 @@ def open_predictions(url: str) -> Predictions:
     """
     root = storage.normalise_url(url)
     run_url = storage.join_url(root, RUN_NAME)
-    try:
-        text = storage.read_bytes(run_url)
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise ValueError(
-            f"predictions must have a {RUN_NAME}, got none ({root}); name the folder of one model "
-            f"(PREDICTIONS/<model-id>), or run the same `sixray score` again, it resumes"
-        ) from error
+    text = read_existing(
+        run_url,
+        f"predictions must have a {RUN_NAME}, got none ({root}); name the folder of one model "
+        f"(PREDICTIONS/<model-id>), or run the same `sixray score` again, it resumes",
+    )
     return Predictions(root, parse_document(text, FORMAT_VERSION, RUN_NAME, run_url))
 
 

@@ -13,13 +13,13 @@ from webdataset.tariterators import group_by_keys, tar_file_expander
 
 from shards.format.dali_index import index_line, join_index
 from shards.format.keys import MAX_KEY_BYTES
-from shards.format.sample_json import Box, sample_json
+from shards.format.sample_json import sample_json
 from shards.format.tar import TarShardWriter, pack_samples
 from shards.format.ustar import BLOCK_BYTES
 from shards.images.inspect import Extension
+from tests.shards.format.test_sample_json import COORDINATES, make_row
 
 KEYS = st.text(st.sampled_from("abzAZ019_-~()+,=@%"), min_size=1, max_size=MAX_KEY_BYTES)
-COORDINATES = st.floats(0, 5000, width=32)
 BOXES = st.lists(st.tuples(st.sampled_from(["Gun", "Hammer"]), *[COORDINATES] * 4), max_size=3)
 IMAGES = st.one_of(
     st.binary(max_size=3 * BLOCK_BYTES), st.binary(max_size=BLOCK_BYTES).map(lambda tail: b"\x89PNG\r\n\x1a\n" + tail)
@@ -28,17 +28,6 @@ SAMPLES = st.dictionaries(KEYS, st.tuples(IMAGES, BOXES), min_size=1, max_size=6
 
 
 Samples = dict[str, tuple[bytes, list[Any]]]
-
-
-def make_row(key, image, boxes):
-    return {
-        "key": key,
-        "sha256": hashlib.sha256(image).hexdigest(),
-        "width_px": 40,
-        "height_px": 30,
-        "labels": {"Gun": 1, "Hammer": None},
-        "boxes": [Box(*box).to_row() for box in boxes],
-    }
 
 
 def write(samples: Samples, samples_a_piece: int = 2) -> tuple[bytes, TarShardWriter, list[dict[str, Any]], str]:

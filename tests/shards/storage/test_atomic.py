@@ -14,17 +14,6 @@ import pytest
 from shards import storage
 
 
-@pytest.fixture
-def memory():
-    """An empty store in memory, which fsspec shares by class."""
-    fs = fsspec.filesystem("memory")
-    fs.store.clear()
-    fs.pseudo_dirs[:] = [""]
-    yield fs
-    fs.store.clear()
-    fs.pseudo_dirs[:] = [""]
-
-
 def test_an_error_leaves_neither_a_file_nor_a_temporary_one(tmp_path):
     with pytest.raises(KeyError), storage.atomic_writer(tmp_path / "a.tar") as out:
         out.write(b"half")

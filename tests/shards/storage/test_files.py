@@ -4,22 +4,10 @@ import hashlib
 import os
 from pathlib import Path
 
-import fsspec
 import pytest
 
 from shards import storage
 from shards.storage import FileInfo
-
-
-@pytest.fixture
-def memory():
-    """An empty store in memory, which fsspec shares by class."""
-    fs = fsspec.filesystem("memory")
-    fs.store.clear()
-    fs.pseudo_dirs[:] = [""]
-    yield fs
-    fs.store.clear()
-    fs.pseudo_dirs[:] = [""]
 
 
 @pytest.mark.parametrize(
