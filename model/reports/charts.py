@@ -15,6 +15,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter
 
 from model.evaluation.evaluate import MAX_CLASSES_IN_FULL, ClassFigures, Evaluation
+from model.metrics.intervals import Interval
 from model.reports.trend import Entry
 
 INK, MUTED, GRID, SERIES, CHANCE = "#1f2328", "#59636e", "#d5dae0", "#0b5cad", "#b3480e"
@@ -110,7 +111,7 @@ def draw_reliability(name: str, rated: ClassFigures) -> str:
 def draw_average_precisions(evaluation: Evaluation) -> str:
     """Return each shown class' average precision beside its prevalence, the expectation of a random order."""
     shown = [(name, evaluation.classes[name]) for name in evaluation.shown_classes]
-    rows = [
+    rows: list[tuple[str, float | None, float | None, Interval | None]] = [
         (
             name,
             rated.rank.average_precision["non_interpolated"],
@@ -124,34 +125,37 @@ def draw_average_precisions(evaluation: Evaluation) -> str:
     rows.append(("Mean", mean.average_precision["non_interpolated"], mean.prevalence, mean_interval))
     with _figure(6.8, 0.8 + 0.36 * len(rows)) as (figure, axes):
         for y, (_, average_precision, prevalence, interval) in enumerate(rows):
-            if average_precision is None or prevalence is None:
-                axes.text(0.0, y, "no positives in this split", color=MUTED, va="center", fontsize=9.5)
-                continue
-            axes.plot([prevalence, average_precision], [y, y], color=GRID, linewidth=1.5, zorder=1)
-            if interval is not None:
-                axes.plot([interval.low, interval.high], [y, y], color=SERIES, linewidth=3.5, alpha=0.4, zorder=2)
-            axes.plot(average_precision, y, "o", color=SERIES, markersize=7.5, zorder=3, clip_on=False)
-            axes.plot(prevalence, y, "|", color=CHANCE, markersize=12, markeredgewidth=2, zorder=3, clip_on=False)
-            axes.annotate(
-                f"{average_precision:.3f}", (1.03, y), color=INK, va="center", fontsize=10, annotation_clip=False
-            )
+            _plot_average_precision(axes, y, average_precision, prevalence, interval)
         axes.set_yticks(range(len(rows)), [row[0] for row in rows], color=INK)
         axes.get_yticklabels()[-1].set_fontweight("bold")
         axes.axhline(len(rows) - 1.5, color=GRID, linewidth=0.8)
         axes.set_ylim(len(rows) - 0.5, -0.5)
         axes.spines["left"].set_visible(False)
         _unit_axis(axes, "x")
-        marks = [
-            Line2D([], [], marker="o", color=SERIES, linestyle="", markersize=7.5, label="average precision"),
-            *([Line2D([], [], color=SERIES, linewidth=3.5, alpha=0.4, label="95 % interval")] if resampled else []),
-            Line2D(
-                [], [], marker="|", color=CHANCE, linestyle="", markersize=12, markeredgewidth=2, label="random order"
-            ),
-        ]
+        point = Line2D([], [], marker="o", color=SERIES, linestyle="", markersize=7.5, label="average precision")
+        line = Line2D([], [], color=SERIES, linewidth=3.5, alpha=0.4, label="95 % interval")
+        tick = Line2D(
+            [], [], marker="|", color=CHANCE, linestyle="", markersize=12, markeredgewidth=2, label="random order"
+        )
+        marks = [point, line, tick] if resampled else [point, tick]
         axes.legend(
             handles=marks, loc="lower left", bbox_to_anchor=(-0.02, 1.0), ncols=3, frameon=False, handletextpad=0.6
         )
     return _svg(figure)
+
+
+def _plot_average_precision(
+    axes: Axes, y: int, average_precision: float | None, prevalence: float | None, interval: Interval | None
+) -> None:
+    if average_precision is None or prevalence is None:
+        axes.text(0.0, y, "no positives in this split", color=MUTED, va="center", fontsize=9.5)
+        return
+    axes.plot([prevalence, average_precision], [y, y], color=GRID, linewidth=1.5, zorder=1)
+    if interval is not None:
+        axes.plot([interval.low, interval.high], [y, y], color=SERIES, linewidth=3.5, alpha=0.4, zorder=2)
+    axes.plot(average_precision, y, "o", color=SERIES, markersize=7.5, zorder=3, clip_on=False)
+    axes.plot(prevalence, y, "|", color=CHANCE, markersize=12, markeredgewidth=2, zorder=3, clip_on=False)
+    axes.annotate(f"{average_precision:.3f}", (1.03, y), color=INK, va="center", fontsize=10, annotation_clip=False)
 
 
 _MAX_DATES = 7

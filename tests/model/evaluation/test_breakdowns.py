@@ -35,7 +35,7 @@ def random_scans(tmp_path):
     return *write(tmp_path, samples, rows), facts
 
 
-def test_each_stratum_is_rated_over_its_own_positives(random_scans):
+def test_each_breakdown_is_rated_over_its_own_positives(random_scans):
     predictions, dataset, facts = random_scans
     evaluation = evaluate(predictions, dataset, "test", num_rounds=0)
     gun = evaluation.classes["Gun"]

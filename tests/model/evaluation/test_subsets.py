@@ -93,7 +93,7 @@ def test_a_cell_of_each_table_is_where_the_paper_has_it():
     assert paper.pointing_accuracy["10"]["ResNet34"]["Gun"] == pytest.approx(0.7160)
 
 
-def test_a_subset_keeps_the_figures_of_the_whole_apart(written, tmp_path):
+def test_a_subset_does_not_change_the_figures_of_the_split(written, tmp_path):
     predictions, dataset = written
     whole = evaluate(predictions, dataset, "test", num_rounds=0)
     url = write_list(tmp_path, [f"P{i:05d}" for i in range(50)])

@@ -83,7 +83,7 @@ def test_a_sweep_of_many_scores_stays_small_and_begins_where_every_item_is_found
     assert swept.any_item.num_true_T[0] == ranking.num_positive
 
 
-def test_a_point_says_what_it_finds_and_costs():
+def test_an_operating_point_has_recall_precision_and_false_alarms():
     point = operating_points.OperatingPoint(0.0, num_true=8, num_false=2, num_positive=10, num_negative=400)
     assert (point.score, point.recall, point.precision, point.false_alarms_per_1000) == (0.5, 0.8, 0.8, 5.0)
     assert point.f1 == pytest.approx(0.8)

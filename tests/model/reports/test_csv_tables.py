@@ -48,7 +48,7 @@ def test_an_undefined_figure_is_an_empty_cell(evaluation):
     assert rows["Knife"]["num_positive"] == "0"
 
 
-def test_alarms_operating_points_and_strata_have_a_row_each(evaluation):
+def test_alarms_operating_points_and_breakdowns_have_a_row_each(evaluation):
     document, tables = metrics_document(evaluation), make_tables(metrics_document(evaluation))
     points = rows_of(tables["operating_points.csv"])
     assert len(points) == 3 * len(document["operating_points"]["thresholds"])

@@ -80,12 +80,12 @@ def test_a_large_scan_is_made_smaller_and_its_marks_with_it():
         ((np.nan, np.nan), ("nan", "nan")),
     ],
 )
-def test_the_ends_of_a_scale_are_told_apart(ends, text):
+def test_the_ends_of_a_scale_have_different_labels(ends, text):
     assert format_range(*ends) == text
 
 
 @given(lowest=st.floats(-1e3, 1e3), span=st.floats(1e-5, 1e3))
-def test_a_scale_says_its_ends_to_a_twentieth_of_its_length(lowest, span):
+def test_the_labels_of_a_scale_are_accurate_to_a_twentieth_of_its_length(lowest, span):
     first, last = map(float, format_range(lowest, lowest + span))
     assert first < last
     assert max(abs(first - lowest), abs(last - lowest - span)) <= 0.05 * span * 1.01

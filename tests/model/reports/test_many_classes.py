@@ -55,7 +55,7 @@ def test_no_class_of_many_has_a_chart_of_its_own(many):
     ]
 
 
-def test_metrics_json_keeps_every_class_and_says_what_it_leaves_out(many):
+def test_metrics_json_keeps_every_class_and_names_what_it_leaves_out(many):
     folder, evaluation = many
     document = json.loads((folder / "metrics.json").read_text())
     assert list(violations(document, SCHEMA)) == []
@@ -70,7 +70,7 @@ def test_metrics_json_keeps_every_class_and_says_what_it_leaves_out(many):
     assert document["left_out"].startswith("80 classes are more than the 40 that a report shows one by one: ")
 
 
-def test_the_page_says_what_it_leaves_out_and_has_one_table_of_all_classes(many):
+def test_the_page_names_what_it_leaves_out_and_has_one_table_of_all_classes(many):
     folder, evaluation = many
     html = (folder / "report.html").read_text()
     page = Page(html)

@@ -109,7 +109,7 @@ def test_every_table_has_a_caption_and_scoped_headers(good):
     assert all(values.get("scope") in ("row", "col") for tag, values in page.tags if tag == "th")
 
 
-def test_every_chart_has_a_name_for_who_cannot_see_it(good):
+def test_every_chart_has_a_label_for_screen_readers(good):
     charts = [values for tag, values in page_of(good).tags if tag == "svg"]
     assert len(charts) == 1 + 2 + 2
     assert all(values["role"] == "img" and values["aria-label"] for values in charts)
@@ -138,7 +138,7 @@ def test_missing_quarantined_and_absent_classes_are_warned_of_first(bad):
     assert "No scan holds Knife: the figures of this class are undefined, and the means leave it out." in text
 
 
-def test_completeness_is_told_from_the_lists_to_the_figures(bad):
+def test_completeness_is_shown_from_the_lists_to_the_figures(bad):
     text = page_of(bad).text
     assert "In the dataset 4 Refused in scoring 1 truncated 1 Missing 1 neither scored nor refused Rated 2" in text
 
@@ -153,7 +153,7 @@ def test_a_figure_that_does_not_exist_is_a_dash(bad):
     assert "Knife 0 0 0.0 % – – – – – 0" in page_of(bad).text
 
 
-def test_without_any_positive_the_summary_says_so(evaluate_rows):
+def test_without_positives_the_summary_calls_every_figure_undefined(evaluate_rows):
     evaluation = evaluate_rows([sample("a", (0, 0))], [prediction("a", (0, 0))])
     assert summarise(evaluation) == [
         "Every figure is undefined: no scan with a prediction is known to hold a prohibited item."
@@ -223,7 +223,7 @@ def test_the_summary_opens_with_what_an_alarm_catches(good):
     assert expected in summarise(good)[0].replace("\xa0", " ")
 
 
-def test_without_a_bootstrap_the_page_speaks_of_no_interval(tmp_path):
+def test_without_a_bootstrap_the_page_has_no_intervals(tmp_path):
     dataset = write_dataset(tmp_path / "ds", [sample("a", (1, 1)), sample("b", (0, 0))])
     url = write_predictions(tmp_path / "pred", dataset, [prediction("a", (1, 1)), prediction("b", (0, 0))])
     evaluation = evaluate(open_predictions(url), dataset, "test", num_rounds=0)
@@ -244,7 +244,7 @@ def test_equal_evaluations_give_equal_bytes(good):
     assert render_html(Report(evaluation=good), first) == render_html(Report(evaluation=good), second)
 
 
-def test_each_figure_stands_alone_as_svg_without_a_date(good):
+def test_each_figure_is_a_valid_svg_without_a_date(good):
     figures = draw_figures(good)
     kinds = [f"{kind}_{name}.svg" for kind in ("precision_recall", "reliability") for name in ("Gun", "Knife")]
     assert sorted(figures) == ["average_precision.svg", *kinds]

@@ -76,7 +76,7 @@ def test_the_page_opens_without_an_error_and_loads_nothing(open_page, report):
     assert page.asked == [report[0].as_uri()]
 
 
-def test_the_slider_shows_what_metrics_json_says_at_each_threshold(open_page, report):
+def test_the_slider_shows_the_counts_of_metrics_json_at_each_threshold(open_page, report):
     page, document = open_page(), report[1]
     points = document["operating_points"]
     names = [*document["classes"], "Any item"]
@@ -107,7 +107,7 @@ def test_the_slider_moves_by_the_keyboard(open_page):
     assert page.locator("#threshold-score").inner_text() != before
 
 
-def test_tables_sort_by_a_click_both_ways_and_say_so(open_page):
+def test_tables_sort_by_a_click_in_both_directions_and_announce_it(open_page):
     page = open_page()
     table = page.locator("table", has=page.locator("#classes-caption"))
     header = table.locator("thead th").nth(1)

@@ -105,7 +105,7 @@ def ids(root, evaluation):
     return [entry.model_id for entry in history]
 
 
-def test_reports_stand_by_the_time_of_their_scores_where_all_say_it(written):
+def test_reports_are_sorted_by_the_time_of_their_scores_if_all_have_one(written):
     root, _, evaluation = written
     stamped = replace(evaluation, run=evaluation.run | {"timings": {"finished_at": "2026-03-02T01:00:00+00:00"}})
     stamp(root, "old", "2026-03-03T01:00:00+00:00")
@@ -114,7 +114,7 @@ def test_reports_stand_by_the_time_of_their_scores_where_all_say_it(written):
     assert ids(root, stamped) == ["old-model", "new-model"]
 
 
-def test_dates_stand_under_the_trend(written):
+def test_the_trend_is_labelled_with_dates(written):
     root, _, evaluation = written
     stamped = replace(evaluation, run=evaluation.run | {"timings": {"finished_at": "2026-03-02T01:00:00+00:00"}})
     stamp(root, "old", "2026-03-01T01:00:00+00:00")

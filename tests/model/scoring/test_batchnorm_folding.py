@@ -27,7 +27,7 @@ def shake(network):
 
 # The stem of resnet10t is a list of convolutions: the norm behind that list stays.
 @pytest.mark.parametrize(("backbone", "num_left"), [("resnet10t", 1), ("resnet18", 0)])
-def test_a_resnet_loses_its_batch_norms_and_says_the_same(backbone, num_left):
+def test_a_resnet_loses_its_batch_norms_and_keeps_its_output(backbone, num_left):
     torch.manual_seed(0)
     network = shake(build_network(ModelConfig(backbone=backbone, classes=("a", "b"), input=InputConfig(size_px=64))))
     num_norms = len(norms_of(network))
@@ -57,7 +57,7 @@ class NormWithActivation(nn.BatchNorm2d):
 
 
 @pytest.mark.parametrize("network", [Net(nn.BatchNorm2d(3), norm_first=True), Net(NormWithActivation(3))])
-def test_a_norm_that_stands_elsewhere_or_does_more_is_left(network):
+def test_a_norm_in_another_place_or_with_an_activation_is_left(network):
     folded = fold_batch_norms(shake(network), 32)
     assert len(norms_of(folded)) == 1
     images_BCHW = torch.randn(2, 3, 32, 32)

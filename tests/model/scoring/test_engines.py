@@ -54,7 +54,7 @@ def part_engine(spec, device="cpu", decoder="dali-cpu"):
 
 
 @pytest.mark.parametrize(("spec", "tolerance"), [(FLOAT32, 1e-4), (BFLOAT16, 0.05), (ONNX, 1e-4)], ids=str)
-def test_an_engine_says_what_the_network_says_in_batches_of_any_size(network, spec, tolerance):
+def test_an_engine_gives_the_output_of_the_network_in_batches_of_any_size(network, spec, tolerance):
     compute = build_engine(spec, network, CONFIG, PLAIN)
     for num in (5, 1):
         images_BCHW = torch.randn(num, 3, 64, 64, generator=torch.Generator().manual_seed(num))
@@ -168,7 +168,7 @@ def test_compiling_without_a_compiler_is_refused(monkeypatch):
 
 
 @pytest.mark.usefixtures("installed")
-def test_what_made_the_earlier_parts_goes_on_where_the_machine_has_it():
+def test_a_resumed_run_keeps_the_engine_of_the_existing_parts_if_the_machine_has_it():
     earlier = (part_engine(BFLOAT16, "cuda", "dali-mixed"), part_engine(BFLOAT16), part_engine(ONNX))
     asked = EngineRequest(earlier=earlier)
     assert earlier_spec(asked, UNITS, "dali-cpu") == BFLOAT16
@@ -252,7 +252,7 @@ def test_an_export_that_fails_is_replaced_by_pytorch_with_a_warning(network, mon
         choose(network, hardware, engine="onnxruntime")
 
 
-def test_a_processor_computes_a_batch_in_parts_and_says_the_same(network):
+def test_a_processor_computes_a_batch_in_parts_with_the_same_output(network):
     sizes = []
 
     class Recording(nn.Module):

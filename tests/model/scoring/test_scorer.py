@@ -173,7 +173,7 @@ def test_an_error_of_the_reader_stops_the_shard(scorer, shard, tmp_path):
 
 
 @pytest.mark.parametrize("field", ["logits_BK", "level_logits_LBK", "peaks_B4K"])
-def test_a_number_that_is_none_refuses_its_scan_wherever_it_stands(scorer, shard, field, monkeypatch):
+def test_a_scan_with_a_nan_in_any_output_is_refused(scorer, shard, field, monkeypatch):
     score_of = scorer._network.score
 
     def spoil(*args):
