@@ -32,7 +32,7 @@ class Decoded(NamedTuple):
     """A batch of images."""
 
     images_BCHW: Tensor
-    """float32, normalised, in the memory format asked for, on the device; zeros where there is no image."""
+    """float32, normalised, in the memory format asked for, on the device; zeros for places without an image."""
     errors: dict[int, str]
     """DALI's message by place, of images that cannot be decoded."""
     windows_B4: Tensor
@@ -89,7 +89,7 @@ class BatchDecoder:
     def decode(self, encoded: Sequence[bytes | None], augmentations_B3: np.ndarray | None = None) -> Decoded:
         """Return the images of a batch, and why some could not be decoded.
 
-        An image has the same place and values whatever its neighbours are.
+        An image keeps its place and values whether or not its neighbours can be decoded.
 
         Args:
             encoded: at most `batch_size` JPEGs; None holds a place for an image that is not to be decoded.

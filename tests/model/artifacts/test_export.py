@@ -1,4 +1,4 @@
-"""Does an export say what the network says, to software that knows nothing of it?"""
+"""Compare exports with the network in ONNX Runtime and in torch.export, without code of the project."""
 
 import json
 
@@ -65,18 +65,18 @@ def test_a_torch_program_gives_the_same_without_our_code(folder, model, num):
         torch.testing.assert_close(one, other, atol=TOLERANCE, rtol=0)
 
 
-def test_an_onnx_model_is_valid_names_its_batch_and_says_whose_it_is(folder, model):
+def test_an_onnx_model_is_valid_names_its_batch_and_its_model(folder, model):
     proto = onnx.load(str(folder / "model.onnx"))
     onnx.checker.check_model(proto, full_check=True)
     (images,) = proto.graph.input
     assert [dim.dim_param or dim.dim_value for dim in images.type.tensor_type.shape.dim] == ["batch", 3, 64, 64]
-    told = {prop.key: prop.value for prop in proto.metadata_props}
-    assert told["model_id"] == model.model_id
-    assert ModelConfig.from_json(json.loads(told["config"]), "metadata") == CONFIG
+    metadata = {prop.key: prop.value for prop in proto.metadata_props}
+    assert metadata["model_id"] == model.model_id
+    assert ModelConfig.from_json(json.loads(metadata["config"]), "metadata") == CONFIG
 
 
 @pytest.mark.parametrize("file", ["model.onnx", "model.pt2"])
-def test_the_document_beside_an_export_says_how_to_use_it(folder, model, file):
+def test_the_document_beside_an_export_describes_its_input_and_outputs(folder, model, file):
     document = json.loads((folder / f"{file}.json").read_text())
     assert (document["model_id"], document["file"]) == (model.model_id, file)
     assert document["classes"] == ["Gun", "Knife"]
@@ -85,7 +85,7 @@ def test_the_document_beside_an_export_says_how_to_use_it(folder, model, file):
 
 
 @pytest.mark.parametrize("wrong", [0.001, float("nan")])
-def test_an_export_that_says_something_else_is_not_written(model, wrong, monkeypatch):
+def test_an_export_that_differs_from_the_network_is_not_written(model, wrong, monkeypatch):
     monkeypatch.setattr(export, "export_onnx", lambda *_: b"")
 
     class Session:
@@ -139,7 +139,7 @@ def test_what_cannot_be_traced_is_refused_in_a_line():
         trace_onnx(build_network(SXMNET).eval(), SXMNET)
 
 
-def test_what_onnx_cannot_say_is_refused_in_a_line():
+def test_what_onnx_cannot_express_is_refused_in_a_line():
     class Chooses(torch.nn.Module):
         def forward(self, images_BCHW):
             return images_BCHW if images_BCHW.sum() > 0 else -images_BCHW

@@ -1,4 +1,4 @@
-"""Does a checkpoint of the authors' code give their logits here, and can a hostile one do harm?"""
+"""Import checkpoints of the authors' code, compare the logits with theirs, and refuse hostile ones."""
 
 import os
 from dataclasses import replace
@@ -156,10 +156,10 @@ def test_a_hostile_pickle_is_refused_and_none_of_its_code_runs(tmp_path, zipped)
     )
     with pytest.raises(ValueError, match=message) as refused:
         import_checkpoint(path)
-    # PyTorch's advice is to load the file unsafely, in colours of a terminal.
+    # PyTorch's own message advises to load the file unsafely, in terminal colours.
     assert "weights_only" not in str(refused.value) and "\x1b" not in str(refused.value)
     assert not done.exists()
-    torch.load(path, weights_only=False)  # it was no empty threat
+    torch.load(path, weights_only=False)  # the pickle does run code when loaded unsafely
     assert done.exists()
 
 
@@ -177,7 +177,7 @@ def test_a_number_of_numpy_is_read(state, tmp_path, value, zipped, monkeypatch):
 
 
 @pytest.mark.parametrize("value", [np.array([0.5]), np.str_("best"), np.array([(1,)], [("a", "i4")])[0]])
-def test_other_things_of_numpy_are_refused(tmp_path, value):
+def test_other_objects_of_numpy_are_refused(tmp_path, value):
     with pytest.raises(ValueError, match="checkpoint must hold tensors and plain values alone, got"):
         import_checkpoint(save(tmp_path / "c.pth", {"state_dict": {}, "best_score": value}))
 

@@ -38,7 +38,7 @@ def model(tmp_path_factory):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("engine", ["eager", "onnxruntime"])
-def test_an_engine_says_what_the_network_says_weights_and_mask_too(model, engine):
+def test_every_output_of_an_engine_equals_the_networks(model, engine):
     images = torch.randn(3, 3, 64, 64)
     with torch.inference_mode():
         expected = dict(model.network(images).named_tensors())

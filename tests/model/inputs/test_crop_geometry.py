@@ -1,4 +1,4 @@
-"""Do boxes stay on their items, and peaks on their pixels, whatever is cut off and mirrored?"""
+"""Trim, crop and mirror scans, and check that boxes stay on their items and peaks on their pixels."""
 
 import io
 from dataclasses import replace

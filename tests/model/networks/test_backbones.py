@@ -1,4 +1,4 @@
-"""What does each backbone give? Levels, depths and parameters, on the meta device: nothing is computed."""
+"""Check levels, depths and parameters of each backbone on the meta device, where nothing is computed."""
 
 from dataclasses import replace
 from typing import Any

@@ -1,4 +1,4 @@
-"""Does the data file say what the papers print? It is held against a second reading and the papers' own arithmetic."""
+"""Compare the data file of the papers' tables with a second transcription and the papers' own means."""
 
 import copy
 import json

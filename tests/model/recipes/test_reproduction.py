@@ -1,4 +1,4 @@
-"""Does ours stand beside the paper's where it belongs, and is all that was otherwise said?"""
+"""Compare runs with a paper's table, and name every difference in the notes."""
 
 import csv
 import io

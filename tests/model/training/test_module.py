@@ -1,4 +1,4 @@
-"""Does a step see the scans it should, however they are cut into batches, and does a run end when it should?"""
+"""Train with accumulated batches, several processes and patience, and compare weights and epochs."""
 
 import copy
 import json
@@ -147,19 +147,19 @@ def test_patience_is_counted_on_over_a_stop(dataset, tmp_path, monkeypatch, stop
 
 
 def test_the_loss_of_an_epoch_is_the_mean_over_its_scans(dataset, tmp_path):
-    seen, told = [], []
+    seen, logged = [], []
 
     class Watch(Callback):
         def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
             seen.extend([float(trainer.callback_metrics["train/loss"])] * len(batch.rows_B))
 
         def on_train_epoch_end(self, trainer, pl_module):
-            told.append((float(trainer.callback_metrics["train/loss_epoch"]), np.mean(seen)))
+            logged.append((float(trainer.callback_metrics["train/loss_epoch"]), np.mean(seen)))
             seen.clear()
 
     train(dataset, str(tmp_path), replace(NO_NORMS, max_epochs=2), hardware=FLOAT32, callbacks=[Watch()])
-    assert len(told) == 2 and told[0] != told[1]
-    for found, expected in told:
+    assert len(logged) == 2 and logged[0] != logged[1]
+    for found, expected in logged:
         assert found == pytest.approx(expected, rel=1e-5)
 
 
@@ -176,7 +176,7 @@ def test_single_label_scans_are_learnt_by_a_soft_max_and_rated_by_accuracy(datas
     assert (tmp_path / "logs" / "csv" / "version_0" / "metrics.csv").read_text().count("validation/top5_accuracy") == 1
 
 
-def test_a_run_that_an_earlier_release_began_goes_on(dataset, tmp_path):
+def test_a_run_that_an_earlier_release_began_is_resumed(dataset, tmp_path):
     run_json = tmp_path / "run.json"
     claim_run_dir(str(tmp_path), TINY, dataset.manifest.digest, FLOAT32, {})
     document = json.loads(run_json.read_text())
@@ -200,7 +200,7 @@ def test_a_last_batch_of_one_scan_whose_map_is_one_cell_is_learnt_from_and_resum
 
 
 @pytest.mark.parametrize(("batch_size", "accumulate_batches"), [(23, 1), (23, 2)])
-def test_company_for_a_single_scan_weighs_nothing(dataset, tmp_path, batch_size, accumulate_batches):
+def test_padding_of_a_single_scan_weighs_nothing(dataset, tmp_path, batch_size, accumulate_batches):
     config = replace(NO_NORMS, batch_size=batch_size, accumulate_batches=accumulate_batches, validation_fraction=0.0)
     assert len(dataset.read_samples("train")) % batch_size == 1
     found = weights_of(train(dataset, str(tmp_path / "padded"), config, hardware=FLOAT32))
@@ -208,7 +208,7 @@ def test_company_for_a_single_scan_weighs_nothing(dataset, tmp_path, batch_size,
     assert_same(found, weights_of(train(dataset, str(tmp_path / "alone"), alone, hardware=FLOAT32)))
 
 
-def test_positives_are_counted_a_step_as_the_feed_hands_them_out(dataset, tmp_path):
+def test_positives_are_counted_a_step_as_the_feed_yields_them(dataset, tmp_path):
     seen = []
 
     class Count(Callback):
@@ -254,7 +254,7 @@ def test_a_step_has_the_entries_that_its_batches_have_together(num_entries, batc
 
 
 @pytest.mark.parametrize("backbone", ["test_resnet", "densenet121"])
-def test_batch_norms_of_several_gpus_have_the_same_weights_and_say_the_same(backbone):
+def test_synchronised_batch_norms_have_the_same_weights_and_output(backbone):
     """The second has norms with an activation inside, which PyTorch's own conversion would lose."""
     torch.manual_seed(0)
     network = build_network(ModelConfig(backbone=backbone, classes=("Gun",), num_levels=2)).eval()

@@ -1,4 +1,4 @@
-"""Do both stages of SXMNet learn what they should, and go on exactly where they were stopped?"""
+"""Train both stages of SXMNet, stop and resume them, and refuse inputs that do not fit."""
 
 import csv
 import json
@@ -74,7 +74,7 @@ def dataset(tmp_path_factory):
 
 
 def boxes_of(row):
-    """Anywhere: that boxes lie on items is the business of tests/model/inputs/test_crop_geometry.py."""
+    """Anywhere: tests/model/inputs/test_crop_geometry.py checks that boxes lie on items."""
     names = [name for name, label in row["labels"].items() if label == 1]
     edges = {"xmin_px": 10.0, "ymin_px": 20.0, "xmax_px": 40.0, "ymax_px": 60.0}
     return [{"class": name, **edges} for name in names]
@@ -131,7 +131,7 @@ def test_the_mask_moves_to_the_boxes(dataset, tmp_path):
     assert last["validation_attention_fit"] > first["validation_attention_fit"]
 
 
-def test_stage_two_starts_from_stage_one_and_says_so(dataset, stage_one, stage_two):
+def test_stage_two_starts_from_stage_one_and_records_it(dataset, stage_one, stage_two):
     assert stage_two.model.provenance["initial_model_id"] == stage_one.model.model_id
     assert stage_two.model.config.fusion == "meta"
     network = build_network(stage_two.model.config)
@@ -238,14 +238,14 @@ def test_without_a_table_meta_fusion_by_a_network_is_refused(dataset, tmp_path):
     config = replace(STAGE_TWO, loss=MetaLossConfig(labels=NeuralLabels()))
     with pytest.raises(ValueError, match=r"level labels must be given .*`sixray label-levels`.*--level-labels"):
         train(dataset, str(tmp_path), config, hardware=FLOAT32)
-    assert not list(tmp_path.iterdir()), "the folder is free for the command that gives them"
+    assert not list(tmp_path.iterdir()), "the folder stays free for a run with labels"
 
 
-def test_a_model_of_another_architecture_is_no_start(dataset, stage_one, tmp_path):
+def test_a_model_of_another_architecture_is_refused(dataset, stage_one, tmp_path):
     config = replace(STAGE_TWO, attention=AttentionConfig(num_upsamples=2), initial_model=stage_one.model_url)
     with pytest.raises(ValueError, match=r"model to start from must have attention AttentionConfig\(num_upsamples=2"):
         train(dataset, str(tmp_path), config, hardware=FLOAT32)
-    assert not list(tmp_path.iterdir()), "the folder is free for the command that names another model"
+    assert not list(tmp_path.iterdir()), "the folder stays free for a run with another model"
 
 
 @pytest.mark.parametrize(
@@ -256,7 +256,7 @@ def test_a_model_of_another_architecture_is_no_start(dataset, stage_one, tmp_pat
         ({"trim_margins": True}, "model to start from must have trim_margins True, got False"),
     ],
 )
-def test_a_stage_one_that_learnt_what_is_held_out_or_saw_scans_otherwise_is_no_start(
+def test_a_stage_one_trained_on_held_out_scans_or_other_input_is_refused(
     dataset, stage_one, tmp_path, changes, message
 ):
     config = replace(STAGE_TWO, initial_model=stage_one.model_url, **changes)
@@ -265,7 +265,7 @@ def test_a_stage_one_that_learnt_what_is_held_out_or_saw_scans_otherwise_is_no_s
     assert not list(tmp_path.iterdir())
 
 
-def test_a_stage_one_of_another_dataset_and_a_model_of_stage_two_are_no_start(dataset, stage_one, stage_two, tmp_path):
+def test_a_stage_one_of_another_dataset_and_a_model_of_stage_two_are_refused(dataset, stage_one, stage_two, tmp_path):
     other = make_dataset(tmp_path / "other", num_train=8, seed=1)
     config = replace(STAGE_TWO, initial_model=stage_one.model_url)
     with pytest.raises(
@@ -326,7 +326,7 @@ def test_attention_cannot_be_learnt_from_scans_without_boxes(dataset):
         AttentionLossConfig().check_samples(samples)
 
 
-def test_a_model_says_from_how_many_scans_each_level_was_learnt(dataset, stage_one, stage_two):
+def test_a_model_records_the_number_of_scans_that_label_each_level(dataset, stage_one, stage_two):
     training, _ = hold_out(load_sample_table(dataset, "train"), STAGE_TWO.validation_fraction, STAGE_TWO.seed)
     keys, expected = set(training.keys.to_pylist()), Counter[str]()
     for row in dataset.read_samples("train").to_pylist():

@@ -90,7 +90,7 @@ class StopInValidation(Callback):
 
 
 @pytest.mark.parametrize(("epoch", "max_epochs"), [(0, 1), (0, 2), (1, 2)])
-def test_a_run_stopped_in_validation_rates_that_epoch_when_it_goes_on(dataset, tmp_path, epoch, max_epochs):
+def test_a_run_stopped_in_validation_rates_that_epoch_when_resumed(dataset, tmp_path, epoch, max_epochs):
     config = replace(TINY, max_epochs=max_epochs)
     stopped, whole = str(tmp_path / "stopped"), str(tmp_path / "whole")
     with pytest.raises(StoppedError):
@@ -144,7 +144,7 @@ def test_a_run_takes_no_step_twice_after_it_was_stopped_within_an_epoch(dataset,
     assert second != [batch for epoch, batch in seen if epoch == 0]  # each epoch has an order of its own
 
 
-def test_the_result_is_a_model_folder_with_where_it_came_from(dataset, uninterrupted):
+def test_the_result_is_a_model_folder_with_its_provenance(dataset, uninterrupted):
     model = load_model(uninterrupted.model_url)
     assert model.config.classes == dataset.manifest.scored_classes
     assert model.config.input.size_px == TINY.image_size_px
@@ -198,7 +198,7 @@ def test_without_held_out_scans_the_last_epoch_becomes_the_model(dataset, tmp_pa
     assert result.model.provenance["validation_mean_average_precision"] is None
 
 
-def test_a_run_in_another_store_goes_on_there(dataset):
+def test_a_run_in_another_store_is_resumed_there(dataset):
     run = "memory://runs/one"
     with pytest.raises(StoppedError):
         train(dataset, run, TINY, hardware=FLOAT32, callbacks=[StopBefore(3)], checkpoint_seconds=0.0)
@@ -294,7 +294,7 @@ def test_a_run_that_diverges_is_refused_and_leaves_no_model(dataset, tmp_path, n
         r"must be finite, got NaN or infinity by step \d+, in epoch 1 \(learning rate 1e\+30\).*smaller --learning"
     )
     hardware = replace(FLOAT32, num_devices=num_devices)
-    # Repeated it says the same: nothing that is not finite was kept to go on from.
+    # A second run fails alike: no state that is not finite was saved.
     for _ in range(2 if num_devices == 1 else 1):
         with pytest.raises(DivergedError, match=message):
             train(dataset, str(tmp_path), config, hardware=hardware, checkpoint_seconds=0.0)
@@ -303,7 +303,7 @@ def test_a_run_that_diverges_is_refused_and_leaves_no_model(dataset, tmp_path, n
     assert all(value.isfinite().all() for url in checkpoints for value in read_checkpoint(url)["state_dict"].values())
 
 
-def test_the_mean_loss_of_an_epoch_and_what_is_said_of_held_out_scans_must_be_finite(dataset, tmp_path, monkeypatch):
+def test_the_mean_loss_of_an_epoch_and_the_output_for_held_out_scans_must_be_finite(dataset, tmp_path, monkeypatch):
     whole = LossConfig.terms
     with monkeypatch.context() as patch:
         patch.setattr(LossConfig, "terms", lambda *of: {"a": whole(*of)["classification"].detach() / 0})
