@@ -39,7 +39,7 @@ def outcome(corpus, subset="all"):
     return [(ref.key, ref.split, ref.reason) for ref in join(corpus, subset)]
 
 
-def test_a_sound_scan_keeps_all_that_is_known_of_it(corpus):
+def test_a_sound_scan_keeps_everything_known_about_it(corpus):
     corpus.add_scan("P00001", ("Knife",), split="test")
     (ref,) = join(corpus)
     root = corpus.root
@@ -105,7 +105,7 @@ def test_a_link_to_a_folder_or_to_nothing_is_refused_by_name_rather_than_passed_
     assert join(corpus)[0].detail.startswith("a link, not a file; links to folders are not followed")
 
 
-def test_a_scan_that_a_list_names_twice_in_the_same_words_is_one_record(corpus):
+def test_a_line_that_occurs_twice_is_one_record(corpus):
     corpus.add_image("N1")
     corpus.add_row("N1")
     corpus.add_row("N1")
@@ -130,7 +130,7 @@ def test_another_split_in_a_larger_list_is_no_contradiction(corpus):
 
 
 @pytest.mark.parametrize(("subset", "split"), [("10", "train"), ("10", "test"), ("1000", "train")])
-def test_lists_that_say_different_things_of_a_scan_contradict(corpus, subset, split):
+def test_lists_that_label_a_scan_differently_contradict(corpus, subset, split):
     corpus.add_image("P1")
     corpus.add_row("P1", ["Gun"])
     corpus.add_row("P1", ["Knife"], subset=subset, split=split)
@@ -139,7 +139,7 @@ def test_lists_that_say_different_things_of_a_scan_contradict(corpus, subset, sp
     assert "says (1, 0, 0, 0, 0)" in ref.detail and "says (0, 1, 0, 0, 0)" in ref.detail
 
 
-def test_a_contradiction_reads_the_same_in_whatever_order_facts_come(corpus):
+def test_a_contradiction_does_not_depend_on_the_order_of_facts(corpus):
     corpus.add_image("P1")
     for present in (["Gun"], ["Knife"], ["Wrench"], []):
         corpus.add_row("P1", present)
@@ -209,7 +209,7 @@ def test_bad_lines_of_a_subset_are_named_in_it(many):
     assert ("garbage", "train", "bad_list_row") not in outcome(many, "10")
 
 
-def test_a_list_that_is_none_ends_the_listing(corpus):
+def test_a_list_with_another_header_ends_the_listing(corpus):
     corpus.add_row("N1")
     (corpus.root / "ImageSet/10/train.csv").write_text("key;gun\n")
     with pytest.raises(ValueError, match=f"list must begin with the columns '{HEADER}', got 'key;gun'"):

@@ -4,11 +4,8 @@ import json
 
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from shards.curation.findings import describe_findings
-from shards.curation.groups import assign_group_to_split
 from shards.curation.leakage import Member, make_group
 from shards.format.dataset import open_dataset
 from shards.verify import dataset as verification
@@ -78,35 +75,6 @@ def test_a_table_that_belongs_to_no_dataset_is_surplus(tmp_path):
     assert [found.what for found in verification.verify_ledger(dataset, []) if found.file == "leakage.parquet"] == [
         "surplus_file"
     ]
-
-
-SPLITS = st.sampled_from(["train", "test", "val", "unlisted"])
-GROUPS = st.lists(SPLITS, min_size=1, max_size=9).map(lambda splits: [(f"k{n}", s) for n, s in enumerate(splits)])
-
-
-@given(GROUPS)
-def test_a_group_that_is_dealt_crosses_no_splits(members):
-    moved = dict(assign_group_to_split(members))
-    after = [(key, moved.get(key, split)) for key, split in members]
-    assert list(make_group("byte_equal", after)) == []
-    assert all(split == "unlisted" for (_, split), (_, old) in zip(after, members, strict=True) if old == "unlisted")
-    assert {split for _, split in after} <= {split for _, split in members}
-    assert list(assign_group_to_split(after)) == []
-    assert bool(moved) == bool(list(make_group("byte_equal", members)))
-
-
-@pytest.mark.parametrize(
-    ("splits", "moved"),
-    [
-        (["train", "train", "test"], {"k2": "train"}),
-        (["train", "test"], {"k0": "test"}),
-        (["test", "val"], {"k1": "test"}),
-        (["train", "unlisted"], {}),
-        (["train"], {}),
-    ],
-)
-def test_most_members_decide_and_at_a_tie_a_scan_that_is_tested_is_not_learnt(splits, moved):
-    assert dict(assign_group_to_split((f"k{n}", split) for n, split in enumerate(splits))) == moved
 
 
 def test_members_are_named_in_order():

@@ -95,7 +95,7 @@ def test_records_are_read_and_what_cannot_be_read_has_no_fingerprint(tmp_path):
     assert (found.key, found.split, found.perceptual) == ("a", "train", None)
 
 
-def test_without_the_library_it_is_said_how_to_get_it(monkeypatch):
+def test_without_the_library_the_message_says_how_to_install_it(monkeypatch):
     def fail():
         raise ImportError
 

@@ -113,7 +113,7 @@ def test_the_choice_is_that_of_one_sort_of_all_hashes_ties_included(positives, n
         ("positives", (0, 5), "subset 'positives' must have 1 positives and 0 negatives, got 0 and 5"),
     ],
 )
-def test_too_few_scans_are_said_in_numbers(subset, num, message):
+def test_too_few_scans_are_refused_with_their_numbers(subset, num, message):
     with pytest.raises(ValueError, match=message):
         choose_subset([take_census(candidates(*num), 0)], subset, 0)
 
