@@ -162,7 +162,7 @@ class _Sources:
 
 
 def _read_unscored(predictions: Predictions, names: Sequence[str]) -> pa.Table:
-    """Return the scans without a score: nobody knows what they hold, so somebody must look."""
+    """Return the scans without a score, which must be inspected too."""
     infos = parts.read_part_infos(predictions.url, names)
     tables = [
         read_parquet(parts.quarantine_part_url(predictions.url, name))

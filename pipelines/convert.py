@@ -45,7 +45,7 @@ _IMAGES_A_REPORT = 1000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConvertConfig:
-    """What to convert, and how."""
+    """What to convert and how."""
 
     input: str
     """Folder of the corpus: a path or an fsspec URL."""
@@ -111,7 +111,7 @@ def convert_corpus(config: ConvertConfig, beam_options: Sequence[str] = ()) -> D
 
 
 def check_places(corpus: Corpus, output: str) -> None:
-    """Raise ValueError where the output is somebody else's folder, or lies where the corpus is listed from.
+    """Raise ValueError if the output holds something else, or lies in a folder that the corpus is listed from.
 
     The next run would list its own shards as scans.
     """
@@ -123,7 +123,7 @@ def check_places(corpus: Corpus, output: str) -> None:
 
 
 def choose_classes(corpus: Corpus, config: ConvertConfig) -> ClassSet:
-    """Return the classes that are named, or else those of the layout, with the spellings that are named."""
+    """Return the classes of the config, else those of the layout, with the spellings of the config."""
     own = ClassSet(corpus.class_folders) if corpus.class_folders else load_class_set(LAYOUTS[corpus.layout].class_set)
     return make_class_set(config.classes, dict(config.class_map), own)
 
@@ -131,7 +131,7 @@ def choose_classes(corpus: Corpus, config: ConvertConfig) -> ClassSet:
 def add_conversion(
     pipeline: beam.Pipeline, corpus: Corpus, classes: ClassSet, config: ConvertConfig
 ) -> beam.PCollection[DatasetManifest]:
-    """Add the conversion to a pipeline: list and join, then what every dataset goes through."""
+    """Add the conversion to a pipeline: list, join, then write as every dataset is written."""
     output = storage.normalise_url(config.output)
     policy = LAYOUTS[corpus.layout].adapt_policy(config.policy)
     subset = "all" if corpus.builds_subset else config.subset

@@ -146,7 +146,7 @@ class _Artist:
         boxes = list(zip(scans.box_edges_B4[first:last].tolist(), scans.box_class_B[first:last] == k, strict=True))
         label = {1: "present", 0: "absent", -1: "unknown"}[int(scans.labels_NK[n, k])]
         name, score = scans.classes[k], sigmoid(scans.logits_NK[n, k])
-        weights = _say_weights(log_weights_BL)
+        weights = _describe_weights(log_weights_BL)
         return Marks(
             title=f"{scans.keys_N[n].as_py()}   {name}: score {score:.3f}, labelled {label}{weights}",
             class_name=name,
@@ -156,7 +156,7 @@ class _Artist:
         )
 
 
-def _say_weights(log_weights_BL: Tensor | None) -> str:
+def _describe_weights(log_weights_BL: Tensor | None) -> str:
     """Return what a scan's title says of its levels, finest first; nothing where all weigh the same."""
     if log_weights_BL is None:
         return ""

@@ -102,7 +102,7 @@ def reshard_datasets(config: ReshardConfig, beam_options: Sequence[str] = ()) ->
 def add_resharding(
     pipeline: beam.Pipeline, inputs: tuple[Dataset, ...], selection: Selection, config: ReshardConfig
 ) -> beam.PCollection[DatasetManifest]:
-    """Add the job to a pipeline: list the rows that are asked for, join keys, then write as any conversion does."""
+    """Add the job to a pipeline: list the selected rows, join keys, then write as every dataset is written."""
     shard_bytes = config.shard_bytes or _recorded_shard_bytes(inputs) or DEFAULT_SHARD_BYTES
     refs = (
         pipeline
@@ -154,7 +154,7 @@ def list_batches(
 
 
 def make_selection(config: ReshardConfig, inputs: Sequence[Dataset]) -> Selection:
-    """Return what is asked for, checked against what the inputs have.
+    """Return the selection of the config, checked against the inputs.
 
     Raises:
         ValueError: no input has a split or class that is asked for, inputs differ in classes and none are named, or
@@ -191,7 +191,7 @@ def _choose_classes(names: tuple[str, ...], inputs: Sequence[Dataset]) -> ClassS
 
 
 def check_places(config: ReshardConfig, inputs: Sequence[Dataset]) -> None:
-    """Raise ValueError where the output is an input, lies within one or holds one, or is somebody else's folder."""
+    """Raise ValueError if the output is an input, lies within one, holds one, or holds something else."""
     output = f"{storage.normalise_url(config.output)}/"
     for dataset in inputs:
         if output.startswith(f"{dataset.url}/") or f"{dataset.url}/".startswith(output):
@@ -200,7 +200,7 @@ def check_places(config: ReshardConfig, inputs: Sequence[Dataset]) -> None:
 
 
 def keep_num_shards(inputs: Sequence[Dataset], selection: Selection, shard_bytes: int) -> dict[str, int]:
-    """Return the number of shards of each split where one dataset is sharded anew with its own settings.
+    """Return the number of shards of each split if one dataset is resharded with its own settings.
 
     It would not follow from the bytes: `convert` counted those of scans that it then refused.
     """

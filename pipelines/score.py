@@ -1,12 +1,11 @@
 """Score the shards of datasets with a model.
 
 One element is one shard: a worker loads the model once, reads the tar in order, and writes one part under its final
-name. A retry writes the same part again, a second run finds it and does nothing.
+name. A retry writes the same part again; a second run finds it and skips the shard.
 
-Beam's RunInference is not used. Its element is an example, which it groups into batches: either decoded pixels travel
-between steps (several times the bytes of the shard), or an element is a shard after all and nothing of it is left but
-loading a model once, which `setup` and `Shared` do in a few lines. And what it does with a failed batch, refuse it
-whole, is what must not happen here: a bad scan costs its own row.
+Beam's RunInference is not used. Its element is an example: decoded pixels would travel between steps, several times the
+bytes of the shard. With a shard as the element it only loads the model once, which `setup` and `Shared` do in a few
+lines. And it refuses a failed batch whole, while here a bad scan must cost no more than its own row.
 """
 
 import argparse
@@ -33,10 +32,10 @@ from pipelines.steps.score_run import (
     RunPlan,
     describe_dry_run,
     finish_run,
+    log_plan,
     make_timings,
     measured_rate,
     plan_targets,
-    say_plan,
     sum_counts,
 )
 from shards import storage
@@ -101,20 +100,20 @@ class _Flags(ScoreConfig):
 
 @dataclass(frozen=True, slots=True)
 class ScoreResult:
-    """What a run left behind."""
+    """The outcome of a run."""
 
     runs: tuple[dict[str, Any], ...]
     """`run.json` of every folder of predictions."""
     refused: tuple[str, ...]
-    """Why datasets of archives could not be read, one sentence each."""
+    """One sentence for each dataset of an archive that could not be read."""
     num_unread: int
-    """Shards that are there and could not be read: their scans are among the `unscored`."""
+    """Shards that could not be read; their scans are among the `unscored`."""
 
 
 def score_datasets(config: ScoreConfig, beam_options: Sequence[str] = ()) -> ScoreResult:
-    """Score what has no predictions of this model yet; `run.json` of each folder is written last.
+    """Score the shards that have no predictions of this model yet; `run.json` of each folder is written last.
 
-    A shard that cannot be read (now, or for good) keeps no other from being scored.
+    A shard that cannot be read does not keep others from being scored.
 
     Raises:
         ValueError: the model or a dataset cannot be read, or two datasets have shards of the same name.
@@ -125,7 +124,7 @@ def score_datasets(config: ScoreConfig, beam_options: Sequence[str] = ()) -> Sco
     for target in found.targets:
         storage.sweep_temporaries(target.predictions_url)
     plan = plan_run(config, found, model.model_id)
-    say_plan(plan, found)
+    log_plan(plan, found)
     started = time.monotonic()
     counted: dict[str, dict[str, int]] = {}
     if plan.chosen:
@@ -173,7 +172,7 @@ def add_scoring(
 
 
 class ScoreShard(beam.DoFn):
-    """Scores a shard and writes its part; a DoFn for its model's and its counters' sake."""
+    """Score a shard and write its part; a DoFn because of its model and its counters."""
 
     def __init__(self, model_url: str, model_id: str, request: EngineRequest, batch_size: int) -> None:
         self.model_url = model_url
@@ -195,7 +194,7 @@ class ScoreShard(beam.DoFn):
         self.scorer = Scorer(network, self.batch_size)
 
     def process(self, task: ShardTask) -> Iterator[PartInfo]:
-        """Score one shard, write its part, and tell what is in it; nothing where the shard cannot be read."""
+        """Score one shard, write its part and yield its contents; yield nothing if the shard cannot be read."""
         if (held := find_part(task, self.model_id)) is not None:
             yield held
             return
@@ -232,7 +231,7 @@ def load_network(model_url: str, model_id: str, request: EngineRequest) -> "Scor
     if model.model_id != model_id:
         raise ValueError(
             f"model must be {model_id} until all shards are scored, got {model.model_id} ({model_url}); "
-            f"it was exchanged during the run: run the same command again"
+            f"it was replaced during the run: run the same command again"
         )
     hardware = detect_hardware()
     torch.set_num_threads(min(torch.get_num_threads(), hardware.num_cores))  # PyTorch sees no container's quota
@@ -242,7 +241,7 @@ def load_network(model_url: str, model_id: str, request: EngineRequest) -> "Scor
 
 
 def find_part(task: ShardTask, model_id: str) -> PartInfo | None:
-    """Return the part of a shard that had none when the run was planned: the job began anew, or another run made it."""
+    """Return a part that was written since the run was planned, by a retry or by another run."""
     if task.why != "unscored":
         return None
     info = read_part_info(task.predictions_url, task.shard.name)
@@ -265,7 +264,7 @@ def read_and_score(scorer: "Scorer", task: ShardTask) -> "ShardScores":
 
 
 def write_scores(task: ShardTask, scores: "ShardScores", engine: Engine, model_id: str) -> PartInfo:
-    """Write the part of one shard; return what is in it."""
+    """Write the part of one shard; return its contents."""
     info = PartInfo(
         model_id=model_id,
         shard=task.shard.name,

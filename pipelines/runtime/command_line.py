@@ -65,7 +65,7 @@ def make_parser(command: str, config_class: type, description: str) -> argparse.
 
 
 def split_beam_options(argv: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Return the project's flags and Beam's, which stand behind a lone `--`."""
+    """Return the project's flags and Beam's, which follow a lone `--`."""
     words = list(argv)
     if "--" not in words:
         return words, []

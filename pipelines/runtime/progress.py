@@ -1,8 +1,7 @@
-"""How far is it, how fast, and how long still? A bar on a terminal, plain lines elsewhere.
+"""Show the progress of a job, its rate and the time left: a bar on a terminal, plain lines elsewhere.
 
-Steps of a Beam job report by label, `progress.advance("score", 64)`: where the job runs in this process (the embedded
-runner) the open progress of that label moves; on a worker elsewhere nothing is open and nothing happens, and no handle
-needs to travel.
+Steps of a Beam job report by label, `progress.advance("score", 64)`. If the job runs in this process (the embedded
+runner), the open progress of that label moves; on a worker elsewhere none is open and the call does nothing.
 """
 
 import sys
@@ -25,19 +24,19 @@ _open: dict[str, "Progress"] = {}
 
 
 def advance(label: str, num: int, num_bytes: int = 0) -> None:
-    """Report `num` more units of the job called `label`; nothing happens where no such progress is open."""
+    """Report `num` more units of the job called `label`; does nothing if no such progress is open."""
     if (progress := _open.get(label)) is not None:
         progress.advance(num, num_bytes)
 
 
 def begin(label: str, phase: str, total: int | None = None) -> None:
-    """Say which part of the job called `label` it is at; nothing happens where it is there already."""
+    """Begin a phase of the job called `label`; does nothing within the same phase."""
     if (progress := _open.get(label)) is not None:
         progress.begin(phase, total)
 
 
 class Progress:
-    """Shows on stderr how a job goes, from `with` to its end; threads may report at once."""
+    """Shows a job's progress on stderr while its `with` block runs; threads may report at once."""
 
     def __init__(
         self,
@@ -52,7 +51,7 @@ class Progress:
 
         Args:
             label: what steps name in `advance`.
-            total: units at the end; None where nobody knows, then no time left is shown.
+            total: units at the end; None if unknown, then no time left is shown.
             unit: plural, as in "scans".
             stream: stderr by default; a bar where it is a terminal.
             heartbeat_seconds: between plain lines.
@@ -97,7 +96,7 @@ class Progress:
             log.status(f"{self.line()}; {outcome}", stream=self._stream, **self._facts(), outcome=outcome)
 
     def begin(self, phase: str, total: int | None = None) -> None:
-        """Begin a phase: counts, rate and time left are of it alone; nothing happens within the same phase."""
+        """Begin a phase with its own counts, rate and time left; does nothing within the same phase."""
         with self._lock:
             if phase == self.phase:
                 return
@@ -122,7 +121,7 @@ class Progress:
 
     def line(self) -> str:
         """Return the plain line: units, rate, time spent and left."""
-        if not self.num_done:  # it has just begun, or its workers are in other processes and report to none
+        if not self.num_done:  # just begun, or its workers run in other processes, which cannot report
             return f"{self._title()}: no {self.unit} reported, {_clock(self.elapsed_seconds)}"
         of_total = f" of {self.total}" if self.total is not None else ""
         line = f"{self._title()}: {self.num_done}{of_total} {self.unit}, {self._rate()}, {_clock(self.elapsed_seconds)}"

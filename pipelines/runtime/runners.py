@@ -1,4 +1,4 @@
-"""Which runner, and which of its options? Beam's own words, taken as strictly as the project's flags."""
+"""Make Beam pipelines from strictly parsed options, and report how their runners fail."""
 
 import signal
 import sys
@@ -21,7 +21,7 @@ _WORKER_THREAD = "run_worker"
 
 
 def make_beam_options(words: Sequence[str]) -> PipelineOptions:
-    """Return Beam's options from the words behind a lone `--`.
+    """Return Beam's options from the words after a lone `--`.
 
     Raises:
         ValueError: a word is none of the options that this Beam release knows (Beam itself only logs a warning).
@@ -50,7 +50,7 @@ def make_pipeline(options: PipelineOptions) -> beam.Pipeline:
 
 
 def read_counters(pipeline: beam.Pipeline, namespace: str) -> dict[str, int]:
-    """Return what a finished pipeline has counted, by name: what its engine shows too."""
+    """Return the counters of a finished pipeline by name, as its engine shows them."""
     found: dict[str, int] = {}
     for counter in pipeline.result.metrics().query()["counters"]:
         if counter.key.metric.namespace == namespace:
@@ -60,7 +60,7 @@ def read_counters(pipeline: beam.Pipeline, namespace: str) -> dict[str, int]:
 
 
 class _RemotePipeline(beam.Pipeline):
-    """A pipeline on another engine: it ends where its job does, with the error that a step of it raised."""
+    """A pipeline on another engine; `run` returns when its job ends, and raises the error of its step."""
 
     def run(self, test_runner_api: Any = "AUTO") -> PipelineResult:
         try:
@@ -76,7 +76,7 @@ class _RemotePipeline(beam.Pipeline):
 
 @contextmanager
 def _cancel_if_stopped(result: PipelineResult) -> Iterator[None]:
-    """Ask the engine to cancel a job whose command is interrupted or asked to end: nobody waits for it any more."""
+    """Cancel a job on its engine if the command is interrupted or terminated."""
     is_main = threading.current_thread() is threading.main_thread()
     before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM)) if is_main else None
     try:
@@ -90,7 +90,7 @@ def _cancel_if_stopped(result: PipelineResult) -> Iterator[None]:
 
 
 class _EmbeddedPipeline(beam.Pipeline):
-    """A pipeline on the embedded runner, that ends where one of its worker processes does."""
+    """A pipeline on the embedded runner, which fails if a worker process dies."""
 
     def run(self, test_runner_api: Any = "AUTO") -> PipelineResult:
         with _watch_workers():
@@ -99,11 +99,11 @@ class _EmbeddedPipeline(beam.Pipeline):
 
 @contextmanager
 def _watch_workers() -> Iterator[None]:
-    """Raise OSError where a worker process dies (killed, out of memory): the embedded runner would wait for ever.
+    """Raise OSError if a worker process dies (killed, out of memory): the embedded runner would wait for ever.
 
-    It starts each worker process from a thread of its own, which raises when the process ends with an error, and then
-    waits for an answer that nobody gives. That thread's error is taken for what it is, and the wait interrupted: by a
-    signal of our own, for a shell that starts a job in the background has it ignore SIGINT.
+    It starts each worker process from a thread of its own, which raises when the process ends with an error, while the
+    main thread keeps waiting for an answer. That error is caught and the wait interrupted, by SIGUSR1: a shell that
+    starts a job in the background has it ignore SIGINT.
     """
     main_thread = threading.main_thread()
     if threading.current_thread() is not main_thread:  # signals interrupt the main thread alone
@@ -115,7 +115,7 @@ def _watch_workers() -> Iterator[None]:
     def interrupt(number: int, frame: FrameType | None) -> None:
         raise _WorkerDied
 
-    def note(args: threading.ExceptHookArgs) -> None:
+    def interrupt_main(args: threading.ExceptHookArgs) -> None:
         if died or args.thread is None or not args.thread.name.startswith(_WORKER_THREAD) or args.exc_value is None:
             before(args)
             return
@@ -123,7 +123,7 @@ def _watch_workers() -> Iterator[None]:
         assert main_thread.ident is not None
         signal.pthread_kill(main_thread.ident, signal.SIGUSR1)
 
-    threading.excepthook = note
+    threading.excepthook = interrupt_main
     signal_before = signal.signal(signal.SIGUSR1, interrupt)
     try:
         yield

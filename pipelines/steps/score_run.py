@@ -1,4 +1,4 @@
-"""What does a scoring run plan, and what does it leave on record? Its plan in words, and `run.json`."""
+"""Plan a scoring run, describe the plan, and write `run.json`."""
 
 import functools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -16,7 +16,7 @@ from shards.predictions.run import RUN_NAME, checksum_parts, count_scans, read_r
 from shards.predictions.targets import Found, Target
 
 _VERSIONED = ("apache-beam", "nvidia-dali-cuda130", "onnxruntime", "timm", "torch")
-_SAID_AGAIN = {
+_WHY_AGAIN = {
     "changed": "changed since it was scored",
     "repaired": "repaired since it was scored",
     "incomplete": "incomplete since it was scored",
@@ -27,12 +27,12 @@ _UNFINISHED = "has no dataset.json and is left for a later run"
 
 @dataclass(frozen=True)
 class RunPlan:
-    """What one run does over all folders of predictions."""
+    """What a run does over all folders of predictions."""
 
     plans: tuple[tuple[Target, ScorePlan], ...]
-    """All that is to do, folder by folder."""
+    """All that is to be scored, folder by folder."""
     chosen: tuple[ShardTask, ...]
-    """What this run does of it, largest shards first."""
+    """What this run scores of it, largest shards first."""
 
     @functools.cached_property
     def chosen_by_folder(self) -> dict[str, list[ShardTask]]:
@@ -49,7 +49,7 @@ class RunPlan:
 
     @property
     def num_existing(self) -> int:
-        """Shards that were asked for and need nothing."""
+        """Shards that are scored already."""
         return sum(plan.num_existing for _, plan in self.plans)
 
     @property
@@ -64,7 +64,7 @@ class RunPlan:
 
     @property
     def engines(self) -> tuple[Engine, ...]:
-        """What made the parts that are there, most of them first."""
+        """The engines of the existing parts, the most frequent first."""
         found = [
             engine for _, plan in sorted(self.plans, key=lambda pair: -pair[1].num_existing) for engine in plan.engines
         ]
@@ -81,7 +81,7 @@ class RunRate:
 
 
 def plan_targets(found: Found, model_id: str, split: str | None) -> list[tuple[Target, ScorePlan]]:
-    """Return what is to do in each folder; ValueError where no dataset of all has the split."""
+    """Return the plan of each folder; ValueError if no dataset has the split."""
     datasets = [dataset for target in found.targets for dataset in target.datasets]
     if split is not None and datasets and not any(split in dataset.manifest.splits for dataset in datasets):
         datasets[0].shards(split)  # says which splits there are
@@ -94,9 +94,9 @@ def plan_targets(found: Found, model_id: str, split: str | None) -> list[tuple[T
 
 
 def measured_rate(plan: RunPlan, model_id: str) -> RunRate | None:
-    """Return how fast the longest earlier run was: of this model, else of another of the same network and backbone.
+    """Return the rate of the longest earlier run: of this model, else of another of the same network and backbone.
 
-    Another model's folder is looked for beside this one's, where last night's model left it.
+    Other models' folders lie beside this one's.
     """
     own = [target.predictions_url for target, _ in plan.plans]
     kind = model_id.rpartition("-")[0]
@@ -116,17 +116,17 @@ def _known_timings(run: Mapping[str, Any] | None) -> list[dict[str, Any] | None]
 
 
 def _longest(runs: Iterable[dict[str, Any] | None]) -> dict[str, Any] | None:
-    # A run of a few scans is all start-up: the longest run of a folder tells how fast the next one will be.
+    # A run of a few scans is all start-up: the longest run of a folder predicts the next one best.
     rated = [timings for timings in runs if timings and timings.get("scans_per_second")]
     return max(rated, key=lambda timings: timings["num_scans"], default=None)
 
 
-def say_plan(plan: RunPlan, found: Found) -> None:
-    """Write to the log what the run will do, and what it will not."""
+def log_plan(plan: RunPlan, found: Found) -> None:
+    """Log what the run will do and what it leaves out."""
     log.status(f"score: {_summary(plan)}", event="plan", num_shards=len(plan.chosen), num_scans=plan.num_scans)
     for task in plan.chosen:
-        if task.why in _SAID_AGAIN:
-            log.status(f"score: {task.shard.name} is scored again: {_SAID_AGAIN[task.why]}", shard=task.shard.name)
+        if task.why in _WHY_AGAIN:
+            log.status(f"score: {task.shard.name} is scored again: {_WHY_AGAIN[task.why]}", shard=task.shard.name)
     for target, _ in plan.plans:
         if unlisted := unlisted_parts(target.predictions_url, target.datasets):
             log.status(f"score: parts of shards that are not in the input stay, unlisted: {', '.join(unlisted)}")
@@ -139,8 +139,8 @@ def say_plan(plan: RunPlan, found: Found) -> None:
             )
     for folder in found.unfinished:
         log.status(f"score: {folder} {_UNFINISHED}", folder=folder)
-    for words in found.refused:
-        log.status(f"findings: {words}", level="warning")
+    for sentence in found.refused:
+        log.status(f"findings: {sentence}", level="warning")
 
 
 def _replaced_datasets(target: Target, plan: RunPlan) -> list[str]:
@@ -158,22 +158,22 @@ def describe_dry_run(plan: RunPlan, found: Found, rate: RunRate | None) -> Itera
         yield f"{task.predictions_url}  {task.shard.name}  {task.shard.num_scans} scans  {task.why}"
     yield _summary(plan)
     if plan.chosen and rate is None:
-        yield f"{plan.num_scans} scans; no earlier run of this model or its kind is here to tell how long they take"
+        yield f"{plan.num_scans} scans; no earlier run of this model or its kind shows how long they take"
     elif plan.chosen and rate is not None:
         minutes, seconds = divmod(round(plan.num_scans / rate.scans_per_second), 60)
         hours, minutes = divmod(minutes, 60)
         took = f"about {hours}:{minutes:02}:{seconds:02} at {rate.scans_per_second:.1f} scans/s"
         yield f"{plan.num_scans} scans, {took}, the rate of {rate.source}"
     yield from (f"{folder} {_UNFINISHED}" for folder in found.unfinished)
-    yield from (f"findings: {words}" for words in found.refused)
+    yield from (f"findings: {sentence}" for sentence in found.refused)
 
 
 def _summary(plan: RunPlan) -> str:
     reasons: dict[str, int] = {}
     for task in plan.chosen:
         reasons[task.why] = reasons.get(task.why, 0) + 1
-    told = ", ".join(f"{num} {why}" for why, num in sorted(reasons.items()))
-    todo = f"{len(plan.chosen)} shards to score ({told})" if plan.chosen else "no shard to score"
+    by_reason = ", ".join(f"{num} {why}" for why, num in sorted(reasons.items()))
+    todo = f"{len(plan.chosen)} shards to score ({by_reason})" if plan.chosen else "no shard to score"
     left = f", {plan.num_left} left for a later run" if plan.num_left else ""
     return f"{todo}, {plan.num_existing} scored before{left}"
 
@@ -181,7 +181,7 @@ def _summary(plan: RunPlan) -> str:
 def finish_run(
     target: Target, model: ModelFiles, split: str | None, tasks: Sequence[ShardTask], timings: dict[str, Any]
 ) -> dict[str, Any]:
-    """Write a folder's `run.json` from what lies on disk, unless it says so already; return it.
+    """Write a folder's `run.json` from what lies on disk, unless it is up to date; return it.
 
     Args:
         target: the folder, and what was to be scored into it.

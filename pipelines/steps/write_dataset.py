@@ -109,7 +109,7 @@ def assign_shards(batch: bytes, tallies: Tallies, plan: DatasetPlan) -> Iterator
 
 
 class _ShardFn(beam.DoFn):
-    """Takes one shard an element; the work is done by other processes where there are any, and comes out in order."""
+    """Process one shard an element, in other processes if there are any; results come in order."""
 
     def start_bundle(self) -> None:
         """Begin with no shard under way."""
@@ -134,7 +134,7 @@ class _ShardFn(beam.DoFn):
 
 
 class WriteShard(_ShardFn):
-    """Writes a shard, or finds that it is there and right; counts what became of its records."""
+    """Write a shard unless a correct one exists; count its records."""
 
     def __init__(self, plan: DatasetPlan) -> None:
         self.plan = plan
@@ -159,7 +159,7 @@ class WriteShard(_ShardFn):
 
 
 class FinishShard(_ShardFn):
-    """Writes the rows of a shard under their final name, duplicates known."""
+    """Write the rows of a shard, with its duplicates, under their final name."""
 
     def __init__(self, output: str) -> None:
         self.output = output
@@ -170,7 +170,7 @@ class FinishShard(_ShardFn):
 
 
 def log_shard(plan: DatasetPlan, shard: WrittenShard) -> None:
-    """Write to the worker's log what became of one shard, and of each record that it refused."""
+    """Log to the worker's log the outcome of one shard, and each record that it refused."""
     if not log.logs_events():
         return
     info = shard.info
@@ -183,7 +183,7 @@ def log_shard(plan: DatasetPlan, shard: WrittenShard) -> None:
 
 
 def report_ledger(manifest: DatasetManifest, max_quarantine_fraction: float) -> int:
-    """Print where the records of each split went; return the exit code, which says whether too many were refused."""
+    """Print the ledger of each split; return the exit code: FINDINGS if too many records were refused."""
     for split, counts in manifest.ledger.items():
         reasons = ", ".join(f"{count} {reason}" for reason, count in counts.quarantined_by_reason.items())
         line = f"{split}: {counts.listed} listed = {counts.converted} converted + {counts.quarantined} quarantined"

@@ -1,4 +1,4 @@
-"""Does `sixray alarms` leave the list that an operator works through?"""
+"""Test the list of scans that `sixray alarms` writes for an operator."""
 
 import csv
 import json

@@ -1,4 +1,4 @@
-"""Does the job give the bytes of the plain calls, however it is run, stopped and run again?"""
+"""Test that the job gives the bytes of the plain calls, however it is run, stopped and run again."""
 
 import errno
 import json

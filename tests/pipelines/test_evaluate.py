@@ -1,4 +1,4 @@
-"""Does the command write a whole report, refuse bad input before writing anything, and exit as it says?"""
+"""Test that the command writes a whole report and refuses bad input before it writes anything."""
 
 import json
 

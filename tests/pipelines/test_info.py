@@ -1,4 +1,4 @@
-"""Does `sixray info` say what a folder holds?"""
+"""Test what `sixray info` prints of a folder."""
 
 import json
 

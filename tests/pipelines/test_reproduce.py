@@ -1,4 +1,4 @@
-"""Does a table come out of real runs, is nothing done twice, and is what cannot be run said before anything is?"""
+"""Test that a table comes out of real runs, that none is done twice, and that bad requests are refused first."""
 
 import json
 from dataclasses import replace

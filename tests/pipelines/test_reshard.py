@@ -1,4 +1,4 @@
-"""Does a dataset that is sharded anew hold the same scans, bytes and labels, and say where every record went?"""
+"""Test that a resharded dataset holds the same scans, bytes and labels, and accounts for every record."""
 
 import io
 import json

@@ -1,4 +1,4 @@
-"""Does `sixray score` leave whole, true predictions behind, and nothing to do for the second run?"""
+"""Test that `sixray score` writes whole, true predictions, and that a second run finds nothing to do."""
 
 import json
 import os
@@ -307,7 +307,7 @@ class TestPartialRuns:
         lines = capsys.readouterr().out.splitlines()
         assert lines[:3] == [f"{bench.folder}  {name}  5 scans  unscored" for name in (TEST, TRAIN_0, TRAIN_1)]
         assert lines[3] == "3 shards to score (3 unscored), 0 scored before"
-        assert lines[4] == "15 scans; no earlier run of this model or its kind is here to tell how long they take"
+        assert lines[4] == "15 scans; no earlier run of this model or its kind shows how long they take"
         bench.score("--split", "test")
         timings = {"seconds": 50.0, "num_scans": 5, "scans_per_second": 0.1}
         run = bench.run() | {

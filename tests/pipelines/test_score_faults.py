@@ -1,4 +1,4 @@
-"""Does `sixray score` survive kills, full and read-only disks, dead workers, and files that are not to be trusted?"""
+"""Test that `sixray score` survives kills, full and read-only disks, dead workers and untrustworthy files."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""What if a shard cannot be read, another run is at work, or a run is stopped where it hurts most?"""
+"""Test unreadable shards, a second run at the same time, and runs that are stopped at a bad moment."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Does `sixray synth` write a corpus that the rest can read, the same bytes every time?"""
+"""Test that `sixray synth` writes a corpus that the rest can read, the same bytes every time."""
 
 import io
 import re

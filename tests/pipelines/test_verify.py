@@ -1,4 +1,4 @@
-"""Does `sixray verify` name what is wrong, and end with the code that says so?"""
+"""Test that `sixray verify` names what is wrong and ends with the exit code for it."""
 
 import json
 import shutil

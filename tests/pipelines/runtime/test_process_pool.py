@@ -1,4 +1,4 @@
-"""Is work done elsewhere, in order, and does nobody outlive whoever asked for it?"""
+"""Test that tasks run in other processes, in order, and that no process outlives the job."""
 
 import os
 import signal

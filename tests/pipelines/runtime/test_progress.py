@@ -1,4 +1,4 @@
-"""Does the operator see how far the job is, wherever its steps run?"""
+"""Test the progress of a job, wherever its steps run."""
 
 import io
 import pickle

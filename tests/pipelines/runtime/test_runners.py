@@ -1,4 +1,4 @@
-"""Are Beam's own options taken strictly, and is the runner the one we mean?"""
+"""Test that Beam's options are parsed strictly and that the runner is the intended one."""
 
 import os
 import re
