@@ -12,6 +12,7 @@ from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from timm.layers import convert_sync_batchnorm
+from torch import nn
 from torch.multiprocessing.spawn import ProcessRaisedException
 
 from model.artifacts.model_files import read_model_files
@@ -89,18 +90,7 @@ def train(
             f"(split {TRAIN_SPLIT!r} of {dataset.url})"
         )
     model_config = _model_config(config, dataset)
-    torch.manual_seed(config.seed)
-    # A resumed run gets its weights from the checkpoint, stage II from the initial model.
-    from_imagenet = config.pretrained and not run_dir.is_started and config.initial_model is None
-    network = build_network(
-        model_config, pretrained=from_imagenet, weights_file=config.backbone_weights if from_imagenet else None
-    )
-    if config.initial_model is not None and not run_dir.is_started:
-        start_from(network, model_config, config.initial_model)
-    if isinstance(config.loss, AttentionLossConfig):
-        freeze_all_but_attention(network)
-    if hardware.device == "cuda" and hardware.num_devices > 1:
-        network = convert_sync_batchnorm(network)  # over all ranks' scans, as in one process
+    network = _build_network(config, model_config, hardware, is_resumed=run_dir.is_started)
     module = TrainingModule(network, config, model_config, training, held_out, hardware)
     # Another run may have claimed the folder since `find_run_dir`.
     claim_run_dir(output, config, dataset.manifest.digest, hardware, inputs)
@@ -162,6 +152,24 @@ def _load_scans(dataset: Dataset, config: TrainConfig) -> SampleTable:
                 table, samples, config.num_levels, dataset.manifest.digest, trim_margins=config.trim_margins
             )
     return samples
+
+
+def _build_network(
+    config: TrainConfig, model_config: ModelConfig, hardware: Hardware, *, is_resumed: bool
+) -> nn.Module:
+    """Return the network to train, with its first weights unless the run is resumed from a checkpoint."""
+    torch.manual_seed(config.seed)
+    pretrained = config.pretrained and config.initial_model is None and not is_resumed
+    network = build_network(
+        model_config, pretrained=pretrained, weights_file=config.backbone_weights if pretrained else None
+    )
+    if config.initial_model is not None and not is_resumed:
+        start_from(network, model_config, config.initial_model)
+    if isinstance(config.loss, AttentionLossConfig):
+        freeze_all_but_attention(network)
+    if hardware.device == "cuda" and hardware.num_devices > 1:
+        network = convert_sync_batchnorm(network)  # over all ranks' scans, as in one process
+    return network
 
 
 def _fit(module: TrainingModule, run_dir: RunDir, hardware: Hardware, callbacks: list[Callback]) -> None:

@@ -70,6 +70,7 @@ def test_another_config_over_a_run_is_an_error_that_names_the_difference(dataset
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork.*:DeprecationWarning")  # of Python 3.12 and later
 def test_a_run_killed_outright_goes_on_and_ends_with_the_same_bytes(dataset, tmp_path):
     def words(run):
         return ["--data", dataset.url, "--output", str(run), *FAST, "--max-epochs", "3", "--checkpoint-seconds", "0"]

@@ -65,6 +65,7 @@ def test_accumulated_batches_end_with_the_weights_of_one_large_batch(
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork.*:DeprecationWarning")  # of Python 3.12 and later
 @pytest.mark.usefixtures("forked_devices")
 def test_two_processes_end_with_the_weights_of_one_that_takes_their_batches_together(
     dataset, one_large_batch, tmp_path

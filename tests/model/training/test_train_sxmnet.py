@@ -175,6 +175,7 @@ def test_a_stopped_stage_ends_with_the_same_bytes(dataset, stage_one, stage_two,
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork.*:DeprecationWarning")  # of Python 3.12 and later
 @pytest.mark.usefixtures("forked_devices")
 @pytest.mark.parametrize("stage", [STAGE_ONE, STAGE_TWO])
 def test_two_processes_end_a_stage_with_the_weights_of_one(dataset, tmp_path, stage):

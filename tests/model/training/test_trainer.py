@@ -286,6 +286,7 @@ def test_a_config_that_cannot_be_run_is_refused(changes, message):
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork.*:DeprecationWarning")  # of Python 3.12 and later
 @pytest.mark.usefixtures("forked_devices")
 @pytest.mark.parametrize(("num_devices", "validation_fraction"), [(1, 0.2), (1, 0.0), (2, 0.0)])
 def test_a_run_that_diverges_is_refused_and_leaves_no_model(dataset, tmp_path, num_devices, validation_fraction):
