@@ -50,7 +50,7 @@ def test_an_upload_that_fails_is_discarded(memory, monkeypatch):
 def leave_temporary(
     folder: Path, *, host: str | None = None, writer: str | None = None, age_seconds: float = 0
 ) -> Path:
-    """What a killed writer leaves, by a process that has ended unless told otherwise."""
+    """Return a temporary file as a killed writer leaves it; by default its process has ended."""
     ended = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, check=True)
     host = socket.gethostname().replace(".", "-") if host is None else host
     writer = f"{int(ended.stdout)}-12345" if writer is None else writer
