@@ -27,14 +27,8 @@ from shards.format.classes import ClassSet
 from shards.format.dataset import Dataset, open_dataset
 from shards.format.manifest import SHARD_NAME, DatasetManifest, ShardInfo
 from shards.writing import sharding
-from shards.writing.dataset_source import (
-    SampleSource,
-    Selection,
-    census_of_samples,
-    join_samples,
-    list_samples,
-    select_samples,
-)
+from shards.writing.dataset_samples import Selection, census_of_samples, join_samples, list_samples, select_samples
+from shards.writing.dataset_source import SampleSource
 from shards.writing.output_folder import check_output
 
 BUILT_SUBSETS = ("10", "100", "1000")

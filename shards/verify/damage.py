@@ -12,7 +12,7 @@ class Damage:
     file: str
     """Path below the dataset's folder."""
     key: str
-    """The sample that is hit; empty where it is the whole file."""
+    """The damaged sample; empty for the whole file."""
     what: str
     """A short fixed word: checksum_mismatch, tar_structure, missing_file, ..."""
     detail: str

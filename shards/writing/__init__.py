@@ -1,3 +1,12 @@
 """Assign records to shards and write the shards of a dataset."""
 
-__all__ = ["corpus_source", "dataset_source", "duplicates", "finish", "output_folder", "shard_writer", "sharding"]
+__all__ = [
+    "corpus_source",
+    "dataset_samples",
+    "dataset_source",
+    "duplicates",
+    "finish",
+    "output_folder",
+    "shard_writer",
+    "sharding",
+]

@@ -34,7 +34,7 @@ from shards.shuffle import NUM_PARTITIONS, batch_by, pack, unpack
 from shards.verify.damage import Damage
 from shards.verify.dataset import CheckedShard, batch_rows_by_key, choose_num_ranges
 from shards.writing import sharding
-from shards.writing.dataset_source import SampleRef
+from shards.writing.dataset_samples import SampleRef
 from shards.writing.duplicates import spread_checksums
 from shards.writing.finish import FinishedShard
 from shards.writing.shard_writer import WrittenShard

@@ -33,7 +33,7 @@ class Contents:
     lists: tuple[ListFile, ...] = ()
     class_folders: tuple[str, ...] = ()
     remark: str = ""
-    """Told to the user instead of annotations and lists, where the layout has none."""
+    """Said instead of annotations and lists if the layout has none."""
 
 
 def list_files(source: Source, corpus: Corpus, _classes: ClassSet, drafts_url: str) -> Iterator[Fact]:
