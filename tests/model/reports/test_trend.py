@@ -1,6 +1,7 @@
 """The history shows earlier reports of the same split and refuses others."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -17,16 +18,26 @@ from tests.model.written import prediction, sample, write_dataset, write_predict
 SAMPLES = [sample("a", (1, 0)), sample("b", (0, 1)), sample("c", (0, 0))]
 
 
-@pytest.fixture
-def written(tmp_path):
-    """Two models' reports, the first one worse, and the evaluation of the second."""
-    dataset = write_dataset(tmp_path / "ds", SAMPLES)
+@pytest.fixture(scope="module")
+def reports(tmp_path_factory):
+    """Two models' reports, the first one worse, with the flags and the evaluation of the second."""
+    root = tmp_path_factory.mktemp("reports")
+    dataset = write_dataset(root / "ds", SAMPLES)
     for name, logits in (("old", (0, 1, 2)), ("new", (2, 1, 0))):
         rows = [prediction(key, (logit, 0)) for key, logit in zip("abc", logits, strict=True)]
-        url = write_predictions(tmp_path / name, dataset, rows, model_id=f"{name}-model")
-        flags = ["--predictions", url, "--data", dataset.url, "--output", str(tmp_path / f"report-{name}")]
-        assert main([*flags, "--bootstrap-rounds", "20"]) == 0
-    return tmp_path, flags, evaluate(open_predictions(url), dataset, "test", 20)
+        url = write_predictions(root / name, dataset, rows, model_id=f"{name}-model")
+        flags = ["--predictions", url, "--data", dataset.url, "--bootstrap-rounds", "20", "--output"]
+        assert main([*flags, str(root / f"report-{name}")]) == 0
+    return root, flags, evaluate(open_predictions(url), dataset, "test", 20)
+
+
+@pytest.fixture
+def written(reports, tmp_path):
+    """The same with copies of the reports that a test may change."""
+    root, flags, evaluation = reports
+    for name in ("report-old", "report-new"):
+        shutil.copytree(root / name, tmp_path / name)
+    return tmp_path, [*flags, str(tmp_path / "report-new")], evaluation
 
 
 def test_entries_follow_the_order_of_the_reports_and_end_with_this_one(written):

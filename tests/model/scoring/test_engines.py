@@ -281,6 +281,6 @@ def test_a_trial_measures_each_engine():
         return compute
 
     with torch.inference_mode():
-        rates = measure_engines({ONNX: take(0.4), BFLOAT16: take(0.001)}, CONFIG.input.size_px)
+        rates = measure_engines({ONNX: take(0.1), BFLOAT16: take(0.001)}, CONFIG.input.size_px)
     assert list(rates) == [ONNX, BFLOAT16]
-    assert rates[ONNX] < 4 / 0.02 < rates[BFLOAT16]
+    assert rates[ONNX] <= 4 / 0.1 < rates[BFLOAT16]
