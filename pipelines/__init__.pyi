@@ -1,0 +1,16 @@
+from .alarms import AlarmsConfig as AlarmsConfig
+from .alarms import write_alarms as write_alarms
+from .convert import ConvertConfig as ConvertConfig
+from .convert import convert_corpus as convert_corpus
+from .evaluate import EvaluateConfig as EvaluateConfig
+from .evaluate import write_report as write_report
+from .reshard import ReshardConfig as ReshardConfig
+from .reshard import reshard_datasets as reshard_datasets
+from .score import ScoreConfig as ScoreConfig
+from .score import score_datasets as score_datasets
+from .synth import SynthConfig as SynthConfig
+from .synth import generate_corpus as generate_corpus
+from .train import TrainJobConfig as TrainJobConfig
+from .train import train_network as train_network
+from .verify import VerifyConfig as VerifyConfig
+from .verify import verify_folder as verify_folder
