@@ -10,7 +10,7 @@ from pipelines import cli
 from shards.format.dataset import open_dataset
 from shards.predictions.run import open_predictions
 
-# commands run as users run them; their own tests are strict
+# Warnings of whole commands are not errors here; unit tests are strict.
 pytestmark = [pytest.mark.filterwarnings("default"), pytest.mark.slow]
 
 

@@ -10,17 +10,17 @@ from pipelines.convert import ConvertConfig, convert_corpus
 from shards.format.dataset import open_dataset
 from tests.corpora import files_of, jpeg_bytes, payload_of, reasons_of, rows_of
 
-# commands run as users run them; their own tests are strict
+# Warnings of whole commands are not errors here; unit tests are strict.
 pytestmark = [pytest.mark.filterwarnings("default"), pytest.mark.slow]
 
 WORDNET_IDS = ("n01440764", "n01443537", "n02099601")
 NUM_TRAIN, NUM_VAL = 10, 3
-"""Of each class."""
+"""Per class."""
 
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a folder laid out as ILSVRC2012 is, for reading alone; with a grey and a CMYK JPEG, as there are in it."""
+    """Return a read-only folder in the layout of ILSVRC2012, with a grey and a CMYK JPEG as in the original."""
     root = tmp_path_factory.mktemp("ILSVRC2012")
     for number, wordnet_id in enumerate(WORDNET_IDS):
         paths = [root / "train" / wordnet_id / f"{wordnet_id}_{at}.JPEG" for at in range(NUM_TRAIN)]

@@ -25,14 +25,14 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory) -> Iterator[Server]:
-    """A store: moto's, or the one that SIXRAY_S3_SERVER names."""
+    """A server: moto's, or the one of SIXRAY_S3_SERVER."""
     with run_s3(tmp_path_factory.mktemp("store")) as server:
         yield server
 
 
 @pytest.fixture
 def s3(server, monkeypatch) -> Iterator[str]:
-    """An empty bucket, reached by what the environment says, as a user would."""
+    """An empty bucket, configured by environment variables."""
     with environment(server.url, monkeypatch):
         bucket = f"bucket-{os.urandom(4).hex()}"
         fsspec.filesystem("s3").call_s3("create_bucket", Bucket=bucket)
@@ -40,7 +40,7 @@ def s3(server, monkeypatch) -> Iterator[str]:
 
 
 class environment:  # noqa: N801 (a context manager, written like a function)
-    """Variables that lead to a store; s3fs keeps clients by their settings, so old ones are forgotten."""
+    """Set the variables of a store; clear s3fs' cached clients, which keep old settings."""
 
     def __init__(self, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
         variables = {"AWS_ENDPOINT_URL": url, "AWS_ACCESS_KEY_ID": ACCESS_KEY, "AWS_SECRET_ACCESS_KEY": SECRET_KEY}
@@ -56,7 +56,7 @@ class environment:  # noqa: N801 (a context manager, written like a function)
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory):
-    """Scans, refusals and a byte-equal pair; for reading."""
+    """Scans, refused ones and a byte-equal pair; read-only."""
     corpus = make_corpus(tmp_path_factory.mktemp("corpus"), num_train=24, num_test=4)
     corpus.add_row("N90000")
     corpus.add_image("N90001", b"")
@@ -88,7 +88,7 @@ def test_convert_verify_and_reshard_give_the_bytes_of_a_disk(s3, corpus, tmp_pat
     tars = [name for name in local if name.endswith((".tar", ".idx"))]
     assert len(tars) > 6 and all(remote[name] == local[name] for name in tars)
     assert open_dataset(f"{s3}/out").manifest.digest == open_dataset(str(tmp_path / "disk")).manifest.digest
-    # From the disk into the store, the rows too are the same to the last byte.
+    # From disk into the store, the tables are equal to the last byte too.
     assert convert.main(["--input", str(corpus.root), "--output", f"{s3}/up", *words]) == 0
     assert payload(stored(f"{s3}/up")) == payload_of(tmp_path / "disk")
     for flags in ([], ["--quick"]):
@@ -120,7 +120,7 @@ def test_damage_in_a_bucket_is_named_and_mended(s3, corpus, capsys):
     assert verify.main([f"{s3}/ds", "--quick"]) == 1
     found = {line.partition(": ")[0] for line in capsys.readouterr().out.splitlines()}
     assert found == {gone, cut, "notes.txt"}
-    # A tar that ends early costs the samples beyond its end, also where nothing is left to read.
+    # A truncated tar loses the samples beyond its end, even if none is left to read.
     reshard.main(["--input", f"{s3}/ds", "--output", f"{s3}/copy", "--max-quarantine-fraction=1"])
     storage.remove(f"{s3}/ds/notes.txt")
     convert.main([*words, "--max-quarantine-fraction=1"])
@@ -221,7 +221,7 @@ def test_what_a_killed_writer_sent_is_swept_once_it_is_a_day_old(s3, monkeypatch
     subprocess.run([sys.executable, "-c", script, f"{s3}/ds/train/a.tar"], check=False, stderr=subprocess.DEVNULL)
     assert not storage.exists(f"{s3}/ds/train/a.tar")
     assert uploads_in(s3) == ["ds/train/a.tar"]
-    # Not by a day, for moto dates all uploads to 2010.
+    # Not after a day: moto dates all uploads to 2010.
     monkeypatch.setattr(atomic, "_ABANDONED_AFTER_SECONDS", 10**10)
     assert storage.sweep_temporaries(f"{s3}/ds") == 0
     monkeypatch.setattr(atomic, "_ABANDONED_AFTER_SECONDS", -5)
@@ -287,7 +287,7 @@ TROUBLES = {
 
 @pytest.fixture(scope="module")
 def calm(server, corpus) -> Iterator[tuple[list[str], dict[str, bytes]]]:
-    """The words that convert a corpus in a bucket, and what an undisturbed run makes of it."""
+    """The arguments of a conversion in a bucket, and the files of an undisturbed run."""
     with pytest.MonkeyPatch.context() as patch, environment(server.url, patch):
         fsspec.filesystem("s3").call_s3("create_bucket", Bucket="calm-corpus")
         put("s3://calm-corpus/in", corpus.root)
@@ -298,7 +298,7 @@ def calm(server, corpus) -> Iterator[tuple[list[str], dict[str, bytes]]]:
 
 @pytest.mark.parametrize("trouble", TROUBLES)
 def test_a_store_in_trouble_costs_a_run_at_most_and_no_byte(s3, server, calm, capsys, monkeypatch, trouble):
-    """The next run finishes the job; nothing unfinished stands under a final name meanwhile."""
+    """The next run completes the job; until then no unfinished file has a final name."""
     words, whole = calm
     plan = TROUBLES[trouble]
     with run_proxy(server.url, plan) as url, environment(url, monkeypatch):

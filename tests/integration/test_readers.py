@@ -17,7 +17,7 @@ from tests.corpora import flip_byte, images_of, make_corpus, members_of, rows_of
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory):
-    """Scans with plain names and with names that trip readers up."""
+    """Scans with plain names and with names that are hard for readers."""
     corpus = make_corpus(tmp_path_factory.mktemp("corpus"), num_train=48, num_test=8)
     for name in ("with.dots.in", "with space", "ümlaut", "(1)", "x" * 95):
         corpus.add_image(name)
@@ -35,7 +35,7 @@ def dataset(corpus, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def tars(dataset) -> list[Path]:
-    """The tars in the order of their names, which is that of the rows in `samples`."""
+    """The tars by name, the order of the rows in `samples`."""
     return sorted(dataset.glob("*/*.tar"), key=lambda path: path.name)
 
 
@@ -115,7 +115,7 @@ def test_pillow_decodes_one_range_of_a_tar(dataset):
 
 
 def test_a_reader_would_notice(dataset, tmp_path):
-    """The comparison above is no tautology: another byte in the tar is another member."""
+    """The comparison above can fail: another byte in the tar is another member."""
     before = members_of(dataset)
     copy = tmp_path / "train"
     copy.mkdir()

@@ -28,7 +28,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory) -> CorpusWriter:
-    """Scans for more than ten shards, three refusals; for reading."""
+    """Scans for more than ten shards, and three refused ones; read-only."""
     corpus = make_corpus(tmp_path_factory.mktemp("corpus"), num_train=110, num_test=20)
     corpus.add_row("N90000")
     corpus.add_image("N90001", b"")
@@ -37,7 +37,7 @@ def corpus(tmp_path_factory) -> CorpusWriter:
 
 
 class Job:
-    """A command with what it makes undisturbed, and in how many seconds."""
+    """A command with the output and the duration of an undisturbed run."""
 
     def __init__(self, module: str, words: list[object], scratch: Path) -> None:
         self.module = module
@@ -51,16 +51,16 @@ class Job:
         assert sum(name.endswith(".tar") for name in self.calm) > 10
 
     def run(self, output: Path, user: int | None = None) -> int:
-        """Run it to its end, whatever that is; return the exit code."""
+        """Run it; return the exit code."""
         return run_command(self.module, [*self.words, "--output", output], self.log, user)
 
     def finish(self, output: Path, user: int | None = None) -> None:
-        """Run it once more: now nothing disturbs it, and its bytes are those of a run that nothing ever disturbed."""
+        """Run it again undisturbed; check that the bytes are those of a run that was never disturbed."""
         assert self.run(output, user) == 0, self.log.read_text()
         assert files_of(output) == self.calm
 
     def check_final_names(self, output: Path) -> None:
-        """Check that under each final name stands what an undisturbed run puts there."""
+        """Check that every file with a final name equals that of an undisturbed run."""
         for name, data in files_of(output).items():
             if not (name.endswith(".tmp") or name.startswith("_drafts/")):
                 assert data == self.calm[name], f"{name} is not whole"
@@ -74,7 +74,7 @@ def conversion(corpus, tmp_path_factory) -> Job:
 
 @pytest.fixture(scope="module")
 def resharding(conversion, tmp_path_factory) -> Job:
-    """`sixray reshard` of what the conversion makes, in the order of another key set: a row filter."""
+    """`sixray reshard` of the conversion, with a row filter."""
     source = conversion.log.parent / "calm"
     words = ["--input", source, "--where", "hash(key) % 20 > 0"]
     return Job("pipelines.reshard", words, tmp_path_factory.mktemp("reshard"))
@@ -86,7 +86,7 @@ def test_killed_at_five_random_moments_a_job_goes_on_from_each(request, tmp_path
     moments = random.Random(seed)
     killed: list[str] = []
     for attempt in range(40):
-        # A run that was done before its moment came is no test: the next begins anew.
+        # A run that ended before its kill does not count: the next starts in a new folder.
         output = tmp_path / f"after-{attempt - len(killed)}-whole-runs"
         process = start_command(job.module, [*job.words, "--output", output], job.log)
         time.sleep(moments.uniform(0, job.seconds))
@@ -102,7 +102,7 @@ def test_killed_at_five_random_moments_a_job_goes_on_from_each(request, tmp_path
 
 @contextlib.contextmanager
 def small_disk(folder: Path, size: str) -> Iterator[None]:
-    """Mount a file system of some size until the block ends."""
+    """Mount a file system of a given size until the block ends."""
     folder.mkdir()
     words = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)]
     try:
@@ -134,7 +134,7 @@ def test_a_full_disk_stops_the_job_with_3_until_there_is_room(request, tmp_path,
 
 
 def test_a_permission_lost_half_way_stops_the_job_with_3_until_it_is_back(corpus, conversion, tmp_path):
-    """Root may do anything: as root the job runs as nobody, in folders that nobody may enter."""
+    """Permissions do not bind root: run by root, the job runs as nobody."""
     user = NOBODY if os.geteuid() == 0 else None
     with tempfile.TemporaryDirectory() as scratch:
         for folder in (scratch, *corpus.root.parents, corpus.root):
@@ -171,7 +171,7 @@ def test_files_that_change_and_go_while_they_are_read_cost_their_rows_until_the_
     happened: list[bool] = []
 
     def disturb(*args):
-        """What other programs do between the listing and the first read."""
+        """Change files between the listing and the first read."""
         if not happened:
             happened.append(True)
             (images / "N00001.jpg").rename(tmp_path / "moved.jpg")
@@ -191,7 +191,7 @@ def test_files_that_change_and_go_while_they_are_read_cost_their_rows_until_the_
         "P00003": "unreadable_file",
     }
     assert verify.main([str(tmp_path / "ds")]) == 0
-    # One comes back, one stays as it is now, one was only half written, one had been moved aside.
+    # One comes back, one keeps its new bytes, one was half written, one had been moved away.
     (tmp_path / "moved.jpg").rename(images / "N00001.jpg")
     (images / "N00004.jpg").write_bytes(whole)
     shutil.copy(corpus.root / "Annotation/P00003.xml", root / "Annotation/P00003.xml")
