@@ -1,7 +1,10 @@
 """Settings of all tests."""
 
 import os
+from collections.abc import Sequence
+from pathlib import Path
 
+import pytest
 from hypothesis import settings
 
 from pipelines.runtime import process_pool
@@ -14,6 +17,16 @@ os.environ["OMP_NUM_THREADS"] = "1"
 settings.register_profile("dev", deadline=None)
 settings.register_profile("fast", deadline=None, max_examples=10)
 settings.load_profile("dev")
+
+
+SLOW_FOLDERS = [Path(__file__).parent / name for name in ("golden", "integration")]
+
+
+def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:
+    """Mark all tests that run whole commands as slow."""
+    for item in items:
+        if any(item.path.is_relative_to(folder) for folder in SLOW_FOLDERS):
+            item.add_marker(pytest.mark.slow)
 
 
 def pytest_configure() -> None:

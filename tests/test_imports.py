@@ -131,6 +131,7 @@ def list_loaded_packages(module: str) -> set[str]:
     return set(found.stdout.split())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("module", ["pipelines.convert", "pipelines.verify", "pipelines.info"])
 def test_commands_of_a_machine_that_only_converts_load_no_training_library(module):
     # webdataset is among the refused because it imports PyTorch wherever it finds one.

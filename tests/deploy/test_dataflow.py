@@ -25,6 +25,7 @@ GOOGLE = [
 ]
 
 
+@pytest.mark.slow
 def test_the_graph_is_built_offline(tmp_path):
     corpus = make_corpus(tmp_path / "corpus")
     own = [f"--input={corpus.root}", f"--output={tmp_path / 'out'}", "--shard_bytes=15000", "--layout=sixray"]

@@ -268,6 +268,7 @@ def table():
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("command", "step"), LAWS)
 def test_the_runbook_says_how_large_it_grows(command, step):
     for label, num_scans in SCANS.items():
@@ -275,6 +276,7 @@ def test_the_runbook_says_how_large_it_grows(command, step):
         assert table()[command, step][label] == pytest.approx(megabytes, rel=0.3, abs=0.006), label
 
 
+@pytest.mark.slow
 def test_every_step_where_elements_meet_is_in_the_table_and_no_other():
     found = {(command, step) for command, pipeline in graphs().items() for step in gathering_steps(pipeline)}
     assert table().keys() == found

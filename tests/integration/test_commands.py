@@ -11,7 +11,7 @@ from shards.format.dataset import open_dataset
 from shards.predictions.run import open_predictions
 
 # Warnings of whole commands are not errors here; unit tests are strict.
-pytestmark = [pytest.mark.filterwarnings("default"), pytest.mark.slow]
+pytestmark = pytest.mark.filterwarnings("default")
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from shards.format.dataset import open_dataset
 from tests.corpora import files_of, jpeg_bytes, payload_of, reasons_of, rows_of
 
 # Warnings of whole commands are not errors here; unit tests are strict.
-pytestmark = [pytest.mark.filterwarnings("default"), pytest.mark.slow]
+pytestmark = pytest.mark.filterwarnings("default")
 
 WORDNET_IDS = ("n01440764", "n01443537", "n02099601")
 NUM_TRAIN, NUM_VAL = 10, 3
@@ -106,7 +106,6 @@ def test_files_that_cannot_be_taken_are_a_row_of_quarantine_each(tmp_path: Path)
     assert files_of(tmp_path / "ds") == kept
 
 
-@pytest.mark.slow
 def test_bytes_do_not_depend_on_the_number_of_workers(corpus: Path, folder: Path, tmp_path: Path) -> None:
     config = ConvertConfig(input=str(corpus), output=str(tmp_path / "ds"))
     convert_corpus(config, ["--direct_num_workers=2", "--direct_running_mode=multi_threading"])

@@ -20,7 +20,6 @@ from tests.corpora import files_of, jpeg_bytes, make_corpus, payload_of
 from tests.services import ACCESS_KEY, SECRET_KEY, Plan, Server, run_proxy, run_s3
 
 SHARD_BYTES = 10_000
-pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")

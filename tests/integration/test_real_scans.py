@@ -21,7 +21,6 @@ from tests.shards.plain_calls import CLASSES, convert_plainly
 SAMPLE = os.environ.get("SIXRAY_SAMPLE")
 pytestmark = [
     pytest.mark.real,
-    pytest.mark.slow,
     pytest.mark.skipif(SAMPLE is None, reason="SIXRAY_SAMPLE names no folder of real scans"),
 ]
 ROOT = Path(SAMPLE or "/nonexistent")

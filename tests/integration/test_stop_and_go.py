@@ -23,7 +23,6 @@ from tests.corpora import CorpusWriter, files_of, jpeg_bytes, make_corpus, reaso
 from tests.processes import NOBODY, run_command, start_command
 
 SHARD_BYTES = 10_000
-pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")

@@ -236,6 +236,7 @@ def test_an_empty_corpus_ends_the_run_with_2(tmp_path, capsys):
     assert "error: corpus must have at least one record, got none" in capsys.readouterr().err.splitlines()[-1]
 
 
+@pytest.mark.slow
 def test_a_full_disk_ends_the_run_with_3_and_the_next_one_resumes(corpus, calm, tmp_path, capsys, monkeypatch):
     def fail(url, data):
         raise OSError(errno.ENOSPC, "No space left on device", url)
@@ -263,6 +264,7 @@ def test_a_config_is_checked_when_it_is_made(field, value, message):
         ConvertConfig(**({"input": "a", "output": "b"} | {field: value}))
 
 
+@pytest.mark.slow
 def test_several_processes_write_the_same_bytes_as_one(corpus, calm, tmp_path, monkeypatch):
     monkeypatch.setattr(process_pool, "MAX_PROCESSES", 2)
     monkeypatch.setattr(process_pool, "SMALL_JOB_SCANS", 0)
@@ -316,6 +318,7 @@ def test_a_voc_corpus_has_its_classes_named_and_its_spellings_mapped(tmp_path, c
     }
 
 
+@pytest.mark.slow
 def test_other_formats_are_transcoded_when_asked_and_not_before(tmp_path):
     corpus = make_corpus(tmp_path / "c", num_train=3, num_test=0)
     corpus.add_image("N90000", png_bytes(1, mode="RGBA"), suffix=".png")
@@ -349,6 +352,7 @@ def test_parts_and_classes_that_cannot_be_are_wrong_usage(corpus, tmp_path, caps
     assert not (tmp_path / "ds").exists()
 
 
+@pytest.mark.slow
 def test_a_list_of_another_release_ends_the_run_with_2_and_nothing_is_written(tmp_path, capsys):
     corpus = CorpusWriter(tmp_path / "c")
     for number in range(24):
@@ -384,6 +388,7 @@ def test_a_subset_that_no_list_names_is_built_as_in_the_plain_calls(tmp_path, ca
     assert "subset '100' must have 4 positives and 400 negatives, got 4 and 60" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_equal_scans_go_to_one_split_together_when_asked(tmp_path, capsys):
     corpus = make_corpus(tmp_path / "c", num_train=20, num_test=8)
     for key, split in {"N80001": "train", "N80002": "test", "N80003": "test"}.items():

@@ -51,6 +51,7 @@ def test_scans_are_drawn_for_every_class_by_their_keys_and_again_to_the_same_byt
     )
 
 
+@pytest.mark.slow
 def test_a_title_says_what_each_level_weighs_where_they_differ(tmp_path, monkeypatch):
     model_id = make_model(tmp_path / "model", fusion="gated")
     bench = Bench(tmp_path, (str(tmp_path / "model"), model_id))
@@ -78,6 +79,7 @@ def test_without_names_each_class_has_its_own_scans(bench):
     }
 
 
+@pytest.mark.slow
 def test_a_scan_that_cannot_be_read_is_named_and_the_others_are_drawn(tmp_path, capsys):
     bench = Bench(tmp_path, (str(tmp_path / "model"), make_model(tmp_path / "model")))
     assert bench.score() == 0

@@ -83,6 +83,7 @@ def test_with_its_own_settings_a_dataset_is_the_same_to_the_last_byte(source, tm
     assert stamps_of(tmp_path / "ds") == kept
 
 
+@pytest.mark.slow
 def test_refused_bytes_that_filled_a_shard_are_remembered(tmp_path):
     corpus = make_corpus(tmp_path / "c", num_train=40, num_test=0)
     for number in range(30):
@@ -107,6 +108,7 @@ def test_other_sizes_change_places_and_nothing_else(source, tmp_path, shard_byte
     assert images_of(tmp_path / "back") == images_of(source)
 
 
+@pytest.mark.slow
 def test_what_sources_disagreed_on_is_told_of_all_inputs_while_every_record_comes_along(source, tmp_path):
     other = make_corpus(tmp_path / "c", num_train=20, num_test=0)
     other.add_row("N00000x")
@@ -120,6 +122,7 @@ def test_what_sources_disagreed_on_is_told_of_all_inputs_while_every_record_come
     assert some.contradictions == {}
 
 
+@pytest.mark.slow
 def test_rows_are_chosen_by_a_condition(source, tmp_path):
     reshard_datasets(
         config_for(source, tmp_path / "ds", where="labels.Gun = 1 and width_px >= 40", shard_bytes=SHARD_BYTES)
@@ -195,6 +198,7 @@ def test_duplicates_are_named_among_what_is_left(source, tmp_path):
     assert [row["duplicate_of"] for row in rows_of(tmp_path / "ds") if row["key"] == "N90003"] == [None]
 
 
+@pytest.mark.slow
 def test_several_datasets_become_one_and_the_first_has_a_key_that_both_have(source, tmp_path, capsys):
     other = make_corpus(tmp_path / "c", num_train=3, num_test=0)
     other.add_scan("X1", split="test")
@@ -232,6 +236,7 @@ def test_datasets_of_different_classes_need_the_classes_named_and_what_one_lacks
     assert {row["labels"]["Knife"] for row in rows.values() if row["split"] == "train"} == {0, 1}
 
 
+@pytest.mark.slow
 def test_a_damaged_sample_costs_its_own_row_and_is_taken_once_it_is_mended(source, tmp_path):
     broken = tmp_path / "broken"
     shutil.copytree(source, broken)
@@ -255,6 +260,7 @@ def test_a_damaged_sample_costs_its_own_row_and_is_taken_once_it_is_mended(sourc
     assert payload_of(tmp_path / "ds") == payload_of(source)
 
 
+@pytest.mark.slow
 def test_what_is_damaged_or_missing_is_made_again_and_the_rest_not_touched(source, tmp_path):
     reshard_datasets(config_for(source, tmp_path / "ds", shard_bytes=10_000))
     calm = files_of(tmp_path / "ds")
@@ -363,6 +369,7 @@ def test_png_scans_keep_their_extension(tmp_path):
     assert payload_of(tmp_path / "two") == payload_of(tmp_path / "one")
 
 
+@pytest.mark.slow
 def test_the_manifest_says_what_was_asked_for(source, tmp_path):
     reshard_datasets(
         config_for(source, tmp_path / "ds", where="labels.Gun = 1", splits=("train", "test"), classes=SCORED)

@@ -47,6 +47,7 @@ def test_every_scan_of_every_shard_is_scored_and_the_run_says_so(bench, capsys):
     assert "score: 15 of 15 scans" in said.err
 
 
+@pytest.mark.slow
 def test_a_second_run_changes_nothing_and_needs_neither_pytorch_nor_dali(bench):
     assert bench.score() == 0
     before = bench.files()
@@ -62,6 +63,7 @@ def test_a_second_run_changes_nothing_and_needs_neither_pytorch_nor_dali(bench):
     assert bench.files() == before
 
 
+@pytest.mark.slow
 def test_a_part_that_went_missing_is_made_again_and_the_others_stay(bench):
     bench.score()
     before = bench.files()
@@ -143,6 +145,7 @@ def test_what_only_the_decoder_finds_bad_is_quarantined_too(tmp_path, model):
     assert bench.run()["counts"]["quarantined_by_reason"] == {"undecodable": 1}
 
 
+@pytest.mark.slow
 def test_a_shard_whose_bytes_changed_is_scored_again_and_said_so(bench, capsys):
     bench.score()
     before = bench.files()
@@ -163,6 +166,7 @@ def test_a_shard_whose_bytes_changed_is_scored_again_and_said_so(bench, capsys):
     assert bench.run()["dataset_digest"] == open_dataset(str(bench.root / "ds")).manifest.digest
 
 
+@pytest.mark.slow
 def test_splits_can_be_scored_one_by_one(bench):
     assert bench.score("--split", "test") == 0
     assert bench.run()["parts"] == [TEST]
@@ -172,6 +176,7 @@ def test_splits_can_be_scored_one_by_one(bench):
     assert bench.files()[f"{bench.model_id}/{TEST}.parquet"] == test_part
 
 
+@pytest.mark.slow
 def test_an_archive_of_datasets_is_scored_into_one_folder_and_may_grow(bench):
     bench.score()
     before = bench.files()
@@ -187,6 +192,7 @@ def test_an_archive_of_datasets_is_scored_into_one_folder_and_may_grow(bench):
     }
 
 
+@pytest.mark.slow
 def test_two_models_do_not_share_a_folder(bench, tmp_path):
     bench.score("--split", "test")
     other_id = make_model(tmp_path / "other", seed=1)
@@ -214,6 +220,7 @@ def test_logits_are_never_half_precision(bench):
     assert {str(field.type) for field in schema.field("logits").type} == {"float"}
 
 
+@pytest.mark.slow
 def test_counters_have_units_and_the_step_travels_to_workers(bench):
     tasks = plan_scoring(str(bench.folder), bench.model_id, [bench.dataset], None).tasks
     bench.damage(TRAIN_0, 0)

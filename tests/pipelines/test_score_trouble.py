@@ -36,6 +36,7 @@ def break_samples(bench):
     samples.write_bytes(b"no parquet")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("spoil", [make_tar_a_folder, break_samples])
 def test_a_shard_that_cannot_be_read_costs_no_other_and_is_scored_when_it_can(bench, spoil, capsys):
     spoil(bench)

@@ -14,6 +14,8 @@ from shards.corpus.annotations import parse_annotation
 from shards.corpus.label_lists import read_list
 from shards.format.classes import load_class_set
 
+pytestmark = pytest.mark.slow
+
 CLASSES = load_class_set("sixray")
 
 
@@ -94,7 +96,6 @@ def test_the_lists_say_what_the_annotations_say(corpus, subset):
             assert labels == tuple(int(name in present) for name in CLASSES.scored)
 
 
-@pytest.mark.slow
 def test_the_same_seed_gives_the_same_bytes_on_any_number_of_workers(tmp_path):
     for name, num_workers in (("one", 1), ("two", 2)):
         synth.generate_corpus(

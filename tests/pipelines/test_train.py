@@ -106,6 +106,7 @@ def test_a_run_that_is_asked_to_end_does_not_pass_for_finished(dataset, tmp_path
     assert main(words) == OK
 
 
+@pytest.mark.slow
 def test_a_run_that_diverges_is_wrong_usage_and_says_what_to_do(dataset, tmp_path, capsys):
     words = ["--data", dataset.url, "--output", str(tmp_path), *FAST, "--max-epochs", "1", "--learning-rate", "1e30"]
     assert main(words) == WRONG_USAGE

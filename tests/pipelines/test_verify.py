@@ -38,6 +38,7 @@ def root(whole, tmp_path):
     return tmp_path / "ds"
 
 
+@pytest.mark.slow
 def test_a_whole_dataset_ends_with_0_and_is_left_as_it_was(root, capsys):
     before = stamps_of(root)
     assert main([str(root)]) == 0
@@ -70,6 +71,7 @@ def test_every_damage_at_once_is_named_one_line_each(root, capsys, tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_counters_have_units_and_lines_name_shard_and_key(root, tmp_path, monkeypatch):
     hit, gone = sorted(root.glob("train/*.tar"))
     row = read_parquet(f"{root}/samples/{hit.stem}.parquet").to_pylist()[0]
@@ -92,6 +94,7 @@ def test_counters_have_units_and_lines_name_shard_and_key(root, tmp_path, monkey
     assert len(verified) == 4 and verified == dict.fromkeys(verified, 0) | {hit.stem: 1, gone.stem: 1}
 
 
+@pytest.mark.slow
 def test_duplicates_and_keys_are_compared_across_shards(root, capsys):
     def claim(rows):
         rows[0]["duplicate_of"] = "N00002"
@@ -161,6 +164,7 @@ def test_misspelt_flags_end_with_2(root, capsys, words, message):
     assert message in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_workers_find_the_same(root, capsys):
     flip_byte(sorted(root.glob("train/*.tar"))[0])
     assert main([str(root)]) == 1

@@ -9,8 +9,11 @@ import pytest
 from shards.prefetch import OrderedCalls, iterate_in_background, map_prefetched
 
 
-def has_threads() -> bool:
-    return any(thread.name.startswith("prefetch") for thread in threading.enumerate())
+@pytest.fixture
+def has_threads():
+    """Return whether a thread that prefetches has been started by the test and still runs."""
+    before = set(threading.enumerate())
+    return lambda: any(thread.name.startswith("prefetch") for thread in set(threading.enumerate()) - before)
 
 
 def wait_and_double(number):
@@ -19,7 +22,7 @@ def wait_and_double(number):
 
 
 @pytest.mark.parametrize(("num_threads", "depth"), [(1, 1), (4, 2), (4, 20)])
-def test_results_come_in_the_order_of_the_items(num_threads, depth):
+def test_results_come_in_the_order_of_the_items(num_threads, depth, has_threads):
     assert list(map_prefetched(wait_and_double, range(10), num_threads, depth)) == list(range(0, 20, 2))
     assert not has_threads()
 
@@ -43,7 +46,7 @@ def test_at_most_depth_items_are_taken_ahead():
     results.close()
 
 
-def test_an_exception_is_raised_where_its_result_is_due():
+def test_an_exception_is_raised_where_its_result_is_due(has_threads):
     def fail_at_two(number):
         if number == 2:
             raise ValueError("third item")
@@ -56,7 +59,7 @@ def test_an_exception_is_raised_where_its_result_is_due():
     assert not has_threads()
 
 
-def test_calls_that_have_not_begun_are_cancelled_when_the_consumer_stops():
+def test_calls_that_have_not_begun_are_cancelled_when_the_consumer_stops(has_threads):
     begun = []
 
     def begin(number):
@@ -88,12 +91,12 @@ def test_a_background_iterator_raises_its_exception_where_the_item_was_due():
         next(found)
 
 
-def test_a_background_iterator_yields_all_items_in_order():
+def test_a_background_iterator_yields_all_items_in_order(has_threads):
     assert list(iterate_in_background(iter(range(50)))) == list(range(50))
     assert not has_threads()
 
 
-def test_leaving_the_loop_early_ends_the_thread_and_closes_the_iterator():
+def test_leaving_the_loop_early_ends_the_thread_and_closes_the_iterator(has_threads):
     closed = []
 
     def items():

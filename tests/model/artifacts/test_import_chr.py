@@ -197,6 +197,7 @@ def test_a_checkpoint_cut_short_is_refused(tmp_path, state):
         import_checkpoint(str(path))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -212,6 +213,7 @@ def test_a_checkpoint_of_another_graph_is_refused(tmp_path, state, change, messa
         import_checkpoint(save(tmp_path / "c.pth", change(state)))
 
 
+@pytest.mark.slow
 def test_other_classes_must_be_named(tmp_path, state):
     heads = {name: value[:2] for name, value in state.items() if name.startswith("fc")}
     path = save(tmp_path / "c.pth", state | heads)

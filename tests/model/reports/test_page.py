@@ -257,6 +257,7 @@ def test_a_class_without_positives_has_no_curve(bad):
     assert precision_recall_file("Knife") not in draw_figures(bad)
 
 
+@pytest.mark.slow
 def test_a_curve_of_many_points_stays_a_small_file(evaluate_rows):
     samples = [sample(f"{i:05d}", (i % 2, 0)) for i in range(6000)]
     evaluation = evaluate_rows(samples, [prediction(f"{i:05d}", ((i * 7919) % 6007, 0)) for i in range(6000)])

@@ -270,6 +270,7 @@ def test_a_processor_computes_a_batch_in_parts_with_the_same_output(network):
         torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-5, msg=name)
 
 
+@pytest.mark.slow
 def test_a_trial_measures_each_engine():
     network = OneLayer()
 

@@ -125,6 +125,7 @@ def test_a_run_whose_epochs_cannot_be_rated_runs_them_all(dataset, tmp_path, mon
     assert (provenance["epoch"], provenance["num_epochs"]) == (6, 6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stopped_in", ["epoch 3", "the end"])
 def test_patience_is_counted_on_over_a_stop(dataset, tmp_path, monkeypatch, stopped_in):
     class StopAfter(Callback):
@@ -190,6 +191,7 @@ def test_a_run_that_an_earlier_release_began_is_resumed(dataset, tmp_path):
         claim_run_dir(str(tmp_path), replace(TINY, accumulate_batches=2), dataset.manifest.digest, FLOAT32, {})
 
 
+@pytest.mark.slow
 def test_a_last_batch_of_one_scan_whose_map_is_one_cell_is_learnt_from_and_resumed(dataset, tmp_path):
     """A batch norm refuses it: at 32 px the deepest map of the backbone is 1 x 1."""
     config = replace(TINY, image_size_px=32, resize_px=32, batch_size=23, validation_fraction=0.0)
@@ -200,6 +202,7 @@ def test_a_last_batch_of_one_scan_whose_map_is_one_cell_is_learnt_from_and_resum
     assert resumed.model.model_id == train(dataset, whole, config, hardware=FLOAT32).model.model_id
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("batch_size", "accumulate_batches"), [(23, 1), (23, 2)])
 def test_padding_of_a_single_scan_weighs_nothing(dataset, tmp_path, batch_size, accumulate_batches):
     config = replace(NO_NORMS, batch_size=batch_size, accumulate_batches=accumulate_batches, validation_fraction=0.0)

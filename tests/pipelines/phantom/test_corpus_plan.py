@@ -69,6 +69,7 @@ def test_a_fifth_is_tested_on():
     assert split_negatives(plan).count("test") == plan.num_negatives / 5
 
 
+@pytest.mark.slow
 def test_the_subsets_have_the_papers_ratios():
     plan = make_plan(2000 * 21, 20)
     lists = make_lists(plan, deal_items(plan))

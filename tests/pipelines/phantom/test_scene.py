@@ -38,6 +38,7 @@ def test_the_box_is_tight_around_the_shadow(name, maker):
     assert extent_px(item, pose) == pytest.approx(shadow, abs=4.0)
 
 
+@pytest.mark.slow
 def test_nothing_but_its_items_tells_a_positive_scan_from_a_negative_one(monkeypatch):
     beams = []
 
@@ -59,6 +60,7 @@ def test_nothing_but_its_items_tells_a_positive_scan_from_a_negative_one(monkeyp
         assert not np.array_equal(without_HW, with_items_HW)
 
 
+@pytest.mark.slow
 def test_boxes_lie_within_the_scan_and_keep_most_of_the_item():
     for seed in range(30):
         scan = scene.make_scan(("Knife", "Scissors", "Wrench"), np.random.default_rng(seed))
@@ -69,6 +71,7 @@ def test_boxes_lie_within_the_scan_and_keep_most_of_the_item():
             assert 0 <= box.ymin_px < box.ymax_px <= scan.height_px
 
 
+@pytest.mark.slow
 def test_an_item_darkens_its_box():
     darker = 0
     for seed in range(12):

@@ -47,6 +47,7 @@ def call(function, values):
     return results + list(tasks.finish())
 
 
+@pytest.mark.slow
 def test_results_come_in_the_order_of_the_calls_from_other_processes():
     with run_in_processes(2):
         results = call(double, range(20))

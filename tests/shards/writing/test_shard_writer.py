@@ -38,6 +38,8 @@ from tests.corpora import (
 )
 from tests.shards.plain_calls import convert_plainly
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def dirty(tmp_path_factory):
