@@ -19,7 +19,7 @@ from shards.storage import atomic, object_stores
 from tests.corpora import files_of, jpeg_bytes, make_corpus, payload_of
 from tests.services import ACCESS_KEY, SECRET_KEY, Plan, Server, run_proxy, run_s3
 
-SHARD_BYTES = 10_000
+SHARD_BYTES = 15_000
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +56,7 @@ class environment:  # noqa: N801 (a context manager, written like a function)
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory):
     """Scans, refused ones and a byte-equal pair; read-only."""
-    corpus = make_corpus(tmp_path_factory.mktemp("corpus"), num_train=24, num_test=4)
+    corpus = make_corpus(tmp_path_factory.mktemp("corpus"), num_train=36, num_test=6)
     corpus.add_row("N90000")
     corpus.add_image("N90001", b"")
     corpus.add_image("N90002", jpeg_bytes(1)[:-50])
