@@ -12,7 +12,6 @@ import pytest
 from PIL import Image
 
 from pipelines.reshard import ReshardConfig, main, reshard_datasets
-from pipelines.verify import main as verify
 from shards import storage
 from shards.format.dataset import open_dataset
 from shards.format.manifest import samples_url
@@ -30,7 +29,7 @@ from tests.corpora import (
     rows_of,
     stamps_of,
 )
-from tests.shards.plain_calls import convert_plainly
+from tests.shards.plain_calls import convert_plainly, verify_plainly
 
 SHARD_BYTES = 15_000
 PLACE = ("shard", "offset_bytes", "duplicate_of")
@@ -102,7 +101,7 @@ def test_other_sizes_change_places_and_nothing_else(source, tmp_path, shard_byte
     assert images_of(tmp_path / "ds") == images_of(source)
     assert reasons_of(tmp_path / "ds") == reasons_of(source) != {}
     assert len(list((tmp_path / "ds/train").glob("*.tar"))) == {5_000: 4, 1 << 30: 1}[shard_bytes]
-    assert verify([str(tmp_path / "ds")]) == 0
+    assert verify_plainly(tmp_path / "ds") == []
     # And back again: where a sample lies follows from its key alone.
     reshard_datasets(config_for(tmp_path / "ds", tmp_path / "back", shard_bytes=SHARD_BYTES))
     assert images_of(tmp_path / "back") == images_of(source)
@@ -132,7 +131,7 @@ def test_rows_are_chosen_by_a_condition(source, tmp_path):
     assert all(contents(tmp_path / "ds")[key] == contents(source)[key] for key in chosen)
     assert images_of(tmp_path / "ds") == {key: image for key, image in images_of(source).items() if key in chosen}
     assert reasons_of(tmp_path / "ds") == {}
-    assert verify([str(tmp_path / "ds")]) == 0
+    assert verify_plainly(tmp_path / "ds") == []
 
 
 def test_splits_positives_and_classes_are_chosen(source, tmp_path):
@@ -148,7 +147,7 @@ def test_splits_positives_and_classes_are_chosen(source, tmp_path):
         row["boxes"] = [box for box in row["boxes"] if box["class"] == "Knife"]
     assert contents(tmp_path / "ds") == expected
     assert len(expected["P90004"]["boxes"]) == 1
-    assert verify([str(tmp_path / "ds")]) == 0
+    assert verify_plainly(tmp_path / "ds") == []
 
 
 @pytest.mark.slow
@@ -219,7 +218,7 @@ def test_several_datasets_become_one_and_the_first_has_a_key_that_both_have(sour
         "X2": "N00001",
     }
     assert "3 duplicate_key" in capsys.readouterr().out
-    assert verify([str(tmp_path / "ds")]) == 0
+    assert verify_plainly(tmp_path / "ds") == []
     # The other way round the other one's samples stay.
     reshard_datasets(ReshardConfig(inputs=(str(tmp_path / "other"), str(source)), output=str(tmp_path / "swapped")))
     assert contents(tmp_path / "swapped")["N00001"] == contents(tmp_path / "other")["N00001"]
@@ -250,7 +249,7 @@ def test_a_damaged_sample_costs_its_own_row_and_is_taken_once_it_is_mended(sourc
     reasons = reasons_of(tmp_path / "ds")
     assert reasons == reasons_of(source) | {row["key"]: "checksum_mismatch", last["key"]: "truncated_shard"}
     assert manifest.ledger["train"].listed == open_dataset(str(source)).manifest.ledger["train"].listed
-    assert verify([str(tmp_path / "ds")]) == 0
+    assert verify_plainly(tmp_path / "ds") == []
     details = {item["key"]: item for item in rows_of(tmp_path / "ds", "quarantine")}
     assert f"{row['size_bytes']} bytes from {row['offset_bytes']} of file://{hit}" in details[row["key"]]["detail"]
     assert details[row["key"]]["source_uri"] == row["source_uri"]

@@ -100,7 +100,7 @@ def test_the_same_seed_gives_the_same_bytes_on_any_number_of_workers(tmp_path):
     for name, num_workers in (("one", 1), ("two", 2)):
         synth.generate_corpus(
             synth.SynthConfig(
-                output=str(tmp_path / name), num_scans=36, seed=3, negatives_per_positive=3, num_workers=num_workers
+                output=str(tmp_path / name), num_scans=20, seed=3, negatives_per_positive=3, num_workers=num_workers
             )
         )
     assert read_tree(tmp_path / "one") == read_tree(tmp_path / "two")

@@ -13,7 +13,10 @@ from shards.corpus.layouts.registry import LAYOUTS, find_corpus
 from shards.corpus.policy import Policy
 from shards.curation import contradictions, leakage, subsets
 from shards.format.classes import ClassSet, load_class_set
+from shards.format.dataset import open_dataset
 from shards.format.manifest import DatasetManifest
+from shards.verify import dataset as verification
+from shards.verify.damage import Damage
 from shards.writing import finish, sharding
 from shards.writing.corpus_source import ScanSource
 from shards.writing.duplicates import find_duplicates, find_equal, spread_checksums
@@ -70,6 +73,20 @@ def convert_plainly(
     leaks = [leak for groups in equal for leak in leakage.find_byte_equal(groups)]
     finished = [finish.finish_shard(url, [shard.info], duplicates.get(shard.info.name, [])) for shard in written]
     return finish.write_manifest(finished, tallies, url, classes, {"shard_bytes": shard_bytes}, findings, leaks)
+
+
+def verify_plainly(root: Path) -> list[Damage]:
+    """Return the damages of a dataset, as `sixray verify` finds them."""
+    dataset = open_dataset(str(root))
+    shards = [verification.verify_shard(dataset, info) for info in dataset.manifest.shards]
+    damages = [damage for shard in shards for damage in shard.damages]
+    damages += verification.verify_ledger(dataset, shards)
+    for verify, batch_rows in (
+        (verification.verify_duplicates, verification.batch_rows_by_checksum),
+        (verification.verify_keys, verification.batch_rows_by_key),
+    ):
+        damages += verify([batch for shard in shards for _, batch in batch_rows(shard, 3)])
+    return sorted(damages)
 
 
 def _group(parts: Iterable[Iterable[tuple[Any, Any]]]) -> dict[Any, list[Any]]:

@@ -10,8 +10,7 @@ from shards.curation.leakage import Member, make_group
 from shards.format.dataset import open_dataset
 from shards.verify import dataset as verification
 from tests.corpora import flip_byte, jpeg_bytes, make_corpus
-from tests.shards.plain_calls import convert_plainly
-from tests.shards.verify.test_dataset import verify_all
+from tests.shards.plain_calls import convert_plainly, verify_plainly
 
 
 @pytest.fixture
@@ -41,7 +40,7 @@ def test_a_group_that_crosses_train_and_test_is_reported_with_its_members(leaky,
     assert list(describe_findings({"leakage": manifest.leakage})) == [
         "leakage: 1 byte_equal groups of 3 scans cross splits (A)"
     ]
-    assert verify_all(tmp_path / "ds") == []
+    assert verify_plainly(tmp_path / "ds") == []
 
 
 def test_without_a_leak_there_is_no_table_and_an_old_one_goes(leaky, tmp_path):
@@ -62,7 +61,7 @@ def test_a_damaged_table_is_named_and_made_again(leaky, tmp_path, damage):
     else:
         path.unlink()
     word = {"flip": "checksum_mismatch", "remove": "missing_file"}[damage]
-    assert [(found.file, found.what) for found in verify_all(tmp_path / "ds")] == [("leakage.parquet", word)]
+    assert [(found.file, found.what) for found in verify_plainly(tmp_path / "ds")] == [("leakage.parquet", word)]
     convert_plainly(leaky.root, tmp_path / "ds")
     assert path.read_bytes() == whole
 

@@ -19,7 +19,7 @@ from shards.verify.damage import Damage
 from shards.verify.dataset import CheckedShard
 from shards.verify.shard import check_tar, shard_metadata
 from tests.corpora import flip_byte, make_corpus, members_of, png_bytes, rewrite_rows
-from tests.shards.plain_calls import convert_plainly
+from tests.shards.plain_calls import convert_plainly, verify_plainly
 
 
 @pytest.fixture(scope="module")
@@ -40,23 +40,8 @@ def root(whole, tmp_path):
     return tmp_path / "ds"
 
 
-def verify_all(root) -> list[Damage]:
-    """What verify does, as plain calls."""
-    dataset = open_dataset(str(root))
-    shards = [verification.verify_shard(dataset, info) for info in dataset.manifest.shards]
-    damages = [damage for shard in shards for damage in shard.damages]
-    damages += verification.verify_ledger(dataset, shards)
-    damages += verification.verify_duplicates(_batches(shards, verification.batch_rows_by_checksum))
-    damages += verification.verify_keys(_batches(shards, verification.batch_rows_by_key))
-    return sorted(damages)
-
-
-def _batches(shards, batch_rows):
-    return [batch for shard in shards for _, batch in batch_rows(shard, 3)]
-
-
 def found(root) -> set[tuple[str, str, str]]:
-    return {(damage.file, damage.key, damage.what) for damage in verify_all(root)}
+    return {(damage.file, damage.key, damage.what) for damage in verify_plainly(root)}
 
 
 TRAIN = "train-00000-of-00002"
@@ -78,7 +63,7 @@ def edit_manifest(root, change):
 
 
 def test_a_whole_dataset_is_found_whole(root):
-    assert verify_all(root) == []
+    assert verify_plainly(root) == []
 
 
 def test_a_flipped_byte_of_an_image_names_the_sample(root):
@@ -127,7 +112,7 @@ def test_a_surplus_file_is_named_without_what_a_terminal_would_obey(root, name):
     (root / name).parent.mkdir(exist_ok=True)
     (root / name).touch()
     assert found(root) == {(name, "", "surplus_file")}
-    assert str(verify_all(root)[0]).isprintable()
+    assert str(verify_plainly(root)[0]).isprintable()
 
 
 def test_a_changed_index_is_named(root):
@@ -140,7 +125,7 @@ def test_a_changed_index_is_named(root):
 @pytest.mark.parametrize("name", [f"samples/{TRAIN}.parquet", "quarantine/part-unlisted-00000-of-00001.parquet"])
 def test_any_flipped_byte_of_a_table_is_named(root, name, at):
     flip_byte(root / name, at)
-    assert name in {damage.file for damage in verify_all(root)}
+    assert name in {damage.file for damage in verify_plainly(root)}
 
 
 def changed(column, value):
@@ -184,7 +169,7 @@ def test_a_row_that_is_gone_breaks_tar_index_and_ledger(root):
 def test_a_wrong_duplicate_of_is_named_with_the_right_one(root):
     name = "unlisted-00000-of-00001"
     rewrite_train_rows(root, changed("duplicate_of", None), name)
-    (damage,) = [damage for damage in verify_all(root) if damage.what == "duplicate_mismatch"]
+    (damage,) = [damage for damage in verify_plainly(root) if damage.what == "duplicate_mismatch"]
     assert damage == Damage(
         f"samples/{name}.parquet",
         "N90000",
@@ -202,7 +187,8 @@ def test_a_key_that_occurs_twice_is_named():
 def test_a_shard_that_is_listed_twice_has_every_key_twice(root):
     dataset = open_dataset(str(root))
     shards = [verification.verify_shard(dataset, dataset.manifest.shards[0])] * 2
-    damages = list(verification.verify_keys(_batches(shards, verification.batch_rows_by_key)))
+    batches = [batch for shard in shards for _, batch in verification.batch_rows_by_key(shard, 3)]
+    damages = list(verification.verify_keys(batches))
     assert {damage.what for damage in damages} == {"key_twice"}
     assert len(damages) == dataset.manifest.shards[0].num_scans
 
@@ -291,7 +277,7 @@ def test_a_png_stands_in_tar_and_index_under_its_own_extension(tmp_path):
     corpus.add_image("N90001", png_bytes(2, mode="RGBA"), suffix=".png")
     corpus.add_image("N90002", suffix=".jfif")
     convert_plainly(corpus.root, tmp_path / "ds")
-    assert verify_all(tmp_path / "ds") == []
+    assert verify_plainly(tmp_path / "ds") == []
     names = set(members_of(tmp_path / "ds"))
     assert {"N90000.png", "N90001.png", "N90002.jpg"} <= names and "N90000.jpg" not in names
     index = (tmp_path / "ds/unlisted/unlisted-00000-of-00001.idx").read_text()
