@@ -60,6 +60,11 @@ def test_metrics_of_arrays_load_no_torch():
     assert run_python(script) == "False"
 
 
+def test_recipes_and_their_losses_load_neither_dali_nor_lightning_nor_timm():
+    script = "import sys; from model import RECIPES; print(*{name.partition('.')[0] for name in sys.modules})"
+    assert set(run_python(script).split()) & {"nvidia", "lightning", "timm"} == set()
+
+
 def test_a_command_is_imported_as_a_module():
     from pipelines import convert, score, verify
 
