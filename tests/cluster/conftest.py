@@ -37,7 +37,7 @@ def site(tmp_path_factory) -> Iterator[Site]:
         try:
             cluster.up()
             site = Site(cluster, plan)
-            corpus = make_corpus(site.bucket / "corpus", num_train=200, num_test=40)
+            corpus = make_corpus(site.bucket / "corpus", num_train=400, num_test=80)
             corpus.add_row("N90000")
             corpus.add_image("N90001", b"")
             corpus.add_image("N90002", jpeg_bytes(1)[:-50])

@@ -91,5 +91,5 @@ def finish(process: "subprocess.Popen[str]") -> Result:
 
 def convert_words(site: Site, output: str) -> list[str]:
     """Return the conversion of the tests' corpus into a folder of the bucket."""
-    own = ["--input", site.url("corpus"), "--output", site.url(output), "--shard-bytes=9000"]
+    own = ["--input", site.url("corpus"), "--output", site.url(output), "--shard-bytes=15000"]
     return ["convert", *own, "--max-quarantine-fraction=1"]

@@ -45,7 +45,7 @@ def test_counters_arrive_in_flink_under_names_with_units(site, dataset, converte
     tar_bytes = sum(len(data) for name, data in dataset.items() if name.endswith(".tar"))
     assert counters["convert", "written-bytes"] == tar_bytes
     assert counters["convert", "quarantined-scans"] == 3
-    assert counters["convert", "converted-scans"] == 241
+    assert counters["convert", "converted-scans"] == 481
     assert counters.get(("convert", "reused-shards"), 0) == 0
 
 
@@ -55,8 +55,8 @@ def test_run_json_has_the_same_figures(site, dataset, flink_get, on_flink):
     (run,) = [json.loads(data) for name, data in site.files("scored-flink").items() if name.endswith("run.json")]
     in_flink = {name: num for (kind, name), num in counters_of(flink_get, job["jid"]).items() if kind == "score"}
     assert run["timings"]["counters"] == in_flink
-    assert in_flink["scored-scans"] == run["counts"]["num_scored"] == 241
-    assert in_flink["read-bytes"] > 241 * 500
+    assert in_flink["scored-scans"] == run["counts"]["num_scored"] == 481
+    assert in_flink["read-bytes"] > 481 * 500
 
 
 def test_a_job_is_called_by_its_name(converted):
@@ -71,7 +71,7 @@ def test_findings_arrive_in_flink_by_kind(site, dataset, flink_get, flink_jobs):
     counters = counters_of(flink_get, flink_jobs()[0]["jid"])
     tar_bytes = sum(len(data) for name, data in dataset.items() if name.endswith(".tar"))
     assert {name: num for (job, name), num in counters.items() if job == "verify"} == {
-        "verified-scans": 241,
+        "verified-scans": 481,
         "read-bytes": tar_bytes,
         "checksum-mismatch-findings": 1,
     }
