@@ -87,6 +87,21 @@ class ModelConfig:
                 f"for {self.network!r}"
             )
 
+    @property
+    def image_size_px(self) -> int:
+        """`input.size_px`, by its name in `config.json`."""
+        return self.input.size_px
+
+    @property
+    def mean(self) -> tuple[float, float, float]:
+        """`input.mean`, by its name in `config.json`."""
+        return self.input.mean
+
+    @property
+    def std(self) -> tuple[float, float, float]:
+        """`input.std`, by its name in `config.json`."""
+        return self.input.std
+
     def to_json(self) -> dict[str, Any]:
         """Return a JSON document, without nesting the input; `from_json` gives an equal config.
 

@@ -14,15 +14,16 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from model.artifacts.saved_model import LoadedModel
-from model.hardware import Hardware
+from model.artifacts.saved_model import LoadedModel, load_model
+from model.hardware import Hardware, detect_hardware
 from model.inputs.decoder import BatchDecoder, Decoded
 from model.networks.config import ModelConfig
 from model.networks.peaks import find_peaks
 from model.scoring.engine_selection import EngineRequest
 from model.scoring.engines import choose_engine
 from model.scoring.prediction_tables import BatchScores, predictions_table, quarantine_table
-from shards.format.shard_reader import ReadScan, Refusal, ScanRow, read_scans
+from shards.format.dataset import Dataset
+from shards.format.shard_reader import ReadScan, Refusal, ScanRow, read_rows, read_scans
 from shards.predictions.parts import Engine
 from shards.prefetch import iterate_in_background
 
@@ -88,6 +89,24 @@ class Scorer:
         # ONNX Runtime takes its images channel by channel, PyTorch's fastest kernels pixel by pixel.
         channels_last = network.spec.engine != "onnxruntime"
         self._decoder = BatchDecoder(network.config.input, network.hardware, batch_size, channels_last=channels_last)
+
+    @classmethod
+    def load(cls, folder: str) -> "Scorer":
+        """Return a scorer of the model in a folder, on this machine's device, with the fastest engine."""
+        return cls(ScoringNetwork(load_model(folder), detect_hardware()))
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The classes of the logits."""
+        return self._network.config.classes
+
+    def score_split(self, dataset: Dataset, split: str) -> pa.Table:
+        """Return the predictions of the scans of a split; those that cannot be scored have no row."""
+        scored = (
+            self.score_shard(dataset.tar_url(shard), read_rows(dataset.samples_url(shard), shard.num_scans))
+            for shard in dataset.shards(split)
+        )
+        return pa.concat_tables(shard.predictions for shard in scored)
 
     @property
     def engine(self) -> Engine:
