@@ -1,0 +1,81 @@
+"""Run what the READMEs show, and hold what they list against the code."""
+
+import ast
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+from pipelines import cli
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+PAGES = ["README.md", "CONTRIBUTING.md", *(f"{name}/README.md" for name in ("shards", "model", "pipelines", "tests"))]
+
+
+def list_reasons() -> set[str]:
+    """Return every reason that is raised or given as a literal in the packages that refuse records."""
+    found = set()
+    for path in [*ROOT.glob("shards/**/*.py"), *ROOT.glob("model/scoring/*.py"), *ROOT.glob("model/inputs/*.py")]:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if not isinstance(node, ast.Call):
+                continue
+            name = node.func.id if isinstance(node.func, ast.Name) else getattr(node.func, "attr", "")
+            values = [word.value for word in node.keywords if word.arg == "reason"]
+            if name in ("ImageError", "AnnotationError", "Refusal"):
+                values += node.args[:1]
+            if name == "ProblemFact":
+                values += node.args[2:3]
+            found |= {str(value.value) for value in values if isinstance(value, ast.Constant) and value.value}
+    return found
+
+
+def test_the_readme_is_short():
+    assert len(README.splitlines()) <= 150
+
+
+def test_every_reason_of_refusal_is_explained():
+    page = (ROOT / "shards/README.md").read_text()
+    assert len(list_reasons()) > 20
+    assert {reason for reason in list_reasons() if f"`{reason}`" not in page} == set()
+
+
+def test_every_command_is_explained():
+    page = (ROOT / "pipelines/README.md").read_text()
+    assert {command for command in cli.COMMANDS if not re.search(rf"^##+ {command}$", page, re.MULTILINE)} == set()
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_files_and_modules_that_a_page_names_exist(page):
+    text = (ROOT / page).read_text()
+    named = re.findall(r"`((?:shards|model|pipelines|deploy|tests)/[\w./-]*)`", text)
+    assert [name for name in named if not (ROOT / name).exists()] == []
+    links = re.findall(r"\]\(([\w./-]+)\)", text)
+    assert [link for link in links if not (ROOT / Path(page).parent / link).exists()] == []
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_make_has_the_targets_that_a_page_names(page):
+    makefile = (ROOT / "Makefile").read_text()
+    for target in set(re.findall(r"`make ([a-z-]+)`", (ROOT / page).read_text())):
+        assert f"\n{target}:" in makefile, target
+
+
+@pytest.mark.slow  # trains a network
+@pytest.mark.filterwarnings("default")
+def test_the_python_of_the_readme_runs(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    synth = ["synth", "--output", "demo/corpus", "--num-scans", "60", "--seed", "5", "--negatives-per-positive", "2"]
+    small = ["--recipe", "demo", "--max-epochs", "1", "--image-size", "64"]
+    assert cli.main(synth) == 0
+    assert cli.main(["convert", "--input", "demo/corpus", "--output", "demo/dataset"]) == 0
+    assert cli.main(["train", "--data", "demo/dataset", "--output", "demo/run", *small]) == 0
+    capsys.readouterr()
+    (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    assert len([line for line in code.splitlines() if line and not line.startswith("import")]) <= 10
+    exec(compile(code, "README.md", "exec"), {})
+    assert set(ast.literal_eval(re.sub(r"np\.float64\(([^)]*)\)|nan", r"'\1'", capsys.readouterr().out))) == {
+        *("Gun", "Knife", "Wrench", "Pliers", "Scissors")
+    }
+    assert "torch" in sys.modules
