@@ -2,21 +2,23 @@
 
 import argparse
 import sys
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Literal, get_args
 
 from model.evaluation.comparison import Comparison, compare_models
-from model.evaluation.evaluate import NUM_EXTREME_CLASSES, Evaluation, evaluate_scans
+from model.evaluation.evaluate import MISTAKE_RATE, NUM_EXTREME_CLASSES, Evaluation, evaluate_scans
+from model.evaluation.scan_table import list_errors, rate_columns, scans_parquet
 from model.evaluation.scored_scans import ScoredScans, join_predictions
 from model.evaluation.subsets import rate_subsets
 from model.metrics.bootstrap import NUM_ROUNDS
 from model.reports.charts import draw_figures, draw_history
-from model.reports.csv_tables import make_tables
+from model.reports.csv_tables import errors_table, make_tables
 from model.reports.gallery import collect_gallery
-from model.reports.metrics_json import METRICS_NAME, list_files_of_report, metrics_document, metrics_json
+from model.reports.metrics_json import metrics_document
 from model.reports.numbers import format_count, format_ratio
 from model.reports.page import Report, render_html, render_markdown
+from model.reports.report_folder import find_earlier_files, write_report_files
 from model.reports.trend import read_history
 from pipelines.runtime import command_line, log
 from pipelines.runtime.command_line import FINDINGS, OK
@@ -61,13 +63,15 @@ class EvaluateConfig:
 def write_report(config: EvaluateConfig) -> Evaluation:
     """Evaluate predictions and write the report; return what it says.
 
-    Everything is computed before anything is written, each file appears whole, and metrics.json comes last:
-    who waits for it finds the whole report.
+    Everything is computed before anything is written, see `model.reports.report_folder`.
 
     Raises:
-        ValueError: the predictions do not match the dataset or are damaged; nothing is written.
+        ValueError: the predictions do not match the dataset or are damaged, or the output holds something else than a
+            report of these scores; nothing is written.
     """
     predictions, dataset = open_predictions(config.predictions), open_dataset(config.data)
+    identity = {"model_id": predictions.model_id, "dataset_digest": dataset.manifest.digest, "split": config.split}
+    find_earlier_files(config.output, identity)  # now, not after a minute of work
     scans = join_predictions(predictions, dataset, config.split)
     evaluation = evaluate_scans(scans, predictions, dataset, config.num_rounds)
     comparison = _compare(config, scans, predictions, dataset) if config.baseline else None
@@ -77,31 +81,26 @@ def write_report(config: EvaluateConfig) -> Evaluation:
     figures = draw_figures(evaluation) | ({"history.svg": draw_history(history)} if history else {})
     files = {name: svg.encode() for name, svg in figures.items()}
     files |= {name: table.encode() for name, table in make_tables(document).items()}
+    files |= _make_scan_tables(scans, evaluation)
     report = Report(evaluation=evaluation, comparison=comparison, subsets=subsets, history=history)
     if config.format == "markdown":
         files["report.md"] = render_markdown(report).encode()
     else:
         gallery = collect_gallery(scans, dataset, shown=evaluation.shown_classes)
         files["report.html"] = render_html(report, figures, gallery).encode()
-    _remove_report(config.output, kept=files)
-    for name, content in files.items():
-        storage.write_bytes(storage.join_url(config.output, name), content)
-    storage.write_bytes(storage.join_url(config.output, METRICS_NAME), metrics_json(document, files))
+    write_report_files(config.output, document, files)
     return evaluation
 
 
-def _remove_report(output: str, kept: Collection[str]) -> None:
-    """Remove what an earlier report left that this one does not write anew, by the list in its metrics.json.
-
-    metrics.json goes last: it must not stand beside half of another report, and a killed run must find the list.
-    """
-    url = storage.join_url(output, METRICS_NAME)
-    if not storage.exists(url):
-        return
-    for name in list_files_of_report(storage.read_bytes(url)):
-        if name not in kept:
-            storage.remove(storage.join_url(output, name))
-    storage.remove(url)
+def _make_scan_tables(scans: ScoredScans, evaluation: Evaluation) -> dict[str, bytes]:
+    """Return `scans.parquet` and `errors.csv`."""
+    rated = [*evaluation.classes.values(), evaluation.any_item]
+    points = [of.rank.operation.at_false_alarms.get(MISTAKE_RATE) for of in rated]
+    columns = rate_columns(scans, [of.rank.ranking for of in rated], points)
+    return {
+        "scans.parquet": scans_parquet(scans, columns),
+        "errors.csv": errors_table(list_errors(scans, columns)).encode(),
+    }
 
 
 def _compare(config: EvaluateConfig, scans: ScoredScans, predictions: Predictions, dataset: Dataset) -> Comparison:

@@ -10,9 +10,11 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from model.evaluation.completeness import Completeness, measure_completeness
 from model.metrics.ranking import UNKNOWN
+from shards import storage
 from shards.format.dataset import Dataset
 from shards.format.parquet import read_parquet
 from shards.format.schemas import predictions_schema
@@ -20,6 +22,7 @@ from shards.predictions.parts import part_url
 from shards.predictions.run import Predictions
 
 SAMPLE_COLUMNS = ("key", "width_px", "height_px", "labels", "boxes", "duplicate_of")
+OPTIONAL_SAMPLE_COLUMNS = ("group", "metadata")
 PREDICTION_COLUMNS = ("key", "split", "logits", "level_logits", "peaks")
 
 
@@ -43,6 +46,10 @@ class ScoredScans:
     """Width and height in pixels."""
     groups_N: npt.NDArray[np.int32]
     """Scans with the same bytes share a number, because they are one observation."""
+    names_of_groups_N: pa.Array
+    """The dataset's `group` of each scan, the scans of one bag; null for a scan alone, or if the dataset has none."""
+    metadata_N: pa.StructArray | None
+    """The dataset's `metadata` of each scan; None if it has none."""
     box_scan_B: npt.NDArray[np.int64]
     """Row of the scan of each box."""
     box_class_B: npt.NDArray[np.int64]
@@ -69,7 +76,7 @@ def join_predictions(predictions: Predictions, dataset: Dataset, split: str) -> 
             key twice, hold a number that is not finite, or a table is damaged or lacks a column.
     """
     classes = _check_identity(predictions, dataset)
-    samples = dataset.read_samples(split, SAMPLE_COLUMNS).combine_chunks()
+    samples = dataset.read_samples(split, [*SAMPLE_COLUMNS, *_find_optional_columns(dataset, split)]).combine_chunks()
     names = {shard.name for shard in dataset.shards(split)}
     rows = _read_predictions(predictions, split, classes, names)
     sample_keys, row_keys = samples["key"].combine_chunks(), rows["key"].combine_chunks()
@@ -91,6 +98,8 @@ def join_predictions(predictions: Predictions, dataset: Dataset, split: str) -> 
         peaks_NK2=peaks_NK2,
         sizes_N2=_stack([samples["width_px"], samples["height_px"]], np.int32),
         groups_N=_number_groups(samples),
+        names_of_groups_N=_column(samples, "group", pa.nulls(len(samples), pa.string())),
+        metadata_N=_column(samples, "metadata", None),
         box_scan_B=box_scan_B,
         box_class_B=box_class_B,
         box_edges_B4=box_edges_B4,
@@ -217,6 +226,20 @@ def _read_boxes(
         box_class_B.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64),
         _stack(edges, np.float32),
     )
+
+
+def _find_optional_columns(dataset: Dataset, split: str) -> list[str]:
+    """Return which of the columns that datasets have from format 2 on this one has."""
+    shards = dataset.shards(split)
+    if not shards:
+        return []
+    with storage.open_reader(dataset.samples_url(shards[0])) as handle:
+        names = pq.read_schema(handle).names
+    return [name for name in OPTIONAL_SAMPLE_COLUMNS if name in names]
+
+
+def _column(samples: pa.Table, name: str, default: Any) -> Any:
+    return samples[name].combine_chunks() if name in samples.column_names else default
 
 
 def _number_groups(samples: pa.Table) -> npt.NDArray[np.int32]:

@@ -62,6 +62,8 @@ def select(scans: ScoredScans, rows: npt.NDArray[np.int64]) -> ScoredScans:
         peaks_NK2=scans.peaks_NK2[rows],
         sizes_N2=scans.sizes_N2[rows],
         groups_N=groups.astype(np.int32),
+        names_of_groups_N=scans.names_of_groups_N.take(pa.array(rows)),
+        metadata_N=None if scans.metadata_N is None else scans.metadata_N.take(pa.array(rows)),
         box_scan_B=new_row_N[scans.box_scan_B[kept_B]],
         box_class_B=scans.box_class_B[kept_B],
         box_edges_B4=scans.box_edges_B4[kept_B],

@@ -1,6 +1,6 @@
-"""Measure calibration of one class: reliability, expected calibration error and Brier score."""
+"""Measure calibration of one class (reliability, expected calibration error, Brier score), and correct it."""
 
-# N scans with a known label  B bins
+# N scans with a known label  B bins  C chunks of negatives
 
 from dataclasses import dataclass
 from typing import Any
@@ -8,7 +8,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from model.metrics.ranking import Ranking
+
 NUM_BINS = 15
+NUM_CHUNKS = 4096
+"""A Platt fit takes the negatives in this many chunks of neighbours, so that a million cost as little as thousands."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,3 +58,68 @@ def rate_calibration(
         mean_score_B=score_sum_B / divisor_B,
         positive_share_B=positive_B / divisor_B,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class PlattScaling:
+    """Probability of presence as a logistic function of the logit."""
+
+    slope: float
+    offset: float
+
+    def apply(self, logits_N: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.float64]:
+        """Return probabilities in (0, 1)."""
+        exponents_N = np.clip(self.slope * logits_N.astype(np.float64) + self.offset, -700, 700)
+        probabilities_N: npt.NDArray[np.float64] = 1 / (1 + np.exp(-exponents_N))
+        return probabilities_N
+
+
+def fit_platt(ranking: Ranking, num_steps: int = 50) -> PlattScaling:
+    """Return the scaling that fits the scans of one class best; a rising one, or a constant where scores say nothing.
+
+    Source:
+        Platt, "Probabilistic Outputs for Support Vector Machines" (1999), with his targets (P + 1) / (P + 2) and
+        1 / (M + 2), which keep the fit finite where the classes are separable; Newton's method with halved steps after
+        Lin, Lin and Weng, "A Note on Platt's Probabilistic Outputs" (2007).
+    """
+    num_positive, num_negative = ranking.num_positive, ranking.num_negative
+    starts_C = np.unique(np.linspace(0, num_negative, NUM_CHUNKS, endpoint=False).astype(np.int64))
+    starts_C = starts_C if num_negative else starts_C[:0]
+    counts_C = np.diff(starts_C, append=num_negative)
+    means_C = np.add.reduceat(ranking.negatives_M.astype(np.float64), starts_C) / counts_C if num_negative else counts_C
+    x = np.concatenate([ranking.positives_P.astype(np.float64), means_C])
+    weights = np.concatenate([np.ones(num_positive), counts_C])
+    low, high = 1 / (num_negative + 2), (num_positive + 1) / (num_positive + 2)
+    targets = np.concatenate([np.full(num_positive, high), np.full(len(means_C), low)])
+    centre, spread = (float(x.mean()), float(x.std()) or 1.0) if len(x) else (0.0, 1.0)
+    slope, offset = _newton((x - centre) / spread, targets, weights, num_steps)
+    if slope <= 0:  # worse than chance: the order of the scores must not be turned round
+        slope, offset = 0.0, float(np.log((num_positive + 1) / (num_negative + 1)))
+    return PlattScaling(slope / spread, offset - slope * centre / spread)
+
+
+def _newton(
+    x: npt.NDArray[np.float64], targets: npt.NDArray[np.float64], weights: npt.NDArray[np.float64], num_steps: int
+) -> tuple[float, float]:
+    design = np.stack([x, np.ones_like(x)])
+
+    def loss(parameters: npt.NDArray[np.float64]) -> float:
+        z = parameters @ design
+        return float(weights @ (np.logaddexp(0, z) - targets * z))
+
+    present = float(weights @ targets)
+    total = float(weights.sum())
+    parameters = np.array([0.0, np.log((present + 0.5) / (total - present + 0.5))])
+    best = loss(parameters)
+    for _ in range(num_steps):
+        p = 1 / (1 + np.exp(-np.clip(parameters @ design, -700, 700)))
+        gradient = design @ (weights * (p - targets))
+        curvature = (design * (weights * p * (1 - p))) @ design.T + 1e-12 * np.eye(2)
+        step = np.linalg.solve(curvature, gradient)
+        scale = 1.0
+        while scale > 1e-6 and (found := loss(parameters - scale * step)) > best:
+            scale /= 2
+        if scale <= 1e-6 or best - found < 1e-10 * max(best, 1):
+            break
+        parameters, best = parameters - scale * step, found
+    return float(parameters[0]), float(parameters[1])

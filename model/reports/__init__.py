@@ -8,6 +8,7 @@ __all__ = [
     "metrics_json",
     "numbers",
     "page",
+    "report_folder",
     "sentences",
     "trend",
 ]

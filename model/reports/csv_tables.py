@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 ANY_ITEM, MEAN = "any item", "mean"
+FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+"""Keys and class names come from the corpus: a file named `=cmd|…` must not run in whoever opens the table."""
 
 
 def make_tables(document: Mapping[str, Any]) -> dict[str, str]:
@@ -82,8 +84,18 @@ def _ranked(document: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:
     return [*document["classes"].items(), (ANY_ITEM, document["any_item"])]
 
 
-def _write(rows: Iterable[dict[str, Any]]) -> str:
-    listed = list(rows)
+def errors_table(rows: Iterable[Mapping[str, Any]]) -> str:
+    """Return `errors.csv`: a row for each miss and each false alarm, of `model.evaluation.scan_table.list_errors`."""
+    return _write(rows)
+
+
+def neutralise(cell: Any) -> Any:
+    """Return a cell that no spreadsheet takes for a formula: text that begins like one gets an apostrophe in front."""
+    return f"'{cell}" if isinstance(cell, str) and cell.startswith(FORMULA_STARTS) else cell
+
+
+def _write(rows: Iterable[Mapping[str, Any]]) -> str:
+    listed = [{name: neutralise(cell) for name, cell in row.items()} for row in rows]
     out = io.StringIO()
     if listed:
         writer = csv.DictWriter(out, list(listed[0]), restval="", lineterminator="\n")

@@ -1,6 +1,8 @@
 """Test that the command writes a whole report and refuses bad input before it writes anything."""
 
 import json
+import re
+from pathlib import Path
 
 import fsspec
 import pytest
@@ -31,6 +33,7 @@ def test_a_report_is_a_page_its_figures_and_its_numbers(flags, tmp_path, capsys)
         "alarms.csv",
         "average_precision.svg",
         "classes.csv",
+        "errors.csv",
         "metrics.json",
         "operating_points.csv",
         "precision_recall_Gun.svg",
@@ -38,6 +41,7 @@ def test_a_report_is_a_page_its_figures_and_its_numbers(flags, tmp_path, capsys)
         "reliability_Gun.svg",
         "reliability_Knife.svg",
         "report.html",
+        "scans.parquet",
         "strata.csv",
     ]
     document = json.loads((tmp_path / "report" / "metrics.json").read_text())
@@ -45,6 +49,16 @@ def test_a_report_is_a_page_its_figures_and_its_numbers(flags, tmp_path, capsys)
     out = capsys.readouterr().out
     assert "Gun " in out
     assert out.splitlines()[-1] == str(tmp_path / "report" / "report.html")
+
+
+def test_the_lines_of_the_readme_read_the_whole_report(flags, tmp_path, capsys):
+    assert main(flags) == 0
+    readme = (Path(__file__).parents[2] / "model" / "README.md").read_text()
+    (code,) = (block for block in re.findall(r"```python\n(.*?)```", readme, re.DOTALL) if "scans.parquet" in block)
+    capsys.readouterr()
+    exec(code.replace("REPORT_DIR", str(tmp_path / "report")), {})
+    assert len([line for line in code.splitlines() if line]) == 5
+    assert capsys.readouterr().out == "1.0 []\n"
 
 
 def test_a_second_run_writes_the_same_bytes(flags, tmp_path):
@@ -68,10 +82,31 @@ def test_what_an_earlier_report_left_goes_and_what_others_left_stays(flags, tmp_
 
 @pytest.mark.parametrize("names", [["../../ds/dataset.json"], ["metrics.json", 3, ""], "report.md"])
 def test_a_list_of_files_that_no_report_writes_removes_nothing(flags, tmp_path, names):
-    (tmp_path / "report").mkdir()
-    (tmp_path / "report" / "metrics.json").write_text(json.dumps({"files": names}))
     assert main(flags) == 0
+    path = tmp_path / "report" / "metrics.json"
+    listed = json.loads(path.read_text())
+    is_list = isinstance(names, list)
+    path.write_text(json.dumps(listed | {"files": [*listed["files"], *names] if is_list else names}))
+    assert main(flags) == (0 if is_list else 2)
     assert (tmp_path / "ds" / "dataset.json").exists()
+
+
+@pytest.mark.parametrize("name", ["metrics.json", "report.html", "errors.csv"])
+def test_a_file_of_another_program_is_not_overwritten(flags, tmp_path, capsys, name):
+    (tmp_path / "report").mkdir()
+    (tmp_path / "report" / name).write_text('{"mine": 1}')
+    assert main(flags) == 2
+    assert f"of another program, got a {name}" in (err := capsys.readouterr().err) or f"program's {name}" in err
+    assert {path.name: path.read_text() for path in (tmp_path / "report").iterdir()} == {name: '{"mine": 1}'}
+
+
+def test_a_report_of_other_scores_is_not_overwritten(flags, tmp_path, capsys):
+    assert main(flags) == 0
+    before = {path.name: path.read_bytes() for path in (tmp_path / "report").iterdir()}
+    other = write_predictions(tmp_path / "new", open_dataset(str(tmp_path / "ds")), ROWS, model_id="other-0123456789ab")
+    assert main(["--predictions", other, *flags[2:]]) == 2
+    assert f"with model_id 'other-0123456789ab', got a report with model_id '{MODEL_ID}'" in capsys.readouterr().err
+    assert {path.name: path.read_bytes() for path in (tmp_path / "report").iterdir()} == before
 
 
 def test_a_report_that_is_cut_short_has_no_metrics_of_an_earlier_one(flags, tmp_path, monkeypatch):
@@ -86,6 +121,9 @@ def test_a_report_that_is_cut_short_has_no_metrics_of_an_earlier_one(flags, tmp_
     monkeypatch.setattr(storage, "write_bytes", write_but_for_the_page)
     assert main(flags) == INTERRUPTED
     assert not (tmp_path / "report" / "metrics.json").exists()
+    monkeypatch.undo()
+    assert main(flags) == 0
+    assert "unfinished" not in " ".join(path.name for path in (tmp_path / "report").iterdir())
 
 
 def test_a_report_can_go_to_any_store(tmp_path):

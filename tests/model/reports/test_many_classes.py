@@ -48,9 +48,11 @@ def test_no_class_of_many_has_a_chart_of_its_own(many):
         "alarms.csv",
         "average_precision.svg",
         "classes.csv",
+        "errors.csv",
         "metrics.json",
         "operating_points.csv",
         "report.html",
+        "scans.parquet",
         "strata.csv",
     ]
 
