@@ -19,6 +19,7 @@ import pytest
 from pipelines import convert, reshard, verify
 from shards import storage
 from shards.writing.shard_writer import write_batches
+from shards.writing.sharding import join_batches
 from tests.corpora import CorpusWriter, files_of, jpeg_bytes, make_corpus, reasons_of
 from tests.processes import NOBODY, run_command, start_command
 
@@ -176,10 +177,15 @@ def test_files_that_change_and_go_while_they_are_read_cost_their_rows_until_the_
             (images / "N00001.jpg").rename(tmp_path / "moved.jpg")
             (images / "N00002.jpg").write_bytes(longer)
             (images / "N00004.jpg").write_bytes(whole[:300])
-            (root / "Annotation/P00003.xml").unlink()
         return write_batches(*args)
 
+    def disturb_annotation(*args):
+        """Remove an annotation between the listing and its only read."""
+        (root / "Annotation/P00003.xml").unlink(missing_ok=True)
+        return join_batches(*args)
+
     with monkeypatch.context() as patch:
+        patch.setattr("shards.writing.sharding.join_batches", disturb_annotation)
         patch.setattr("pipelines.steps.write_dataset.write_batches", disturb)
         assert convert.main([*words, "--max-quarantine-fraction=1"]) == 0
     before = {"N90000": "missing_image", "N90001": "empty_file", "N90002": "truncated_jpeg"}
@@ -187,8 +193,8 @@ def test_files_that_change_and_go_while_they_are_read_cost_their_rows_until_the_
         "N00001": "vanished_image",
         "N00002": "changed_image",
         "N00004": "changed_image",
+        "P00003": "unreadable_file",
     }
-    # An annotation is read once, before the shards are written: that it went since costs nothing.
     assert verify.main([str(tmp_path / "ds")]) == 0
     # One comes back, one keeps its new bytes, one was half written, one had been moved away.
     (tmp_path / "moved.jpg").rename(images / "N00001.jpg")
