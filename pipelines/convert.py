@@ -158,8 +158,7 @@ def add_conversion(
         refs
         | "FindContradictions" >> beam.Map(contradictions.find_contradictions, classes)
         | "SumContradictions" >> beam.CombineGlobally(contradictions.sum_contradictions)
-        | "CheckContradictions"
-        >> beam.Map(lambda found: {"contradictions": contradictions.check_contradictions(found, policy)})
+        | "CheckContradictions" >> beam.Map(contradictions.make_findings, policy)
     )
     plan = DatasetPlan(
         label="convert",

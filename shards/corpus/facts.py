@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from shards import storage
-from shards.corpus import archives
+from shards.corpus import archives, file_kinds
 from shards.corpus.archives import Place
 from shards.corpus.description import LISTS_IN_ORDER, Corpus, ListFile, Source, make_key
 from shards.corpus.label_lists import read_list
@@ -17,6 +17,9 @@ MAX_IMAGE_BYTES = 64 * 1024 * 1024
 """Largest file taken as an image; SIXray's largest has half a megabyte."""
 
 Labels = tuple[int | None, ...]
+
+JUNK = "junk"
+"""Kind of skipped file: made by an operating system or a tool, and no part of the corpus."""
 
 
 class ImageFact(NamedTuple):
@@ -45,12 +48,18 @@ class RowFact(NamedTuple):
     problem: str
 
 
+class Inline(NamedTuple):
+    """The annotation of one scan, taken from a file that annotates many."""
+
+    text: str
+
+
 class AnnotationFact(NamedTuple):
-    """An annotation file."""
+    """An annotation file, or the part of one that is about a scan."""
 
     key: str
     url: str
-    place: Place | None = None
+    place: Place | Inline | None = None
 
 
 class ProblemFact(NamedTuple):
@@ -63,41 +72,57 @@ class ProblemFact(NamedTuple):
     split: str = UNLISTED
 
 
-Fact = ImageFact | RowFact | AnnotationFact | ProblemFact
+class SkippedFact(NamedTuple):
+    """A file that is no part of the corpus: counted, but no record."""
+
+    key: str
+    url: str
+    kind: str
+
+
+Fact = ImageFact | RowFact | AnnotationFact | ProblemFact | SkippedFact
 
 
 def list_source(source: Source, corpus: Corpus, drafts_url: str) -> Iterator[Fact]:
     """Yield a fact for each file of a source; images of a streamed archive are spooled below `drafts_url`."""
-    if source.kind == "images":
-        yield from _list_images(source, corpus, drafts_url)
-    elif source.form == "zip":
+    found = _list_images(source, corpus, drafts_url) if source.kind == "images" else _list_annotations(source)
+    for path, fact in found:
+        yield SkippedFact(fact.key, fact.url, JUNK) if file_kinds.is_junk(path) else fact
+
+
+FileFact = ImageFact | AnnotationFact | ProblemFact
+
+
+def _list_annotations(source: Source) -> Iterator[tuple[str, FileFact]]:
+    """Yield path below the source and fact of each file."""
+    if source.form == "zip":
         for item in archives.list_zip(source.url):
-            yield AnnotationFact(_key_of(item.name), item.uri, item.place)
+            yield item.name, AnnotationFact(_key_of(item.name), item.uri, item.place)
     else:
         for info in storage.list_files(source.url):
-            yield AnnotationFact(_key_of(info.url), info.url)
+            yield info.url.removeprefix(source.url), AnnotationFact(_key_of(info.url), info.url)
 
 
-def _list_images(source: Source, corpus: Corpus, drafts_url: str) -> Iterator[Fact]:
+def _list_images(source: Source, corpus: Corpus, drafts_url: str) -> Iterator[tuple[str, FileFact]]:
     from_folder = (source.split, source.presence)
     if source.form == "zip":
         for item in archives.list_zip(source.url):
             key = make_key(item.name, keeps_folders=corpus.keeps_folders_in_keys)
-            yield ImageFact(key, item.uri, item.size_bytes, *from_folder, item.place)
+            yield item.name, ImageFact(key, item.uri, item.size_bytes, *from_folder, item.place)
     elif source.form == "tar":
         spool = spool_stream(source.parts or (source.url,), drafts_url, MAX_IMAGE_BYTES)
         for image in spool.images():
             key = make_key(image.name, keeps_folders=corpus.keeps_folders_in_keys)
             uri = f"tar://{image.name}::{storage.as_uri(source.url)}"
-            yield ImageFact(key, uri, image.size_bytes, *from_folder, image.place)
+            yield image.name, ImageFact(key, uri, image.size_bytes, *from_folder, image.place)
         if spool.problem:
-            yield ProblemFact(_key_of(source.url), source.url, "damaged_archive", spool.problem)
+            yield "", ProblemFact(_key_of(source.url), source.url, "damaged_archive", spool.problem)
     else:
         for info in storage.list_files(source.url):
             below = info.url.removeprefix(source.url).strip("/")
             if source.form == "folder" or "/" not in below:
                 key = make_key(below, keeps_folders=corpus.keeps_folders_in_keys)
-                yield ImageFact(key, info.url, info.size_bytes, *from_folder)
+                yield below, ImageFact(key, info.url, info.size_bytes, *from_folder)
 
 
 def list_rows(item: ListFile, classes: Sequence[str]) -> Iterator[RowFact]:

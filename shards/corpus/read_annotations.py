@@ -8,6 +8,7 @@ from functools import partial
 from shards import storage
 from shards.corpus.annotations import MAX_ANNOTATION_BYTES, Annotation, AnnotationError
 from shards.corpus.archives import ArchiveError, Place, read_place
+from shards.corpus.facts import Inline
 from shards.corpus.records import ReadAnnotation, ScanRef
 
 _READ_THREADS = 8
@@ -43,8 +44,10 @@ def _read_annotation(ref: ScanRef, parse: Parser, class_of: Mapping[str, str]) -
         return ReadAnnotation(digest or error.reason, (), error.reason, error.detail)
 
 
-def _read_text(url: str, place: Place | None) -> bytes:
+def _read_text(url: str, place: Place | Inline | None) -> bytes:
     """Return the bytes of an annotation, one more than allowed at most: memory stays bounded."""
+    if isinstance(place, Inline):
+        return place.text.encode("utf-8", "surrogatepass")
     try:
         if place is not None:
             return read_place(place, MAX_ANNOTATION_BYTES + 1)

@@ -9,12 +9,28 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from shards import storage
+from shards.corpus import file_kinds
 from shards.corpus.archives import Place
 from shards.corpus.description import Corpus
-from shards.corpus.facts import UNLISTED, AnnotationFact, Fact, ImageFact, Labels, ProblemFact, RowFact
+from shards.corpus.facts import (
+    UNLISTED,
+    AnnotationFact,
+    Fact,
+    ImageFact,
+    Inline,
+    Labels,
+    ProblemFact,
+    RowFact,
+    SkippedFact,
+)
 from shards.corpus.policy import Policy
 from shards.format.keys import key_problem
 from shards.format.sample_json import Box
+
+SKIPPED = "skipped"
+"""The `reason` of what is no record: a file that is counted and passed over."""
+SIDE_FILE = "side_file"
+"""Kind of skipped file: it has the name of an image, and is none or is the same image in another format."""
 
 # One object for all records, so that a pickled batch holds it once.
 _UNLISTED_REMARK = ("unlisted_image", "no list names it")
@@ -49,7 +65,7 @@ class ScanRef(NamedTuple):
     """Kind and description of its contradictions, whether it is refused for them or not."""
     presence: str = ""
     image_place: Place | None = None
-    annotation_place: Place | None = None
+    annotation_place: Place | Inline | None = None
     """None once the annotation has been read."""
     annotation: ReadAnnotation | None = None
 
@@ -86,6 +102,7 @@ class _KeyFacts:
     rows: list[RowFact]
     bad_rows: list[RowFact]
     problems: list[ProblemFact]
+    skipped: list[SkippedFact]
 
     @property
     def split(self) -> str:
@@ -104,21 +121,39 @@ def _sort_facts(key: str, facts: list[Fact]) -> _KeyFacts:
     kinds: defaultdict[type[Fact], list[Any]] = defaultdict(list)
     for fact in facts:
         kinds[type(fact)].append(fact)
-    images = sorted(kinds[ImageFact], key=_image_order)
+    images, side_files = _split_side_files(sorted(kinds[ImageFact], key=_image_order))
+    annotations, side_annotations = _split_side_annotations(sorted(kinds[AnnotationFact], key=lambda fact: fact.url))
     rows = sorted(kinds[RowFact], key=_row_order)
     return _KeyFacts(
         key,
         [image for image in images if image.size_bytes >= 0],
         [image for image in images if image.size_bytes < 0],
-        _drop_copies(sorted(kinds[AnnotationFact], key=lambda fact: fact.url)),
+        _drop_copies(annotations),
         [row for row in rows if not row.problem],
         [row for row in rows if row.problem],
         sorted(kinds[ProblemFact]),
+        sorted([*kinds[SkippedFact], *side_files, *side_annotations]),
     )
 
 
-def _image_order(fact: ImageFact) -> tuple[str, int]:
-    return fact.url, fact.size_bytes
+def _image_order(fact: ImageFact) -> tuple[int, str, int]:
+    return file_kinds.image_rank(fact.url, fact.size_bytes), fact.url, fact.size_bytes
+
+
+def _split_side_files(images: list[ImageFact]) -> tuple[list[ImageFact], list[SkippedFact]]:
+    """Return the images, and the files of their name in the same folder that are none, or are in a lesser format."""
+    if len(images) < 2:
+        return images, []
+    first = images[0]
+    folder, rank = first.url.rpartition("/")[0], file_kinds.image_rank(first.url, first.size_bytes)
+    kept, skipped = [first], []
+    for image in images[1:]:
+        is_lesser = file_kinds.image_rank(image.url, image.size_bytes) > rank and image.size_bytes > 0
+        if file_kinds.is_no_image(image.url) or (is_lesser and image.url.rpartition("/")[0] == folder):
+            skipped.append(SkippedFact(image.key, image.url, SIDE_FILE))
+        else:
+            kept.append(image)
+    return kept, skipped
 
 
 def _row_order(row: RowFact) -> tuple[int, str, str, str, str]:
@@ -126,19 +161,38 @@ def _row_order(row: RowFact) -> tuple[int, str, str, str, str]:
     return row.list_rank, row.split, row.list_url, str(row.labels), row.problem
 
 
+def _split_side_annotations(annotations: list[AnnotationFact]) -> tuple[list[AnnotationFact], list[SkippedFact]]:
+    """Return the annotations, and files of their name in another form, such as the JSON that an XML was made from."""
+    extensions = {file_kinds.extension_of(fact.url) for fact in annotations}
+    if len(extensions) < 2:
+        return annotations, []
+    best = next((extension for extension in ("xml", "txt", "json") if extension in extensions), "")
+    kept = [fact for fact in annotations if file_kinds.extension_of(fact.url) == best]
+    return kept, [SkippedFact(fact.key, fact.url, SIDE_FILE) for fact in annotations if fact not in kept]
+
+
 def _drop_copies(annotations: list[AnnotationFact]) -> list[AnnotationFact]:
-    """Keep one of several annotations that are equal by the checksums of their zips."""
+    """Keep one of several annotations that are equal by the checksums of their zips, or their text."""
     if len(annotations) < 2:
         return annotations
-    contents = {(fact.place.crc, fact.place.size_bytes) if fact.place else fact.url for fact in annotations}
-    is_packed = all(fact.place is not None for fact in annotations)
-    return annotations[:1] if len(contents) == 1 and is_packed else annotations
+    contents = {_content_of(fact) for fact in annotations}
+    return annotations[:1] if len(contents) == 1 and None not in contents else annotations
+
+
+def _content_of(fact: AnnotationFact) -> tuple[Any, ...] | None:
+    """Return what is equal for equal annotations as far as that is known before they are read, else None."""
+    if isinstance(fact.place, Place):
+        return fact.place.crc, fact.place.size_bytes
+    return fact.place
 
 
 def _join_key(facts: _KeyFacts, corpus: Corpus, subset: str, policy: Policy) -> Iterator[ScanRef]:
     key, split = facts.key, facts.split
     for row in facts.bad_rows:
         yield ScanRef(key, row.split, row.list_url, 0, reason="bad_list_row", detail=row.problem)
+    for file in facts.skipped:
+        remark = (file.kind, storage.as_uri(file.url))
+        yield ScanRef(key, split, file.url, 0, reason=SKIPPED, remarks=(remark,))
     for problem in facts.problems:
         yield ScanRef(key, problem.split, problem.url, 0, reason=problem.reason, detail=problem.detail)
     if not _is_selected(facts, subset):

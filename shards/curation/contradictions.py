@@ -9,9 +9,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from shards.corpus.annotations import Annotation
+from shards.corpus.facts import JUNK
 from shards.corpus.label_merge import compare_labels
 from shards.corpus.policy import Policy
-from shards.corpus.records import ScanRef
+from shards.corpus.records import SIDE_FILE, ScanRef
 from shards.format.classes import ClassSet
 from shards.format.keys import escape_control_characters
 from shards.shuffle import unpack
@@ -80,6 +81,17 @@ def sum_contradictions(parts: Iterable[Contradictions]) -> Contradictions:
 
 def _first(items: list[Example]) -> tuple[Example, ...]:
     return tuple(heapq.nsmallest(MAX_EXAMPLES, items))
+
+
+def make_findings(found: Contradictions, policy: Policy) -> dict[str, Any]:
+    """Return what the manifest says about contradictions and about files that were passed over, each by kind.
+
+    Raises:
+        ValueError: see `check_contradictions`.
+    """
+    kinds = check_contradictions(found, policy)
+    skipped = {kind: kinds.pop(kind) for kind in (JUNK, SIDE_FILE) if kind in kinds}
+    return {"contradictions": kinds, "skipped": skipped}
 
 
 def check_contradictions(found: Contradictions, policy: Policy) -> dict[str, Any]:

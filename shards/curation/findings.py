@@ -18,4 +18,7 @@ def describe_findings(document: dict[str, Any]) -> Iterator[str]:
     for kind, found in document.get("contradictions", {}).items():
         keys = [example["key"] for example in found["examples"]] + ["…"] * (found["count"] > len(found["examples"]))
         yield f"contradictions: {found['count']} {kind} ({', '.join(keys)})"
+    for kind, found in document.get("skipped", {}).items():
+        first = found["examples"][0]["detail"]
+        yield f"skipped: {found['count']} {kind}, such as {first}"
     yield from _describe_leakage(document.get("leakage", {}))

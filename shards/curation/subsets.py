@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from shards.corpus.records import ScanRef
+from shards.corpus.records import SKIPPED, ScanRef
 from shards.shuffle import pack, unpack
 
 NEGATIVES_A_POSITIVE = {"10": 10, "100": 100}
@@ -136,11 +136,11 @@ def census_of_records(batch: bytes, seed: int) -> Census:
 def select_records(batch: bytes, selection: Selection, num_classes: int) -> bytes:
     """Return the records of a batch that are chosen, with their split; a negative without a line has all labels 0.
 
-    Problems of the corpus itself are kept.
+    Problems of the corpus itself are kept, and what is no record.
     """
     chosen: list[ScanRef] = []
     for ref in unpack(batch):
-        if ref.reason == "damaged_archive":
+        if ref.reason in ("damaged_archive", SKIPPED):
             chosen.append(ref)
         if ref.reason:
             continue

@@ -14,7 +14,7 @@ from shards.format.json_document import DamagedDocumentError, parse_document
 
 FORMAT_VERSION = 1
 MANIFEST_NAME = "dataset.json"
-_FINDINGS = ("contradictions", "leakage")
+_FINDINGS = ("contradictions", "skipped", "leakage")
 """Fields that the manifest has only if something was found."""
 SHARD_NAME = re.compile(r"(?P<split>[a-z0-9_]+)-(?P<index>\d{5,})-of-(?P<num>\d{5,})")
 
@@ -66,6 +66,8 @@ class DatasetManifest:
     versions: dict[str, str]
     contradictions: dict[str, Any] = field(default_factory=dict)
     """Where the corpus' sources disagree: {kind: {"count": …, "examples": [{"key": …, "detail": …}]}}."""
+    skipped: dict[str, Any] = field(default_factory=dict)
+    """Files that are no scans, in the same form: junk of operating systems, and files beside images."""
     leakage: dict[str, Any] = field(default_factory=dict)
     """Groups of equal scans in several splits; see `shards.curation.leakage`."""
 

@@ -68,7 +68,7 @@ def join_batches(batches: Iterable[bytes], corpus: Corpus, subset: str, policy: 
 def tally_splits(batch: bytes) -> Tallies:
     """Return the counts of each split in one batch of records."""
     sizes: defaultdict[str, list[int | None]] = defaultdict(list)
-    for ref in unpack(batch):
+    for ref in _unpack_records(batch):
         sizes[ref.split].append(None if ref.reason else ref.size_bytes)
     return {split: _tally(of) for split, of in sizes.items()}
 
@@ -102,7 +102,11 @@ def assign_shards(
         num = num_shards[ref.split]
         return ref.split, shard_name(ref.split, place_in(hash_key(ref.key), num), num)
 
-    return batch_by(unpack(batch), shard_of)
+    return batch_by(_unpack_records(batch), shard_of)
+
+
+def _unpack_records(batch: bytes) -> list[Any]:
+    return [ref for ref in unpack(batch) if ref.reason != records.SKIPPED]
 
 
 def unpack_records(batches: Iterable[bytes]) -> list[Any]:

@@ -60,7 +60,7 @@ def convert_plainly(
         selection = subsets.choose_subset(censuses, subset, choice_seed)
         refs = [subsets.select_records(batch, selection, len(classes.scored)) for batch in refs]
     found = contradictions.sum_contradictions([contradictions.find_contradictions(batch, classes) for batch in refs])
-    findings = {"contradictions": contradictions.check_contradictions(found, policy)}
+    findings = contradictions.make_findings(found, policy)
     tallies = sharding.sum_tallies(sharding.tally_splits(batch) for batch in refs)
     shards = _group(_mix(sharding.assign_shards(batch, tallies, shard_bytes), order, seed) for batch in refs)
     written = [

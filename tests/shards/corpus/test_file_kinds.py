@@ -1,0 +1,64 @@
+"""Junk and files beside images take no image's place, and are counted."""
+
+import json
+
+import pytest
+
+from shards.corpus.file_kinds import is_junk
+from tests.corpora import bmp_bytes, jpeg_bytes, make_corpus, png_bytes, reasons_of, rows_of
+from tests.shards.plain_calls import convert_plainly
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        ".DS_Store",
+        "a/._P00000.jpg",
+        "__MACOSX/a/P1.jpg",
+        "a/@eaDir/P1.jpg/SYNOPHOTO_THUMB_M.jpg",
+        "Thumbs.db",
+        "x/desktop.ini",
+        "a/.ipynb_checkpoints/P1-checkpoint.jpg",
+    ],
+)
+def test_files_of_operating_systems_and_tools_are_junk(path):
+    assert is_junk(path)
+
+
+@pytest.mark.parametrize("path", ["P1.jpg", "a.DS_Store.jpg", "my@eaDir/P1.jpg", ".hidden.jpg", "thumbs.db.jpg"])
+def test_other_names_are_none(path):
+    assert not is_junk(path)
+
+
+def test_files_beside_an_image_take_no_scans_place_and_are_counted(tmp_path):
+    corpus = tmp_path / "c"
+    corpus.mkdir()
+    for name, data in {
+        "P0.json": b"{}",
+        "P0.png": png_bytes(0),
+        "P1.bmp": bmp_bytes(1),
+        "P1.jpg": jpeg_bytes(1),
+        "P2.CSV": b"a,b",
+        "P2.JPG": jpeg_bytes(2),
+        "P3.jpeg": b"",
+        "P3.jpg": jpeg_bytes(3),
+        ".DS_Store": b"\0\0\0\1Bud1",
+        "._P0.png": b"\0\5\x16\7",
+        "Thumbs.db": b"\xd0\xcf",
+    }.items():
+        (corpus / name).write_bytes(data)
+    manifest = convert_plainly(corpus, tmp_path / "ds")
+    assert sorted(row["key"] for row in rows_of(tmp_path / "ds")) == ["P0", "P1", "P2", "P3"]
+    assert reasons_of(tmp_path / "ds") == {"P3": "duplicate_key"}  # an image of no bytes is damage, not a side file
+    assert (manifest.ledger["unlisted"].listed, manifest.ledger["unlisted"].converted) == (5, 4)
+    skipped = json.loads((tmp_path / "ds/dataset.json").read_text())["skipped"]
+    assert {kind: found["count"] for kind, found in skipped.items()} == {"junk": 3, "side_file": 3}
+    assert skipped["side_file"]["examples"][0] == {"key": "P0", "detail": f"file://{corpus}/P0.json"}
+
+
+def test_an_annotation_beside_another_of_its_name_is_counted_and_the_xml_read(tmp_path):
+    corpus = make_corpus(tmp_path / "c")
+    (corpus.root / "Annotation/P00000.json").write_text("{}")
+    before = convert_plainly(corpus.root, tmp_path / "ds").skipped
+    assert before["side_file"]["count"] == 1
+    assert "P00000" in {row["key"] for row in rows_of(tmp_path / "ds")}
