@@ -26,8 +26,16 @@ from shards.format import dataset as datasets
 from shards.format.classes import ClassSet
 from shards.format.dataset import Dataset, open_dataset
 from shards.format.manifest import SHARD_NAME, DatasetManifest, ShardInfo
+from shards.format.schemas import samples_schema
 from shards.writing import sharding
-from shards.writing.dataset_samples import Selection, census_of_samples, join_samples, list_samples, select_samples
+from shards.writing.dataset_samples import (
+    Selection,
+    census_of_samples,
+    join_metadata,
+    join_samples,
+    list_samples,
+    select_samples,
+)
 from shards.writing.dataset_source import SampleSource
 from shards.writing.output_folder import check_output
 
@@ -116,7 +124,7 @@ def add_resharding(
     plan = DatasetPlan(
         label="reshard",
         output=storage.normalise_url(config.output),
-        source=SampleSource(inputs, selection.classes),
+        source=SampleSource(inputs, selection.classes, selection.metadata),
         shard_bytes=shard_bytes,
         options_record=_describe(config, inputs, selection, shard_bytes),
         kept_num_shards=keep_num_shards(inputs, selection, shard_bytes),
@@ -159,9 +167,10 @@ def make_selection(config: ReshardConfig, inputs: Sequence[Dataset]) -> Selectio
         raise ValueError(f"split must be one of {known}, got {', '.join(absent)} ({', '.join(config.inputs)})")
     if config.where:
         for dataset in inputs:
-            check_condition(config.where, dataset.manifest.classes)
+            check_condition(config.where, samples_schema(dataset.manifest.classes, dataset.manifest.metadata))
     return Selection(
         classes=_choose_classes(config.classes, inputs),
+        metadata=join_metadata(dataset.manifest.metadata for dataset in inputs),
         splits=tuple(sorted(config.splits)),
         condition=config.where,
         subset=config.subset,

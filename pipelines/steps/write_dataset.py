@@ -90,12 +90,17 @@ def write_dataset(
     return (
         {"info": infos, "duplicates": duplicates}
         | "GroupByShardName" >> beam.CoGroupByKey()
-        | "FinishShard" >> beam.ParDo(FinishShard(plan.output))
+        | "FinishShard" >> beam.ParDo(FinishShard(plan))
         # FinishedShard
         | "GatherShards" >> beam.combiners.ToList()
         | "WriteManifest"
         >> beam.Map(
-            finish.write_manifest, AsSingleton(tallies), plan.output, plan.source.classes, plan.options_record, *beside
+            # A lambda, since Beam takes no class for a Source, which is a protocol.
+            lambda finished, tallies, *beside: finish.write_manifest(
+                finished, tallies, plan.output, plan.source, plan.options_record, *beside
+            ),
+            AsSingleton(tallies),
+            *beside,
         )
     )
 
@@ -161,12 +166,12 @@ class WriteShard(_ShardFn):
 class FinishShard(_ShardFn):
     """Write the rows of a shard, with its duplicates, under their final name."""
 
-    def __init__(self, output: str) -> None:
-        self.output = output
+    def __init__(self, plan: DatasetPlan) -> None:
+        self.plan = plan
 
     def _task_of(self, element: tuple[str, dict[str, Iterable[Any]]]) -> tuple[Any, ...]:
         _, found = element
-        return finish.finish_shard, self.output, list(found["info"]), list(found["duplicates"])
+        return finish.finish_shard, self.plan.output, list(found["info"]), list(found["duplicates"]), self.plan.source
 
 
 def log_shard(plan: DatasetPlan, shard: WrittenShard) -> None:

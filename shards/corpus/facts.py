@@ -34,6 +34,8 @@ class ImageFact(NamedTuple):
     """What its folder says about prohibited items: `positive`, `negative` or nothing."""
     place: Place | None = None
     """Where its bytes are within an archive; None for a file."""
+    group: str = ""
+    """Scans of one bag have the same, such as the views of a pair."""
 
 
 class RowFact(NamedTuple):

@@ -1,6 +1,7 @@
 """Read the image of a record and make a sample of it, or a quarantine row that says why not."""
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,7 +33,9 @@ class Scan:
     image: ImageBytes
 
 
-def read_scan(ref: ScanRef, classes: ClassSet, policy: Policy = _DEFAULT_POLICY) -> Scan | dict[str, Any]:
+def read_scan(
+    ref: ScanRef, classes: ClassSet, policy: Policy = _DEFAULT_POLICY, metadata_fields: Sequence[str] = ()
+) -> Scan | dict[str, Any]:
     """Read a record's image; return the sample, or its quarantine row if it must be refused."""
     if ref.reason:
         return _quarantine_row(ref, "list", ref.reason, ref.detail)
@@ -56,7 +59,10 @@ def read_scan(ref: ScanRef, classes: ClassSet, policy: Policy = _DEFAULT_POLICY)
         "boxes": [box.to_row() for box in boxes],
         "source_uri": escape_control_characters(storage.as_uri(ref.source_url)),
         "duplicate_of": None,
+        "group": ref.group or None,
     }
+    if metadata_fields:
+        row["metadata"] = dict(zip(metadata_fields, ref.metadata, strict=True)) if ref.metadata else None
     return Scan(row, image)
 
 

@@ -68,6 +68,10 @@ class ScanRef(NamedTuple):
     annotation_place: Place | Inline | None = None
     """None once the annotation has been read."""
     annotation: ReadAnnotation | None = None
+    group: str = ""
+    """Scans of one bag have the same; empty for a scan that is alone."""
+    metadata: tuple[Any, ...] = ()
+    """The values of further columns; dates and times as integers, as Arrow has them. Empty without any."""
 
     @property
     def bytes_url(self) -> str:
@@ -253,6 +257,7 @@ def _join_image(facts: _KeyFacts, corpus: Corpus, subset: str, policy: Policy) -
         image.presence,
         image.place,
         annotation.place if annotation else None,
+        group=image.group,
     )
 
 

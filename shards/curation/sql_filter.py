@@ -1,13 +1,11 @@
 """Select rows of a shard's `samples` by a SQL condition, evaluated by DuckDB."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import duckdb
 import pyarrow as pa
-
-from shards.format.schemas import samples_schema
 
 _TABLE = "samples"
 _ROW = "row number"
@@ -17,12 +15,12 @@ _CLOCKS = {"current_date", "current_time", "current_timestamp", "localtime", "lo
 _CONFIG = {"threads": 1, "enable_external_access": "false", "lock_configuration": "true"}
 
 
-def check_condition(condition: str, classes: Sequence[str]) -> None:
+def check_condition(condition: str, schema: pa.Schema) -> None:
     """Check that a condition can be evaluated for each row by itself.
 
     Args:
         condition: SQL, e.g. `labels.Gun = 1 and width_px > 600`; columns are those of `samples`.
-        classes: the fields of `labels`.
+        schema: of the samples.
 
     Raises:
         ValueError: it is no condition, names an unknown column, asks for other rows, or follows from more than the
@@ -31,7 +29,7 @@ def check_condition(condition: str, classes: Sequence[str]) -> None:
     with duckdb.connect(config=_CONFIG) as connection:
         try:
             tree = _parse(connection, condition)
-            choose_rows(samples_schema(classes).empty_table(), condition)
+            choose_rows(schema.empty_table(), condition)
         except duckdb.Error as error:
             raise _bad_condition(condition, str(error).partition("\n")[0]) from error
         stable = _names(connection, "CONSISTENT")

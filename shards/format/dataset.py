@@ -9,7 +9,7 @@ from shards import storage
 from shards.format.json_document import read_existing
 from shards.format.manifest import MANIFEST_NAME, DatasetManifest, ShardInfo, samples_url
 from shards.format.parquet import read_parquet
-from shards.format.schemas import samples_schema
+from shards.format.schemas import add_columns, samples_schema
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,13 +46,18 @@ class Dataset:
         columns: Sequence[str] | None = None,
         shards: Iterable[ShardInfo] | None = None,
     ) -> pa.Table:
-        """Return the rows of all shards of a split (or of `shards`), in shard and tar order."""
+        """Return the rows of all shards of a split (or of `shards`), in shard and tar order.
+
+        Those of a dataset of format 1 have columns of format 2 too, null; `metadata` is there only if it has fields.
+        """
         chosen = self.shards(split) if shards is None else tuple(shards)
         tables = [read_parquet(self.samples_url(shard), columns) for shard in chosen]
+        schema = samples_schema(self.manifest.classes, self.manifest.metadata)
+        if columns is not None:
+            schema = pa.schema([schema.field(name) for name in columns if name in schema.names])
         if not tables:
-            table = samples_schema(self.manifest.classes).empty_table()
-            return table if columns is None else table.select(list(columns))
-        return pa.concat_tables(tables).replace_schema_metadata(None)
+            return schema.empty_table()
+        return add_columns(pa.concat_tables(tables).replace_schema_metadata(None), schema)
 
 
 def open_dataset(url: str) -> Dataset:

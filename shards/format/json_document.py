@@ -18,22 +18,25 @@ class DamagedDocumentError(ValueError):
     """A document that cannot be what was written: `sixray verify` reports it like any other damage."""
 
 
-def parse_document(text: bytes, version: int, subject: str, url: str, remedy: str = "") -> dict[str, Any]:
-    """Return a JSON object whose `format` is `version`.
+def parse_document(
+    text: bytes, version: int, subject: str, url: str, remedy: str = "", oldest: int | None = None
+) -> dict[str, Any]:
+    """Return a JSON object whose `format` is `version`, or from `oldest` on.
 
     Args:
         text: of the document.
-        version: the only format that is read.
+        version: the newest format that is read.
         subject: what the document describes, for messages: `dataset`, `run.json`.
         url: of the document, for messages.
         remedy: what to do about another format.
+        oldest: the oldest format that is read, if not `version`.
 
     Raises:
         DamagedDocumentError: the text is not a JSON object, or has no format number.
         ValueError: it has another format.
     """
     document = parse_object(text, subject, url)
-    check_format(document, version, subject, url, remedy)
+    check_format(document, version, subject, url, remedy, oldest)
     return document
 
 
@@ -48,9 +51,13 @@ def parse_object(text: bytes, subject: str, url: str) -> dict[str, Any]:
     return document
 
 
-def check_format(document: dict[str, Any], version: int, subject: str, url: str, remedy: str = "") -> None:
-    """Raise ValueError unless the `format` of a document is `version`."""
+def check_format(
+    document: dict[str, Any], version: int, subject: str, url: str, remedy: str = "", oldest: int | None = None
+) -> None:
+    """Raise ValueError unless the `format` of a document is `version`, or from `oldest` on."""
     found = document.get("format")
-    if found != version:
+    known = range(version if oldest is None else oldest, version + 1)
+    if found not in known:
+        expected = " or ".join(map(str, known))
         error = ValueError if "format" in document else DamagedDocumentError
-        raise error(f"{subject} must have format {version}, got {found!r} ({url})" + (f"; {remedy}" if remedy else ""))
+        raise error(f"{subject} must have format {expected}, got {found!r} ({url})" + (f"; {remedy}" if remedy else ""))

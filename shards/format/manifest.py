@@ -11,11 +11,13 @@ import pyarrow as pa
 
 from shards import storage
 from shards.format.json_document import DamagedDocumentError, parse_document
+from shards.format.schemas import METADATA_TYPES, samples_schema
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+_OLDEST_VERSION = 1
 MANIFEST_NAME = "dataset.json"
-_FINDINGS = ("contradictions", "skipped", "leakage")
-"""Fields that the manifest has only if something was found."""
+_OPTIONAL = ("metadata", "contradictions", "repairs", "skipped", "leakage")
+"""Fields that the manifest has only if they are not empty."""
 SHARD_NAME = re.compile(r"(?P<split>[a-z0-9_]+)-(?P<index>\d{5,})-of-(?P<num>\d{5,})")
 
 
@@ -68,10 +70,17 @@ class DatasetManifest:
     """Where the corpus' sources disagree: {kind: {"count": …, "examples": [{"key": …, "detail": …}]}}."""
     skipped: dict[str, Any] = field(default_factory=dict)
     """Files that are no scans, in the same form: junk of operating systems, and files beside images."""
+    repairs: dict[str, Any] = field(default_factory=dict)
+    """What was mended in annotations, like `contradictions`."""
     leakage: dict[str, Any] = field(default_factory=dict)
     """Groups of equal scans in several splits; see `shards.curation.leakage`."""
+    metadata: dict[str, str] = field(default_factory=dict)
+    """The fields of the rows' `metadata` and their types, see `shards.format.schemas.METADATA_TYPES`."""
+    format_version: int = FORMAT_VERSION
 
     def __post_init__(self) -> None:
+        if unknown := sorted(set(self.metadata.values()) - set(METADATA_TYPES)):
+            raise DamagedDocumentError(f"types of metadata must be of {list(METADATA_TYPES)}, got {unknown}")
         for split, counts in self.ledger.items():
             if counts.listed != counts.converted + counts.quarantined:
                 raise DamagedDocumentError(
@@ -84,6 +93,11 @@ class DatasetManifest:
         """sha256 over the names and digests of all shards."""
         lines = sorted(f"{shard.digest}  {shard.name}\n" for shard in self.shards)
         return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+    @property
+    def samples_schema(self) -> pa.Schema:
+        """The schema of the rows on disk."""
+        return samples_schema(self.classes, self.metadata, self.format_version)
 
     @property
     def num_scans(self) -> int:
@@ -102,13 +116,13 @@ class DatasetManifest:
             for name in ("listed", "converted", "quarantined")
         }
         document = {
-            "format": FORMAT_VERSION,
+            "format": self.format_version,
             "digest": self.digest,
             "classes": list(self.classes),
             "scored_classes": list(self.scored_classes),
             "splits": {split: self._split_totals(split) for split in self.splits},
             "ledger": totals | {"splits": {split: asdict(self.ledger[split]) for split in sorted(self.ledger)}},
-            **{name: found for name in _FINDINGS if (found := getattr(self, name))},
+            **{name: found for name in _OPTIONAL if (found := getattr(self, name))},
             "options": self.options,
             "versions": self.versions,
             "shards": [asdict(shard) for shard in sorted(self.shards, key=lambda shard: shard.name)],
@@ -139,6 +153,7 @@ class DatasetManifest:
                 "dataset",
                 url,
                 "read it with the release of sixray-pipeline that wrote it, or convert the corpus again",
+                _OLDEST_VERSION,
             )
         except DamagedDocumentError as error:
             raise _malformed(error, url) from error
@@ -150,7 +165,8 @@ class DatasetManifest:
                 ledger={name: SplitLedger(**counts) for name, counts in document["ledger"]["splits"].items()},
                 options=document["options"],
                 versions=document["versions"],
-                **{name: document[name] for name in _FINDINGS if name in document},
+                format_version=document["format"],
+                **{name: document[name] for name in _OPTIONAL if name in document},
             )
             digest = document["digest"]
         except (AttributeError, KeyError, TypeError) as error:
@@ -165,7 +181,7 @@ class DatasetManifest:
 
 def _malformed(error: Exception, url: str) -> DamagedDocumentError:
     return DamagedDocumentError(
-        f"dataset manifest must be a JSON document of format 1, got {error!r} ({url}); "
+        f"dataset manifest must be a JSON document of format 1 or 2, got {error!r} ({url}); "
         f"run `sixray convert` again, it rewrites what is damaged"
     )
 

@@ -1,6 +1,6 @@
 """Define the schemas of the Parquet tables of datasets and predictions."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import pyarrow as pa
 
@@ -37,9 +37,29 @@ QUARANTINE_SCHEMA = pa.schema(
 )
 
 
-def samples_schema(classes: Sequence[str]) -> pa.Schema:
-    """Return the schema of `samples/*.parquet`: one row per sample, in tar order."""
+METADATA_TYPES = {
+    "string": pa.string(),
+    "int64": pa.int64(),
+    "double": pa.float64(),
+    "date": pa.date32(),
+    "timestamp": pa.timestamp("us"),
+}
+"""The types of columns of `metadata`, by the names that the manifest has for them."""
+
+
+def samples_schema(
+    classes: Sequence[str], metadata: Mapping[str, str] | None = None, format_version: int = 2
+) -> pa.Schema:
+    """Return the schema of `samples/*.parquet`: one row per sample, in tar order.
+
+    Args:
+        classes: the fields of `labels`.
+        metadata: the fields of `metadata` and their types, see `METADATA_TYPES`; without any there is no such column,
+            since Parquet has no struct without fields.
+        format_version: of the dataset; 1 has neither `group` nor `metadata`.
+    """
     labels = pa.struct([pa.field(name, pa.int8()) for name in classes])
+    added = [] if format_version < 2 else _fields_of_format_2(metadata or {})
     return pa.schema(
         [
             pa.field("key", pa.string(), nullable=False),
@@ -54,8 +74,25 @@ def samples_schema(classes: Sequence[str]) -> pa.Schema:
             pa.field("boxes", pa.list_(BOX_TYPE), nullable=False, metadata={"unit": "pixels"}),
             pa.field("source_uri", pa.string(), nullable=False),
             pa.field("duplicate_of", pa.string(), metadata={"what": "first key with the same bytes, else null"}),
+            *added,
         ]
     )
+
+
+def _fields_of_format_2(metadata: Mapping[str, str]) -> list[pa.Field]:
+    group = pa.field("group", pa.string(), metadata={"what": "scans of one bag have the same; null: alone"})
+    columns = pa.struct([pa.field(name, METADATA_TYPES[kind]) for name, kind in metadata.items()])
+    more = pa.field("metadata", columns, metadata={"what": "further columns, by the user"})
+    return [group, more] if metadata else [group]
+
+
+def add_columns(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    """Return a table with the columns of a schema, in its order; columns that it lacks are null."""
+    # The table's own fields stay: Parquet calls the items of lists `element`, and a table's bytes hold that name.
+    own = set(table.column_names)
+    fields = [table.schema.field(field.name) if field.name in own else field for field in schema]
+    columns = [table[field.name] if field.name in own else pa.nulls(len(table), field.type) for field in fields]
+    return pa.Table.from_arrays(columns, schema=pa.schema(fields, table.schema.metadata))
 
 
 def predictions_schema(classes: Sequence[str]) -> pa.Schema:

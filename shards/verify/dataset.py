@@ -11,7 +11,6 @@ from shards.format.dataset import Dataset
 from shards.format.keys import hash_key, place_in
 from shards.format.manifest import LEAKAGE_NAME, MANIFEST_NAME, ShardInfo, count_reasons, expected_files, quarantine_url
 from shards.format.parquet import read_parquet
-from shards.format.schemas import samples_schema
 from shards.shuffle import NUM_PARTITIONS, batch_by, unpack
 from shards.verify.damage import Damage
 from shards.verify.shard import check_shard, shard_metadata
@@ -49,10 +48,10 @@ def verify_shard(dataset: Dataset, info: ShardInfo) -> CheckedShard:
         damages += found
     except FileNotFoundError:
         damages.append(Damage(samples_file, "", "missing_file", f"{info.num_scans} rows are not there"))
-        table = samples_schema(dataset.manifest.classes).empty_table()
+        table = dataset.manifest.samples_schema.empty_table()
     except ValueError as error:
         damages.append(Damage(samples_file, "", "unreadable_table", str(error)))
-        table = samples_schema(dataset.manifest.classes).empty_table()
+        table = dataset.manifest.samples_schema.empty_table()
     if info.num_quarantined:
         found, reasons = _check_quarantine(dataset, info)
         damages += found
@@ -125,9 +124,9 @@ def _unpack(batches: Iterable[bytes]) -> Iterator[Row]:
 
 
 def _check_rows(dataset: Dataset, info: ShardInfo, table: pa.Table, file: str) -> list[Damage]:
-    schema = samples_schema(dataset.manifest.classes)
+    schema = dataset.manifest.samples_schema
     if table.schema.remove_metadata() != schema.remove_metadata():
-        raise ValueError(f"rows must have the columns {schema.names} of format 1, got {table.schema.names}")
+        raise ValueError(f"rows must have the columns {schema.names}, got {table.schema.names}")
     metadata = shard_metadata(table)
     pairs = {
         "rows": (table.num_rows, info.num_scans),

@@ -15,7 +15,7 @@ from shards import storage
 from shards.format.dali_index import INDEX_VERSION
 from shards.format.dataset import Dataset
 from shards.format.manifest import MANIFEST_NAME, ShardInfo, expected_files, quarantine_url
-from shards.format.schemas import QUARANTINE_SCHEMA, samples_schema
+from shards.format.schemas import QUARANTINE_SCHEMA
 from shards.verify.damage import Damage
 from shards.verify.dataset import check_manifest, find_surplus
 from shards.verify.shard import METADATA_KEY
@@ -66,7 +66,7 @@ def _check_shard(dataset: Dataset, info: ShardInfo, sizes: Mapping[str, int]) ->
     """Compare the footers of a shard's tables, and the first line of its index, with the manifest."""
     damages = []
     for url, schema, num_rows in (
-        (dataset.samples_url(info), samples_schema(dataset.manifest.classes), info.num_scans),
+        (dataset.samples_url(info), dataset.manifest.samples_schema, info.num_scans),
         (quarantine_url(dataset.url, info.name), QUARANTINE_SCHEMA, info.num_quarantined),
     ):
         if url in sizes and (num_rows or schema is not QUARANTINE_SCHEMA):
@@ -92,7 +92,7 @@ def _footer_problem(url: str, size_bytes: int, schema: pa.Schema, num_rows: int,
     if footer.num_rows != num_rows:
         return f"the table has {footer.num_rows} rows, the manifest says {num_rows}"
     if footer.schema.to_arrow_schema().remove_metadata() != schema.remove_metadata():
-        return f"rows must have the columns {schema.names} of format 1, got {footer.schema.names}"
+        return f"rows must have the columns {schema.names}, got {footer.schema.names}"
     if schema is QUARANTINE_SCHEMA:
         return ""
     found = json.loads((footer.metadata or {}).get(METADATA_KEY, b"{}"))

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,6 +14,8 @@ from shards.corpus.records import ScanRef
 from shards.format.classes import ClassSet
 from shards.verify.shard import shard_metadata
 
+_NUM_PLAIN_FIELDS = ScanRef._fields.index("annotation")
+
 
 @dataclass(frozen=True, slots=True)
 class ScanSource:
@@ -21,10 +23,13 @@ class ScanSource:
 
     classes: ClassSet
     policy: Policy = field(default_factory=Policy)
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    """The fields of the samples' metadata and their types."""
 
     def read(self, refs: Sequence[ScanRef]) -> list[Scan | dict[str, Any]]:
         """Return the sample of each record, or its quarantine row."""
-        return [read_scan(ref, self.classes, self.policy) for ref in refs]
+        fields = tuple(self.metadata)
+        return [read_scan(ref, self.classes, self.policy, fields) for ref in refs]
 
     def digest_plan(self, name: str, refs: Sequence[ScanRef]) -> str:
         """Return a digest of the records and their annotations' bytes, but not of the images' bytes.
@@ -34,11 +39,15 @@ class ScanSource:
         """
         annotations = [ref.annotation.digest for ref in refs if ref.annotation]
         # Without places in archives: a stream's images wait in another folder in another run.
-        plain = [ref._replace(image_place=None, annotation_place=None)[:-1] for ref in refs]
+        plain = [ref._replace(image_place=None, annotation_place=None)[:_NUM_PLAIN_FIELDS] for ref in refs]
         # Only the options that a sample follows from; the others have shaped the records.
         policy = [self.policy.on_contradiction, self.policy.transcode, self.policy.boxes_are_exhaustive]
         classes = [self.classes.scored, self.classes.unscored, sorted(self.classes.spellings.items())]
-        text = json.dumps([classes, policy, plain, annotations], separators=(",", ":"))
+        added = [(ref.key, ref.group, ref.metadata) for ref in refs if ref.group or ref.metadata]
+        # Without groups and metadata the digest is that of format 1, so that its conversions can be resumed.
+        parts: list[Any] = [classes, policy, plain, annotations]
+        parts += [dict(self.metadata), added] if added or self.metadata else []
+        text = json.dumps(parts, separators=(",", ":"))
         return hashlib.sha256(text.encode("utf-8", errors="surrogateescape")).hexdigest()
 
     def is_settled(self, table: pa.Table, refs: Sequence[ScanRef]) -> bool:

@@ -4,11 +4,12 @@ import hashlib
 import io
 import marshal
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from shards import storage
@@ -20,8 +21,10 @@ from shards.format.classes import ClassSet
 from shards.format.dataset import Dataset
 from shards.format.keys import escape_control_characters
 from shards.format.manifest import ShardInfo, quarantine_url
+from shards.format.schemas import METADATA_TYPES, add_columns, samples_schema
 from shards.shuffle import pack, unpack
 
+_PLAIN_TYPES = {"date": pa.int32(), "timestamp": pa.int64()}
 _PLACE_COLUMNS = ("shard", "offset_bytes", "size_bytes")
 
 
@@ -60,6 +63,8 @@ class Selection:
     """Which samples and classes of the inputs to take."""
 
     classes: ClassSet
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    """The fields of the samples' metadata and their types."""
     splits: tuple[str, ...] = ()
     """Empty: all."""
     condition: str = ""
@@ -82,9 +87,10 @@ def list_samples(dataset: Dataset, input_index: int, info: ShardInfo, selection:
     if selection.splits and info.split not in selection.splits:
         return
     tar_url = dataset.tar_url(info)
-    table = _read_table(dataset.samples_url(info), info.samples_sha256)
+    table = add_columns(_read_table(dataset.samples_url(info), info.samples_sha256), _schema_of(dataset))
     chosen = choose_rows(table, selection.condition) if selection.condition else range(table.num_rows)
-    for number, row in zip(chosen, table.take(pa.array(chosen, pa.int64())).to_pylist(), strict=True):
+    taken = _with_metadata(table.take(pa.array(chosen, pa.int64())), selection.metadata)
+    for number, row in zip(chosen, taken.to_pylist(), strict=True):
         labels = {name: row["labels"].get(name) for name in selection.classes.all}
         if selection.subset == "positives" and not any(labels[name] == 1 for name in selection.classes.scored):
             continue
@@ -99,6 +105,38 @@ def list_samples(dataset: Dataset, input_index: int, info: ShardInfo, selection:
             place = (0, 0)
             reason, packed = row["reason"], marshal.dumps(row)
             yield SampleRef(row["key"], input_index, info.name, number, reason, info.split, *place, tar_url, packed)
+
+
+def _schema_of(dataset: Dataset) -> pa.Schema:
+    return samples_schema(dataset.manifest.classes, dataset.manifest.metadata)
+
+
+def _with_metadata(table: pa.Table, kinds: Mapping[str, str]) -> pa.Table:
+    """Return rows whose metadata have certain fields; dates and times are integers, as marshal and JSON need."""
+    own = table["metadata"].combine_chunks() if "metadata" in table.column_names else None
+    others = table.drop_columns(["metadata"]) if own is not None else table
+    if not kinds:
+        return others
+    names = [] if own is None else [own.type.field(at).name for at in range(own.type.num_fields)]
+    columns = [
+        pc.struct_field(own, name).cast(METADATA_TYPES[kind]).cast(_PLAIN_TYPES.get(kind, METADATA_TYPES[kind]))
+        if name in names
+        else pa.nulls(len(table), _PLAIN_TYPES.get(kind, METADATA_TYPES[kind]))
+        for name, kind in kinds.items()
+    ]
+    is_null = own.is_null() if own is not None else pa.array([True] * len(table))
+    return others.append_column("metadata", pa.StructArray.from_arrays(columns, names=list(kinds), mask=is_null))
+
+
+def join_metadata(inputs: Iterable[Mapping[str, str]]) -> dict[str, str]:
+    """Return the fields of several datasets' metadata: numbers of two types are double, other differences strings."""
+    joined: dict[str, str] = {}
+    for kinds in inputs:
+        for name, kind in kinds.items():
+            known = joined.setdefault(name, kind)
+            if known != kind:
+                joined[name] = "double" if {known, kind} == {"int64", "double"} else "string"
+    return joined
 
 
 def join_samples(batches: Iterable[bytes]) -> bytes:

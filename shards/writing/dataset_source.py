@@ -7,8 +7,8 @@ differ is refused by itself.
 import hashlib
 import json
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
@@ -32,6 +32,8 @@ class SampleSource:
 
     inputs: tuple[Dataset, ...]
     classes: ClassSet
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    """The fields of the samples' metadata and their types."""
 
     def read(self, refs: Sequence[SampleRef]) -> list[Scan | dict[str, Any]]:
         """Return the sample of each record from its tar, or its quarantine row."""
@@ -50,7 +52,8 @@ class SampleSource:
         """
         if kept := self._kept_plan(name, refs):
             return kept
-        rows = [(ref.row, ref.size_bytes) for ref in refs]
+        # Without groups and metadata the digest is that of format 1, so that its datasets can be resumed.
+        rows = [(_without_empty(ref.row), ref.size_bytes) for ref in refs]
         text = json.dumps([self.classes.scored, self.classes.unscored, rows], separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
 
@@ -68,9 +71,14 @@ class SampleSource:
         num_refused = sum(bool(ref.reason) for ref in refs)
         is_whole = (len(refs) - num_refused, num_refused) == (info.num_scans, info.num_quarantined)
         manifest = dataset.manifest
-        if not is_whole or (manifest.classes, manifest.scored_classes) != (self.classes.all, self.classes.scored):
+        own = (self.classes.all, self.classes.scored, self.metadata)
+        if not is_whole or (manifest.classes, manifest.scored_classes, manifest.metadata) != own:
             return ""
         return str(shard_metadata(read_parquet(dataset.samples_url(info), ["key"]))["plan"])
+
+
+def _without_empty(row: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in row.items() if value is not None or name not in ("group", "metadata")}
 
 
 def _read_images(tar_url: str, refs: Sequence[SampleRef]) -> Iterator[tuple[str, ImageBytes]]:

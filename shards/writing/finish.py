@@ -7,7 +7,6 @@ from typing import Any
 
 from shards import storage
 from shards.curation.leakage import Member, write_leakage
-from shards.format.classes import ClassSet
 from shards.format.manifest import (
     MANIFEST_NAME,
     DatasetManifest,
@@ -20,7 +19,7 @@ from shards.format.manifest import (
 from shards.format.parquet import read_parquet
 from shards.host import installed_versions
 from shards.writing.output_folder import remove_surplus
-from shards.writing.shard_writer import DRAFTS_FOLDER, finish_rows
+from shards.writing.shard_writer import DRAFTS_FOLDER, Source, finish_rows
 from shards.writing.sharding import Tallies, Tally
 
 
@@ -32,10 +31,12 @@ class FinishedShard:
     quarantined_by_reason: dict[str, int] = field(default_factory=dict)
 
 
-def finish_shard(output: str, info: Iterable[ShardInfo], duplicates: Iterable[dict[str, str]]) -> FinishedShard:
+def finish_shard(
+    output: str, info: Iterable[ShardInfo], duplicates: Iterable[dict[str, str]], source: Source[Any]
+) -> FinishedShard:
     """Write the final rows of one shard, the only one in `info`, with its duplicates."""
     (shard,) = info
-    finish_rows(output, shard.name, {key: first for found in duplicates for key, first in found.items()})
+    finish_rows(output, shard.name, {key: first for found in duplicates for key, first in found.items()}, source)
     shard = replace(shard, samples_sha256=storage.sha256_of(samples_url(output, shard.name)))
     if not shard.num_quarantined:
         return FinishedShard(shard)
@@ -48,7 +49,7 @@ def write_manifest(
     finished: Sequence[FinishedShard],
     tallies: Tallies,
     output: str,
-    classes: ClassSet,
+    source: Source[Any],
     options: dict[str, Any],
     findings: Mapping[str, Any] | None = None,
     leaks: Iterable[Member] = (),
@@ -62,8 +63,9 @@ def write_manifest(
         raise ValueError(f"corpus must have at least one record, got none with the options {options}; check the input")
     leakage = write_leakage(output, list(leaks))
     manifest = DatasetManifest(
-        classes=classes.all,
-        scored_classes=classes.scored,
+        classes=source.classes.all,
+        scored_classes=source.classes.scored,
+        metadata=dict(source.metadata),
         shards=tuple(sorted((shard.info for shard in finished), key=lambda info: info.name)),
         ledger={split: _make_ledger(split, tally, finished) for split, tally in sorted(tallies.items())},
         options=options,

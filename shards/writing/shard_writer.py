@@ -20,7 +20,7 @@ from shards.format.classes import ClassSet
 from shards.format.keys import hash_key
 from shards.format.manifest import MANIFEST_NAME, ShardInfo, quarantine_url, samples_url
 from shards.format.parquet import parquet_bytes, read_parquet, write_parquet
-from shards.format.schemas import QUARANTINE_SCHEMA, samples_schema
+from shards.format.schemas import QUARANTINE_SCHEMA, add_columns, samples_schema
 from shards.format.tar import TarPiece, TarShardWriter, pack_samples
 from shards.prefetch import map_prefetched
 from shards.verify.shard import METADATA_KEY, check_shard, shard_metadata
@@ -73,6 +73,11 @@ class Source(Protocol[InRef]):
     @property
     def classes(self) -> ClassSet:
         """The fields of the samples' labels."""
+        ...
+
+    @property
+    def metadata(self) -> Mapping[str, str]:
+        """The fields of the samples' metadata and their types."""
         ...
 
     def read(self, refs: Sequence[InRef], /) -> Sequence[Scan | Refused]:
@@ -130,23 +135,23 @@ def write_shard(
         "num_quarantined": len(refused),
         "num_retryable": sum(row["reason"] in RETRYABLE_REASONS for row in refused),
     }
-    table = pa.Table.from_pylist(rows, schema=samples_schema(source.classes.all))
+    table = pa.Table.from_pylist(rows, schema=samples_schema(source.classes.all, source.metadata))
     table = table.replace_schema_metadata({METADATA_KEY: json.dumps(metadata).encode()})
     storage.remove(samples_url(dataset_url, name))
     write_parquet(_draft_url(dataset_url, name), table)
     return _as_written(split, name, table, was_reused=False)
 
 
-def finish_rows(dataset_url: str, name: str, duplicate_of: Mapping[str, str]) -> None:
-    """Write the final rows of a shard, with `duplicate_of` by key."""
+def finish_rows(dataset_url: str, name: str, duplicate_of: Mapping[str, str], source: Source[Any]) -> None:
+    """Write the final rows of a shard, with `duplicate_of` by key, and the columns that an older release lacked."""
     draft_url = _draft_url(dataset_url, name)
     final_url = samples_url(dataset_url, name)
     has_draft = storage.exists(draft_url)
     table = read_parquet(draft_url if has_draft else final_url)
     originals = pa.array([duplicate_of.get(key) for key in table["key"].to_pylist()], pa.string())
-    finished = table.set_column(
-        table.schema.get_field_index("duplicate_of"), table.schema.field("duplicate_of"), originals
-    )
+    whole = add_columns(table, samples_schema(source.classes.all, source.metadata))
+    at = whole.schema.get_field_index("duplicate_of")
+    finished = whole.set_column(at, whole.schema.field(at), originals)
     if has_draft or not finished.equals(table):
         storage.remove(storage.join_url(dataset_url, MANIFEST_NAME))
         write_parquet(final_url, finished)
@@ -231,7 +236,7 @@ def _find_finished(
     """Return the rows that an earlier run wrote for this plan, if every byte of the shard matches them."""
     draft_url = _draft_url(dataset_url, name)
     for url in (draft_url, samples_url(dataset_url, name)):
-        table = _read_rows(url, source.classes)
+        table = _read_rows(url, source)
         if table is None or shard_metadata(table)["plan"] != plan or not source.is_settled(table, refs):
             continue
         damages, _ = check_shard(dataset_url, split, name, table)
@@ -242,14 +247,16 @@ def _find_finished(
     return None
 
 
-def _read_rows(url: str, classes: ClassSet) -> pa.Table | None:
+def _read_rows(url: str, source: Source[AnyRef]) -> pa.Table | None:
     """Return the rows in a file; None if it is absent or its bytes are not those written for these rows."""
+    schema = samples_schema(source.classes.all, source.metadata)
+    known = [schema] if source.metadata else [schema, samples_schema(source.classes.all, format_version=1)]
     try:
         table = read_parquet(url)
         shard_metadata(table)
     except (FileNotFoundError, ValueError):
         return None
-    if table.schema.remove_metadata() != samples_schema(classes.all):
+    if table.schema.remove_metadata() not in known:
         return None
     # Pages have checksums, the bytes between them have none.
     return table if storage.read_bytes(url) == parquet_bytes(table) else None

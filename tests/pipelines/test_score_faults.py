@@ -221,11 +221,11 @@ def test_a_pickle_whose_checksum_the_config_records_is_refused_too(copied, tmp_p
 def test_a_dataset_of_a_later_format_is_refused_with_what_to_do(bench, tmp_path, capsys):
     write_dataset(tmp_path / "later", {NAMES[0]: [("N1", make_jpeg(1))]})
     manifest = tmp_path / "later/dataset.json"
-    manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"format": 2}))
+    manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"format": 3}))
     bench.root = tmp_path
     assert bench.score(inputs=("later",)) == 2
     err = capsys.readouterr().err
-    assert "dataset must have format 1, got 2" in err
+    assert "dataset must have format 1 or 2, got 3" in err
     assert "read it with the release of sixray-pipeline that wrote it, or convert the corpus again" in err
     assert not bench.output.exists()
 

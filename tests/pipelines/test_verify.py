@@ -142,9 +142,9 @@ def test_an_unfinished_dataset_ends_with_2_and_says_what_to_do(root, capsys):
 
 
 def test_a_dataset_of_a_later_format_ends_with_2(root, capsys):
-    edit(root, b'"format": 1', b'"format": 2')
+    edit(root, b'"format": 2', b'"format": 3')
     assert main([str(root)]) == 2
-    assert "error: dataset must have format 1, got 2" in capsys.readouterr().err
+    assert "error: dataset must have format 1 or 2, got 3" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -63,16 +63,19 @@ def convert_plainly(
     findings = contradictions.make_findings(found, policy)
     tallies = sharding.sum_tallies(sharding.tally_splits(batch) for batch in refs)
     shards = _group(_mix(sharding.assign_shards(batch, tallies, shard_bytes), order, seed) for batch in refs)
+    reader = ScanSource(classes, policy)
     written = [
-        write_shard(url, split, name, sharding.unpack_records(batches), ScanSource(classes, policy))
+        write_shard(url, split, name, sharding.unpack_records(batches), reader)
         for (split, name), batches in _mix(shards.items(), order, seed)
     ]
     checksums = _group(spread_checksums(shard, tallies) for shard in written)
     equal = [find_equal(batches) for batches in checksums.values()]
     duplicates = _group(find_duplicates(groups) for groups in equal)
     leaks = [leak for groups in equal for leak in leakage.find_byte_equal(groups)]
-    finished = [finish.finish_shard(url, [shard.info], duplicates.get(shard.info.name, [])) for shard in written]
-    return finish.write_manifest(finished, tallies, url, classes, {"shard_bytes": shard_bytes}, findings, leaks)
+    finished = [
+        finish.finish_shard(url, [shard.info], duplicates.get(shard.info.name, []), reader) for shard in written
+    ]
+    return finish.write_manifest(finished, tallies, url, reader, {"shard_bytes": shard_bytes}, findings, leaks)
 
 
 def verify_plainly(root: Path) -> list[Damage]:

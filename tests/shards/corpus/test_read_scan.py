@@ -61,6 +61,7 @@ def test_a_sound_record_becomes_a_sample(ref):
         "boxes": [{"class": "Pliers", "xmin_px": 1, "ymin_px": 2.5, "xmax_px": 30, "ymax_px": 20}],
         "source_uri": f"file://{record.source_url}",
         "duplicate_of": None,
+        "group": None,
     }
 
 

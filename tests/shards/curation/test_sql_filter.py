@@ -53,7 +53,7 @@ ROWS = ((1, 700), (1, 600), (0, 700), (None, 700))
     ],
 )
 def test_rows_are_chosen_by_what_they_say(condition, expected):
-    check_condition(condition, CLASSES)
+    check_condition(condition, samples_schema(CLASSES))
     assert choose_rows(table_of(*ROWS), condition) == expected
 
 
@@ -80,12 +80,12 @@ def test_rows_are_chosen_by_what_they_say(condition, expected):
 )
 def test_what_is_no_condition_on_a_row_is_refused_with_the_reason(condition, problem):
     if problem is None:
-        check_condition(condition, CLASSES)
+        check_condition(condition, samples_schema(CLASSES))
         return
     with pytest.raises(
         ValueError, match=rf"condition on rows must be SQL over the columns of samples, got .*{problem}"
     ):
-        check_condition(condition, CLASSES)
+        check_condition(condition, samples_schema(CLASSES))
 
 
 @settings(max_examples=30, deadline=None)

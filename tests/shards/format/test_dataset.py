@@ -41,10 +41,27 @@ def test_a_manifest_is_read_back_as_it_was_written():
     manifest = make_manifest()
     assert DatasetManifest.from_json(manifest.to_json(), "url") == manifest
     document = json.loads(manifest.to_json())
-    assert document["format"] == 1
+    assert document["format"] == 2
     assert document["splits"]["train"] == {"num_scans": 2, "num_shards": 1, "image_bytes": 10, "tar_bytes": 20}
     ledger = document["ledger"]
     assert (ledger["listed"], ledger["converted"], ledger["quarantined"]) == (3, 2, 1)
+    assert not {"metadata", "repairs"} & set(document)
+
+
+def test_a_manifest_of_format_1_is_read_and_keeps_its_number_and_columns():
+    old = make_manifest(format_version=1)
+    assert json.loads(old.to_json())["format"] == 1
+    read = DatasetManifest.from_json(old.to_json(), "url")
+    assert read == old and "group" not in read.samples_schema.names
+    assert "group" in make_manifest().samples_schema.names
+
+
+def test_a_manifest_names_the_fields_of_the_metadata():
+    manifest = make_manifest(metadata={"site": "string", "taken": "date"})
+    assert DatasetManifest.from_json(manifest.to_json(), "url") == manifest
+    assert manifest.samples_schema.field("metadata").type.num_fields == 2
+    with pytest.raises(DamagedDocumentError, match=r"types of metadata must be of \['string', .*, got \['blob'\]"):
+        make_manifest(metadata={"site": "blob"})
 
 
 def test_shards_in_another_order_give_the_same_text_and_digest():
@@ -83,16 +100,18 @@ def edit(**changes) -> bytes:
     ],
 )
 def test_a_text_that_is_no_manifest_is_refused(text):
-    expected = r"dataset manifest must be a JSON document of format 1, got .* \(the-url\); run `sixray convert` again"
+    expected = (
+        r"dataset manifest must be a JSON document of format 1 or 2, got .* \(the-url\); run `sixray convert` again"
+    )
     with pytest.raises(DamagedDocumentError, match=expected):
         DatasetManifest.from_json(text, "the-url")
 
 
 def test_another_format_is_named():
     with pytest.raises(
-        ValueError, match=r"dataset must have format 1, got 2 \(u\); read it with the release of"
+        ValueError, match=r"dataset must have format 1 or 2, got 3 \(u\); read it with the release of"
     ) as info:
-        DatasetManifest.from_json(edit(format=2), "u")
+        DatasetManifest.from_json(edit(format=3), "u")
     assert not isinstance(info.value, DamagedDocumentError)
 
 

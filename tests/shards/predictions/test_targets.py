@@ -54,12 +54,12 @@ def test_what_is_unfinished_or_unreadable_in_an_archive_is_named_and_the_rest_is
     (archive / "2026-03-03/train").mkdir(parents=True)
     (archive / ".hidden").mkdir()
     manifest = archive / "2026-03-01/dataset.json"
-    manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"format": 2}))
+    manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"format": 3}))
     found = find_targets([str(archive)], str(tmp_path / "p"), MODEL_ID)
     assert list(folders(found, tmp_path / "p").values()) == [["2026-03-02"]]
     assert found.unfinished == (str(archive / "2026-03-03"),)
     (words,) = found.refused
-    assert words.startswith("dataset must have format 1, got 2") and "convert the corpus again" in words
+    assert words.startswith("dataset must have format 1 or 2, got 3") and "convert the corpus again" in words
 
 
 def test_two_datasets_of_one_name_in_two_archives_are_refused(tmp_path, archive):
