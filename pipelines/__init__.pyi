@@ -4,6 +4,8 @@ from .convert import ConvertConfig as ConvertConfig
 from .convert import convert_corpus as convert_corpus
 from .evaluate import EvaluateConfig as EvaluateConfig
 from .evaluate import write_report as write_report
+from .import_predictions import ImportPredictionsConfig as ImportPredictionsConfig
+from .import_predictions import import_predictions as import_predictions
 from .reshard import ReshardConfig as ReshardConfig
 from .reshard import reshard_datasets as reshard_datasets
 from .score import ScoreConfig as ScoreConfig

@@ -12,6 +12,7 @@ COMMANDS = {
     "info": "describe a dataset, predictions or a model",
     "train": "train a network on a dataset",
     "score": "score a dataset with a model",
+    "import-predictions": "turn scores of another program into predictions of a dataset",
     "alarms": "list the scans whose scores reach a threshold",
     "evaluate": "report how good predictions are",
     "reproduce": "train and score a paper's table, and print ours beside the paper's",
@@ -42,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _usage() -> str:
-    lines = [f"  {name:<10} {what}" for name, what in COMMANDS.items()]
+    lines = [f"  {name:<18} {what}" for name, what in COMMANDS.items()]
     return "\n".join(["usage: sixray COMMAND [FLAGS] [-- BEAM_OPTIONS]", "", *lines, "", "sixray COMMAND --help"])
 
 

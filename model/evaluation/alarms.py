@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from model.metrics.operating_points import sigmoid
 
@@ -27,6 +28,10 @@ ALARMS_SCHEMA = pa.schema(
     ]
 )
 """A row an alarm; a scan with alarms for two classes has two rows in sequence."""
+PEAKLESS_SCHEMA = pa.schema(
+    [field.with_nullable(True) if field.name in ("x_px", "y_px") else field for field in ALARMS_SCHEMA]
+)
+"""The same for predictions without peaks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +63,8 @@ def find_alarms(shard: str, rows: pa.Table, thresholds: Mapping[str, Threshold])
         thresholds: by class; a class without one raises no alarm.
     """
     logits, peaks = (rows[name].combine_chunks() for name in ("logits", "peaks"))
-    tables = [ALARMS_SCHEMA.empty_table()]
+    schema = PEAKLESS_SCHEMA if any(field.nullable for field in peaks.type) else ALARMS_SCHEMA
+    tables = [schema.empty_table()]
     for name, threshold in thresholds.items():
         logits_N = logits.field(name).to_numpy(zero_copy_only=False)
         places_A = np.flatnonzero(threshold.is_reached(logits_N))
@@ -71,11 +77,11 @@ def find_alarms(shard: str, rows: pa.Table, thresholds: Mapping[str, Threshold])
             "class": [name] * num,
             "score": sigmoid(logits_N[places_A]),
             "threshold": np.full(num, threshold.score),
-            "x_px": peak.field("x_px"),
-            "y_px": peak.field("y_px"),
+            "x_px": pc.struct_field(peak, "x_px"),
+            "y_px": pc.struct_field(peak, "y_px"),
             "source_uri": pa.nulls(num, pa.string()),
         }
-        tables.append(pa.table(columns, schema=ALARMS_SCHEMA))
+        tables.append(pa.table(columns, schema=schema))
     return pa.concat_tables(tables)
 
 
@@ -84,14 +90,15 @@ def rank_alarms(alarms: Sequence[pa.Table]) -> pa.Table:
 
     Equal scores are ordered by shard, key and class, so that equal predictions give equal lists.
     """
-    table = pa.concat_tables([ALARMS_SCHEMA.empty_table(), *alarms]).combine_chunks()
+    schema = alarms[0].schema if alarms else ALARMS_SCHEMA
+    table = pa.concat_tables([schema.empty_table(), *alarms]).combine_chunks()
     scans = table.group_by(["shard", "key"]).aggregate([("score", "max")])
     scans = scans.sort_by([("score_max", "descending"), ("shard", "ascending"), ("key", "ascending")])
     scans = scans.append_column("scan_rank", pa.array(np.arange(1, len(scans) + 1)))
     joined = table.join(scans.drop_columns("score_max"), ["shard", "key"], join_type="inner")
     joined = joined.sort_by([("scan_rank", "ascending"), ("score", "descending"), ("class", "ascending")])
-    columns = {name: joined["scan_rank" if name == "rank" else name] for name in ALARMS_SCHEMA.names}
-    return pa.table(columns, schema=ALARMS_SCHEMA)
+    columns = {name: joined["scan_rank" if name == "rank" else name] for name in schema.names}
+    return pa.table(columns, schema=schema)
 
 
 def parse_thresholds(scores: Mapping[str, str], classes: Sequence[str]) -> dict[str, Threshold]:

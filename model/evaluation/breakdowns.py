@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from model.evaluation.scored_scans import ScoredScans
+from model.evaluation.scored_scans import UNSCORED, ScoredScans
 from model.metrics import ranking as metrics
 from model.metrics.operating_points import OperatingPoint
 from model.metrics.ranking import ABSENT, PRESENT, Ranking
@@ -48,7 +48,7 @@ class ClassBreakdowns:
 
 def rate_breakdowns(scans: ScoredScans, k: int, point: OperatingPoint | None) -> ClassBreakdowns:
     """Return the breakdowns of class `k`; `point` gives the threshold of their recall."""
-    labels_N, scores_N = scans.labels_NK[:, k], scans.logits_NK[:, k]
+    scores_N, labels_N = scans.column(k)
     negatives_M = metrics.rank(scores_N, labels_N).negatives_M
     threshold = point.threshold if point is not None else None
 
@@ -127,7 +127,7 @@ def count_mistakes(scans: ScoredScans, points: list[OperatingPoint | None], by_p
     never = np.inf
     thresholds_K = np.array([never if p is None or p.threshold is None else p.threshold for p in points])
     alarm_NK = scans.logits_NK >= thresholds_K
-    missed_NK = (scans.labels_NK == PRESENT) & ~alarm_NK
+    missed_NK = (scans.labels_NK == PRESENT) & ~alarm_NK & (scans.logits_NK != UNSCORED)
     if not by_pair:
         return Mistakes(missed_NK.sum(axis=0), np.zeros((0, 0), np.int64))
     false_NK = (scans.labels_NK == ABSENT) & alarm_NK

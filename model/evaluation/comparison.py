@@ -10,13 +10,13 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow.compute as pc
 
-from model.evaluation.scored_scans import ScoredScans
+from model.evaluation.scored_scans import UNSCORED, ScoredScans
 from model.metrics import bootstrap
 from model.metrics import ranking as metrics
 from model.metrics.bootstrap import ScoreRounds
 from model.metrics.intervals import Interval, percentile_interval
 from model.metrics.operating_points import OperatingPoint, any_item, at_false_alarms
-from model.metrics.ranking import ABSENT, PRESENT
+from model.metrics.ranking import ABSENT, PRESENT, UNKNOWN
 
 SIDES_RATE = 10
 """False alarms per 1,000 bags at each model's own threshold, where changed alarms are counted."""
@@ -162,7 +162,9 @@ def _pair_scores(
     there = np.array([baseline.classes.index(name) for name in names])
     labels_NK = new.labels_NK[np.ix_(rows_here, here)]
     new_NK, baseline_NK = new.logits_NK[np.ix_(rows_here, here)], baseline.logits_NK[np.ix_(rows_there, there)]
-    pairs = [_Pair(labels_NK[:, k], new_NK[:, k], baseline_NK[:, k]) for k in range(len(names))]
+    unscored_NK = (new_NK == UNSCORED) | (baseline_NK == UNSCORED)
+    rated_NK = np.where(unscored_NK, np.int8(UNKNOWN), labels_NK)
+    pairs = [_Pair(rated_NK[:, k], new_NK[:, k], baseline_NK[:, k]) for k in range(len(names))]
     any_new_N, any_labels_N = any_item(new_NK, labels_NK)
     return [*pairs, _Pair(any_labels_N, any_new_N, any_item(baseline_NK, labels_NK)[0])]
 

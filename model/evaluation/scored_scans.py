@@ -17,9 +17,11 @@ from model.metrics.ranking import UNKNOWN
 from shards import storage
 from shards.format.dataset import Dataset
 from shards.format.parquet import read_parquet
-from shards.format.schemas import predictions_schema
 from shards.predictions.parts import part_url
 from shards.predictions.run import Predictions
+
+UNSCORED = -1e30
+"""Logit of a class that imported predictions have no score for: below every other, it never alarms."""
 
 SAMPLE_COLUMNS = ("key", "width_px", "height_px", "labels", "boxes", "duplicate_of")
 OPTIONAL_SAMPLE_COLUMNS = ("group", "metadata")
@@ -36,12 +38,12 @@ class ScoredScans:
     keys_N: pa.Array
     labels_NK: npt.NDArray[np.int8]
     """1 present, 0 absent, -1 unknown."""
-    logits_NK: npt.NDArray[np.float32]
-    """Logits, because a sigmoid in float32 would tie scores that differ."""
+    logits_NK: npt.NDArray[np.floating[Any]]
+    """Logits, because a sigmoid in float32 would tie scores that differ; UNSCORED where there is none."""
     level_logits_LNK: npt.NDArray[np.float32]
     """Of each level, the finest first; `logits_NK` fuses them."""
     peaks_NK2: npt.NDArray[np.float32]
-    """x and y in pixels where the class' heatmap is highest."""
+    """x and y in pixels where the class' heatmap is highest; NaN for predictions without peaks."""
     sizes_N2: npt.NDArray[np.int32]
     """Width and height in pixels."""
     groups_N: npt.NDArray[np.int32]
@@ -58,9 +60,11 @@ class ScoredScans:
     """xmin, ymin, xmax, ymax in pixels."""
     completeness: Completeness
 
-    def column(self, k: int) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int8]]:
-        """Return logits and labels of class `k`."""
-        return self.logits_NK[:, k], self.labels_NK[:, k]
+    def column(self, k: int) -> tuple[npt.NDArray[np.floating[Any]], npt.NDArray[np.int8]]:
+        """Return logits and labels of class `k`; the label is unknown where there is no score to rate."""
+        logits_N, labels_N = self.logits_NK[:, k], self.labels_NK[:, k]
+        unscored_N = logits_N == UNSCORED
+        return logits_N, np.where(unscored_N, np.int8(UNKNOWN), labels_N) if unscored_N.any() else labels_N
 
     @property
     def num_groups(self) -> int:
@@ -78,7 +82,7 @@ def join_predictions(predictions: Predictions, dataset: Dataset, split: str) -> 
     classes = _check_identity(predictions, dataset)
     samples = dataset.read_samples(split, [*SAMPLE_COLUMNS, *_find_optional_columns(dataset, split)]).combine_chunks()
     names = {shard.name for shard in dataset.shards(split)}
-    rows = _read_predictions(predictions, split, classes, names)
+    rows = _read_predictions(predictions, split, names)
     sample_keys, row_keys = samples["key"].combine_chunks(), rows["key"].combine_chunks()
     _check_keys(sample_keys, row_keys, split, predictions.url)
     row_of_sample = pc.index_in(sample_keys, value_set=row_keys)
@@ -128,14 +132,14 @@ def _check_identity(predictions: Predictions, dataset: Dataset) -> tuple[str, ..
     return classes
 
 
-def _read_predictions(predictions: Predictions, split: str, classes: Sequence[str], shard_names: set[str]) -> pa.Table:
+def _read_predictions(predictions: Predictions, split: str, shard_names: set[str]) -> pa.Table:
     names = [name for name in predictions.run["parts"] if name in shard_names]
     if not names:
         raise ValueError(
             f"predictions must have a part of split {split!r}, got parts {predictions.run['parts']} "
             f"({predictions.url}); score the split first"
         )
-    expected = predictions_schema(classes)
+    expected = predictions.schema
     tables = []
     for name in names:
         url = part_url(predictions.url, name)
@@ -188,12 +192,17 @@ def _check_keys(sample_keys: pa.Array, row_keys: pa.Array, split: str, url: str)
 
 def _read_numbers(
     rows: pa.Table, classes: Sequence[str], url: str
-) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+) -> tuple[npt.NDArray[np.floating[Any]], npt.NDArray[np.float32]]:
     logits, peaks = _fields(rows["logits"].combine_chunks()), _fields(rows["peaks"].combine_chunks())
-    logits_NK = _stack([logits[name] for name in classes], np.float32)
+    dtype = np.float64 if pa.types.is_float64(logits[classes[0]].type) else np.float32
+    logits_NK = _stack([pc.fill_null(logits[name], UNSCORED) for name in classes], dtype)
     axes = [[_fields(peaks[name])[axis] for name in classes] for axis in ("x_px", "y_px")]
     peaks_NK2 = np.stack([_stack(columns, np.float32) for columns in axes], axis=-1)
-    for what, finite_NK in (("logits", np.isfinite(logits_NK)), ("peaks", np.isfinite(peaks_NK2).all(axis=-1))):
+    finite_peak_NK = np.isfinite(peaks_NK2).all(axis=-1)
+    for k, name in enumerate(classes):
+        if peaks[name].null_count:
+            finite_peak_NK[:, k] |= peaks[name].is_null().to_numpy(zero_copy_only=False)
+    for what, finite_NK in (("logits", np.isfinite(logits_NK)), ("peaks", finite_peak_NK)):
         if not finite_NK.all():
             row, k = (int(index[0]) for index in np.nonzero(~finite_NK))
             value = (logits_NK if what == "logits" else peaks_NK2)[row, k]

@@ -37,8 +37,8 @@ class Example:
     """For a miss, scans without the item that score higher; for a false alarm, scans with it that score lower."""
     width_px: int
     height_px: int
-    peak_px: tuple[float, float]
-    """x and y where the class' heatmap is highest."""
+    peak_px: tuple[float, float] | None
+    """x and y where the class' heatmap is highest; None for predictions without peaks."""
     own_boxes: tuple[Edges, ...]
     """Boxes of the class: xmin, ymin, xmax, ymax in pixels."""
     other_boxes: tuple[Edges, ...]
@@ -111,7 +111,7 @@ def make_thumbnail(image: bytes) -> bytes:
 
 
 def _pick(scans: ScoredScans, k: int, num_examples: int) -> ClassGallery:
-    logits_N, labels_N = scans.logits_NK[:, k], scans.labels_NK[:, k]
+    logits_N, labels_N = scans.column(k)
     positive_N, negative_N = np.flatnonzero(labels_N == PRESENT), np.flatnonzero(labels_N == ABSENT)
     lowest = _first_of_groups(positive_N[np.argsort(logits_N[positive_N], kind="stable")], scans, num_examples)
     highest = _first_of_groups(negative_N[np.argsort(-logits_N[negative_N], kind="stable")], scans, num_examples)
@@ -135,13 +135,14 @@ def _describe(scans: ScoredScans, k: int, n: int, num_before: int) -> Example:
     first, last = np.searchsorted(scans.box_scan_B, [n, n + 1])
     edges = [tuple(map(float, row)) for row in scans.box_edges_B4[first:last]]
     own = scans.box_class_B[first:last] == k
+    x_px, y_px = scans.peaks_NK2[n, k]
     return Example(
         key=scans.keys_N[n].as_py(),
         score=float(sigmoid(scans.logits_NK[n, k])),
         num_before=num_before,
         width_px=int(scans.sizes_N2[n, 0]),
         height_px=int(scans.sizes_N2[n, 1]),
-        peak_px=(float(scans.peaks_NK2[n, k, 0]), float(scans.peaks_NK2[n, k, 1])),
+        peak_px=(float(x_px), float(y_px)) if np.isfinite(x_px) else None,
         own_boxes=tuple(box for box, is_own in zip(edges, own, strict=True) if is_own),  # type: ignore[misc]
         other_boxes=tuple(box for box, is_own in zip(edges, own, strict=True) if not is_own),  # type: ignore[misc]
         present=tuple(name for j, name in enumerate(scans.classes) if scans.labels_NK[n, j] == PRESENT),

@@ -95,10 +95,15 @@ def add_columns(table: pa.Table, schema: pa.Schema) -> pa.Table:
     return pa.Table.from_arrays(columns, schema=pa.schema(fields, table.schema.metadata))
 
 
-def predictions_schema(classes: Sequence[str]) -> pa.Schema:
-    """Return the schema of a predictions part: one row per sample of a shard, in tar order."""
-    logits = pa.struct([pa.field(name, pa.float32(), nullable=False) for name in classes])
-    peaks = pa.struct([pa.field(name, PEAK_TYPE, nullable=False) for name in classes])
+def predictions_schema(classes: Sequence[str], is_imported: bool = False) -> pa.Schema:
+    """Return the schema of a predictions part: one row per sample of a shard, in tar order.
+
+    Imported predictions may lack the score of a class, which is null, and have no peaks; their logits are float64, so
+    that scores which differ in the file differ here.
+    """
+    kind = pa.float64() if is_imported else pa.float32()
+    logits = pa.struct([pa.field(name, kind, nullable=is_imported) for name in classes])
+    peaks = pa.struct([pa.field(name, PEAK_TYPE, nullable=is_imported) for name in classes])
     return pa.schema(
         [
             pa.field("key", pa.string(), nullable=False),

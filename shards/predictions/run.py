@@ -13,7 +13,7 @@ from shards import storage
 from shards.format.dataset import Dataset
 from shards.format.json_document import parse_document, read_existing
 from shards.format.parquet import read_parquet
-from shards.format.schemas import QUARANTINE_SCHEMA
+from shards.format.schemas import QUARANTINE_SCHEMA, predictions_schema
 from shards.predictions.parts import FORMAT_VERSION, Engine, PartInfo, part_url, quarantine_part_url
 
 RUN_NAME = "run.json"
@@ -31,6 +31,11 @@ class Predictions:
     def model_id(self) -> str:
         """`<network>-<backbone>-<first 12 hex digits of the sha256 over weights and config>`."""
         return str(self.run["model_id"])
+
+    @property
+    def schema(self) -> pa.Schema:
+        """Schema of the parts."""
+        return predictions_schema(self.run["classes"], is_imported="imported" in self.run)
 
     def read_rows(self, split: str | None = None, columns: Sequence[str] | None = None) -> pa.Table:
         """Return the predictions of a split (or all), in shard and tar order."""

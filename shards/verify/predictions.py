@@ -6,10 +6,11 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from shards import storage
 from shards.format.parquet import read_parquet
-from shards.format.schemas import QUARANTINE_SCHEMA, predictions_schema
+from shards.format.schemas import QUARANTINE_SCHEMA
 from shards.predictions import parts
 from shards.predictions.parts import PartInfo
 from shards.predictions.run import RUN_NAME, Predictions, count_scans
@@ -46,7 +47,7 @@ def _verify_part(predictions: Predictions, name: str) -> tuple[list[Damage], Par
         refused = _read_quarantine(predictions.url, info)
     except (FileNotFoundError, ValueError) as error:
         return [Damage(file, "", "unreadable_part", str(error))], info, []
-    schema = predictions_schema(predictions.run["classes"])
+    schema = predictions.schema
     if table.schema.remove_metadata() != schema.remove_metadata():
         detail = f"columns must be {schema.names} with classes {predictions.run['classes']}, got {table.schema.names}"
         return [Damage(file, "", "schema_mismatch", detail)], info, []
@@ -73,7 +74,8 @@ def _check_part(run: dict[str, Any], info: PartInfo, table: pa.Table, refused: p
         for what, (found, expected) in pairs.items()
         if found != expected
     ]
-    logits_KN = [field.to_numpy(zero_copy_only=False) for field in table["logits"].combine_chunks().flatten()]
+    # A null is a score that an imported file does not have, not a NaN.
+    logits_KN = [pc.fill_null(field, 0.0).to_numpy() for field in table["logits"].combine_chunks().flatten()]
     not_finite = ~np.isfinite(np.stack(logits_KN)).all(axis=0) if table.num_rows else np.zeros(0, bool)
     keys = table["key"].filter(pa.array(not_finite)).to_pylist()
     return damages + [Damage(file, key, "logit_not_finite", "a logit is NaN or infinite") for key in keys]

@@ -29,7 +29,7 @@ def test_the_usage_names_every_command(words, capsys):
     assert cli.main(words) == (0 if words else 2)
     out = capsys.readouterr().out
     assert out.startswith("usage: sixray COMMAND [FLAGS] [-- BEAM_OPTIONS]")
-    assert all(f"  {name:<10} {what}" in out for name, what in cli.COMMANDS.items())
+    assert all(f"  {name:<18} {what}" in out for name, what in cli.COMMANDS.items())
 
 
 def test_the_version_is_that_of_the_installed_software(capsys):
