@@ -120,7 +120,10 @@ def add_resharding(
         refs = select_subset(refs, selection, config.seed)
     # What was found when the inputs were converted still holds where every record of theirs comes along.
     is_whole = selection.takes_all and not selection.splits and not config.classes
-    contradictions = add_contradictions(item.manifest.contradictions for item in inputs) if is_whole else {}
+    found = {
+        name: add_contradictions(getattr(item.manifest, name) for item in inputs) if is_whole else {}
+        for name in ("contradictions", "repairs")
+    }
     plan = DatasetPlan(
         label="reshard",
         output=storage.normalise_url(config.output),
@@ -129,7 +132,7 @@ def add_resharding(
         options_record=_describe(config, inputs, selection, shard_bytes),
         kept_num_shards=keep_num_shards(inputs, selection, shard_bytes),
     )
-    findings = pipeline | "CreateFindings" >> beam.Create([{"contradictions": contradictions}])
+    findings = pipeline | "CreateFindings" >> beam.Create([found])
     return write_dataset(refs, plan, findings=findings)
 
 

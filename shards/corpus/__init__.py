@@ -2,6 +2,7 @@
 
 __all__ = [
     "annotations",
+    "boxes",
     "description",
     "facts",
     "label_lists",

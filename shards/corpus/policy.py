@@ -6,6 +6,7 @@ from typing import Literal, get_args
 OnContradiction = Literal["quarantine", "keep-list", "keep-boxes"]
 OnUnlisted = Literal["keep", "quarantine", "stop"]
 OnMissing = Literal["quarantine", "stop"]
+OnUnknownClass = Literal["drop", "quarantine"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,6 +20,9 @@ class Policy:
     """An image that no list names: kept in the split `unlisted`, quarantined, or a reason to stop."""
     on_missing: OnMissing = "quarantine"
     """A list's line or an annotation without its image."""
+    on_unknown_class: OnUnknownClass = "drop"
+    """An object of no known class in an annotation. drop: the object is left out and counted, and without a list
+    classes that have no box stay unknown; quarantine: its scan is refused."""
     max_contradiction_fraction: float = 0.05
     """Of the scans with a line and boxes; if more contradict each other, the list belongs to another release."""
     transcode: bool = False
@@ -31,6 +35,7 @@ class Policy:
             ("on_contradiction", OnContradiction),
             ("on_unlisted", OnUnlisted),
             ("on_missing", OnMissing),
+            ("on_unknown_class", OnUnknownClass),
         ):
             if getattr(self, name) not in get_args(kind):
                 raise ValueError(f"{name} must be one of {get_args(kind)}, got {getattr(self, name)!r}")

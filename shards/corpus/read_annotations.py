@@ -6,8 +6,9 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 from shards import storage
-from shards.corpus.annotations import MAX_ANNOTATION_BYTES, Annotation, AnnotationError
+from shards.corpus.annotations import MAX_ANNOTATION_BYTES
 from shards.corpus.archives import ArchiveError, Place, read_place
+from shards.corpus.boxes import Annotation, AnnotationError
 from shards.corpus.facts import Inline
 from shards.corpus.records import ReadAnnotation, ScanRef
 
@@ -39,7 +40,8 @@ def _read_annotation(ref: ScanRef, parse: Parser, class_of: Mapping[str, str]) -
         assert ref.annotation_url is not None
         text = _read_text(ref.annotation_url, ref.annotation_place)
         digest = hashlib.sha256(text).hexdigest()
-        return ReadAnnotation(digest, parse(text, class_of).boxes)
+        annotation = parse(text, class_of)
+        return ReadAnnotation(digest, annotation.boxes, repairs=annotation.repairs)
     except AnnotationError as error:
         return ReadAnnotation(digest or error.reason, (), error.reason, error.detail)
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from shards import storage
-from shards.corpus.annotations import Annotation, AnnotationError
 from shards.corpus.archives import ArchiveError, read_place
+from shards.corpus.boxes import UNKNOWN_CLASS, Annotation, AnnotationError, fit_boxes
 from shards.corpus.facts import MAX_IMAGE_BYTES
 from shards.corpus.label_merge import merge_labels
 from shards.corpus.policy import Policy
@@ -21,7 +21,9 @@ from shards.images.transcode import to_jpeg
 RETRYABLE_REASONS = frozenset({"changed_image", "unreadable_file", "vanished_image"})
 """Refusals that the next run tries again, because the file may be readable then."""
 
-_BOX_TOLERANCE_PX = 1.0
+SIZE_MISMATCH = "size_mismatch"
+Remark = tuple[str, str, str]
+"""`repairs` or `contradictions`, kind and description: what was found when a scan was read."""
 _DEFAULT_POLICY = Policy()
 
 
@@ -31,12 +33,13 @@ class Scan:
 
     row: dict[str, Any]
     image: ImageBytes
+    remarks: tuple[Remark, ...] = ()
 
 
 def read_scan(
     ref: ScanRef, classes: ClassSet, policy: Policy = _DEFAULT_POLICY, metadata_fields: Sequence[str] = ()
 ) -> Scan | dict[str, Any]:
-    """Read a record's image; return the sample, or its quarantine row if it must be refused."""
+    """Read a record's image; return the sample, or its quarantine row, perhaps with `remarks`, if it is refused."""
     if ref.reason:
         return _quarantine_row(ref, "list", ref.reason, ref.detail)
     image: bytes | None = None
@@ -45,10 +48,12 @@ def read_scan(
         if policy.transcode and image and not is_jpeg(image):
             image = to_jpeg(image)
         width, height = read_image_size(image)
-        annotation = _check_annotation(ref, width, height)
+        annotation, misfit = _check_annotation(ref, width, height, policy)
         labels, boxes = merge_labels(ref.labels, annotation, classes, policy)
     except (ImageError, AnnotationError) as error:
-        return _quarantine_row(ref, "read", error.reason, error.detail, image)
+        row = _quarantine_row(ref, "read", error.reason, error.detail, image)
+        is_contradiction = error.reason == SIZE_MISMATCH
+        return row | {"remarks": (("contradictions", error.reason, error.detail),)} if is_contradiction else row
     row = {
         "key": ref.key,
         "split": ref.split,
@@ -63,7 +68,11 @@ def read_scan(
     }
     if metadata_fields:
         row["metadata"] = dict(zip(metadata_fields, ref.metadata, strict=True)) if ref.metadata else None
-    return Scan(row, image)
+    repairs = annotation.repairs if annotation else ()
+    remarks = [("repairs", kind, detail) for kind, detail in repairs]
+    if misfit:
+        remarks.append(("contradictions", SIZE_MISMATCH, misfit))
+    return Scan(row, image, tuple(remarks))
 
 
 def read_image(ref: ScanRef) -> bytes:
@@ -98,15 +107,21 @@ def _read_packed_image(ref: ScanRef) -> bytes:
     return data
 
 
-def _check_annotation(ref: ScanRef, width_px: int, height_px: int) -> Annotation | None:
+def _check_annotation(ref: ScanRef, width_px: int, height_px: int, policy: Policy) -> tuple[Annotation | None, str]:
+    """Return the annotation, fitted to the image, and why it belongs to one of another size; empty if it does not."""
     if ref.annotation is None:
-        return None
+        return None, ""
     if ref.annotation.reason:
         raise AnnotationError(ref.annotation.reason, ref.annotation.detail)
-    for box in ref.annotation.boxes:
-        if box.xmax_px > width_px + _BOX_TOLERANCE_PX or box.ymax_px > height_px + _BOX_TOLERANCE_PX:
-            raise AnnotationError("bad_box", f"{box} leaves the image of {width_px} x {height_px} pixels")
-    return Annotation(ref.annotation.boxes)
+    annotation = Annotation(ref.annotation.boxes, ref.annotation.repairs)
+    if policy.on_unknown_class == "quarantine" and annotation.unknown_class:
+        raise AnnotationError(UNKNOWN_CLASS, annotation.unknown_class)
+    annotation, misfit = fit_boxes(annotation, width_px, height_px)
+    if misfit and policy.on_contradiction == "quarantine":
+        raise AnnotationError(SIZE_MISMATCH, misfit)
+    if misfit and policy.on_contradiction == "keep-list":
+        return None, misfit
+    return annotation, misfit
 
 
 def _quarantine_row(ref: ScanRef, stage: str, reason: str, detail: str, image: bytes | None = None) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from shards import storage
 from shards.corpus import file_kinds
 from shards.corpus.archives import Place
+from shards.corpus.boxes import Repair
 from shards.corpus.description import Corpus
 from shards.corpus.facts import (
     UNLISTED,
@@ -45,6 +46,7 @@ class ReadAnnotation(NamedTuple):
     reason: str = ""
     """A fixed word; empty for an annotation that can be trusted."""
     detail: str = ""
+    repairs: tuple[Repair, ...] = ()
 
 
 class ScanRef(NamedTuple):

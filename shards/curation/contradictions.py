@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from shards.corpus.annotations import Annotation
+from shards.corpus.boxes import Annotation
 from shards.corpus.facts import JUNK
 from shards.corpus.label_merge import compare_labels
 from shards.corpus.policy import Policy
@@ -47,7 +47,7 @@ def find_contradictions(batch: bytes, classes: ClassSet) -> Contradictions:
     for ref in unpack(batch):
         contradictions = list(ref.remarks)
         if _is_comparable(ref):
-            found = list(compare_labels(ref.labels, Annotation(ref.annotation.boxes), classes))
+            found = list(compare_labels(ref.labels, Annotation(ref.annotation.boxes, ref.annotation.repairs), classes))
             num_compared += bool(ref.annotation.boxes)
             num_contradicted += bool(found)
             contradictions += found
@@ -114,6 +114,20 @@ def check_contradictions(found: Contradictions, policy: Policy) -> dict[str, Any
             "examples": [{"key": key, "detail": detail} for key, detail in found.examples[kind]],
         }
         for kind in sorted(found.counts)
+    }
+
+
+def count_kinds(found: Iterable[tuple[str, str, str]]) -> dict[str, Any]:
+    """Return what the manifest says about findings, given as kind, key and description."""
+    by_kind: dict[str, list[Example]] = {}
+    for kind, key, detail in found:
+        by_kind.setdefault(kind, []).append((key, escape_control_characters(detail)))
+    return {
+        kind: {
+            "count": len(items),
+            "examples": [{"key": key, "detail": detail} for key, detail in _first(items)],
+        }
+        for kind, items in sorted(by_kind.items())
     }
 
 

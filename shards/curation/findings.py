@@ -14,10 +14,11 @@ def _describe_leakage(leakage: dict[str, Any]) -> Iterator[str]:
 
 
 def describe_findings(document: dict[str, Any]) -> Iterator[str]:
-    """Yield a line for each way in which sources disagree, and for each kind of scan that lies in several splits."""
-    for kind, found in document.get("contradictions", {}).items():
-        keys = [example["key"] for example in found["examples"]] + ["…"] * (found["count"] > len(found["examples"]))
-        yield f"contradictions: {found['count']} {kind} ({', '.join(keys)})"
+    """Yield a line for each kind of contradiction, repair, file that is no scan, and scans that lie in several splits."""
+    for group in ("contradictions", "repairs"):
+        for kind, found in document.get(group, {}).items():
+            keys = [example["key"] for example in found["examples"]] + ["…"] * (found["count"] > len(found["examples"]))
+            yield f"{group}: {found['count']} {kind} ({', '.join(keys)})"
     for kind, found in document.get("skipped", {}).items():
         first = found["examples"][0]["detail"]
         yield f"skipped: {found['count']} {kind}, such as {first}"

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from shards import storage
+from shards.curation.contradictions import add_contradictions
 from shards.curation.leakage import Member, write_leakage
 from shards.format.manifest import (
     MANIFEST_NAME,
@@ -29,6 +30,8 @@ class FinishedShard:
 
     info: ShardInfo
     quarantined_by_reason: dict[str, int] = field(default_factory=dict)
+    found: dict[str, Any] = field(default_factory=dict)
+    """What was found when its scans were read: contradictions and repairs, as in the manifest."""
 
 
 def finish_shard(
@@ -36,13 +39,14 @@ def finish_shard(
 ) -> FinishedShard:
     """Write the final rows of one shard, the only one in `info`, with its duplicates."""
     (shard,) = info
-    finish_rows(output, shard.name, {key: first for found in duplicates for key, first in found.items()}, source)
+    duplicate_of = {key: first for pairs in duplicates for key, first in pairs.items()}
+    found = finish_rows(output, shard.name, duplicate_of, source)
     shard = replace(shard, samples_sha256=storage.sha256_of(samples_url(output, shard.name)))
     if not shard.num_quarantined:
-        return FinishedShard(shard)
+        return FinishedShard(shard, {}, found)
     refused_url = quarantine_url(output, shard.name)
     shard = replace(shard, quarantine_sha256=storage.sha256_of(refused_url))
-    return FinishedShard(shard, count_reasons(read_parquet(refused_url, ["reason"])))
+    return FinishedShard(shard, count_reasons(read_parquet(refused_url, ["reason"])), found)
 
 
 def write_manifest(
@@ -71,7 +75,10 @@ def write_manifest(
         options=options,
         versions=installed_versions("apache-beam", "pillow", "pyarrow"),
         leakage=leakage,
-        **(findings or {}),
+        **{
+            name: add_contradictions([(findings or {}).get(name, {}), *(of.found.get(name, {}) for of in finished)])
+            for name in ("contradictions", "repairs", "skipped")
+        },
     )
     manifest_url = storage.join_url(output, MANIFEST_NAME)
     is_written = storage.exists(manifest_url) and storage.read_bytes(manifest_url) == manifest.to_json()

@@ -10,12 +10,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
-from typing import Any, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import pyarrow as pa
 
 from shards import storage
 from shards.corpus.read_scan import RETRYABLE_REASONS, Scan
+from shards.curation.contradictions import count_kinds
 from shards.format.classes import ClassSet
 from shards.format.keys import hash_key
 from shards.format.manifest import MANIFEST_NAME, ShardInfo, quarantine_url, samples_url
@@ -64,7 +65,9 @@ class Ref(Protocol):
 AnyRef = TypeVar("AnyRef", bound=Ref)
 InRef = TypeVar("InRef", bound=Ref, contravariant=True)
 Refused = dict[str, Any]
-"""A row of quarantine."""
+"""A row of quarantine, perhaps with `remarks` of its scan."""
+FoundInScan = tuple[str, str, str, str]
+"""`repairs` or `contradictions`, kind, key and description."""
 
 
 class Source(Protocol[InRef]):
@@ -125,9 +128,9 @@ def write_shard(
         return _as_written(split, name, draft, was_reused=True)
     # From here on the dataset differs from what its manifest says, until a new manifest is written.
     storage.remove(storage.join_url(dataset_url, MANIFEST_NAME))
-    rows, refused, digest, tar_bytes = _write_tar(dataset_url, split, name, ordered, source)
+    rows, refused, found, digest, tar_bytes = _write_tar(dataset_url, split, name, ordered, source)
     _write_quarantine(dataset_url, name, refused)
-    metadata = {
+    metadata: dict[str, Any] = {
         "plan": plan,
         "digest": digest,
         "tar_bytes": tar_bytes,
@@ -135,6 +138,11 @@ def write_shard(
         "num_quarantined": len(refused),
         "num_retryable": sum(row["reason"] in RETRYABLE_REASONS for row in refused),
     }
+    if found:
+        metadata["found"] = {
+            group: count_kinds(item[1:] for item in found if item[0] == group)
+            for group in sorted({item[0] for item in found})
+        }
     table = pa.Table.from_pylist(rows, schema=samples_schema(source.classes.all, source.metadata))
     table = table.replace_schema_metadata({METADATA_KEY: json.dumps(metadata).encode()})
     storage.remove(samples_url(dataset_url, name))
@@ -142,8 +150,13 @@ def write_shard(
     return _as_written(split, name, table, was_reused=False)
 
 
-def finish_rows(dataset_url: str, name: str, duplicate_of: Mapping[str, str], source: Source[Any]) -> None:
-    """Write the final rows of a shard, with `duplicate_of` by key, and the columns that an older release lacked."""
+def finish_rows(
+    dataset_url: str, name: str, duplicate_of: Mapping[str, str], source: Source[Any]
+) -> dict[str, Any]:
+    """Write the final rows of a shard, with `duplicate_of` by key, and the columns that an older release lacked.
+
+    Returns what was found when its scans were read.
+    """
     draft_url = _draft_url(dataset_url, name)
     final_url = samples_url(dataset_url, name)
     has_draft = storage.exists(draft_url)
@@ -156,22 +169,25 @@ def finish_rows(dataset_url: str, name: str, duplicate_of: Mapping[str, str], so
         storage.remove(storage.join_url(dataset_url, MANIFEST_NAME))
         write_parquet(final_url, finished)
         storage.remove(draft_url)
+    found: dict[str, Any] = shard_metadata(table).get("found", {})
+    return found
 
 
 def _write_tar(
     dataset_url: str, split: str, name: str, refs: Sequence[AnyRef], source: Source[AnyRef]
-) -> tuple[list[dict[str, Any]], list[Refused], str, int]:
-    """Write the tar and its index; return rows, quarantine rows, digest and size. No samples: no tar."""
+) -> tuple[list[dict[str, Any]], list[Refused], list[FoundInScan], str, int]:
+    """Write the tar and its index; return rows, quarantine rows, findings, digest and size. No samples: no tar."""
     tar_url = storage.join_url(dataset_url, split, f"{name}.tar")
     index_url = storage.join_url(dataset_url, split, f"{name}.idx")
     rows: list[dict[str, Any]] = []
     refused: list[Refused] = []
-    pieces = _take_pieces(_read_pieces(refs, source), refused)
+    found: list[FoundInScan] = []
+    pieces = _take_pieces(_read_pieces(refs, source), refused, found)
     first = next(pieces, None)
     if first is None:
         storage.remove(tar_url)
         storage.remove(index_url)
-        return rows, refused, "", 0
+        return rows, refused, found, "", 0
     with storage.atomic_writer(tar_url) as out:
         writer = TarShardWriter(out)
         for piece in chain([first], pieces):
@@ -180,17 +196,24 @@ def _write_tar(
                 rows.append(sample.row | place)
         digest = writer.finish()
     storage.write_bytes(index_url, writer.index())
-    return rows, refused, digest, writer.size_bytes
+    return rows, refused, found, digest, writer.size_bytes
 
 
-def _take_pieces(results: Iterable[tuple[TarPiece, list[Refused]]], refused: list[Refused]) -> Iterator[TarPiece]:
-    for piece, rows in results:
+class _Piece(NamedTuple):
+    packed: TarPiece
+    refused: list[Refused]
+    found: list[FoundInScan]
+
+
+def _take_pieces(pieces: Iterable[_Piece], refused: list[Refused], found: list[FoundInScan]) -> Iterator[TarPiece]:
+    for piece, rows, remarks in pieces:
         refused += rows
+        found += remarks
         if piece.samples:
             yield piece
 
 
-def _read_pieces(refs: Sequence[AnyRef], source: Source[AnyRef]) -> Iterator[tuple[TarPiece, list[Refused]]]:
+def _read_pieces(refs: Sequence[AnyRef], source: Source[AnyRef]) -> Iterator[_Piece]:
     """Yield the samples of records in order, packed, with the rows of refused ones.
 
     A disk has the next bytes ready: they are read when they are needed. A store answers after milliseconds: threads ask
@@ -203,10 +226,14 @@ def _read_pieces(refs: Sequence[AnyRef], source: Source[AnyRef]) -> Iterator[tup
     yield from map_prefetched(partial(_read_piece, source), _chunk(refs), _REMOTE_READERS, 2 * _REMOTE_READERS)
 
 
-def _read_piece(source: Source[AnyRef], refs: Sequence[AnyRef]) -> tuple[TarPiece, list[Refused]]:
+def _read_piece(source: Source[AnyRef], refs: Sequence[AnyRef]) -> _Piece:
     results = source.read(refs)
-    piece = pack_samples((result.row, result.image) for result in results if isinstance(result, Scan))
-    return piece, [result for result in results if not isinstance(result, Scan)]
+    scans = [result for result in results if isinstance(result, Scan)]
+    refused = [result for result in results if not isinstance(result, Scan)]
+    remarks = [(scan.row["key"], scan.remarks) for scan in scans if scan.remarks]
+    remarks += [(row["key"], row.pop("remarks")) for row in refused if "remarks" in row]
+    found = [(group, kind, key, detail) for key, of in remarks for group, kind, detail in of]
+    return _Piece(pack_samples((scan.row, scan.image) for scan in scans), refused, found)
 
 
 def _chunk(refs: Sequence[AnyRef]) -> Iterator[list[AnyRef]]:

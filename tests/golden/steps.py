@@ -250,10 +250,16 @@ def checksum(name: str, data: bytes) -> dict[str, str]:
     return found
 
 
+_LATER_OPTIONS = ("on_unknown_class",)
+"""Options that a conversion of format 1 did not record."""
+
+
 def manifest_document(data: bytes, *, with_table_checksums: bool) -> dict[str, Any]:
     """Return what dataset.json says, but for versions, and for the bytes of tables where others wrote them."""
     document: dict[str, Any] = json.loads(data)
     del document["versions"]
+    for name in _LATER_OPTIONS:
+        document["options"].pop(name, None)
     if not with_table_checksums:
         for shard in document["shards"]:
             del shard["samples_sha256"], shard["quarantine_sha256"]

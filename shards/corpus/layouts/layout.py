@@ -4,7 +4,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from shards.corpus import facts
-from shards.corpus.annotations import Annotation, parse_annotation
+from shards.corpus.annotations import parse_annotation
+from shards.corpus.boxes import Annotation
 from shards.corpus.description import Corpus, ListFile, Source
 from shards.corpus.facts import Fact
 from shards.corpus.layouts.folders import RootFolder

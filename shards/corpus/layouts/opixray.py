@@ -4,11 +4,11 @@ import math
 from collections.abc import Mapping
 
 from shards import storage
-from shards.corpus.annotations import MAX_ANNOTATION_BYTES, Annotation, AnnotationError
+from shards.corpus.annotations import MAX_ANNOTATION_BYTES
+from shards.corpus.boxes import Annotation, AnnotationError, collect_boxes
 from shards.corpus.description import Source
 from shards.corpus.layouts.folders import Kind, RootFolder
 from shards.corpus.layouts.layout import Contents, Layout, Parts
-from shards.format.sample_json import Box
 
 
 def parse_opixray(text: bytes, class_of: Mapping[str, str]) -> Annotation:
@@ -17,7 +17,7 @@ def parse_opixray(text: bytes, class_of: Mapping[str, str]) -> Annotation:
     The name is everything before the last five words: it may hold spaces.
 
     Raises:
-        AnnotationError: unreadable_annotation, unknown_class or bad_box.
+        AnnotationError: unreadable_annotation or bad_box.
 
     Source:
         "Occluded Prohibited Items Detection: An X-ray Security Inspection Benchmark and De-occlusion Attention Module",
@@ -29,24 +29,20 @@ def parse_opixray(text: bytes, class_of: Mapping[str, str]) -> Annotation:
         lines = text.decode("utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
         raise AnnotationError("unreadable_annotation", str(error)) from error
-    return Annotation(tuple(_parse_line(line, class_of) for line in lines if line.strip()))
+    return collect_boxes((_parse_line(line) for line in lines if line.strip()), class_of)
 
 
-def _parse_line(line: str, class_of: Mapping[str, str]) -> Box:
+def _parse_line(line: str) -> tuple[str, list[float]]:
     words = line.rsplit(None, 5)
     if len(words) != 6:
         raise AnnotationError("unreadable_annotation", f"a line must be 'name class x1 y1 x2 y2', got {line[:80]!r}")
-    class_name = class_of.get(words[1].lower())
-    if class_name is None:
-        known = sorted(set(class_of.values()))
-        raise AnnotationError("unknown_class", f"an object is named {words[1]!r}, known are {known}")
     try:
-        xmin, ymin, xmax, ymax = (float(word) for word in words[2:])
+        corners = [float(word) for word in words[2:]]
     except ValueError as error:
         raise AnnotationError("bad_box", f"coordinates must be numbers, got {line[:80]!r}") from error
-    if not (0 <= xmin < xmax < math.inf and 0 <= ymin < ymax < math.inf):
-        raise AnnotationError("bad_box", f"{class_name} box must have 0 <= min < max, got {words[2:]}")
-    return Box(class_name, xmin, ymin, xmax, ymax)
+    if not all(map(math.isfinite, corners)):
+        raise AnnotationError("bad_box", f"coordinates must be finite, got {line[:80]!r}")
+    return words[1], corners
 
 
 def _find(root: RootFolder, _parts: Parts) -> Contents:

@@ -8,7 +8,8 @@ import pytest
 
 from shards import storage
 from shards.corpus import archives
-from shards.corpus.annotations import Annotation, parse_annotation
+from shards.corpus.annotations import parse_annotation
+from shards.corpus.boxes import Annotation
 from shards.corpus.read_annotations import read_annotations
 from shards.corpus.records import ReadAnnotation, ScanRef
 from shards.format.sample_json import Box
@@ -36,7 +37,8 @@ def test_an_annotation_that_cannot_be_trusted_says_why_and_one_that_cannot_be_re
     (tmp_path / "P1.xml").write_bytes(b"x")
     found = read(tmp_path / "P1.xml")
     assert (found.digest, found.reason) == (hashlib.sha256(b"x").hexdigest(), "unreadable_xml")
-    assert read(tmp_path / "gone.xml")[::2] == ("unreadable_file", "unreadable_file")
+    gone = read(tmp_path / "gone.xml")
+    assert (gone.digest, gone.reason) == ("unreadable_file", "unreadable_file")
 
 
 def test_a_huge_annotation_is_not_read_into_memory(tmp_path):

@@ -6,7 +6,8 @@ import re
 import pytest
 
 from shards.corpus import read_scan as scans
-from shards.corpus.annotations import Annotation, AnnotationError, parse_annotation
+from shards.corpus.annotations import parse_annotation
+from shards.corpus.boxes import Annotation, AnnotationError
 from shards.corpus.facts import MAX_IMAGE_BYTES
 from shards.corpus.label_merge import merge_labels
 from shards.corpus.policy import Policy
@@ -114,10 +115,8 @@ def test_what_listing_refused_is_not_read(ref):
     [
         (b"<annotation>", "unreadable_xml", "ParseError: "),
         (b"x" * 2_000_000, "unreadable_xml", "the file has more than 1000000 bytes"),
-        (voc_xml([("Bomb", 1, 1, 2, 2)]), "unknown_class", "an object is named 'Bomb'"),
-        (voc_xml([("Gun", 3, 1, 2, 2)]), "bad_box", "Gun box must have 0 <= min < max"),
-        (voc_xml([("Gun", 1, 1, 41.5, 2)]), "bad_box", "Box(class_name='Gun'"),
-        (voc_xml([("Gun", 1, 1, 2, 31.5)]), "bad_box", "Box(class_name='Gun'"),
+        (voc_xml([("Gun", 1, 1, 42.5, 2)]), "size_mismatch", "Box(class_name='Gun'"),
+        (voc_xml([("Gun", 1, -2.5, 2, 2)]), "size_mismatch", "Box(class_name='Gun'"),
         (voc_xml([("Knife", 1, 1, 2, 2)]), "label_contradiction", "the list says ['Gun'], the annotation says ['Kn"),
     ],
 )
@@ -134,9 +133,44 @@ def test_an_annotation_that_cannot_be_read_refuses_its_scan_for_this_run(ref, tm
     assert detail == f"file://{tmp_path}/gone.xml: FileNotFoundError: No such file or directory"
 
 
-def test_a_box_may_touch_the_border_and_pass_it_by_a_pixel(ref):
-    scan = read_scan(ref(jpeg_bytes(1), voc_xml([("Gun", 0, 0, 41, 31)])), CLASSES)
+def test_a_box_a_little_over_the_border_is_clipped_and_counted(ref):
+    scan = read_scan(ref(jpeg_bytes(1), voc_xml([("Gun", -0.5, 0, 42, 31), ("Gun", 0, 0, 40, 30)])), CLASSES)
     assert isinstance(scan, Scan)
+    assert scan.row["boxes"][0] == scan.row["boxes"][1]
+    assert [remark[:2] for remark in scan.remarks] == [("repairs", "clipped_box")]
+
+
+def test_an_unknown_class_refuses_its_scan_if_asked(ref):
+    record = ref(jpeg_bytes(1), voc_xml([("Bomb", 1, 1, 2, 2), ("Gun", 1, 1, 2, 2)]))
+    assert isinstance(read_scan(record, CLASSES), Scan)
+    row = read_scan(record, CLASSES, Policy(on_unknown_class="quarantine"))
+    assert isinstance(row, dict) and row["reason"] == "unknown_class"
+
+
+@pytest.mark.parametrize(("policy", "num_boxes"), [("keep-list", 0), ("keep-boxes", 1)])
+def test_boxes_drawn_on_a_picture_of_another_size_follow_the_policy(ref, policy, num_boxes):
+    record = ref(jpeg_bytes(1), voc_xml([("Gun", 1, 1, 99, 9)]), labels=(1, 0, 0, 0, 0))
+    scan = read_scan(record, CLASSES, Policy(on_contradiction=policy))
+    assert isinstance(scan, Scan)
+    assert len(scan.row["boxes"]) == num_boxes and scan.row["labels"]["Gun"] == 1
+    assert ("contradictions", "size_mismatch") in [remark[:2] for remark in scan.remarks]
+
+
+PARTIAL = Annotation((Box("Gun", 0, 0, 1, 1),), (("unknown_class", "an object is named 'Bomb'"),))
+
+
+@pytest.mark.parametrize(
+    ("listed", "annotation", "known"),
+    [
+        (None, PARTIAL, {"Gun": 1}),
+        (None, Annotation((), (("empty_box", "Gun"),)), {}),
+        ((1, 1, 0, 0, 0), PARTIAL, {"Gun": 1, "Knife": 1, "Wrench": 0, "Pliers": 0, "Scissors": 0}),
+    ],
+)
+def test_what_is_dropped_from_an_annotation_proves_no_absence(listed, annotation, known):
+    for contradiction in ("quarantine", "keep-list", "keep-boxes"):
+        policy = Policy(boxes_are_exhaustive=True, on_contradiction=contradiction)
+        assert merge_labels(listed, annotation, CLASSES, policy)[0] == UNKNOWN | known
 
 
 def annotation_of(*names: str) -> Annotation:
