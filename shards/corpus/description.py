@@ -73,12 +73,12 @@ def make_key(path: str, *, keeps_folders: bool) -> str:
     """Return the key of an image: letters, digits and `_-~()+,=@%` alone.
 
     Every other character is percent-encoded (`.` is `%2E`): webdataset ends a key at the first dot, and
-    fields of DALI's index end at spaces.
+    fields of DALI's index end at spaces. A backslash separates folders: archives of Windows programs have them.
 
     Args:
         path: of the file below its source.
         keeps_folders: whether the key is the whole path, so that files of one name in two folders stay apart, or the
             file's stem.
     """
-    folder, _, name = path.strip("/").rpartition("/")
+    folder, _, name = path.replace("\\", "/").strip("/").rpartition("/")
     return encode_key(f"{folder}/{stem_of(name)}" if folder and keeps_folders else stem_of(name))

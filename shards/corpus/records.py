@@ -25,7 +25,6 @@ from shards.corpus.facts import (
     SkippedFact,
 )
 from shards.corpus.policy import Policy
-from shards.format.keys import key_problem
 from shards.format.sample_json import Box
 
 SKIPPED = "skipped"
@@ -244,8 +243,6 @@ def _join_image(facts: _KeyFacts, corpus: Corpus, subset: str, policy: Policy) -
     if len(facts.annotations) > 1:
         urls = [fact.url for fact in facts.annotations[:2]]
         reason, detail = "duplicate_annotation", f"{urls[0]} and {urls[1]} have this key"
-    if problem := key_problem(facts.key):
-        reason, detail = "bad_key", problem
     return ScanRef(
         facts.key,
         facts.split,

@@ -2,12 +2,16 @@
 
 import hashlib
 import re
+import unicodedata
 import urllib.parse
+from contextlib import suppress
 
 from shards import storage
 
 MAX_KEY_BYTES = 100 - len(".json")
 """A ustar name field holds 100 bytes."""
+_LONG_KEY_DIGITS = 16
+_CHINESE = re.compile(r"[\u3000-\u303f\u4e00-\u9fff\uff00-\uffef]+")
 _SAFE_IN_KEYS = "()+,=@"
 _PLAIN_STEM = re.compile(r"[A-Za-z0-9_~()+,=@/-]+")
 # Keyed, so that no choice of file names decides which shard a scan goes to; fixed for format 1.
@@ -15,24 +19,60 @@ _HASH_KEY = b"sixray dataset format 1"
 
 
 def stem_of(file_name: str) -> str:
-    """Return a file's name without folders and without its last extension."""
-    name = storage.base_name(file_name)
+    """Return a file's name without folders and without its last extension; a backslash separates folders too."""
+    name = storage.base_name(file_name.replace("\\", "/"))
     return name.rpartition(".")[0] or name
 
 
 def encode_key(stem: str) -> str:
-    """Return `stem` with all but letters, digits and `_-~()+,=@` percent-encoded."""
+    """Return the key of a name: letters, digits and `_-~()+,=@`, all else percent-encoded.
+
+    Names that differ in Unicode's normal form alone have one key, and so have a name in UTF-8 and in GBK. A key that is
+    too long for a tar keeps its beginning and ends in `~` and a hash of the whole.
+    """
     if _PLAIN_STEM.fullmatch(stem):
-        return stem.replace("/", "%2F")  # fast path: nearly every scan
-    raw = stem.encode("utf-8", errors="surrogateescape")
-    return urllib.parse.quote(raw, safe=_SAFE_IN_KEYS).replace(".", "%2E")
+        key = stem.replace("/", "%2F")  # fast path: nearly every scan
+    else:
+        raw = unicodedata.normalize("NFC", _repair_text(stem)).encode("utf-8", errors="surrogateescape")
+        key = urllib.parse.quote(raw, safe=_SAFE_IN_KEYS).replace(".", "%2E")
+    return key if len(key) <= MAX_KEY_BYTES else _shorten(key)
 
 
-def key_problem(key: str) -> str:
-    """Return why a key cannot name a member of a tar, empty if it can."""
-    if len(key) > MAX_KEY_BYTES:
-        return f"a key must have at most {MAX_KEY_BYTES} bytes, got {len(key)}"
+def _shorten(key: str) -> str:
+    digest = hashlib.blake2b(key.encode(), digest_size=_LONG_KEY_DIGITS // 2).hexdigest()
+    start = urllib.parse.unquote_to_bytes(re.sub("%.?$", "", key[: MAX_KEY_BYTES - 1 - _LONG_KEY_DIGITS]))
+    readable = urllib.parse.quote(start.decode("utf-8", "ignore"), safe=_SAFE_IN_KEYS).replace(".", "%2E")
+    return f"{readable}~{digest}"
+
+
+def decode_name(raw: bytes) -> str:
+    """Return a name in UTF-8 or GBK as text; bytes that are neither are kept as Python keeps those of file names."""
+    with suppress(UnicodeDecodeError):
+        return raw.decode()
+    return decode_chinese(raw) or raw.decode("utf-8", "surrogateescape")
+
+
+def decode_chinese(raw: bytes) -> str:
+    """Return bytes that are clearly GBK as text, else nothing.
+
+    Clearly: all that is not ASCII is Chinese, most of it common (GB 2312). Bytes of a Western encoding are read as rare
+    characters, or not at all.
+    """
+    with suppress(UnicodeDecodeError):
+        text = raw.decode("gb18030")
+        wide = "".join(char for char in text if not char.isascii())
+        num_common = len(wide.encode("gb2312", "ignore")) // 2
+        if _CHINESE.fullmatch(wide) and 2 * num_common > len(wide):
+            return text
     return ""
+
+
+def _repair_text(stem: str) -> str:
+    try:
+        stem.encode()
+    except UnicodeEncodeError:  # a file name with bytes that are no UTF-8
+        return decode_name(stem.encode("utf-8", "surrogateescape"))
+    return stem
 
 
 def hash_key(key: str) -> int:

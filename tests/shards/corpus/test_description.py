@@ -21,7 +21,6 @@ from shards.corpus.description import make_key
         ("tab\tnew\nline\x1b[0m.jpg", "tab%09new%0Aline%1B%5B0m"),
         ("x_-~()+,=@.jpg", "x_-~()+,=@"),
         ("\udce9t\udce9.jpg", "%E9t%E9"),
-        ("a\\b.jpg", "a%5Cb"),
     ],
 )
 def test_a_file_name_gets_a_key_of_safe_characters(name, key):
@@ -32,3 +31,8 @@ def test_a_file_name_gets_a_key_of_safe_characters(name, key):
 def test_in_plain_images_the_folder_is_part_of_the_key():
     assert make_key("a/b.x/1.jpg", keeps_folders=True) == "a%2Fb%2Ex%2F1"
     assert make_key("a%2Fb/1.jpg", keeps_folders=True) == "a%252Fb%2F1"
+
+
+def test_a_backslash_separates_folders():
+    assert make_key("JPEGImage\\a.jpg", keeps_folders=False) == "a"
+    assert make_key("7\\a.jpg", keeps_folders=True) == make_key("7/a.jpg", keeps_folders=True)
