@@ -24,6 +24,7 @@ from shards import storage
 from shards.corpus import description as corpora
 from shards.corpus.description import Corpus, ListFile, Source
 from shards.corpus.facts import Fact, ImageFact, list_rows
+from shards.corpus.label_lists import ignored_columns
 from shards.corpus.layouts.layout import Parts
 from shards.corpus.layouts.registry import LAYOUT_CHOICES, LAYOUTS, find_corpus
 from shards.corpus.policy import Policy
@@ -103,6 +104,10 @@ def convert_corpus(config: ConvertConfig, beam_options: Sequence[str] = ()) -> D
     if config.near_duplicates:
         near_duplicates.check_library()
     log.status(f"convert: {escape_control_characters(corpus.why)}")
+    for item in corpus.lists:
+        if item.has_labels and (ignored := ignored_columns(item.url, classes.scored, member=item.member)):
+            names = escape_control_characters(", ".join(ignored))
+            log.status(f"convert: columns of {item.uri} that are no classes are left out: {names}")
     check_places(corpus, config.output)
     storage.sweep_temporaries(config.output)
     with progress.Progress("convert", unit="scans"), make_pipeline(pipeline_options) as pipeline:

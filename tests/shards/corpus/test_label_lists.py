@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shards.corpus.label_lists import MAX_LINE_BYTES, ListRow, read_list
+from shards.corpus.label_lists import MAX_LINE_BYTES, ListRow, ignored_columns, read_list
 from tests.corpora import HEADER, SCORED
 
 
@@ -48,7 +48,7 @@ def test_a_header_alone_is_an_empty_list(read):
 
 @pytest.mark.parametrize(
     "text",
-    ["", "\n", "P00001,1,-1,-1,-1,1\n", HEADER.lower(), f"{HEADER},Hammer\n", "name,Gun,Gun,Wrench,Pliers,Scissors\n"],
+    ["", "\n", "P00001,1,-1,-1,-1,1\n", "name,Gun\n", f"{HEADER},Gun\n", "name,Gun,Gun,Wrench,Pliers,Scissors\n"],
 )
 def test_a_file_with_another_header_is_no_list(read, text):
     with pytest.raises(ValueError, match=rf"^list must begin with the columns '{HEADER}', got .*train\.csv"):
@@ -61,7 +61,6 @@ def test_a_file_with_another_header_is_no_list(read, text):
         ("P00001", "P00001", "a line must have 6 cells, got 'P00001'"),
         ("P00001,1,1,1,1,1,1", "P00001,1,1,1,1,1,1", "a line must have 6 cells"),
         ("P00001,1,-1,-1,-1,yes", "P00001", "labels must be 1, -1 or 0, got 'P00001,1,-1,-1,-1,yes'"),
-        ("P00001,1,-1,-1,-1,", "P00001", "labels must be 1, -1 or 0"),
         ("P00001,2,-1,-1,-1,1", "P00001", "labels must be 1, -1 or 0"),
         (",1,-1,-1,-1,1", "(no name)", "labels must be 1, -1 or 0"),
         ('"P00001,1,-1,-1,-1,1', '"P00001,1,-1,-1,-1,1', "a line must have 6 cells"),
@@ -74,6 +73,47 @@ def test_a_line_that_cannot_be_used_is_named_and_the_rest_is_read(read, line, na
     assert [before, after] == EXPECTED
     assert bad.name == name
     assert bad.problem.startswith(problem)
+
+
+AS_WRITTEN = {
+    "pandas": ",name,Gun,Knife,Wrench,Pliers,Scissors\n0,P00001.jpg,1.0,-1.0,-1.0,-1.0,1.0\n"
+    "1,N0000002.jpg,-1.0,-1.0,0.0,-1.0,-1.0",
+    "booleans": f"{HEADER}\nP00001,True,False,False,False,TRUE\nN0000002,False,false,,False,False",
+    "quoted": '"name", "Gun", "Knife", "Wrench", "Pliers", "Scissors"\n"P00001", "1", "-1", "-1", "-1", "1"\n'
+    '"N0000002", "-1", "-1", "nan", "-1", "-1"',
+    "semicolons": "\n".join(LINES).replace(",", ";"),
+    "tabs": "\n".join(LINES).replace(",", "\t"),
+    "old mac": "\r".join(LINES),
+    "more columns": "Site,Gun,Knife,Wrench,Pliers,Scissors,Name\nA,1,-1,-1,-1,1,P00001\n,-1,-1,0,-1,-1,N0000002",
+    "another header": "\n".join(LINES).replace("name,Gun", "Image_Name,GUN"),
+    "paths": f"{HEADER}\nC:\\data\\JPEGImage\\P00001.JPG,1,-1,-1,-1,1\n./JPEGImage/N0000002.png,-1,-1,0,-1,-1",
+    "closed rows": f"{HEADER},\nP00001,1,-1,-1,-1,1,,\nN0000002,-1,-1,0,-1,-1,",
+}
+
+
+@pytest.mark.parametrize("text", AS_WRITTEN.values(), ids=AS_WRITTEN)
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "gbk"])
+def test_lists_of_spreadsheets_and_of_pandas_are_read(read, text, encoding):
+    assert read(text.encode(encoding)) == EXPECTED
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "gbk"])
+def test_chinese_names_are_read_in_the_encodings_of_spreadsheets(read, encoding):
+    (row,) = read(f"{HEADER}\n扫描一.jpg,1,-1,-1,-1,1\n".encode(encoding))
+    assert row == ListRow("扫描一", (1, 0, 0, 0, 1))
+
+
+def test_columns_that_are_not_used_are_named(tmp_path):
+    (tmp_path / "train.csv").write_text("Site,Gun,Knife,Wrench,Pliers,Scissors,name,Hammer\n")
+    assert ignored_columns(str(tmp_path / "train.csv"), SCORED) == ("Site", "Hammer")
+    (tmp_path / "train.csv").write_text("what\n")
+    assert ignored_columns(str(tmp_path / "train.csv"), SCORED) == ()
+
+
+@pytest.mark.parametrize("line", ["P1,yes,no,no,no,no", "P1;1;1;1;1;1", "x"])
+def test_a_list_of_which_no_line_can_be_used_stops(read, line):
+    with pytest.raises(ValueError, match=r"^list must have lines like 'P00001,1,-1,.*, got none; .*'(P1|x)"):
+        read(f"{HEADER}\n{line}\n{line}\n")
 
 
 def test_bytes_that_are_no_text_stay_what_they_are_in_names_and_are_escaped_in_words(read):
@@ -110,8 +150,9 @@ def test_lines_about_the_limit_do_not_swallow_their_neighbours(read, num_extra):
 @given(st.lists(st.binary(max_size=40).filter(lambda line: b"\n" not in line)))
 def test_any_line_becomes_a_row_or_is_blank(tmp_path_factory, lines):
     path = tmp_path_factory.getbasetemp() / "any.csv"
-    path.write_bytes(b"\n".join([HEADER.encode(), *lines]))
-    rows = list(read_list(str(path), SCORED))
+    path.write_bytes(b"\n".join([HEADER.encode(), LINES[1].encode(), *lines]))
+    first, *rows = read_list(str(path), SCORED)
+    assert first == EXPECTED[0]
     assert len(rows) == sum(bool(line.strip()) for line in lines)
     assert all(row.problem or len(row.labels) == len(SCORED) for row in rows)
 
