@@ -14,7 +14,7 @@ def _describe_leakage(leakage: dict[str, Any]) -> Iterator[str]:
 
 
 def describe_findings(document: dict[str, Any]) -> Iterator[str]:
-    """Yield a line for each kind of contradiction, repair, file that is no scan, and scans that lie in several splits."""
+    """Yield a line for each kind of contradiction, repair and skipped file, and of scans that lie in several splits."""
     for group in ("contradictions", "repairs"):
         for kind, found in document.get(group, {}).items():
             keys = [example["key"] for example in found["examples"]] + ["…"] * (found["count"] > len(found["examples"]))

@@ -66,6 +66,10 @@ def write_manifest(
     if not tallies:
         raise ValueError(f"corpus must have at least one record, got none with the options {options}; check the input")
     leakage = write_leakage(output, list(leaks))
+
+    def sum_found(kind: str) -> dict[str, Any]:
+        return add_contradictions([(findings or {}).get(kind, {}), *(shard.found.get(kind, {}) for shard in finished)])
+
     manifest = DatasetManifest(
         classes=source.classes.all,
         scored_classes=source.classes.scored,
@@ -75,10 +79,9 @@ def write_manifest(
         options=options,
         versions=installed_versions("apache-beam", "pillow", "pyarrow"),
         leakage=leakage,
-        **{
-            name: add_contradictions([(findings or {}).get(name, {}), *(of.found.get(name, {}) for of in finished)])
-            for name in ("contradictions", "repairs", "skipped")
-        },
+        contradictions=sum_found("contradictions"),
+        repairs=sum_found("repairs"),
+        skipped=sum_found("skipped"),
     )
     manifest_url = storage.join_url(output, MANIFEST_NAME)
     is_written = storage.exists(manifest_url) and storage.read_bytes(manifest_url) == manifest.to_json()

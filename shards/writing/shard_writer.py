@@ -150,9 +150,7 @@ def write_shard(
     return _as_written(split, name, table, was_reused=False)
 
 
-def finish_rows(
-    dataset_url: str, name: str, duplicate_of: Mapping[str, str], source: Source[Any]
-) -> dict[str, Any]:
+def finish_rows(dataset_url: str, name: str, duplicate_of: Mapping[str, str], source: Source[Any]) -> dict[str, Any]:
     """Write the final rows of a shard, with `duplicate_of` by key, and the columns that an older release lacked.
 
     Returns what was found when its scans were read.

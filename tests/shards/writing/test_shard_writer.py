@@ -324,6 +324,7 @@ def write_dirt(root: Path, dirt) -> CorpusWriter:
         corpus.add_row(name, present, split=split, subset=subset)
     for line in dirt["lines"]:
         corpus.add_line(line)
+        corpus.add_row("N-any")  # a list of which no line can be used stops the conversion
     for stem, folder, kind in dirt["annotations"]:
         text = b"<annotation>" if kind == "xml" else None
         corpus.add_annotation(f"{folder}{stem}", [] if kind == "none" else [(kind, 1, 1, 9, 9)], text=text)
