@@ -1,3 +1,13 @@
 """Evaluate predictions against the labels of a dataset."""
 
-__all__ = ["alarms", "comparison", "evaluate", "pointing", "scan_table", "scored_scans", "subsets", "top_k"]
+__all__ = [
+    "alarms",
+    "comparison",
+    "evaluate",
+    "pointing",
+    "scan_table",
+    "scored_scans",
+    "subsets",
+    "top_k",
+    "uncertainty",
+]

@@ -13,8 +13,8 @@ import pyarrow.compute as pc
 from model.evaluation.scored_scans import UNSCORED, ScoredScans
 from model.metrics import bootstrap
 from model.metrics import ranking as metrics
-from model.metrics.bootstrap import ScoreRounds
-from model.metrics.intervals import Interval, percentile_interval
+from model.metrics.bootstrap import ScoreRounds, percentile_interval
+from model.metrics.intervals import Interval
 from model.metrics.operating_points import OperatingPoint, any_item, at_false_alarms
 from model.metrics.ranking import ABSENT, PRESENT, UNKNOWN
 

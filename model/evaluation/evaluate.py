@@ -1,25 +1,24 @@
 """Evaluate predictions: compute every figure of a report as one nested value."""
 
-# N scans  K classes  R bootstrap rounds
+# N scans  K classes
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 
 from model.evaluation.breakdowns import ClassBreakdowns, Mistakes, count_mistakes, rate_breakdowns
 from model.evaluation.completeness import Completeness
-from model.evaluation.pointing import PointingFigures, find_pointing_hits, rate_pointing
+from model.evaluation.pointing import PointingFigures, rate_pointing
 from model.evaluation.scored_scans import ScoredScans, join_predictions
 from model.evaluation.top_k import TopKAccuracy, rate_top_k
+from model.evaluation.uncertainty import RankIntervals, Rated, Uncertainty, find_intervals
 from model.metrics import bootstrap
 from model.metrics import ranking as metrics
-from model.metrics.bootstrap import GroupedHits, ScoreRounds, mean_rounds
 from model.metrics.calibration import CalibrationFigures, rate_calibration
-from model.metrics.intervals import Interval, percentile_interval
+from model.metrics.intervals import Interval
 from model.metrics.operating_points import (
-    FALSE_ALARM_RATES,
     OperatingFigures,
     OperatingPoint,
     Sweep,
@@ -55,22 +54,12 @@ class RankFigures:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RankIntervals:
-    """Confidence intervals of the figures of one score; None where a figure is undefined."""
-
-    average_precision: Interval | None
-    roc_auc: Interval | None
-    recall_at_false_alarms: dict[int, Interval | None]
-    pointing_accuracy: Interval | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class ScoreFigures:
     """Quality of one score: of a class, or of the alarm for any item."""
 
     rank: RankFigures
     intervals: RankIntervals | None
-    """None if no bootstrap was asked for."""
+    """None if no intervals were asked for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,8 +89,9 @@ class BootstrapFigures:
 
     num_rounds: int
     num_groups: int
-    """Groups of scans with the same bytes, which are drawn together."""
+    """Groups of scans that count as one observation: a bag, or scans with the same bytes."""
     mean_average_precision: Interval | None
+    mean_roc_auc: Interval | None
     mean_pointing_accuracy: Interval | None
 
 
@@ -164,14 +154,14 @@ def evaluate_scans(scans: ScoredScans, predictions: Predictions, dataset: Datase
     any_score = any_item(scans.logits_NK, scans.labels_NK)
     ranks = [_rate_ranks(*scans.column(k)) for k in range(len(scans.classes))]
     any_rank = _rate_ranks(*any_score)
-    resampled = _resample(scans, any_score, num_rounds) if num_rounds else None
+    uncertainty = _find_intervals(scans, any_score, ranks, any_rank) if num_rounds else None
     classes = [
         ClassFigures(
             rank=rank,
             pointing=rate_pointing(scans, k),
             breakdowns=rate_breakdowns(scans, k, _point(rank)),
             level_average_precision=_rate_levels(scans, k),
-            intervals=_find_intervals(resampled.classes[k], resampled.pointing[k]) if resampled else None,
+            intervals=uncertainty.classes[k] if uncertainty else None,
         )
         for k, rank in enumerate(ranks)
     ]
@@ -183,35 +173,35 @@ def evaluate_scans(scans: ScoredScans, predictions: Predictions, dataset: Datase
         completeness=scans.completeness,
         classes=dict(zip(scans.classes, classes, strict=True)),
         mean=_average(classes),
-        top_k_accuracy=rate_top_k(scans, num_rounds),
-        any_item=ScoreFigures(
-            rank=any_rank, intervals=_find_intervals(resampled.any_item, None) if resampled else None
-        ),
+        top_k_accuracy=rate_top_k(scans, with_intervals=bool(num_rounds)),
+        any_item=ScoreFigures(rank=any_rank, intervals=uncertainty.any_item if uncertainty else None),
         mistakes=count_mistakes(
             scans, [_point(rank) for rank in ranks], by_pair=len(scans.classes) <= MAX_CLASSES_IN_FULL
         ),
         sweep=sweep([rank.ranking for rank in ranks], any_rank.ranking),
-        bootstrap=_summarize(resampled, num_rounds, scans.num_groups) if resampled else None,
+        bootstrap=_summarize(uncertainty, num_rounds) if uncertainty else None,
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Resampled:
-    """Bootstrap rounds of the classes, of the alarm for any item, and of the pointing accuracy of the classes."""
-
-    classes: tuple[ScoreRounds, ...]
-    any_item: ScoreRounds
-    pointing: tuple[npt.NDArray[np.float64], ...]
-
-
-def _resample(scans: ScoredScans, any_score: tuple[npt.NDArray[Any], npt.NDArray[Any]], num_rounds: int) -> _Resampled:
+def _find_intervals(
+    scans: ScoredScans,
+    any_score: tuple[npt.NDArray[Any], npt.NDArray[Any]],
+    ranks: Sequence[RankFigures],
+    any_rank: RankFigures,
+) -> Uncertainty:
     columns = [*(scans.column(k) for k in range(len(scans.classes))), any_score]
-    ranked = [bootstrap.rank_groups(*column, scans.groups_N) for column in columns]
-    found = [find_pointing_hits(scans, k) for k in range(len(scans.classes))]
-    hits = [GroupedHits(scans.groups_N[of.row_S], of.is_hit_S) for of in found]
-    rounds = bootstrap.resample(ranked, scans.num_groups, FALSE_ALARM_RATES, num_rounds, hits=hits)
-    *classes, of_any_item = rounds.scores
-    return _Resampled(tuple(classes), of_any_item, rounds.hit_rates)
+    *classes, any_rated = (
+        Rated(
+            scores_N=scores_N,
+            labels_N=labels_N,
+            ranking=rank.ranking,
+            operation=rank.operation,
+            average_precision=rank.average_precision["non_interpolated"],
+            roc_auc=rank.roc_auc,
+        )
+        for (scores_N, labels_N), rank in zip(columns, [*ranks, any_rank], strict=True)
+    )
+    return find_intervals(scans, classes, any_rated)
 
 
 def _rate_ranks(scores_N: npt.NDArray[Any], labels_N: npt.NDArray[Any]) -> RankFigures:
@@ -228,25 +218,13 @@ def _rate_ranks(scores_N: npt.NDArray[Any], labels_N: npt.NDArray[Any]) -> RankF
     )
 
 
-def _find_intervals(rounds: ScoreRounds, pointing_R: npt.NDArray[np.float64] | None) -> RankIntervals:
-    return RankIntervals(
-        average_precision=percentile_interval(rounds.average_precision_R),
-        roc_auc=percentile_interval(rounds.roc_auc_R),
-        recall_at_false_alarms={
-            rate: percentile_interval(recall_R)
-            for rate, recall_R in zip(FALSE_ALARM_RATES, rounds.recall_RF.T, strict=True)
-        },
-        pointing_accuracy=None if pointing_R is None else percentile_interval(pointing_R),
-    )
-
-
-def _summarize(resampled: _Resampled, num_rounds: int, num_groups: int) -> BootstrapFigures:
-    average_precisions = [rounds.average_precision_R for rounds in resampled.classes]
+def _summarize(uncertainty: Uncertainty, num_rounds: int) -> BootstrapFigures:
     return BootstrapFigures(
         num_rounds=num_rounds,
-        num_groups=num_groups,
-        mean_average_precision=percentile_interval(mean_rounds(average_precisions)),
-        mean_pointing_accuracy=percentile_interval(mean_rounds(resampled.pointing)),
+        num_groups=uncertainty.num_groups,
+        mean_average_precision=uncertainty.mean.average_precision,
+        mean_roc_auc=uncertainty.mean.roc_auc,
+        mean_pointing_accuracy=uncertainty.mean.pointing_accuracy,
     )
 
 

@@ -47,7 +47,7 @@ class ScoredScans:
     sizes_N2: npt.NDArray[np.int32]
     """Width and height in pixels."""
     groups_N: npt.NDArray[np.int32]
-    """Scans with the same bytes share a number, because they are one observation."""
+    """Scans of one bag, or with the same bytes, share a number, because they are one observation."""
     names_of_groups_N: pa.Array
     """The dataset's `group` of each scan, the scans of one bag; null for a scan alone, or if the dataset has none."""
     metadata_N: pa.StructArray | None
@@ -68,7 +68,7 @@ class ScoredScans:
 
     @property
     def num_groups(self) -> int:
-        """Groups of scans with the same bytes."""
+        """Groups of scans that are one observation."""
         return int(self.groups_N.max()) + 1 if len(self.groups_N) else 0
 
 
@@ -252,8 +252,11 @@ def _column(samples: pa.Table, name: str, default: Any) -> Any:
 
 
 def _number_groups(samples: pa.Table) -> npt.NDArray[np.int32]:
-    first_of_group = pc.coalesce(samples["duplicate_of"], samples["key"]).combine_chunks()
-    numbers: npt.NDArray[np.int32] = first_of_group.dictionary_encode().indices.to_numpy()
+    first_of_group = pc.coalesce(samples["duplicate_of"], samples["key"])
+    if "group" in samples.column_names:
+        # A bag may be named like a scan.
+        first_of_group = pc.coalesce(pc.binary_join_element_wise("bag", samples["group"], " "), first_of_group)
+    numbers: npt.NDArray[np.int32] = first_of_group.combine_chunks().dictionary_encode().indices.to_numpy()
     return numbers
 
 

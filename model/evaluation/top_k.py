@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 
 from model.evaluation.scored_scans import ScoredScans
-from model.metrics import bootstrap, ranking
-from model.metrics.bootstrap import GroupedHits
-from model.metrics.intervals import Interval, percentile_interval
+from model.evaluation.uncertainty import share_interval
+from model.metrics import ranking
+from model.metrics.intervals import Interval
 
 TOP_K = (1, 5)
 """Values of k in the CHR paper, Section 5.5."""
@@ -17,22 +17,18 @@ class TopKAccuracy:
 
     value: float
     interval: Interval | None
-    """None if no bootstrap was asked for."""
+    """None if none was asked for, of too few scans, or if k classes are all there are."""
 
 
-def rate_top_k(scans: ScoredScans, num_rounds: int) -> dict[int, TopKAccuracy] | None:
-    """Return the accuracy for each k of `TOP_K`; None unless every scan has exactly one class.
-
-    Args:
-        scans: of one split.
-        num_rounds: of the bootstrap, which draws the same scans as for every other figure; 0 for no intervals.
-    """
+def rate_top_k(scans: ScoredScans, with_intervals: bool) -> dict[int, TopKAccuracy] | None:
+    """Return the accuracy for each k of `TOP_K`; None unless every scan has exactly one class."""
     true_N = ranking.true_classes(scans.labels_NK)
     if true_N is None:
         return None
-    hits = [GroupedHits(scans.groups_N, ranking.is_in_top_k(scans.logits_NK, true_N, k)) for k in TOP_K]
-    rounds = bootstrap.resample((), scans.num_groups, (), num_rounds, hits=hits).hit_rates
-    return {
-        k: TopKAccuracy(float(of.is_hit_S.mean()), percentile_interval(rates_R))
-        for k, of, rates_R in zip(TOP_K, hits, rounds, strict=True)
-    }
+    accuracies = {}
+    for k in TOP_K:
+        is_hit_N = ranking.is_in_top_k(scans.logits_NK, true_N, k)
+        is_open = k < scans.labels_NK.shape[1]  # else every scan is a hit
+        interval = share_interval(is_hit_N, scans.groups_N) if with_intervals and is_open else None
+        accuracies[k] = TopKAccuracy(float(is_hit_N.mean()), interval)
+    return accuracies

@@ -1,3 +1,3 @@
 """Compute metrics from arrays of scores and labels."""
 
-__all__ = ["arrays", "bootstrap", "calibration", "intervals", "operating_points", "pointing", "ranking"]
+__all__ = ["arrays", "bootstrap", "calibration", "influence", "intervals", "operating_points", "pointing", "ranking"]

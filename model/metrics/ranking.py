@@ -129,6 +129,49 @@ def average_precision(curve: Curve) -> float | None:
     return float(np.diff(curve.num_true_T, prepend=0) @ curve.precision_T / curve.num_positive)
 
 
+def debiased_average_precision(ranking: Ranking) -> float:
+    """Return a class' average precision without the bias of few scans; it may leave [0, 1].
+
+    The average precision of few positives is too high: each counts among the alarms at its own score, and the number of
+    negatives above it is noisy. Here the precision at a positive is that of the other positives, at the prevalence of
+    all, and the bias that remains is measured by leaving out one more positive, and one negative. It varies more than
+    the average precision itself, so it serves means over many classes only.
+
+    Source:
+        The jackknife of Quenouille, "Notes on bias in estimation" (1956), for each side; averages over what is left out
+        need no loop, because only its being above or below a positive matters.
+    """
+    num_positive, num_negative = ranking.num_positive, ranking.num_negative
+    if num_positive < 3 or num_negative < 2:
+        return average_precision(trace_curve(ranking)) or 0.0
+    true_P, false_P = (count(ranking.positives_P).astype(np.float64) for count in (ranking.num_true, ranking.num_false))
+
+    def precision(
+        others_P: npt.NDArray[np.float64], num_others: int, alarms_P: npt.NDArray[np.float64]
+    ) -> npt.NDArray[np.float64]:
+        scaled_P = np.maximum(others_P, 0) * (num_positive / num_others)
+        total_P = scaled_P + np.maximum(alarms_P, 0)
+        return np.where(total_P > 0, scaled_P / np.maximum(total_P, 1e-300), 1.0)
+
+    def leave_out(chance_P: npt.NDArray[np.float64], above: FloatArray, below: FloatArray) -> float:
+        return float((chance_P * above + (1 - chance_P) * below).mean())
+
+    figure = float(precision(true_P - 1, num_positive - 1, false_P).mean())
+    one_positive_less = leave_out(
+        (true_P - 1) / (num_positive - 1),
+        precision(true_P - 2, num_positive - 2, false_P),
+        precision(np.minimum(true_P - 1, num_positive - 2), num_positive - 2, false_P),
+    )
+    scale = num_negative / (num_negative - 1)
+    one_negative_less = leave_out(
+        false_P / num_negative,
+        precision(true_P - 1, num_positive - 1, (false_P - 1) * scale),
+        precision(true_P - 1, num_positive - 1, false_P * scale),
+    )
+    bias = (num_positive - 1) * (one_positive_less - figure) + (num_negative - 1) * (one_negative_less - figure)
+    return figure - bias
+
+
 def average_precision_voc_all_points(curve: Curve) -> float | None:
     """Return the area under the precision envelope, in [0, 1]; None for a class without positives.
 

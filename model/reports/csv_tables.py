@@ -45,8 +45,8 @@ def _class_rows(document: Mapping[str, Any]) -> Iterable[dict[str, Any]]:
 
 
 def _bounds(figures: Mapping[str, Any], name: str) -> tuple[float | None, float | None]:
-    low, high = (figures["intervals"] or {}).get(name) or (None, None)
-    return low, high
+    interval = (figures["intervals"] or {}).get(name) or {}
+    return interval.get("low"), interval.get("high")
 
 
 def _alarm_rows(document: Mapping[str, Any]) -> Iterable[dict[str, Any]]:

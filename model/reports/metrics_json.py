@@ -2,24 +2,27 @@
 
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from types import MappingProxyType
 from typing import Any
 
 from model.evaluation.comparison import SIDES_RATE, ClassComparison, Comparison, Difference
-from model.evaluation.evaluate import MISTAKE_RATE, ClassFigures, Evaluation, RankFigures, RankIntervals
+from model.evaluation.evaluate import MISTAKE_RATE, ClassFigures, Evaluation, RankFigures
 from model.evaluation.pointing import TOLERANCES_PX
 from model.evaluation.subsets import SubsetFigures
 from model.evaluation.top_k import TopKAccuracy
+from model.evaluation.uncertainty import RankIntervals
 from model.metrics.calibration import CalibrationFigures
 from model.metrics.intervals import LEVEL, Interval
 from model.metrics.operating_points import AlarmCounts, OperatingPoint, sigmoid
 from model.reports.sentences import describe_omissions
 from shards import storage
-from shards.format.json_document import DamagedDocumentError, parse_document, parse_object, read_existing
+from shards.format.json_document import DamagedDocumentError, check_format, parse_object, read_existing
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+READ_VERSIONS = (1, 2)
+"""Format 1 had an interval as a list of two numbers; `parse_interval` reads both."""
 METRICS_NAME = "metrics.json"
 
 
@@ -82,7 +85,18 @@ def read_metrics(report_url: str) -> dict[str, Any]:
     text = read_existing(
         url, f"report must have a {METRICS_NAME}, got none ({report_url}); `sixray evaluate` writes one"
     )
-    return parse_document(text, FORMAT_VERSION, METRICS_NAME, url)
+    document = parse_object(text, METRICS_NAME, url)
+    if document.get("format") not in READ_VERSIONS:
+        check_format(document, FORMAT_VERSION, METRICS_NAME, url)
+    return document
+
+
+def parse_interval(value: Mapping[str, float] | Sequence[float] | None) -> Interval | None:
+    """Return an interval of a metrics.json of any format."""
+    if value is None:
+        return None
+    low, high = (value["low"], value["high"]) if isinstance(value, Mapping) else value
+    return Interval(low, high)
 
 
 def list_files_of_report(text: bytes) -> list[str]:
@@ -125,6 +139,7 @@ def _mean_document(evaluation: Evaluation) -> dict[str, Any]:
         **_select(mean, "roc_auc", "pointing_accuracy", "prevalence", "average_precision"),
         "intervals": {
             "average_precision": _interval(resampled.mean_average_precision),
+            "roc_auc": _interval(resampled.mean_roc_auc),
             "pointing_accuracy": _interval(resampled.mean_pointing_accuracy),
         }
         if resampled
@@ -134,7 +149,7 @@ def _mean_document(evaluation: Evaluation) -> dict[str, Any]:
 
 def _top_k_document(accuracies: Mapping[int, TopKAccuracy]) -> dict[str, Any]:
     named = {f"top{number}_accuracy": of for number, of in accuracies.items()}
-    has_intervals = all(of.interval for of in named.values())
+    has_intervals = any(of.interval for of in named.values())
     intervals = {name: _interval(of.interval) for name, of in named.items()} if has_intervals else None
     return {name: of.value for name, of in named.items()} | {"intervals": intervals}
 
@@ -202,10 +217,12 @@ def _intervals(intervals: RankIntervals) -> dict[str, Any]:
     return {
         "average_precision": _interval(intervals.average_precision),
         "roc_auc": _interval(intervals.roc_auc),
-        "recall_at_false_alarms_per_1000": {
-            str(rate): _interval(found) for rate, found in intervals.recall_at_false_alarms.items()
-        },
+        "recall_at_false_alarms_per_1000": _intervals_by(intervals.recall_at_false_alarms),
+        "false_alarms_per_1000_at_false_alarms_per_1000": _intervals_by(intervals.false_alarms_at_false_alarms),
+        "false_alarms_per_1000_at_recall": _intervals_by(intervals.false_alarms_at_recall),
+        "brier": _interval(intervals.brier),
         "pointing_accuracy": _interval(intervals.pointing_accuracy),
+        "num_positive_groups": intervals.num_positive_groups,
     }
 
 
@@ -239,8 +256,12 @@ def _difference(difference: Difference) -> dict[str, Any]:
     }
 
 
-def _interval(interval: Interval | None) -> list[float] | None:
-    return None if interval is None else [interval.low, interval.high]
+def _intervals_by(found: Mapping[Any, Interval | None]) -> dict[str, dict[str, float] | None]:
+    return {str(at): _interval(interval) for at, interval in found.items()}
+
+
+def _interval(interval: Interval | None) -> dict[str, float] | None:
+    return None if interval is None else {"low": interval.low, "high": interval.high}
 
 
 def _null_if_nan(values: Iterable[float]) -> list[float | None]:

@@ -50,6 +50,11 @@ def format_rate(value: float | None) -> str:
     return f"{value:.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 or value == 0 else f"{value:.2f}"
 
 
+def format_rate_interval(interval: Interval | None) -> str:
+    """Return a range of numbers per 1,000; an en dash if it is undefined."""
+    return "–" if interval is None else f"{format_rate(interval.low)}–{format_rate(interval.high)}"
+
+
 def format_score(value: float | None) -> str:
     """Return a score with four significant digits; an en dash if it is undefined."""
     return "–" if value is None else f"{value:.4g}"

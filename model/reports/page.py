@@ -178,6 +178,7 @@ def _environment(autoescape: bool) -> jinja2.Environment:
         "base64": lambda data: base64.b64encode(data).decode(),
         "interval": numbers.format_interval,
         "percent_interval": numbers.format_percent_interval,
+        "rate_interval": numbers.format_rate_interval,
     }
     return environment
 

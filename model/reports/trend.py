@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from model.metrics.intervals import Interval
-from model.reports.metrics_json import read_metrics
+from model.reports.metrics_json import parse_interval, read_metrics
 
 CAUGHT_RATE = "10"
 """False alarms per 1,000 bags at which the recall is shown."""
@@ -67,6 +67,6 @@ def _make_entry(document: Mapping[str, Any]) -> Entry:
             name: figures["average_precision"]["non_interpolated"] for name, figures in document["classes"].items()
         },
         mean=mean["average_precision"]["non_interpolated"],
-        interval=Interval(*interval) if interval else None,
+        interval=parse_interval(interval),
         caught=caught["recall"] if caught else None,
     )

@@ -13,7 +13,8 @@ from matplotlib.figure import Figure
 
 from model.evaluation.scored_scans import ScoredScans
 from model.metrics import bootstrap
-from model.metrics.intervals import Interval, percentile_interval
+from model.metrics.bootstrap import percentile_interval
+from model.metrics.intervals import Interval
 from model.metrics.ranking import average_precision, mean_of_defined, rank, trace_curve
 from model.recipes.paper_tables import MEAN, load_tables
 

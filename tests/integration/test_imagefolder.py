@@ -71,7 +71,7 @@ def test_the_report_says_how_often_the_class_is_guessed(folder: Path) -> None:
     metrics = json.loads((folder / "report" / "metrics.json").read_text())
     assert metrics["num_scans"] == 9
     found = metrics["single_label"]
-    low, high = found["intervals"]["top1_accuracy"]
+    low, high = found["intervals"]["top1_accuracy"].values()
     assert low <= found["top1_accuracy"] <= high
     assert "Top-1 accuracy" in (folder / "report" / "report.html").read_text()
 

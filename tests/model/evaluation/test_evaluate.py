@@ -9,6 +9,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score, top_k_accura
 
 from model.evaluation.evaluate import evaluate
 from model.evaluation.scored_scans import join_predictions
+from model.metrics.intervals import proportion_interval
 from model.reports.metrics_json import metrics_document, metrics_json
 from shards.format.parquet import write_parquet
 from shards.format.schemas import predictions_schema
@@ -65,22 +66,23 @@ def test_where_every_scan_has_one_class_top_k_accuracy_is_rated(write):
     evaluation = evaluate_written(write(samples, rows))
     expected = top_k_accuracy_score(true_N, logits_NK[:, 1] - logits_NK[:, 0], k=1)
     found = metrics_document(evaluation)["single_label"]
-    low, high = found["intervals"]["top1_accuracy"]
+    low, high = found["intervals"]["top1_accuracy"].values()
     assert low < expected < high
     assert high - low == pytest.approx(2 * 1.96 * (expected * (1 - expected) / 100) ** 0.5, rel=0.1)
-    intervals = {"top1_accuracy": [low, high], "top5_accuracy": [1.0, 1.0]}
+    intervals = {"top1_accuracy": {"low": low, "high": high}, "top5_accuracy": None}
     assert found == {"top1_accuracy": expected, "top5_accuracy": 1.0, "intervals": intervals}
 
 
 def test_scans_with_the_same_bytes_are_drawn_together_for_the_accuracy_too(write):
-    labels = [(1, 0), (0, 1), (1, 0), (0, 1)]
+    labels = [(1, 0), (0, 1)] * 3
     samples = [
-        sample(str(i), labels[i // 25], duplicate_of=None if i % 25 == 0 else str(i - i % 25)) for i in range(100)
+        sample(str(i), labels[i // 25], duplicate_of=None if i % 25 == 0 else str(i - i % 25)) for i in range(150)
     ]
-    rows = [prediction(str(i), (1.0, 0.0)) for i in range(100)]
+    rows = [prediction(str(i), (1.0, 0.0)) for i in range(150)]
     found = metrics_document(evaluate_written(write(samples, rows)))["single_label"]
     assert found["top1_accuracy"] == 0.5
-    assert found["intervals"]["top1_accuracy"] == [0.0, 1.0]
+    expected = proportion_interval(0.5, 6)
+    assert found["intervals"]["top1_accuracy"] == {"low": expected.low, "high": expected.high}
 
 
 @pytest.mark.parametrize("labels", [(0, 0), (1, 1), (1, None)])
@@ -94,7 +96,7 @@ def test_the_least_form_of_metrics_json_is_all_there(write):
     samples, rows, _, _ = random_rows()
     text = metrics_json(metrics_document(evaluate_written(write(samples, rows))))
     document = json.loads(text)
-    assert document["format"] == 1
+    assert document["format"] == 2
     assert document["model_id"] == MODEL_ID
     assert len(document["dataset_digest"]) == 64
     assert document["split"] == "test"
@@ -227,8 +229,50 @@ def test_intervals_hold_their_figures_and_the_mean_has_one_of_its_own(write):
     document = metrics_document(evaluate_written(write(samples, rows)))
     assert document["bootstrap"] == {"num_rounds": 1000, "num_groups": 300, "level": 0.95}
     for figures in [*document["classes"].values(), document["mean"], document["any_item"]]:
-        low, high = figures["intervals"]["average_precision"]
+        low, high = figures["intervals"]["average_precision"].values()
         assert low < figures["average_precision"]["non_interpolated"] < high
+
+
+def test_the_interval_of_a_mean_over_many_classes_holds_the_mean(tmp_path):
+    random = np.random.default_rng(0)
+    classes = tuple(f"c{k:02d}" for k in range(30))
+    labels_NK = np.eye(30, dtype=int)[np.arange(180) % 30]
+    logits_NK = random.normal(size=labels_NK.shape) + 1.5 * labels_NK
+    samples = [
+        sample(f"P{i:05d}", (0, 0)) | {"labels": dict(zip(classes, map(int, row), strict=True))}
+        for i, row in enumerate(labels_NK)
+    ]
+    rows = [prediction(f"P{i:05d}", row.tolist(), classes=classes) for i, row in enumerate(logits_NK)]
+    dataset = write_dataset(tmp_path / "ds", samples, classes=classes, scored=classes)
+    url = write_predictions(tmp_path / "p", dataset, rows, schema=predictions_schema(classes), classes=list(classes))
+    evaluation = evaluate(open_predictions(url), dataset, "test")
+    mean = metrics_document(evaluation)["mean"]
+    low, high = mean["intervals"]["average_precision"].values()
+    assert low < mean["average_precision"]["non_interpolated"] <= high
+    low, high = mean["intervals"]["roc_auc"].values()
+    assert low < mean["roc_auc"] < high
+
+
+def test_scans_of_one_bag_are_one_observation(write):
+    samples, rows, _, _ = random_rows()
+    alone = metrics_document(evaluate_written(write(samples, rows)))
+    tripled = [of | {"key": f"{of['key']}-{i}", "duplicate_of": of["key"] + "-0"} for of in samples for i in range(3)]
+    rows = [of | {"key": f"{of['key']}-{i}"} for of in rows for i in range(3)]
+    bags = metrics_document(evaluate_written(write(tripled, rows)))
+    for name in CLASSES:
+        for figure in ("average_precision", "roc_auc", "recall_at_false_alarms_per_1000"):
+            one, other = (document["classes"][name]["intervals"][figure] for document in (alone, bags))
+            if "low" not in one:
+                one, other = one["50"], other["50"]
+            assert list(one.values()) == pytest.approx(list(other.values()), abs=0.01)
+
+
+def test_a_class_in_fewer_than_five_bags_has_no_interval(write):
+    samples = [sample(f"P{i}", (int(i < 9), int(i >= 5)), duplicate_of="P0" if 0 < i < 6 else None) for i in range(30)]
+    document = metrics_document(evaluate_written(write(samples, [prediction(f"P{i}", (30 - i, i)) for i in range(30)])))
+    found = document["classes"]["Gun"]["intervals"]
+    assert (document["classes"]["Gun"]["num_positive"], found["num_positive_groups"]) == (9, 4)
+    assert found["average_precision"] is found["roc_auc"] is found["recall_at_false_alarms_per_1000"]["10"] is None
 
 
 def test_predictions_of_another_dataset_are_refused(write):

@@ -10,7 +10,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 from model.metrics import bootstrap, operating_points
 from model.metrics import ranking as metrics
-from model.metrics.intervals import percentile_interval
+from model.metrics.bootstrap import percentile_interval
 
 ROWS = st.lists(
     st.tuples(

@@ -119,10 +119,18 @@ def test_the_page_shows_the_figures_of_each_class(good):
     text = page_of(good).text
     gun = good.classes["Gun"]
     assert f"Gun 2 0 50.0 % {gun.rank.average_precision['non_interpolated']:.3f}" in text
-    low, high = gun.intervals.average_precision.low, gun.intervals.average_precision.high
-    assert f"{gun.rank.average_precision['non_interpolated']:.3f} {low:.3f}–{high:.3f}" in text
+    assert f"{gun.rank.average_precision['non_interpolated']:.3f} too few for an interval" in text
     assert good.dataset_digest in text
     assert "DALI CPU" in text
+
+
+def test_the_page_shows_the_intervals_of_classes_that_enough_scans_hold(evaluate_rows):
+    samples = [sample(f"s{i}", (int(i < 8), 0)) for i in range(30)]
+    evaluation = evaluate_rows(samples, [prediction(f"s{i}", (-(i % 11), 0)) for i in range(30)])
+    gun, text = evaluation.classes["Gun"], page_of(evaluation).text
+    low, high = gun.intervals.average_precision.low, gun.intervals.average_precision.high
+    assert f"{gun.rank.average_precision['non_interpolated']:.3f} {low:.3f}–{high:.3f}" in text
+    assert "too few" not in text
 
 
 def test_when_nothing_is_off_there_is_no_warning(good):
@@ -170,23 +178,23 @@ def test_the_summary_names_chance_the_best_class_and_thin_evidence(good):
 
 @pytest.fixture
 def single_label(evaluate_rows):
-    samples = [sample(key, labels) for key, labels in zip("abcd", [(1, 0), (0, 1), (1, 0), (1, 0)], strict=True)]
-    return evaluate_rows(samples, [prediction(key, (1, 0)) for key in "abcd"])
+    samples = [sample(key, (1, 0) if key != "b" else (0, 1)) for key in "abcdefgh"]
+    return evaluate_rows(samples, [prediction(key, (1, 0)) for key in "abcdefgh"])
 
 
 def test_where_every_scan_has_one_class_the_page_opens_with_top_k_accuracy(single_label):
     page = page_of(single_label)
     low, high = single_label.top_k_accuracy[1].interval.low, single_label.top_k_accuracy[1].interval.high
     interval = f"{100 * low:.1f}–{100 * high:.1f} %"
-    assert f"Top-1 accuracy 75.0 % 95 % interval {interval} the highest score is of the scan's class" in page.text
-    assert "Top-5 accuracy 100.0 % 95 % interval 100.0–100.0 % always so with 2 classes" in page.text
+    assert f"Top-1 accuracy 87.5 % 95 % interval {interval} the highest score is of the scan's class" in page.text
+    assert "Top-5 accuracy 100.0 % always so with 2 classes" in page.text
     assert (
-        f"Every scan has one of 2 classes: that one has the highest score in 75.0 % (95 % interval {interval}) of"
+        f"Every scan has one of 2 classes: that one has the highest score in 87.5 % (95 % interval {interval}) of"
         in page.text
     )
     assert "Top-1 and Top-5 accuracy How often the class of a scan is among the k highest scores: 1 − the" in page.text
     assert "Bags with an item caught" not in page.text
-    assert "highest score in 75.0" in render_markdown(Report(evaluation=single_label))
+    assert "highest score in 87.5" in render_markdown(Report(evaluation=single_label))
 
 
 def test_among_more_classes_both_accuracies_are_said_and_without_a_bootstrap_no_interval(single_label):

@@ -3,12 +3,13 @@
 import json
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from model.evaluation.evaluate import evaluate
 from model.reports.charts import draw_figures, draw_history
-from model.reports.metrics_json import metrics_document
+from model.reports.metrics_json import metrics_document, read_metrics
 from model.reports.page import Report, render_html
 from model.reports.trend import read_history
 from pipelines.evaluate import main
@@ -50,6 +51,13 @@ def test_entries_follow_the_order_of_the_reports_and_end_with_this_one(written):
     assert last.caught == evaluation.any_item.rank.operation.at_false_alarms[10].recall
 
 
+def test_a_report_of_format_1_is_read_with_its_intervals():
+    document = read_metrics(str(Path(__file__).parents[2] / "golden/format1/report"))
+    (entry, _) = read_history([str(Path(__file__).parents[2] / "golden/format1/report")], document)
+    assert entry.interval is not None
+    assert [entry.interval.low, entry.interval.high] == document["mean"]["intervals"]["average_precision"]
+
+
 def test_without_earlier_reports_there_is_no_history(written):
     assert read_history([], metrics_document(written[2])) == ()
 
@@ -69,7 +77,7 @@ def test_a_report_of_the_least_form_is_enough(written):
     [
         ({"dataset_digest": "f" * 64}, r"dataset_digest of an earlier report must be '.*', got 'f{64}'"),
         ({"split": "val"}, r"split of an earlier report must be 'test', got 'val'"),
-        ({"format": 2}, r"metrics.json must have format 1, got 2"),
+        ({"format": 3}, r"metrics.json must have format 2, got 3"),
     ],
 )
 def test_a_report_that_is_not_of_these_scans_is_refused(written, change, message):
