@@ -12,5 +12,5 @@ __all__ = [
     "read_annotations",
     "read_scan",
     "records",
-    "stream_spool",
+    "streams",
 ]

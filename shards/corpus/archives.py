@@ -1,18 +1,18 @@
-"""Read the archives of a release in place: zips by member, split tars as one stream."""
+"""Read the members of a zip in place."""
 
-import gzip
-import io
-import tarfile
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import IO, Any, NamedTuple
+from typing import IO, NamedTuple
 
 from shards import storage
-from shards.format.ustar import BLOCK_BYTES
+from shards.format.keys import decode_chinese
 
-_PIECE_BYTES = 1024 * 1024
+_UTF_8_FLAG = 0x800
+_ENCRYPTED = 1000
+"""In place of the method of packing."""
+_METHODS = {1: "Shrink", 6: "Implode", 9: "Deflate64", 12: "bzip2", 14: "LZMA", 93: "Zstandard", 95: "xz", 98: "PPMd"}
 _LOCAL_HEADER_BYTES = 30
 _HEADER_SLACK_BYTES = 512
 """Read in the same request as a member: its name and extra fields precede its data."""
@@ -38,33 +38,94 @@ class Packed(NamedTuple):
     """A file within a zip."""
 
     name: str
+    """Folders are separated by slashes, whatever the zip has."""
     uri: str
     size_bytes: int
     """Unpacked, as the zip claims."""
     place: Place
+    guess: str = ""
+    """Encoding in which the name was read, if the zip does not say it."""
 
 
-def list_zip(url: str) -> Iterator[Packed]:
-    """Yield the files of a zip; ArchiveError if it is none, e.g. a download that stopped half-way.
+def list_zip(url: str, encoding: str = "") -> Iterator[Packed]:
+    """Yield the files of a zip.
 
     Memory holds the zip's table of contents, 9,000 entries for the release.
+
+    Args:
+        url: of the zip.
+        encoding: of the names that are not marked as UTF-8; empty: UTF-8 or GBK where they are that, else CP437.
+
+    Raises:
+        ArchiveError: it is no whole zip, e.g. a download that stopped half-way, or nearly all of it is encrypted or
+            packed by a method that cannot be read.
     """
     try:
         with storage.open_reader(url) as handle, zipfile.ZipFile(handle) as archive:
-            for info in archive.infolist():
-                if not info.is_dir():
-                    place = Place(url, info.header_offset, info.compress_size, info.compress_type, info.CRC)
-                    uri = f"zip://{info.filename}::{storage.as_uri(url)}"
-                    yield Packed(info.filename, uri, info.file_size, place)
+            infos = [info for info in archive.infolist() if not _is_folder(info)]
     except (zipfile.BadZipFile, NotImplementedError, UnicodeDecodeError) as error:
-        raise ArchiveError(f"archive must be a whole zip, got {error} ({url}); download it again") from error
+        remedy = f"join its parts: zip -s 0 {url} --out whole.zip" if "span" in str(error) else "download it again"
+        raise ArchiveError(f"archive must be a whole zip, got {error} ({url}); {remedy}") from error
+    problems = [problem for info in infos if (problem := _problem_of(info.flag_bits & 1, info.compress_type))]
+    if problems and 2 * len(problems) > len(infos):
+        raise ArchiveError(
+            f"archive must be a zip that can be read in place, got {len(problems)} of {len(infos)} files {problems[0]} "
+            f"({url}); unpack it (7z x) and name the folder by --images or --annotations"
+        )
+    for info in infos:
+        name, guess = _name_of(info, encoding, url)
+        method = _ENCRYPTED if info.flag_bits & 1 else info.compress_type
+        place = Place(url, info.header_offset, info.compress_size, method, info.CRC)
+        yield Packed(name, f"zip://{name}::{storage.as_uri(url)}", info.file_size, place, guess)
+
+
+def _is_folder(info: zipfile.ZipInfo) -> bool:
+    return info.is_dir() or (info.filename.endswith("\\") and info.file_size == 0)
+
+
+def _name_of(info: zipfile.ZipInfo, encoding: str, url: str) -> tuple[str, str]:
+    """Return the name of a member, and the encoding that was guessed for it."""
+    if info.filename.isascii() or info.flag_bits & _UTF_8_FLAG:
+        return info.filename.replace("\\", "/"), ""
+    try:
+        raw = info.filename.encode("cp437")
+    except UnicodeEncodeError:  # the zip has the name in Unicode beside it
+        return info.filename.replace("\\", "/"), ""
+    name, guess = _guess_name(raw)
+    if encoding:
+        try:
+            name, guess = raw.decode(encoding), ""
+        except UnicodeDecodeError as error:
+            raise ArchiveError(f"names must be {encoding}, got {raw!r} ({url}); see --zip-encoding") from error
+    return name.replace("\\", "/"), guess
+
+
+def _guess_name(raw: bytes) -> tuple[str, str]:
+    try:
+        return raw.decode(), "UTF-8"
+    except UnicodeDecodeError:
+        text = decode_chinese(raw)
+        return (text, "GBK") if text else (raw.decode("cp437"), "CP437")
+
+
+def _problem_of(is_encrypted: int, method: int) -> str:
+    """Return why a member cannot be read in place, in words that follow "files"; empty if it can."""
+    if is_encrypted:
+        return "encrypted with a password"
+    if method in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        return ""
+    return f"packed by {_METHODS.get(method, f'method {method}')}"
 
 
 @contextmanager
 def open_zip_member(url: str, name: str) -> Iterator[IO[bytes]]:
-    """Yield one file of a zip as a stream."""
-    with storage.open_reader(url) as handle, zipfile.ZipFile(handle) as archive, archive.open(name) as member:
-        yield member
+    """Yield one file of a zip as a stream, by its name in `list_zip`."""
+    with storage.open_reader(url) as handle, zipfile.ZipFile(handle) as archive:
+        info = next(info for info in archive.infolist() if _name_of(info, "", url)[0] == name)
+        if problem := _problem_of(info.flag_bits & 1, info.compress_type):
+            raise ArchiveError(f"a member must be stored or deflated, got one {problem} ({name} in {url}); unpack it")
+        with archive.open(info) as member:
+            yield member
 
 
 def read_place(place: Place, limit_bytes: int) -> bytes:
@@ -75,8 +136,8 @@ def read_place(place: Place, limit_bytes: int) -> bytes:
     """
     if place.method < 0:
         return storage.read_range(place.url, place.offset_bytes, min(place.size_bytes, limit_bytes))
-    if place.method not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        raise ArchiveError(f"a member must be stored or deflated, got method {place.method} ({place.url})")
+    if problem := _problem_of(place.method == _ENCRYPTED, place.method):
+        raise ArchiveError(f"a member must be stored or deflated, got one {problem} ({place.url}); unpack the archive")
     packed = _read_member(place)
     if place.method == zipfile.ZIP_STORED:
         data = packed[:limit_bytes]
@@ -100,120 +161,3 @@ def _read_member(place: Place) -> bytes:
     if start + place.size_bytes > len(piece):
         return storage.read_range(place.url, place.offset_bytes + start, place.size_bytes)
     return piece[start : start + place.size_bytes]
-
-
-def check_parts(urls: Sequence[str]) -> tuple[str, ...]:
-    """Return the files of a split tar in order; ValueError if one in the middle is missing."""
-    ordered = sorted(urls)
-    if len(ordered) > 1 or ordered[0][-2:].isdigit():
-        present = {int(url[-2:]) for url in ordered if url[-2:].isdigit()}
-        missing = [f"{number:02d}" for number in range(max(present, default=0) + 1) if number not in present]
-        if missing or len(present) != len(ordered):
-            raise ValueError(
-                f"parts of a split archive must be numbered from 00 without a gap, got none numbered "
-                f"{', '.join(missing) or '(some without a number)'} beside {ordered[-1]}; download what is missing"
-            )
-    return tuple(ordered)
-
-
-class TarMember(NamedTuple):
-    """A member of a tar that is read as a stream; `data` must be read before the next member is."""
-
-    name: str
-    size_bytes: int
-    """-1 for a link or another thing that is no file."""
-    data: IO[bytes] | None
-    archive: str = ""
-    """The last file of the archive, for messages."""
-
-
-def stream_tar(parts: Sequence[str]) -> Iterator[TarMember]:
-    """Yield the members of a tar, plain or gzipped, that may be split into several files.
-
-    Raises:
-        ArchiveError: the stream ends early or is damaged; the members yielded before are sound.
-    """
-    last = ""
-    with (
-        _as_archive_error(lambda: f"behind {last or 'its start'!r} ({parts[-1]})"),
-        _JoinedFiles(parts) as joined,
-        io.BufferedReader(joined, 1024 * 1024) as buffered,
-        _gunzipped(buffered) as plain,
-        tarfile.open(fileobj=plain, mode="r|", tarinfo=_WatchedInfo) as tar,
-    ):
-        while (member := tar.next()) is not None:
-            tar.members = []  # type: ignore[attr-defined]  # else a million of them stay in memory
-            last = member.name
-            if not member.isdir():
-                data = tar.extractfile(member) if member.isreg() else None
-                yield TarMember(member.name, member.size if data is not None else -1, data, parts[-1])
-        _check_end(tar)
-        plain.read(BLOCK_BYTES)  # makes gzip check the checksum at its end
-
-
-def read_pieces(member: TarMember) -> Iterator[bytes]:
-    """Yield the bytes of a file in a stream, a piece at a time; ArchiveError if the stream ends within it."""
-    with _as_archive_error(lambda: f"in {member.name!r} ({member.archive})"):
-        while piece := member.data.read(_PIECE_BYTES) if member.data is not None else b"":
-            yield piece
-
-
-@contextmanager
-def _as_archive_error(where: Callable[[], str]) -> Iterator[None]:
-    try:
-        yield
-    except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise ArchiveError(f"archive must be a whole tar, got {error} {where()}; download it again") from error
-
-
-def _gunzipped(stream: Any) -> Any:
-    # Not tarfile's own "r|gz": it takes a stream that was cut for one that ended.
-    is_gzip = stream.peek(2)[:2] == b"\x1f\x8b"
-    return gzip.GzipFile(fileobj=stream) if is_gzip else stream
-
-
-class _WatchedInfo(tarfile.TarInfo):
-    """Records how the headers of a tar ended: tarfile takes garbage or nothing behind a member for its end."""
-
-    @classmethod
-    def fromtarfile(cls, tarfile_: Any) -> "_WatchedInfo":
-        try:
-            return super().fromtarfile(tarfile_)
-        except tarfile.HeaderError as error:
-            tarfile_.header_error = error
-            raise
-
-
-def _check_end(tar: tarfile.TarFile) -> None:
-    error = getattr(tar, "header_error", None)
-    if type(error).__name__ != "EOFHeaderError":  # two blocks of zeros
-        raise tarfile.ReadError(f"no end mark ({error})")
-
-
-class _JoinedFiles(io.RawIOBase):
-    """Several files read as one."""
-
-    def __init__(self, urls: Sequence[str]) -> None:
-        self._urls = list(urls)
-        self._handle: IO[bytes] | None = None
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
-        while True:
-            if self._handle is None:
-                if not self._urls:
-                    return 0
-                self._handle = storage.open_reader(self._urls.pop(0))
-            data = self._handle.read(len(buffer))
-            if data:
-                buffer[: len(data)] = data
-                return len(data)
-            self._handle.close()
-            self._handle = None
-
-    def close(self) -> None:
-        if self._handle is not None:
-            self._handle.close()
-        super().close()

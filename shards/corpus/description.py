@@ -50,6 +50,8 @@ class Source:
     """Of its scans, if no list says otherwise."""
     presence: Presence = ""
     """Of prohibited items in its scans, if no list says otherwise."""
+    zip_encoding: str = ""
+    """Of names that the zip does not mark as UTF-8; empty: guessed."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from shards.corpus import archives, file_kinds
 from shards.corpus.archives import Place
 from shards.corpus.description import LISTS_IN_ORDER, Corpus, ListFile, Source, make_key
 from shards.corpus.label_lists import read_list
-from shards.corpus.stream_spool import spool_stream
+from shards.corpus.streams.spool import spool_stream
 from shards.format.keys import encode_key, stem_of
 
 UNLISTED = "unlisted"
@@ -36,6 +36,8 @@ class ImageFact(NamedTuple):
     """Where its bytes are within an archive; None for a file."""
     group: str = ""
     """Scans of one bag have the same, such as the views of a pair."""
+    guess: str = ""
+    """Encoding in which its name was read, if the archive does not say it."""
 
 
 class RowFact(NamedTuple):
@@ -98,7 +100,7 @@ FileFact = ImageFact | AnnotationFact | ProblemFact
 def _list_annotations(source: Source) -> Iterator[tuple[str, FileFact]]:
     """Yield path below the source and fact of each file."""
     if source.form == "zip":
-        for item in archives.list_zip(source.url):
+        for item in archives.list_zip(source.url, source.zip_encoding):
             yield item.name, AnnotationFact(_key_of(item.name), item.uri, item.place)
     else:
         for info in storage.list_files(source.url):
@@ -108,9 +110,9 @@ def _list_annotations(source: Source) -> Iterator[tuple[str, FileFact]]:
 def _list_images(source: Source, corpus: Corpus, drafts_url: str) -> Iterator[tuple[str, FileFact]]:
     from_folder = (source.split, source.presence)
     if source.form == "zip":
-        for item in archives.list_zip(source.url):
+        for item in archives.list_zip(source.url, source.zip_encoding):
             key = make_key(item.name, keeps_folders=corpus.keeps_folders_in_keys)
-            yield item.name, ImageFact(key, item.uri, item.size_bytes, *from_folder, item.place)
+            yield item.name, ImageFact(key, item.uri, item.size_bytes, *from_folder, item.place, guess=item.guess)
     elif source.form == "tar":
         spool = spool_stream(source.parts or (source.url,), drafts_url, MAX_IMAGE_BYTES)
         for image in spool.images():

@@ -33,6 +33,9 @@ SIDE_FILE = "side_file"
 """Kind of skipped file: it has the name of an image, and is none or is the same image in another format."""
 
 # One object for all records, so that a pickled batch holds it once.
+GUESSED_ENCODING = "guessed_zip_encoding"
+_NO_FILE = "a link, not a file; links to folders are not followed: put the folder itself there"
+_NO_FILE_IN_TAR = "no file: a device, or a link to a file that is not in the archive"
 _UNLISTED_REMARK = ("unlisted_image", "no list names it")
 
 
@@ -203,10 +206,11 @@ def _join_key(facts: _KeyFacts, corpus: Corpus, subset: str, policy: Policy) -> 
     if not _is_selected(facts, subset):
         return
     for link in facts.links:
-        detail = "a link, not a file; links to folders are not followed: put the folder itself there"
+        detail = _NO_FILE_IN_TAR if link.url.startswith("tar://") else _NO_FILE
         yield ScanRef(key, split, link.url, 0, reason="not_a_file", detail=detail)
     if not facts.images:
-        yield from _join_missing(facts, policy)
+        if not facts.links or policy.on_missing == "stop":
+            yield from _join_missing(facts, policy)
         return
     yield _join_image(facts, corpus, subset, policy)
     first = facts.images[0]
@@ -234,6 +238,8 @@ def _join_image(facts: _KeyFacts, corpus: Corpus, subset: str, policy: Policy) -
     if contradictions and policy.on_contradiction == "quarantine":
         _, reason, detail = contradictions[0]
     remarks = [(kind, detail) for kind, _, detail in contradictions]
+    if image.guess:
+        remarks.append((GUESSED_ENCODING, f"{storage.as_uri(image.url)} was read as {image.guess}; see --zip-encoding"))
     if corpus.lists and subset == "all" and not corpus.builds_subset and not facts.rows:
         remarks.append(_UNLISTED_REMARK)
         if policy.on_unlisted == "stop":

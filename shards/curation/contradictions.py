@@ -12,7 +12,7 @@ from shards.corpus.boxes import Annotation
 from shards.corpus.facts import JUNK
 from shards.corpus.label_merge import compare_labels
 from shards.corpus.policy import Policy
-from shards.corpus.records import SIDE_FILE, ScanRef
+from shards.corpus.records import GUESSED_ENCODING, SIDE_FILE, ScanRef
 from shards.format.classes import ClassSet
 from shards.format.keys import escape_control_characters
 from shards.shuffle import unpack
@@ -91,7 +91,8 @@ def make_findings(found: Contradictions, policy: Policy) -> dict[str, Any]:
     """
     kinds = check_contradictions(found, policy)
     skipped = {kind: kinds.pop(kind) for kind in (JUNK, SIDE_FILE) if kind in kinds}
-    return {"contradictions": kinds, "skipped": skipped}
+    repairs = {kind: kinds.pop(kind) for kind in (GUESSED_ENCODING,) if kind in kinds}
+    return {"contradictions": kinds, "repairs": repairs, "skipped": skipped}
 
 
 def check_contradictions(found: Contradictions, policy: Policy) -> dict[str, Any]:

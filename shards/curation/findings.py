@@ -15,10 +15,12 @@ def _describe_leakage(leakage: dict[str, Any]) -> Iterator[str]:
 
 def describe_findings(document: dict[str, Any]) -> Iterator[str]:
     """Yield a line for each kind of contradiction, repair and skipped file, and of scans that lie in several splits."""
-    for group in ("contradictions", "repairs"):
-        for kind, found in document.get(group, {}).items():
-            keys = [example["key"] for example in found["examples"]] + ["…"] * (found["count"] > len(found["examples"]))
-            yield f"{group}: {found['count']} {kind} ({', '.join(keys)})"
+    for kind, found in document.get("contradictions", {}).items():
+        keys = [example["key"] for example in found["examples"]] + ["…"] * (found["count"] > len(found["examples"]))
+        yield f"contradictions: {found['count']} {kind} ({', '.join(keys)})"
+    for kind, found in document.get("repairs", {}).items():
+        first = found["examples"][0]
+        yield f"repairs: {found['count']} {kind}, such as {first['key']}: {first['detail']}"
     for kind, found in document.get("skipped", {}).items():
         first = found["examples"][0]["detail"]
         yield f"skipped: {found['count']} {kind}, such as {first}"

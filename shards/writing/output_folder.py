@@ -4,7 +4,7 @@ import re
 import tarfile
 
 from shards import storage
-from shards.corpus.stream_spool import SPOOL_NAME
+from shards.corpus.streams.spool import SPOOL_NAME
 from shards.format.manifest import DATASET_FILE, MANIFEST_NAME, SHARD_NAME, DatasetManifest, expected_files
 from shards.format.ustar import BLOCK_BYTES, make_header
 from shards.writing.shard_writer import DRAFTS_FOLDER

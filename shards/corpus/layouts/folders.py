@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from typing import Literal
 
 from shards import storage
-from shards.corpus.archives import check_parts
 from shards.corpus.description import Source
+from shards.corpus.streams.tars import check_parts, split_tar_name
 
 SPLITS = {"train": "train", "val": "val", "test": "test", "eval": "test"}
 """The split of each name that lists and folders go by; `eval` is what some loaders call SIXray's test lists."""
 
-_ARCHIVE = re.compile(r".+\.(zip|(tar|tar\.gz|tgz)(\d\d)?)")
+_OTHER_ARCHIVE = re.compile(r".+\.((zip|7z|rar)(\.\d{3})?|r\d\d|z\d\d|lzma|arj|cab)", re.IGNORECASE)
 
 Kind = Literal["images", "annotations"]
 
@@ -25,6 +25,8 @@ class RootFolder:
     url: str
     folders: tuple[str, ...]
     archives: tuple[str, ...]
+    unreadable_archives: tuple[str, ...]
+    """Of formats that cannot be read in place."""
     has_other_files: bool
     """Their names are not kept: a flat corpus has a million."""
 
@@ -37,15 +39,32 @@ def read_root(url: str) -> RootFolder:
     """List the first level of a corpus."""
     folders: list[str] = []
     archives: list[str] = []
+    unreadable: list[str] = []
     has_other_files = False
     for name, is_folder in list_names(url):
         if is_folder:
             folders.append(name)
-        elif _ARCHIVE.fullmatch(name):
+        elif is_archive(name):
             archives.append(name)
+        elif _OTHER_ARCHIVE.fullmatch(name):
+            unreadable.append(name)
         else:
             has_other_files = True
-    return RootFolder(url, tuple(sorted(folders)), tuple(sorted(archives)), has_other_files)
+    return RootFolder(url, tuple(sorted(folders)), tuple(sorted(archives)), tuple(sorted(unreadable)), has_other_files)
+
+
+def is_archive(name: str) -> bool:
+    """Return whether a file is an archive that can be read in place, or a part of one."""
+    return name.lower().endswith(".zip") or split_tar_name(name) is not None
+
+
+def explain_archive(url: str) -> str:
+    """Return how to unpack an archive that cannot be read in place."""
+    name = storage.base_name(url)
+    if re.fullmatch(r".+\.zip\.\d{3}", name, re.IGNORECASE):
+        return f"join the parts of {url}: cat {name[:-4]}.* > {name[:-4]}"
+    kind = "a spanned zip" if re.search(r"\.z\d\d$", name, re.IGNORECASE) else f"an archive {name}"
+    return f"unpack {kind} that cannot be read in place (7z x {url}), and name its folder by --images"
 
 
 def list_names(folder: str) -> Iterator[tuple[str, bool]]:
@@ -78,14 +97,16 @@ def source_at(kind: Kind, url: str) -> Source:
     url = storage.normalise_url(url)
     if storage.is_folder(url):
         return Source(kind, url)
-    if url.endswith(".zip") and storage.exists(url):
+    if url.lower().endswith(".zip") and storage.exists(url):
         return Source(kind, url, "zip")
     folder, _, name = url.rpartition("/")
-    pattern = re.compile(rf"{re.escape(re.sub('[0-9][0-9]$', '', name))}(\d\d)?")
-    if re.search(r"\.(tar|tar\.gz|tgz)\d*$", name) and kind == "images" and storage.is_folder(folder):
+    if (whole := split_tar_name(name)) and kind == "images" and storage.is_folder(folder):
         names = sorted(found for found, is_folder in list_names(folder) if not is_folder)
-        parts = [storage.join_url(folder, found) for found in names if pattern.fullmatch(found)]
+        parts = [found for found in names if (split_tar_name(found) or ("",))[0] == whole[0]]
         if parts:
-            return Source("images", parts[0], "tar", check_parts(parts))
+            ordered = check_parts([storage.join_url(folder, found) for found in parts])
+            return Source("images", ordered[0], "tar", ordered)
+    if _OTHER_ARCHIVE.fullmatch(name) and storage.exists(url):
+        raise ValueError(f"{kind} must be a folder, .zip or tar, got {url}; {explain_archive(url)}")
     expected = "a folder, .zip, .tar or .tar.gz" if kind == "images" else "a folder or .zip"
     raise ValueError(f"{kind} must be {expected}, got none there ({url})")

@@ -1,5 +1,6 @@
 """Describe a layout: how its corpora are recognized, listed and read."""
 
+import codecs
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
@@ -23,6 +24,14 @@ class Parts:
     """Folder or zip of annotations; if given, none is looked for; repeatable."""
     lists: tuple[str, ...] = ()
     """Folder, zip or file of lists; if given, none is looked for; repeatable."""
+    zip_encoding: str = ""
+    """Encoding of the names in a zip that are not marked as UTF-8, such as gbk or cp932; else it is guessed."""
+
+    def __post_init__(self) -> None:
+        try:
+            codecs.lookup(self.zip_encoding or "utf-8")
+        except LookupError as error:
+            raise ValueError(f"zip_encoding must name an encoding such as gbk, got {self.zip_encoding!r}") from error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

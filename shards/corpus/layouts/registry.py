@@ -1,16 +1,17 @@
 """Find the parts of a corpus, in the layout that is named or detected."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from shards import storage
 from shards.corpus.description import Corpus, ListFile
-from shards.corpus.layouts.folders import RootFolder, read_root
+from shards.corpus.layouts.folders import RootFolder, explain_archive, read_root
 from shards.corpus.layouts.imagefolder import IMAGEFOLDER
 from shards.corpus.layouts.images import IMAGES
 from shards.corpus.layouts.layout import Contents, Layout, Parts
 from shards.corpus.layouts.list_files import pick_lists
 from shards.corpus.layouts.opixray import OPIXRAY
-from shards.corpus.layouts.sixray import SIXRAY
+from shards.corpus.layouts.sixray import ANNOTATION_FOLDERS, LIST_FOLDERS, SIXRAY
 from shards.corpus.layouts.voc import VOC
 
 # `auto` tries the last one first: SIXRAY is recognized by the least.
@@ -28,7 +29,8 @@ def find_corpus(url: str, layout: str, subset: str, parts: Parts | None = None) 
     if not storage.is_folder(root_url):
         raise ValueError(f"corpus must be a folder, got none there ({root_url})")
     root = read_root(root_url)
-    chosen, contents = _choose(root, layout, parts or Parts())
+    parts = parts or Parts()
+    chosen, contents = _choose(root, layout, parts)
     lists = pick_lists(contents.lists, subset)
     _check(root, chosen, contents, lists, subset)
     builds_subset = subset != "all" and not lists
@@ -40,7 +42,7 @@ def find_corpus(url: str, layout: str, subset: str, parts: Parts | None = None) 
     return Corpus(
         chosen.name,
         root_url,
-        (*contents.images, *contents.annotations),
+        tuple(replace(source, zip_encoding=parts.zip_encoding) for source in (*contents.images, *contents.annotations)),
         lists,
         builds_subset,
         why,
@@ -60,6 +62,9 @@ def _choose(root: RootFolder, name: str, parts: Parts) -> tuple[Layout, Contents
 
 
 def _check(root: RootFolder, layout: Layout, contents: Contents, lists: Sequence[ListFile], subset: str) -> None:
+    if root.unreadable_archives and _lies_beside_nothing(root, contents):
+        url = root.at(root.unreadable_archives[0])
+        raise ValueError(f"images must be files, or in a zip or tar, got none but {url}; {explain_archive(url)}")
     if not contents.images:
         message = f"{layout.name} corpus must have {layout.expected}, got none ({root.url}); name it by --images"
         raise ValueError(message)
@@ -70,6 +75,13 @@ def _check(root: RootFolder, layout: Layout, contents: Contents, lists: Sequence
     if lists and not {"train", "test"} <= {item.split for item in lists}:
         names = ", ".join(sorted(item.uri for item in lists))
         raise ValueError(f"subset {subset!r} must have lists of train and test, got {names} alone ({root.url})")
+
+
+def _lies_beside_nothing(root: RootFolder, contents: Contents) -> bool:
+    """Return whether there are no images but what may be within the archives at the root."""
+    if contents.images and any(source.url != root.url for source in contents.images):
+        return False
+    return not root.has_other_files and not set(root.folders) - {*ANNOTATION_FOLDERS, *LIST_FOLDERS}
 
 
 def _describe(root_url: str, layout: Layout, contents: Contents, lists: Sequence[ListFile]) -> str:

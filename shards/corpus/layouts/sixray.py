@@ -6,18 +6,18 @@ the archives as they were downloaded.
 
 import re
 
-from shards.corpus.archives import check_parts
 from shards.corpus.description import ListFile, Source
 from shards.corpus.layouts.folders import RootFolder, find_by_split, source_at
 from shards.corpus.layouts.layout import Contents, Layout, Parts
 from shards.corpus.layouts.list_files import find_named_lists, list_files_in
+from shards.corpus.streams.tars import check_parts, split_tar_name
 
 IMAGE_FOLDERS = ("JPEGImage", "JPEGImages")
-_ANNOTATION_FOLDERS = ("Annotation", "Annotations")
+ANNOTATION_FOLDERS = ("Annotation", "Annotations")
 _ANNOTATION_ZIPS = ("Annotation.zip", "Annotations.zip", "positive-Annotation.zip")
-_LIST_FOLDERS = ("ImageSet", "ImageSets")
+LIST_FOLDERS = ("ImageSet", "ImageSets")
 _LIST_ZIPS = ("ImageSet.zip", "ImageSets.zip")
-_IMAGE_ARCHIVE = re.compile(r"JPEGImages?\.(zip|(tar|tar\.gz|tgz)(\d\d)?)")
+_IMAGE_ARCHIVE = re.compile(r"JPEGImages?\.(zip|(tar|tgz|tbz|txz|tzst).*)", re.IGNORECASE)
 _NUMBERED_FOLDER = re.compile(r"\d{1,2}")
 
 
@@ -62,7 +62,7 @@ def _find_images(root: RootFolder, has_others: bool) -> tuple[Source, ...]:
         return archives
     if not has_others:
         return ()
-    known = {*_ANNOTATION_FOLDERS, *_LIST_FOLDERS}
+    known = {*ANNOTATION_FOLDERS, *LIST_FOLDERS}
     folders = [Source("images", root.at(name)) for name in root.folders if name not in known]
     return (*folders, *([Source("images", root.url, "files")] if root.has_other_files else []))
 
@@ -72,18 +72,18 @@ def _find_archives(root: RootFolder) -> tuple[Source, ...]:
     tars: dict[str, list[str]] = {}
     for name in root.archives:
         if _IMAGE_ARCHIVE.fullmatch(name):
-            if name.endswith(".zip"):
-                zips.append(root.at(name))
+            if whole := split_tar_name(name):
+                tars.setdefault(whole[0], []).append(root.at(name))
             else:
-                tars.setdefault(re.sub(r"\d\d$", "", name), []).append(root.at(name))
+                zips.append(root.at(name))
     return (
         *(Source("images", url, "zip") for url in zips),
-        *(Source("images", urls[0], "tar", check_parts(urls)) for urls in tars.values()),
+        *(Source("images", parts[0], "tar", parts) for parts in map(check_parts, tars.values())),
     )
 
 
 def _find_annotations(root: RootFolder) -> tuple[Source, ...]:
-    for name in _ANNOTATION_FOLDERS:
+    for name in ANNOTATION_FOLDERS:
         if name in root.folders:
             return (Source("annotations", root.at(name)),)
     by_split = find_by_split(root, "annotations", "annotation")
@@ -92,7 +92,7 @@ def _find_annotations(root: RootFolder) -> tuple[Source, ...]:
 
 
 def _find_lists(root: RootFolder, with_names: bool) -> tuple[ListFile, ...]:
-    for name in (*_LIST_FOLDERS, *_LIST_ZIPS):
+    for name in (*LIST_FOLDERS, *_LIST_ZIPS):
         if name in root.folders or name in root.archives:
             found = list_files_in(root.at(name), with_names=with_names)
             if found:

@@ -98,7 +98,6 @@ def test_a_link_to_a_folder_or_to_nothing_is_refused_by_name_rather_than_passed_
     corpus.add_image("N2")
     assert outcome(corpus) == [
         ("N1", "train", "not_a_file"),
-        ("N1", "train", "missing_image"),
         ("N2", "unlisted", ""),
         ("more", "unlisted", "not_a_file"),
     ]

@@ -1,5 +1,7 @@
 """Class folders are found, and each image becomes a fact of one class or a refusal."""
 
+from typing import Any
+
 import pytest
 
 from shards.corpus.description import Source
@@ -60,9 +62,9 @@ def test_the_folders_to_take_can_be_named(tmp_path):
 )
 def test_what_is_no_folder_of_class_folders_is_refused_with_a_remedy(tmp_path, names, parts, message):
     add(tmp_path, *names)
-    named = Parts(**{kind: tuple(f"{tmp_path}/{name}" for name in names) for kind, names in parts.items()})
+    named: dict[str, Any] = {kind: tuple(f"{tmp_path}/{name}" for name in names) for kind, names in parts.items()}
     with pytest.raises(ValueError, match=message):
-        find_corpus(str(tmp_path), "imagefolder", "all", named)
+        find_corpus(str(tmp_path), "imagefolder", "all", Parts(**named))
 
 
 def test_a_subset_of_class_folders_is_refused(tmp_path):

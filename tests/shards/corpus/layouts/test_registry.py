@@ -1,6 +1,7 @@
 """Corpora are found in every layout, and the description says what was found."""
 
 import zipfile
+from typing import Any
 
 import pytest
 
@@ -200,7 +201,7 @@ def test_a_split_archive_is_named_by_any_of_its_parts(tmp_path):
 )
 def test_a_named_part_that_is_not_there_is_refused(tmp_path, parts, message):
     make_corpus(tmp_path)
-    absent = {kind: tuple(f"{tmp_path}/{name}" for name in names) for kind, names in parts.items()}
+    absent: dict[str, Any] = {kind: tuple(f"{tmp_path}/{name}" for name in names) for kind, names in parts.items()}
     with pytest.raises(ValueError, match=message):
         find_corpus(str(tmp_path), "auto", "all", Parts(**absent))
 

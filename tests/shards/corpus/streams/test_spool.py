@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from shards import storage
-from shards.corpus import stream_spool
 from shards.corpus.archives import read_place
-from shards.corpus.stream_spool import spool_stream
+from shards.corpus.streams import spool as stream_spool
+from shards.corpus.streams.spool import spool_stream
 from tests.corpora import (
     files_of,
     images_of,

@@ -9,14 +9,17 @@ Finishing the dataset removes the segments.
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Sequence
+import posixpath
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import IO, Any, NamedTuple
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from shards import storage
-from shards.corpus.archives import ArchiveError, Place, TarMember, read_pieces, stream_tar
+from shards.corpus.archives import ArchiveError, Place
+from shards.corpus.streams.tars import TarMember, read_pieces, stream_tar
 from shards.format.parquet import read_parquet, write_parquet
 
 SPOOL_NAME = r"spool-[0-9a-f]{16}(\.json|-\d{5,}\.(bin|parquet))"
@@ -24,7 +27,11 @@ SPOOL_NAME = r"spool-[0-9a-f]{16}(\.json|-\d{5,}\.(bin|parquet))"
 SEGMENT_BYTES = 1024**3
 """Images in one segment, about."""
 
-_SCHEMA = pa.schema([("name", pa.binary()), ("offset_bytes", pa.int64()), ("size_bytes", pa.int64())])
+_SCHEMA = pa.schema(
+    [("name", pa.binary()), ("offset_bytes", pa.int64()), ("size_bytes", pa.int64()), ("link", pa.binary())]
+)
+_MAX_LINKS = 8
+"""Of a chain: a link to a link to a file."""
 
 
 class Spooled(NamedTuple):
@@ -48,14 +55,42 @@ class Spool:
     problem: str
 
     def images(self) -> Iterator[Spooled]:
-        """Yield all images; memory holds the table of one segment at a time."""
+        """Yield all images, links as the files that they stand for.
+
+        Memory holds the table of one segment at a time, and all links.
+        """
+        links = {posixpath.normpath(name): target for name, target, _ in self._rows(only_links=True)}
+        targets = {_resolve(target, links) for target in links.values()}
+        found: dict[str, Spooled] = {}
+        for name, target, image in self._rows():
+            if not target:
+                yield image
+            if image.size_bytes >= 0 and targets and (path := posixpath.normpath(name)) in targets:
+                found[path] = image
+        for name, target, image in self._rows(only_links=True) if links else ():
+            yield found.get(_resolve(target, links), image)._replace(name=name)
+
+    def _rows(self, *, only_links: bool = False) -> Iterator[tuple[str, str, Spooled]]:
+        """Yield name, name of the target if it is a link, and image of each member."""
         for number in range(self.num_segments):
             url = _segment_url(self.drafts_url, self.name, number)
-            for row in read_parquet(f"{url}.parquet").to_pylist():
-                offset, size = row["offset_bytes"], row["size_bytes"]
-                yield Spooled(
-                    os.fsdecode(row["name"]), size, Place(f"{url}.bin", offset, size) if offset >= 0 else None
-                )
+            table = read_parquet(f"{url}.parquet")
+            if only_links:
+                has_links = "link" in table.column_names  # not in what an older release spooled
+                table = table.filter(pc.is_valid(table["link"])) if has_links else table.slice(0, 0)
+            for row in table.to_pylist():
+                name, offset, size = os.fsdecode(row["name"]), row["offset_bytes"], row["size_bytes"]
+                place = Place(f"{url}.bin", offset, size) if offset >= 0 else None
+                yield name, os.fsdecode(row.get("link") or b""), Spooled(name, size, place)
+
+
+def _resolve(target: str, links: Mapping[str, str]) -> str:
+    for _ in range(_MAX_LINKS):
+        target = posixpath.normpath(target)
+        if target not in links:
+            break
+        target = links[target]
+    return target
 
 
 def spool_stream(parts: Sequence[str], drafts_url: str, max_image_bytes: int) -> Spool:
@@ -119,7 +154,9 @@ def _write_segment(stream: "_Members", out: IO[bytes], max_image_bytes: int) -> 
         except ArchiveError as error:  # the archive ends within this member
             stream.end(error)
             break
-        rows.append({"name": os.fsencode(member.name), "offset_bytes": offset, "size_bytes": member.size_bytes})
+        link = os.fsencode(member.link) or None
+        name = os.fsencode(member.name)
+        rows.append({"name": name, "offset_bytes": offset, "size_bytes": member.size_bytes, "link": link})
     return rows
 
 
