@@ -1,6 +1,8 @@
 """Parse the PASCAL VOC XML annotations of the SIXray release."""
 
+import codecs
 import math
+import re
 from collections.abc import Mapping
 from xml.etree.ElementTree import Element, ParseError
 
@@ -8,9 +10,13 @@ import defusedxml.ElementTree
 from defusedxml import DefusedXmlException
 
 from shards.corpus.boxes import Annotation, AnnotationError, collect_boxes
+from shards.format.keys import decode_chinese
 
 MAX_ANNOTATION_BYTES = 1_000_000
 """The release's largest annotation has 4 kB."""
+_DECLARED = re.compile(rb"""(?:\xef\xbb\xbf)?\s*<\?xml[^>]{0,200}?encoding\s*=\s*["']([A-Za-z0-9._-]{1,40})["']""")
+_ANY_UNICODE = ("utf-8", "utf8", "utf-16", "utf16", "us-ascii", "ascii", "unicode", "ucs-2")
+_CHINESE = frozenset({"gb2312", "gb_2312-80", "gbk", "gb18030", "cp936", "ms936", "windows-936", "chinese", "euc-cn"})
 
 
 def parse_annotation(text: bytes, class_of: Mapping[str, str]) -> Annotation:
@@ -28,12 +34,38 @@ def parse_annotation(text: bytes, class_of: Mapping[str, str]) -> Annotation:
     if len(text) > MAX_ANNOTATION_BYTES:
         raise AnnotationError("unreadable_xml", f"the file has more than {MAX_ANNOTATION_BYTES} bytes")
     try:
-        root = defusedxml.ElementTree.fromstring(text, forbid_dtd=True)
+        root = defusedxml.ElementTree.fromstring(_decode_xml(text), forbid_dtd=True)
     except (ParseError, DefusedXmlException, ValueError, LookupError) as error:
         raise AnnotationError("unreadable_xml", f"{type(error).__name__}: {error}") from error
     if root.tag != "annotation":
         raise AnnotationError("unreadable_xml", f"the root element is <{root.tag}>, expected <annotation>")
     return collect_boxes(map(_parse_object, root.findall("object")), class_of)
+
+
+def _decode_xml(text: bytes) -> str:
+    """Return an XML document as text, which the parser takes as it is, whatever encoding it declares.
+
+    The parser itself knows neither GBK nor its kin.
+    """
+    declared = _DECLARED.match(text)
+    name = declared[1].decode().lower() if declared else "utf-8"
+    if text.startswith((b"<\0?\0", b"\0<\0?")):
+        return text.decode("utf-16-le" if text.startswith(b"<") else "utf-16-be")
+    if text.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, codecs.BOM_UTF8)) or name.startswith(_ANY_UNICODE):
+        return decode_text(text)  # a declared UTF-16 that begins with ASCII is what .NET writes for UTF-8
+    return text.decode("gb18030" if name in _CHINESE else name)
+
+
+def decode_text(text: bytes) -> str:
+    """Return a text file in UTF-8, UTF-16 with its mark, or GBK; UnicodeDecodeError for anything else."""
+    if text.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return text.decode("utf-16")
+    try:
+        return text.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        if found := decode_chinese(text):
+            return found
+        raise
 
 
 def _parse_object(item: Element) -> tuple[str, list[float]]:

@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping
 
 from shards import storage
-from shards.corpus.annotations import MAX_ANNOTATION_BYTES
+from shards.corpus.annotations import MAX_ANNOTATION_BYTES, decode_text
 from shards.corpus.boxes import Annotation, AnnotationError, collect_boxes
 from shards.corpus.description import Source
 from shards.corpus.layouts.folders import Kind, RootFolder
@@ -26,7 +26,7 @@ def parse_opixray(text: bytes, class_of: Mapping[str, str]) -> Annotation:
     if len(text) > MAX_ANNOTATION_BYTES:
         raise AnnotationError("unreadable_annotation", f"the file has more than {MAX_ANNOTATION_BYTES} bytes")
     try:
-        lines = text.decode("utf-8-sig").splitlines()
+        lines = decode_text(text).splitlines()
     except UnicodeDecodeError as error:
         raise AnnotationError("unreadable_annotation", str(error)) from error
     return collect_boxes((_parse_line(line) for line in lines if line.strip()), class_of)

@@ -109,7 +109,7 @@ DOCTYPE = b"""<!DOCTYPE annotation SYSTEM "http://example.invalid/voc.dtd"><anno
         (b"<annotation>&nosuch;</annotation>", "ParseError: undefined entity"),
         (b"", "ParseError: no element found"),
         (b"\0" * 100, "ParseError"),
-        (b"\xff\xd8\xff\xe0 no xml", "ParseError"),
+        (b"\xff\xd8\xff\xe0 no xml", "UnicodeDecodeError"),
         (voc_xml([("Gun", 1, 1, 2, 2)])[:-20], "ParseError"),
         (b'<?xml version="1.0" encoding="no-such"?><annotation/>', "unknown encoding"),
         (b'<?xml version="1.0" encoding="utf-32"?><annotation/>', ""),
@@ -128,6 +128,25 @@ def test_utf_8_and_utf_16_with_their_marks_are_read():
     text = voc_xml([("Gun", 1, 1, 2, 2)]).decode()
     assert parse(b"\xef\xbb\xbf" + text.encode()).class_names == {"Gun"}
     assert parse(text.encode("utf-16")).class_names == {"Gun"}
+
+
+@pytest.mark.parametrize("name", ["gb2312", "GBK", "GB18030", "utf-8", "UTF-16", "iso-8859-1", "cp936"])
+@pytest.mark.parametrize("words", ["Gun", "Gun</name><pose>行李箱</pose><name>x"])
+def test_declared_encodings_are_read(name, words):
+    text = voc_xml([("Gun", 1, 1, 9, 9)]).decode().replace("Gun", words)
+    if name == "iso-8859-1":
+        text = text.replace("行李箱", "é")
+    declared = f'<?xml version="1.0" encoding="{name}"?>\n{text}'
+    assert parse(declared.encode(name)).boxes == (Box("Gun", 1, 1, 9, 9),)
+
+
+def test_an_encoding_that_is_not_as_declared_is_found_out():
+    text = voc_xml([("Gun", 1, 1, 9, 9)]).decode().replace("MeioJane", "行李箱")
+    assert parse(text.encode("gbk")).class_names == {"Gun"}
+    assert parse(f'<?xml version="1.0" encoding="utf-8"?>{text}'.encode("gbk")).class_names == {"Gun"}
+    assert parse(f'<?xml version="1.0" encoding="utf-16"?>{text}'.encode()).class_names == {"Gun"}
+    assert parse(f'<?xml version="1.0"?>{text}'.encode("utf-16-be")).class_names == {"Gun"}
+    assert refusal_of(b"\xef\xbb\xbf<annotation>\xe4</annotation>").reason == "unreadable_xml"
 
 
 def test_deeply_nested_elements_do_not_exhaust_the_stack():
