@@ -96,7 +96,7 @@ def stream_tar(parts: Sequence[str]) -> Iterator[TarMember]:
         io.BufferedReader(joined, 1024 * 1024) as buffered,
         _unpacked(buffered) as plain,
     ):
-        stream = _Blocks(plain)
+        stream: Any = _Blocks(plain)
         while True:
             # Whole blocks are asked for, so that nothing behind the end of this tar is read with it.
             tar = tarfile.open(fileobj=stream, mode="r|", bufsize=BLOCK_BYTES, tarinfo=_WatchedInfo)  # noqa: SIM115
