@@ -23,7 +23,7 @@ from pipelines.steps.write_dataset import DEFAULT_SHARD_BYTES, DatasetPlan, repo
 from shards import storage
 from shards.corpus import description as corpora
 from shards.corpus.description import Corpus, ListFile, Source
-from shards.corpus.facts import Fact, ImageFact, list_rows
+from shards.corpus.facts import Fact, ImageFact
 from shards.corpus.label_lists import ignored_columns
 from shards.corpus.layouts.layout import Parts
 from shards.corpus.layouts.registry import LAYOUT_CHOICES, LAYOUTS, find_corpus
@@ -229,12 +229,7 @@ def list_facts(
     source: Source | ListFile, corpus: Corpus, classes: ClassSet, drafts_url: str
 ) -> Iterator[tuple[int, bytes]]:
     """Yield the facts of one source in batches: images, annotations, or a list."""
-    facts: Iterable[Fact]
-    if isinstance(source, ListFile):
-        facts = list_rows(source, classes.scored)
-    else:
-        facts = LAYOUTS[corpus.layout].list_source(source, corpus, classes, drafts_url)
-    return sharding.batch_facts(_report_images(facts))
+    return sharding.batch_facts(_report_images(LAYOUTS[corpus.layout].list_facts(source, corpus, classes, drafts_url)))
 
 
 def _report_images(facts: Iterable[Fact]) -> Iterator[Fact]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from shards import storage
-from shards.corpus.facts import list_rows, list_source
+from shards.corpus.description import ListFile, Source
 from shards.corpus.layouts.registry import LAYOUTS, find_corpus
 from shards.corpus.policy import Policy
 from shards.curation import contradictions, leakage, subsets
@@ -43,10 +43,9 @@ def convert_plainly(
     policy = LAYOUTS[corpus.layout].adapt_policy(policy or Policy())
     url = storage.normalise_url(output)
     facts: list[Any] = []
-    for source in corpus.sources:
-        facts += list_source(source, corpus, f"{url}/_drafts")
-    for item in corpus.lists:
-        facts += list_rows(item, classes.scored)
+    parts: list[Source | ListFile] = [*corpus.sources, *corpus.lists]
+    for part in parts:
+        facts += LAYOUTS[corpus.layout].list_facts(part, corpus, classes, f"{url}/_drafts")
     fact_batches = _group(_mix(sharding.batch_facts(portion), order, seed) for portion in _split(facts, order, seed))
     if corpus.builds_subset:
         policy = replace(policy, boxes_are_exhaustive=True)

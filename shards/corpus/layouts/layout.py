@@ -51,6 +51,11 @@ def list_files(source: Source, corpus: Corpus, _classes: ClassSet, drafts_url: s
     return facts.list_source(source, corpus, drafts_url)
 
 
+def list_rows(item: ListFile, classes: ClassSet) -> Iterator[Fact]:
+    """Yield a fact for each line of a list with the columns `name` and one a class, or of names alone."""
+    return facts.list_rows(item, classes.scored)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Layout:
     """One layout. `--layout` takes its name; `shards.corpus.layouts.registry` lists all."""
@@ -64,6 +69,8 @@ class Layout:
     """The same if the corpus clearly has this layout, else None. Without it `auto` never chooses the layout."""
     list_source: Callable[[Source, Corpus, ClassSet, str], Iterator[Fact]] = list_files
     """Yield a fact for each file of a source; the last argument is where to unpack streams."""
+    list_rows: Callable[[ListFile, ClassSet], Iterator[Fact]] = list_rows
+    """Yield a fact for each line of a list; give it for lists of another format."""
     parse_annotation: Callable[[bytes, Mapping[str, str]], Annotation] = parse_annotation
     class_set: str = "sixray"
     """Name of its classes in `shards.format.classes`."""
@@ -75,6 +82,12 @@ class Layout:
     """Without lists there are no subsets either."""
     keeps_folders_in_keys: bool = False
     """Files of one name in two folders are two scans."""
+
+    def list_facts(self, part: Source | ListFile, corpus: Corpus, classes: ClassSet, drafts_url: str) -> Iterator[Fact]:
+        """Yield the facts of one part of a corpus; streams are unpacked below `drafts_url`."""
+        if isinstance(part, ListFile):
+            return self.list_rows(part, classes)
+        return self.list_source(part, corpus, classes, drafts_url)
 
     def adapt_policy(self, policy: Policy) -> Policy:
         """Return the policy for a corpus of this layout."""
