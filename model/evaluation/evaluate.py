@@ -17,6 +17,7 @@ from model.evaluation.uncertainty import RankIntervals, Rated, Uncertainty, find
 from model.metrics import bootstrap
 from model.metrics import ranking as metrics
 from model.metrics.calibration import CalibrationFigures, rate_calibration
+from model.metrics.class_figures import CLASS_FIGURES
 from model.metrics.intervals import Interval
 from model.metrics.operating_points import (
     OperatingFigures,
@@ -49,6 +50,8 @@ class RankFigures:
     average_precision: dict[str, float | None]
     """By the names of `metrics.AVERAGE_PRECISIONS`."""
     roc_auc: float | None
+    figures: dict[str, float | None]
+    """By the names of `CLASS_FIGURES`."""
     operation: OperatingFigures
     calibration: CalibrationFigures
 
@@ -213,6 +216,7 @@ def _rate_ranks(scores_N: npt.NDArray[Any], labels_N: npt.NDArray[Any]) -> RankF
         curve=curve,
         average_precision={name: figure(curve) for name, figure in metrics.AVERAGE_PRECISIONS.items()},
         roc_auc=metrics.roc_auc(ranking),
+        figures={name: figure.compute(curve) for name, figure in CLASS_FIGURES.items()},
         operation=rate_operation(curve),
         calibration=rate_calibration(sigmoid(scores_N[known_N]), labels_N[known_N] == PRESENT),
     )

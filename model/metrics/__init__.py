@@ -1,3 +1,13 @@
 """Compute metrics from arrays of scores and labels."""
 
-__all__ = ["arrays", "bootstrap", "calibration", "influence", "intervals", "operating_points", "pointing", "ranking"]
+__all__ = [
+    "arrays",
+    "bootstrap",
+    "calibration",
+    "class_figures",
+    "influence",
+    "intervals",
+    "operating_points",
+    "pointing",
+    "ranking",
+]

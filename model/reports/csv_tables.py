@@ -35,6 +35,7 @@ def _class_rows(document: Mapping[str, Any]) -> Iterable[dict[str, Any]]:
             "average_precision_low": low,
             "average_precision_high": high,
             "roc_auc": of["roc_auc"],
+            **of.get("figures", {}),
             "pointing_accuracy": of.get("pointing_accuracy"),
             "pointing_accuracy_low": pointing_low,
             "pointing_accuracy_high": pointing_high,

@@ -183,7 +183,7 @@ def _rank_document(rank: RankFigures, intervals: RankIntervals | None) -> dict[s
     operation = rank.operation
     return {
         **_select(rank.ranking, "num_positive", "num_negative", "num_unknown", "prevalence"),
-        **_select(rank, "roc_auc", "average_precision"),
+        **_select(rank, "roc_auc", "average_precision", "figures"),
         "at_false_alarms_per_1000": {str(rate): _point(point) for rate, point in operation.at_false_alarms.items()},
         "at_recall": {str(recall): _point(point) for recall, point in operation.at_recall.items()},
         "best_f1": _point(operation.best_f1) if operation.best_f1 else None,

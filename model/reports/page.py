@@ -14,6 +14,7 @@ from model.evaluation.comparison import SIDES_RATE, Comparison
 from model.evaluation.evaluate import MISTAKE_RATE, Evaluation, ScoreFigures
 from model.evaluation.pointing import TOLERANCES_PX
 from model.evaluation.subsets import SubsetFigures
+from model.metrics.class_figures import CLASS_FIGURES
 from model.metrics.operating_points import FALSE_ALARM_RATES, RECALLS, OperatingPoint, sigmoid
 from model.recipes.paper_tables import PaperTables, load_paper_tables
 from model.reports import numbers, sentences
@@ -66,6 +67,7 @@ def render_html(report: Report, figures: Mapping[str, str], gallery: Gallery | N
         report,
         warnings=sentences.list_warnings(evaluation) + list_gallery_warnings(gallery),
         definition_labels=DEFINITION_LABELS,
+        class_figures=CLASS_FIGURES,
         rates=FALSE_ALARM_RATES,
         recalls=RECALLS,
         rows=list_rows(evaluation),

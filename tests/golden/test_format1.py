@@ -215,7 +215,8 @@ def test_the_predictions_are_evaluated_as_they_were(tmp_path):
     assert steps.evaluate(PREDICTIONS, tmp_path) == 0
     found, expected = (json.loads((folder / "metrics.json").read_bytes()) for folder in (tmp_path, REPORT))
     assert found["format"] == 2
-    assert_close(figures_of(found), figures_of(expected), rel=1e-9)
+    known = figures_of(expected)
+    assert_close(known_part(figures_of(found), known), known, rel=1e-9)
     assert set(found["files"]) | {"metrics.json"} == set(steps.files_of(tmp_path))
 
 
@@ -475,6 +476,13 @@ def cells_of(path: Path) -> list[list[str | float]]:
 
     with path.open(newline="") as handle:
         return [[read(cell) for cell in row] for row in csv.reader(handle)]
+
+
+def known_part(found: Any, expected: Any) -> Any:
+    """Return a JSON value without the fields that the expected one lacks: later reports have more figures."""
+    if isinstance(found, dict) and isinstance(expected, dict):
+        return {key: known_part(value, expected[key]) for key, value in found.items() if key in expected}
+    return found
 
 
 def assert_close(found: Any, expected: Any, rel: float, where: str = "") -> None:

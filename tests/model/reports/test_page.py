@@ -10,6 +10,7 @@ import pytest
 from model.evaluation.comparison import ClassComparison, Comparison, Difference
 from model.evaluation.evaluate import evaluate
 from model.evaluation.top_k import TopKAccuracy
+from model.metrics.class_figures import CLASS_FIGURES
 from model.metrics.intervals import Interval
 from model.reports.charts import draw_figures, inline_svg, precision_recall_file
 from model.reports.page import Report, render_html, render_markdown
@@ -158,7 +159,8 @@ def test_scans_that_another_split_has_too_are_warned_of(good):
 
 
 def test_a_figure_that_does_not_exist_is_a_dash(bad):
-    assert "Knife 0 0 0.0 % – – – – – 0" in page_of(bad).text
+    dashes = " –" * (5 + len(CLASS_FIGURES))
+    assert f"Knife 0 0 0.0 %{dashes} 0" in page_of(bad).text
 
 
 def test_without_positives_the_summary_calls_every_figure_undefined(evaluate_rows):
