@@ -15,7 +15,7 @@ from pyarrow import csv
 from model.evaluation.alarms import Threshold, find_alarms, parse_thresholds, rank_alarms, report_thresholds
 from model.reports.metrics_json import read_metrics
 from pipelines.runtime import command_line, log
-from pipelines.runtime.flags import Flag, make_config
+from pipelines.runtime.flags import PAIRS, Flag, make_config
 from shards import storage
 from shards.format.dataset import Dataset, open_dataset
 from shards.format.parquet import parquet_bytes, read_parquet
@@ -39,7 +39,9 @@ class AlarmsConfig:
     """PREDICTIONS/<model-id>."""
     output: str
     """Folder for alarms.parquet, alarms.csv and alarms.json."""
-    threshold: Annotated[Mapping[str, str], Flag(action="store", metavar="CLASS=SCORE,…")] = field(default_factory=dict)
+    threshold: Annotated[Mapping[str, str], Flag(metavar="CLASS=SCORE,…", **PAIRS.settings)] = field(
+        default_factory=dict
+    )
     """Scores in [0, 1] at which a class alarms; they override a report's; a class left out never alarms."""
     report: str | None = None
     """REPORT_DIR of this model, to take an operating point from."""

@@ -16,7 +16,7 @@ import apache_beam as beam
 from apache_beam.pvalue import AsSingleton
 
 from pipelines.runtime import command_line, log, progress
-from pipelines.runtime.flags import Flag, Fraction, make_config, parse_names
+from pipelines.runtime.flags import NAMES, PAIRS, Flag, Fraction, make_config
 from pipelines.runtime.process_pool import run_in_processes
 from pipelines.runtime.runners import make_beam_options, make_pipeline
 from pipelines.steps.write_dataset import DEFAULT_SHARD_BYTES, DatasetPlan, report_ledger, write_dataset
@@ -34,10 +34,12 @@ from shards.curation.groups import connect_pairs, find_moves, find_near_equal_le
 from shards.curation.leakage import Member
 from shards.format import dataset as datasets
 from shards.format.classes import ClassSet, load_class_set, make_class_set
+from shards.format.json_document import DamagedDocumentError
 from shards.format.keys import escape_control_characters
-from shards.format.manifest import DatasetManifest
+from shards.format.manifest import MANIFEST_NAME, DatasetManifest
 from shards.writing import sharding
 from shards.writing.corpus_source import ScanSource
+from shards.writing.existing_output import claim_output, find_finished
 from shards.writing.output_folder import check_output
 from shards.writing.shard_writer import DRAFTS_FOLDER
 
@@ -63,11 +65,13 @@ class ConvertConfig:
     """group: equal scans go to one split together, whatever the lists say."""
     near_duplicates: bool = False
     """Take scans that look the same, by a perceptual hash, as equal too; every image is decoded once more for it."""
-    classes: Annotated[tuple[str, ...], Flag(action="store", type=parse_names)] = ()
+    classes: Annotated[tuple[str, ...], NAMES] = ()
     """Classes instead of the layout's own: A,B,C; all are scored."""
-    class_map: Annotated[Mapping[str, str], Flag(action="store")] = field(default_factory=dict)
+    class_map: Annotated[Mapping[str, str], PAIRS] = field(default_factory=dict)
     """More spellings of classes: caidao=Knife,pilers=Pliers."""
     policy: Annotated[Policy, Flag(without=["boxes_are_exhaustive"])] = field(default_factory=Policy)
+    overwrite: bool = False
+    """Replace the output if it is the dataset of another corpus or of other options; else that is refused."""
     shard_bytes: int = DEFAULT_SHARD_BYTES
     """Image bytes in a shard on average; a shard is the unit of shuffling, of scoring and of retry."""
 
@@ -99,6 +103,7 @@ def convert_corpus(config: ConvertConfig, beam_options: Sequence[str] = ()) -> D
     """
     pipeline_options = make_beam_options(beam_options)
     storage.check_url(config.input)
+    check_is_no_dataset(config.input)
     corpus = find_corpus(config.input, config.layout, config.subset, config.parts)
     classes = choose_classes(corpus, config)
     if config.near_duplicates:
@@ -110,9 +115,35 @@ def convert_corpus(config: ConvertConfig, beam_options: Sequence[str] = ()) -> D
             log.status(f"convert: columns of {item.uri} that are no classes are left out: {names}")
     check_places(corpus, config.output)
     storage.sweep_temporaries(config.output)
-    with progress.Progress("convert", unit="scans"), make_pipeline(pipeline_options) as pipeline:
+    options = record_options(corpus, config)
+    finished = find_finished(config.output, options, lambda: last_change_of(corpus), overwrite=config.overwrite)
+    if finished is not None:
+        log.status("convert: nothing to do, the dataset is finished and its corpus has not changed since")
+        return finished
+    with (
+        claim_output(config.output, options),
+        progress.Progress("convert", unit="scans"),
+        make_pipeline(pipeline_options) as pipeline,
+    ):
         add_conversion(pipeline, corpus, classes, config)
     return datasets.open_dataset(config.output).manifest
+
+
+def last_change_of(corpus: Corpus) -> float | None:
+    """Return when a file of a corpus was last changed, added or removed; None if that is unknown, as of a store."""
+    urls = {url for source in corpus.sources for url in source.parts or (source.url,)}
+    found = [storage.last_change(url) for url in {*urls, *(item.url for item in corpus.lists)}]
+    return None if None in found else max(when for when in found if when is not None)
+
+
+def check_is_no_dataset(url: str) -> None:
+    """Raise ValueError if the input is a dataset: its tars would be taken for scans."""
+    if storage.exists(manifest_url := storage.join_url(url, MANIFEST_NAME)):
+        try:
+            DatasetManifest.from_json(storage.read_bytes(manifest_url), manifest_url)
+        except DamagedDocumentError:
+            return
+        raise ValueError(f"input must be a corpus, got a dataset ({url}); use `sixray reshard` to make others of it")
 
 
 def check_places(corpus: Corpus, output: str) -> None:

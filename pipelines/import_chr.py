@@ -9,7 +9,7 @@ from typing import Annotated
 from model.artifacts.import_chr import import_checkpoint
 from model.artifacts.saved_model import save_model
 from pipelines.runtime import command_line, log
-from pipelines.runtime.flags import Flag, make_config
+from pipelines.runtime.flags import NAMES, Flag, make_config
 from shards import storage
 
 
@@ -21,7 +21,7 @@ class ImportChrConfig:
     """File that their code saved: checkpoint.pth.tar, a path or URL."""
     output: str
     """Folder of the model."""
-    classes: Annotated[tuple[str, ...], Flag(nargs="+", metavar="NAME")] = ()
+    classes: Annotated[tuple[str, ...], NAMES] = ()
     """Classes of its outputs in order; SIXray's five by default."""
 
 

@@ -7,15 +7,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
+import pyarrow as pa
+import pyarrow.compute as pc
 from rich.console import Console
 from rich.table import Table
 
 from pipelines.runtime import command_line
-from pipelines.runtime.flags import Flag, make_config
+from pipelines.runtime.flags import NAMES, Flag, make_config
 from shards import storage
 from shards.curation.findings import describe_findings
 from shards.format.dataset import Dataset, open_dataset
 from shards.format.manifest import MANIFEST_NAME
+from shards.format.parquet import read_parquet
+from shards.format.schemas import QUARANTINE_SCHEMA
 from shards.predictions.run import RUN_NAME, open_predictions
 
 
@@ -25,6 +29,14 @@ class _Flags:
     """A dataset, PREDICTIONS/<model-id> or a model folder."""
     json: bool = False
     """Print one JSON document."""
+    quarantine: bool = False
+    """List what a dataset or predictions refused: reason, key, file and detail of each, separated by tabs."""
+    reason: Annotated[tuple[str, ...], NAMES] = ()
+    """Reasons to list with --quarantine; all if not given."""
+
+    def __post_init__(self) -> None:
+        if self.reason and not self.quarantine:
+            raise ValueError(f"reason must come with --quarantine, got {', '.join(self.reason)} alone")
 
 
 def describe(url: str) -> dict[str, Any]:
@@ -54,7 +66,7 @@ def _describe_dataset(dataset: Dataset) -> dict[str, Any]:
     labels = dataset.read_samples(columns=["split", "labels", "duplicate_of"])
     positives: dict[str, dict[str, int]] = {}
     for split in dataset.manifest.splits:
-        chosen = labels.filter([name == split for name in labels["split"].to_pylist()])["labels"].combine_chunks()
+        chosen = labels.filter(pc.equal(labels["split"], split))["labels"].combine_chunks()
         positives[split] = {
             name: chosen.field(name).to_pylist().count(1) if len(chosen) else 0 for name in document["classes"]
         }
@@ -69,6 +81,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _main(argv: Sequence[str]) -> int:
     flags = make_config(_Flags, make_parser().parse_args(argv))
+    if flags.quarantine:
+        return _list_quarantine(flags)
     document = describe(flags.folder)
     if flags.json:
         print(json.dumps(document, indent=1))
@@ -77,6 +91,35 @@ def _main(argv: Sequence[str]) -> int:
     else:
         _print_facts(document)
     return command_line.OK
+
+
+def _list_quarantine(flags: _Flags) -> int:
+    rows = read_quarantine(flags.folder)
+    known = sorted(set(rows["reason"].to_pylist()))
+    if absent := sorted(set(flags.reason) - set(known)):
+        raise ValueError(f"reason must be one of {known}, got {', '.join(absent)} ({flags.folder})")
+    if flags.reason:
+        rows = rows.filter(pc.is_in(rows["reason"], pa.array(flags.reason)))
+    if flags.json:
+        print(json.dumps(rows.to_pylist(), indent=1))
+        return command_line.OK
+    for row in rows.to_pylist():
+        print("\t".join(row[name] for name in ("reason", "key", "source_uri", "detail")))
+    return command_line.OK
+
+
+def read_quarantine(url: str) -> pa.Table:
+    """Return what a dataset or predictions refused, ordered by reason and key.
+
+    Raises:
+        ValueError: the folder is neither, or unfinished.
+    """
+    if not any(storage.exists(storage.join_url(url, name)) for name in (MANIFEST_NAME, RUN_NAME)):
+        raise ValueError(f"folder must hold {MANIFEST_NAME} or {RUN_NAME}, got neither ({storage.normalise_url(url)})")
+    files = storage.list_files(storage.join_url(url, "quarantine"))
+    tables = [read_parquet(info.url) for info in files if info.url.endswith(".parquet")]
+    table = pa.concat_tables(tables) if tables else QUARANTINE_SCHEMA.empty_table()
+    return table.sort_by([("reason", "ascending"), ("key", "ascending"), ("source_uri", "ascending")])
 
 
 def make_parser() -> argparse.ArgumentParser:

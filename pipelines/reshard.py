@@ -13,8 +13,8 @@ from typing import Annotated, Any, Literal, get_args
 import apache_beam as beam
 from apache_beam.pvalue import AsSingleton
 
-from pipelines.runtime import command_line, progress
-from pipelines.runtime.flags import Flag, Fraction, make_config
+from pipelines.runtime import command_line, log, progress
+from pipelines.runtime.flags import NAMES, Flag, Fraction, make_config
 from pipelines.runtime.process_pool import run_in_processes
 from pipelines.runtime.runners import make_beam_options, make_pipeline
 from pipelines.steps.write_dataset import DEFAULT_SHARD_BYTES, DatasetPlan, report_ledger, write_dataset
@@ -25,7 +25,7 @@ from shards.curation.subsets import choose_subset
 from shards.format import dataset as datasets
 from shards.format.classes import ClassSet
 from shards.format.dataset import Dataset, open_dataset
-from shards.format.manifest import SHARD_NAME, DatasetManifest, ShardInfo
+from shards.format.manifest import MANIFEST_NAME, SHARD_NAME, DatasetManifest, ShardInfo
 from shards.format.schemas import samples_schema
 from shards.writing import sharding
 from shards.writing.dataset_samples import (
@@ -37,6 +37,7 @@ from shards.writing.dataset_samples import (
     select_samples,
 )
 from shards.writing.dataset_source import SampleSource
+from shards.writing.existing_output import claim_output, find_finished
 from shards.writing.output_folder import check_output
 
 BUILT_SUBSETS = ("10", "100", "1000")
@@ -58,12 +59,16 @@ class ReshardConfig:
     """Samples to take, by their labels."""
     seed: int = 0
     """Seed of the samples that a subset of 10, 100 or 1000 draws."""
-    splits: Annotated[tuple[str, ...], Flag("--split", nargs="+", metavar="NAME")] = ()
+    splits: Annotated[tuple[str, ...], Flag("--split", **NAMES.settings)] = ()
     """Splits to take; all if not given."""
-    classes: Annotated[tuple[str, ...], Flag(nargs="+", metavar="NAME")] = ()
+    classes: Annotated[tuple[str, ...], NAMES] = ()
     """Classes to keep in labels and boxes; all if not given, then all inputs must have the same."""
-    where: Annotated[str, Flag(metavar="SQL")] = ""
-    """SQL condition over the columns of samples, e.g. "labels.Gun = 1 and width_px > 600"."""
+    where: Annotated[tuple[str, ...], Flag(metavar="SQL")] = ()
+    """SQL condition over the columns of samples, e.g. "labels.Gun = 1 and metadata.site = 'A'"; of several all must be
+    true."""
+
+    overwrite: bool = False
+    """Replace the output if it is the dataset of other inputs or options; else that is refused."""
 
     def __post_init__(self) -> None:
         if not self.inputs:
@@ -96,16 +101,36 @@ def reshard_datasets(config: ReshardConfig, beam_options: Sequence[str] = ()) ->
     selection = make_selection(config, inputs)
     check_places(config, inputs)
     storage.sweep_temporaries(config.output)
-    with progress.Progress("reshard"), make_pipeline(pipeline_options) as pipeline:
+    options = _describe(config, inputs, selection, choose_shard_bytes(config, inputs))
+    finished = find_finished(config.output, options, lambda: last_change_of(inputs), overwrite=config.overwrite)
+    if finished is not None:
+        log.status("reshard: nothing to do, the dataset is finished and its inputs have not changed since")
+        return finished
+    with (
+        claim_output(config.output, options),
+        progress.Progress("reshard"),
+        make_pipeline(pipeline_options) as pipeline,
+    ):
         add_resharding(pipeline, inputs, selection, config)
     return datasets.open_dataset(config.output).manifest
+
+
+def choose_shard_bytes(config: ReshardConfig, inputs: Sequence[Dataset]) -> int:
+    """Return the bytes in a shard that the config asks for, else those of the inputs."""
+    return config.shard_bytes or _recorded_shard_bytes(inputs) or DEFAULT_SHARD_BYTES
+
+
+def last_change_of(inputs: Sequence[Dataset]) -> float | None:
+    """Return when a manifest of the inputs was last written; None if that is unknown, as on a store."""
+    found = [storage.last_change(storage.join_url(item.url, MANIFEST_NAME)) for item in inputs]
+    return None if None in found else max(when for when in found if when is not None)
 
 
 def add_resharding(
     pipeline: beam.Pipeline, inputs: tuple[Dataset, ...], selection: Selection, config: ReshardConfig
 ) -> beam.PCollection[DatasetManifest]:
     """Add the job to a pipeline: list the selected rows, join keys, then write as every dataset is written."""
-    shard_bytes = config.shard_bytes or _recorded_shard_bytes(inputs) or DEFAULT_SHARD_BYTES
+    shard_bytes = choose_shard_bytes(config, inputs)
     refs = (
         pipeline
         | "CreateShards" >> beam.Create([(at, info) for at, item in enumerate(inputs) for info in item.manifest.shards])
@@ -168,16 +193,21 @@ def make_selection(config: ReshardConfig, inputs: Sequence[Dataset]) -> Selectio
     known = sorted({split for dataset in inputs for split in dataset.manifest.splits})
     if absent := sorted(set(config.splits) - set(known)):
         raise ValueError(f"split must be one of {known}, got {', '.join(absent)} ({', '.join(config.inputs)})")
-    if config.where:
+    for condition in config.where:
         for dataset in inputs:
-            check_condition(config.where, samples_schema(dataset.manifest.classes, dataset.manifest.metadata))
+            check_condition(condition, samples_schema(dataset.manifest.classes, dataset.manifest.metadata))
     return Selection(
         classes=_choose_classes(config.classes, inputs),
         metadata=join_metadata(dataset.manifest.metadata for dataset in inputs),
         splits=tuple(sorted(config.splits)),
-        condition=config.where,
+        condition=_join_conditions(config.where),
         subset=config.subset,
     )
+
+
+def _join_conditions(conditions: Sequence[str]) -> str:
+    # On a line of its own, so that a comment at the end of a condition ends with it.
+    return conditions[0] if len(conditions) == 1 else " and ".join(f"({condition}\n)" for condition in conditions)
 
 
 def _choose_classes(names: tuple[str, ...], inputs: Sequence[Dataset]) -> ClassSet:
@@ -236,7 +266,7 @@ def _describe(
         "seed": config.seed,
         "splits": list(selection.splits),
         "classes": list(config.classes),
-        "where": config.where,
+        "where": _join_conditions(config.where),
     }
 
 

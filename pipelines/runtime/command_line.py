@@ -8,7 +8,7 @@ import select
 import sys
 from collections.abc import Callable, Sequence
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, NoReturn
 
 from pipelines.runtime import log
 from pipelines.runtime.flags import add_flags
@@ -39,8 +39,46 @@ class _HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
         return super()._metavar_formatter(action, default_metavar)
 
 
+class _StoreAction(argparse._StoreAction):
+    """Takes a value once: of a flag given twice the last would win without a word."""
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: Any = None) -> None:
+        if self.option_strings and self.dest in parser.given:
+            raise argparse.ArgumentError(self, "given twice; it takes one value")
+        parser.given.add(self.dest)
+        if self.dest == "output" and "::" in str(values):
+            raise argparse.ArgumentError(self, f"must be a folder, got one in an archive or behind a cache: {values}")
+        super().__call__(parser, namespace, values, option_string)
+
+
 class _Parser(argparse.ArgumentParser):
-    """Names those of many values that are near to what was given, rather than all."""
+    """Names an unknown flag before all else, and those of many values that are near to what was given.
+
+    A value must not be empty, as it is where a shell's variable is not set.
+    """
+
+    def __init__(self, *args: Any, **settings: Any) -> None:
+        super().__init__(*args, **settings)
+        self.given: set[str] = set()
+        for name in (None, "store"):
+            self.register("action", name, _StoreAction)
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        words = list(sys.argv[1:] if args is None else args)
+        self.given = set()
+        flags = [word.partition("=")[0] for word in words if word.startswith("--") and " " not in word]
+        if unknown := [flag for flag in flags if flag not in self._option_string_actions]:
+            near = get_close_matches(unknown[0], list(self._option_string_actions), n=1)
+            at = next(at for at, word in enumerate(words) if word.partition("=")[0] == unknown[0])
+            given = [*words[at : at + 1], *(word for word in words[at + 1 : at + 2] if not word.startswith("-"))]
+            self.error(f"unrecognized arguments: {' '.join(given)}" + (f"; nearest is {near[0]}" if near else ""))
+        for before, word in zip(["", *words], words, strict=False):
+            if word == "" or (word.endswith("=") and word[:-1] in self._option_string_actions):
+                self.error(f"argument {before or word[:-1]}: must not be empty")
+        return super().parse_known_args(words, namespace)
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(WRONG_USAGE, f"{self.prog}: error: {message}\n{self.format_usage()}")
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
         if _has_many_choices(action) and action.choices is not None and value not in action.choices:

@@ -33,6 +33,18 @@ class Flag:
         self.settings = settings
 
 
+class ExtendAction(argparse.Action):
+    """Collects the values of a flag however they are given: several words, `A,B` as one word, the flag repeatedly."""
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: Any = None) -> None:
+        """Add the values to those already given."""
+        given = getattr(namespace, self.dest)
+        kept = [] if given is self.default else given
+        words = values if isinstance(values, list) else [values]
+        more = [part for word in words for part in (word if isinstance(word, tuple) else (word,))]
+        setattr(namespace, self.dest, [*kept, *more])
+
+
 def fraction(text: str) -> float:
     """Return a number in [0, 1]."""
     value = float(text)
@@ -66,6 +78,10 @@ def parse_pairs(words: Iterable[str], flag: str, form: str) -> dict[str, str]:
 
 
 Fraction = Annotated[float, Flag(type=fraction)]
+NAMES = Flag(nargs="+", type=parse_names, metavar="NAME")
+"""A list of names: `A,B`, `A B`, or the flag repeatedly."""
+PAIRS = Flag(action=ExtendAction, type=parse_names)
+"""A mapping given as `a=A,b=B` or by the flag repeatedly."""
 
 
 def add_flags(parser: argparse.ArgumentParser, config_class: type, without: Iterable[str] = ()) -> None:
@@ -103,8 +119,7 @@ def make_config(config_class: type[Config], flags: argparse.Namespace) -> Config
                 value = tuple(value or ())
             elif get_origin(hint) is Mapping:
                 name = flag.name or f"--{field.name.replace('_', '-')}"
-                words = value.split(",") if isinstance(value, str) else value
-                value = parse_pairs(words, name, flag.settings.get("metavar", "NAME=VALUE"))
+                value = parse_pairs(value, name, flag.settings.get("metavar", "NAME=VALUE"))
             values[field.name] = value
     return config_class(**values)
 
@@ -130,7 +145,7 @@ def _settings_of(hint: Any, flag: Flag) -> dict[str, Any]:
         return {}
     origin, args = get_origin(hint), get_args(hint)
     if origin is tuple:
-        repeated = {} if "nargs" in flag.settings else {"action": "append"}
+        repeated = {"action": ExtendAction if "nargs" in flag.settings else "append"}
         return ({} if "type" in flag.settings else _settings_of(args[0], Flag())) | repeated
     if origin is Mapping:
         return {"action": "append"}

@@ -197,6 +197,6 @@ def report_ledger(manifest: DatasetManifest, max_quarantine_fraction: float) -> 
     quarantined, listed = (sum(getattr(c, n) for c in manifest.ledger.values()) for n in ("quarantined", "listed"))
     if quarantined <= max_quarantine_fraction * listed:
         return command_line.OK
-    share = f"{quarantined} of {listed} records"
+    share = f"{quarantined} of {listed} scans"
     log.status(f"findings: {share} are in quarantine, more than {max_quarantine_fraction:.2%}", level="warning")
     return command_line.FINDINGS

@@ -279,10 +279,14 @@ def _compare_rows(rows: Sequence[RowFact]) -> Iterator[tuple[str, str, str]]:
     for other in rows[1:]:
         first = rows[0]
         if other.labels and first.labels and other.labels != first.labels:
-            detail = f"{first.list_url} says {first.labels}, {other.list_url} says {other.labels}"
+            detail = f"{first.list_url} says {_as_listed(first)}, {other.list_url} says {_as_listed(other)}"
             yield "lists_disagree", "label_contradiction", detail
         if other.list_rank == first.list_rank and other.split != first.split:
             yield "two_splits", "split_contradiction", f"named by both {first.list_url} and {other.list_url}"
+
+
+def _as_listed(row: RowFact) -> str:
+    return ",".join("0" if label is None else "1" if label else "-1" for label in row.labels)
 
 
 def _compare_folders(facts: _KeyFacts) -> Iterator[tuple[str, str, str]]:

@@ -45,6 +45,8 @@ METADATA_TYPES = {
     "timestamp": pa.timestamp("us"),
 }
 """The types of columns of `metadata`, by the names that the manifest has for them."""
+PLAIN_TYPES = {"date": pa.int32(), "timestamp": pa.int64()}
+"""The types of those values that are neither text nor number as they travel between steps, marshalled or as JSON."""
 
 
 def samples_schema(

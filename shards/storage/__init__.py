@@ -1,6 +1,13 @@
 """Read, list and write files on local disks and object stores."""
 
-from shards.storage.atomic import TEMPORARY_SUFFIX, atomic_writer, sweep_temporaries, write_bytes
+from shards.storage.atomic import (
+    TEMPORARY_SUFFIX,
+    atomic_writer,
+    has_ended,
+    sweep_temporaries,
+    this_process,
+    write_bytes,
+)
 from shards.storage.files import (
     FileInfo,
     as_uri,
@@ -10,6 +17,7 @@ from shards.storage.files import (
     filesystem,
     is_folder,
     join_url,
+    last_change,
     list_files,
     list_folders,
     local_path,
@@ -33,8 +41,10 @@ __all__ = [
     "check_url",
     "exists",
     "filesystem",
+    "has_ended",
     "is_folder",
     "join_url",
+    "last_change",
     "list_files",
     "list_folders",
     "local_path",
@@ -48,5 +58,6 @@ __all__ = [
     "remove_tree",
     "sha256_of",
     "sweep_temporaries",
+    "this_process",
     "write_bytes",
 ]

@@ -91,8 +91,20 @@ def sweep_temporaries(root: str | Path) -> int:
 def _temporary_name(name: str) -> str:
     # ".<name>.<host>.<pid>-<start>.<token>.tmp" lets a later sweep check whether the writer still runs. A restarted
     # container has the same host name and process ids, hence the start time.
-    writer = f"{socket.gethostname().replace('.', '-')}.{os.getpid()}-{_start_of(os.getpid())}"
-    return f".{name}.{writer}.{secrets.token_hex(4)}{TEMPORARY_SUFFIX}"
+    return f".{name}.{this_process()}.{secrets.token_hex(4)}{TEMPORARY_SUFFIX}"
+
+
+def this_process() -> str:
+    """Return a name of this process: `<host>.<pid>-<start>`, without other dots."""
+    return f"{socket.gethostname().replace('.', '-')}.{os.getpid()}-{_start_of(os.getpid())}"
+
+
+def has_ended(process: str) -> bool:
+    """Return whether a process named by `this_process` is known to have ended, or is this one."""
+    host, _, number = process.partition(".")
+    pid, _, start = number.partition("-")
+    is_here = host == this_process().partition(".")[0] and pid.isdigit()
+    return process == this_process() or (is_here and _start_of(int(pid)) != start)
 
 
 def _start_of(pid: int) -> str:

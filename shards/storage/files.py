@@ -75,8 +75,37 @@ def filesystem(url: str | Path) -> tuple[Any, str]:
     text = normalise_url(url)
     # With more concurrency s3fs asks for the size first: two requests per scan instead of one.
     options = {"max_concurrency": 1} if text.startswith(("s3://", "s3a://")) else {}
-    fs, path = fsspec.core.url_to_fs(text, use_listings_cache=False, **options)
+    if text.startswith(("http://", "https://")):
+        raise ValueError(
+            f"URL must be a local path or of a store that can list its files (s3://, gs://), got "
+            f"{object_stores.mask_secrets(text)}; download it first"
+        )
+    try:
+        fs, path = fsspec.core.url_to_fs(text, use_listings_cache=False, **options)
+    except ImportError as error:
+        raise ValueError(
+            f"storage of {text.partition(':')[0]}:// must have its library installed, got none "
+            f"({object_stores.mask_secrets(text)}): {error}"
+        ) from error
     return fs, path
+
+
+def last_change(url: str | Path, *, with_folders: bool = True) -> float | None:
+    """Return when a local file, or anything in a local folder, was last changed; None for a store or if absent.
+
+    The time of the last change of the inode, so that a file which was replaced by an older one counts too. With the
+    folders themselves a file that was removed counts.
+    """
+    if (name := _local_name(url)) is None or not os.path.lexists(name):
+        return None
+    if not Path(name).is_dir():
+        return Path(name).stat().st_ctime
+    newest = 0.0
+    for folder, _, files in os.walk(name):
+        folders = [folder] if with_folders else []
+        for path in (*folders, *(f"{folder}/{file}" for file in files)):
+            newest = max(newest, os.lstat(path).st_ctime)
+    return newest
 
 
 def check_url(url: str | Path) -> None:

@@ -5,6 +5,7 @@ __all__ = [
     "dataset_samples",
     "dataset_source",
     "duplicates",
+    "existing_output",
     "finish",
     "output_folder",
     "shard_writer",

@@ -21,10 +21,9 @@ from shards.format.classes import ClassSet
 from shards.format.dataset import Dataset
 from shards.format.keys import escape_control_characters
 from shards.format.manifest import ShardInfo, quarantine_url
-from shards.format.schemas import METADATA_TYPES, add_columns, samples_schema
+from shards.format.schemas import METADATA_TYPES, PLAIN_TYPES, add_columns, samples_schema
 from shards.shuffle import pack, unpack
 
-_PLAIN_TYPES = {"date": pa.int32(), "timestamp": pa.int64()}
 _PLACE_COLUMNS = ("shard", "offset_bytes", "size_bytes")
 
 
@@ -119,9 +118,9 @@ def _with_metadata(table: pa.Table, kinds: Mapping[str, str]) -> pa.Table:
         return others
     names = [] if own is None else [own.type.field(at).name for at in range(own.type.num_fields)]
     columns = [
-        pc.struct_field(own, name).cast(METADATA_TYPES[kind]).cast(_PLAIN_TYPES.get(kind, METADATA_TYPES[kind]))
+        pc.struct_field(own, name).cast(METADATA_TYPES[kind]).cast(PLAIN_TYPES.get(kind, METADATA_TYPES[kind]))
         if name in names
-        else pa.nulls(len(table), _PLAIN_TYPES.get(kind, METADATA_TYPES[kind]))
+        else pa.nulls(len(table), PLAIN_TYPES.get(kind, METADATA_TYPES[kind]))
         for name, kind in kinds.items()
     ]
     is_null = own.is_null() if own is not None else pa.array([True] * len(table))

@@ -64,6 +64,8 @@ def write_manifest(
         ValueError: a split has more or fewer samples and refused records than were listed, or nothing was listed.
     """
     if not tallies:
+        if where := options.get("where"):
+            raise ValueError(f"condition must be true of at least one row, got none that matches {where!r}")
         raise ValueError(f"corpus must have at least one record, got none with the options {options}; check the input")
     leakage = write_leakage(output, list(leaks))
 

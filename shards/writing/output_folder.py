@@ -7,9 +7,11 @@ from shards import storage
 from shards.corpus.streams.spool import SPOOL_NAME
 from shards.format.manifest import DATASET_FILE, MANIFEST_NAME, SHARD_NAME, DatasetManifest, expected_files
 from shards.format.ustar import BLOCK_BYTES, make_header
-from shards.writing.shard_writer import DRAFTS_FOLDER
+from shards.writing.shard_writer import DRAFTS_FOLDER, JOB_NAME
 
-_DRAFT_FILE = re.compile(rf"{DRAFTS_FOLDER}/({SHARD_NAME.pattern}\.parquet|{SPOOL_NAME})|(.*/)?\.[^/]+\.tmp")
+_DRAFT_FILE = re.compile(
+    rf"{DRAFTS_FOLDER}/({SHARD_NAME.pattern}\.parquet|{SPOOL_NAME}|{re.escape(JOB_NAME)})|(.*/)?\.[^/]+\.tmp"
+)
 
 
 def check_output(output: str) -> None:

@@ -28,6 +28,8 @@ from shards.verify.shard import METADATA_KEY, check_shard, shard_metadata
 from shards.writing.sharding import unpack_records
 
 DRAFTS_FOLDER = "_drafts"
+JOB_NAME = "job.json"
+"""Says in the drafts which job writes there; see `shards.writing.existing_output`."""
 
 _REMOTE_READERS = 16
 _CHUNK_SCANS = 64

@@ -47,7 +47,8 @@ class Bench:
         self.folder = self.output / self.model_id
 
     def score(self, *words, inputs=("ds",)):
-        return score.main([*self.words(inputs), *words])
+        given = {word.partition("=")[0] for word in words}
+        return score.main([*(word for word in self.words(inputs) if word.partition("=")[0] not in given), *words])
 
     def words(self, inputs=("ds",)):
         inputs = [word for name in inputs for word in ("--input", str(self.root / name))]

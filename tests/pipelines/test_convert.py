@@ -171,7 +171,7 @@ def test_a_run_within_its_budget_ends_with_0_and_prints_where_every_record_went(
     before = files_of(tmp_path / "ds")
     assert run(*words, "--max-quarantine-fraction", 3 / 88) == 0
     assert run(*words) == 1
-    assert capsys.readouterr().err.splitlines()[-1] == "findings: 3 of 88 records are in quarantine, more than 1.00%"
+    assert capsys.readouterr().err.splitlines()[-1] == "findings: 3 of 88 scans are in quarantine, more than 1.00%"
     assert files_of(tmp_path / "ds") == before
 
 
@@ -230,6 +230,27 @@ def test_a_list_that_is_none_ends_the_run_with_2_and_one_line(tmp_path, capsys, 
     assert not (tmp_path / "ds/dataset.json").exists()
 
 
+@pytest.mark.slow
+def test_a_finished_dataset_is_left_alone_and_that_of_another_command_is_kept(corpus, calm, tmp_path, capsys):
+    words = ("--output", tmp_path / "ds", "--max-quarantine-fraction=1")
+    assert run(*words, "--input", corpus.root, f"--shard-bytes={SHARD_BYTES}") == 0
+    printed, kept = capsys.readouterr().out, stamps_of(tmp_path / "ds")
+    assert run(*words, "--input", corpus.root, f"--shard-bytes={SHARD_BYTES}") == 0
+    again = capsys.readouterr()
+    assert again.out == printed and "convert: nothing to do, the dataset is finished" in again.err
+    assert run(*words, "--input", corpus.images) == 2
+    assert f'input is "file://{corpus.root}" there and "file://{corpus.images}" here' in capsys.readouterr().err
+    assert stamps_of(tmp_path / "ds") == kept
+    assert run(*words, "--input", corpus.root, "--overwrite") == 0
+    assert payload_of(tmp_path / "ds") != payload_of(calm)
+
+
+def test_a_dataset_as_input_points_to_reshard(calm, tmp_path, capsys):
+    assert run("--input", calm, "--output", tmp_path / "ds") == 2
+    assert "input must be a corpus, got a dataset" in capsys.readouterr().err
+    assert not (tmp_path / "ds").exists()
+
+
 def test_an_empty_corpus_ends_the_run_with_2(tmp_path, capsys):
     (tmp_path / "c").mkdir()
     assert run("--input", tmp_path / "c", "--output", tmp_path / "ds") == 2
@@ -238,8 +259,12 @@ def test_an_empty_corpus_ends_the_run_with_2(tmp_path, capsys):
 
 @pytest.mark.slow
 def test_a_full_disk_ends_the_run_with_3_and_the_next_one_resumes(corpus, calm, tmp_path, capsys, monkeypatch):
+    write_bytes = storage.write_bytes
+
     def fail(url, data):
-        raise OSError(errno.ENOSPC, "No space left on device", url)
+        if not url.endswith("/_drafts/job.json"):  # it is small, and the first file of a job
+            raise OSError(errno.ENOSPC, "No space left on device", url)
+        write_bytes(url, data)
 
     words = ("--input", corpus.root, "--output", tmp_path / "ds", f"--shard-bytes={SHARD_BYTES}")
     with monkeypatch.context() as patch:
@@ -397,7 +422,7 @@ def test_equal_scans_go_to_one_split_together_when_asked(tmp_path, capsys):
     words = ("--input", corpus.root, "--output", tmp_path / "ds")
     assert run(*words) == 0
     assert "leakage: 1 byte_equal groups of 3 scans cross splits (N80001)" in capsys.readouterr().out
-    assert run(*words, "--split-policy=group") == 0
+    assert run(*words, "--split-policy=group", "--overwrite") == 0
     assert "leakage" not in capsys.readouterr().out
     splits = {row["key"]: row["split"] for row in rows_of(tmp_path / "ds") if row["key"].startswith("N8000")}
     assert splits == dict.fromkeys(["N80001", "N80002", "N80003"], "test")
@@ -415,7 +440,7 @@ def test_scans_that_look_the_same_are_found_and_dealt_together_when_asked(tmp_pa
     assert "near_equal groups" in capsys.readouterr().out
     members = pq.read_table(tmp_path / "ds/leakage.parquet").to_pylist()
     assert {"kind": "near_equal", "group": "N80001", "key": "N80002", "split": "test"} in members
-    assert run(*words, "--split-policy=group") == 0
+    assert run(*words, "--split-policy=group", "--overwrite") == 0
     assert "leakage" not in capsys.readouterr().out
     splits = {row["key"]: row["split"] for row in rows_of(tmp_path / "ds")}
     assert splits["N80001"] == splits["N80002"] == "test"

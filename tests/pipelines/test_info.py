@@ -86,3 +86,21 @@ def test_what_sources_disagree_on_and_what_leaks_is_said(tmp_path, capsys):
     out = capsys.readouterr().out
     assert "contradictions: 1 missing_image (N90001)" in out
     assert "leakage: 1 byte_equal groups of 2 scans cross splits (N00001)" in out
+
+
+def test_the_quarantine_is_listed_by_name_and_a_dataset_without_samples_is_described(tmp_path, capsys):
+    (tmp_path / "corpus").mkdir()
+    for name in ("a.jpg", "b.jpg"):
+        (tmp_path / "corpus" / name).write_bytes(b"no image" if name == "a.jpg" else b"")
+    convert_plainly(tmp_path / "corpus", tmp_path / "ds")
+    assert main([str(tmp_path / "ds")]) == 0
+    assert "unlisted" in capsys.readouterr().out
+    assert main([str(tmp_path / "ds"), "--quarantine"]) == 0
+    lines = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
+    assert [line[:2] for line in lines] == [["empty_file", "b"], ["unknown_format", "a"]]
+    assert lines[1][2] == f"file://{tmp_path}/corpus/a.jpg"
+    assert main([str(tmp_path / "ds"), "--quarantine", "--reason=empty_file", "--json"]) == 0
+    assert [row["key"] for row in json.loads(capsys.readouterr().out)] == ["b"]
+    assert main([str(tmp_path / "ds"), "--quarantine", "--reason=x"]) == 2
+    assert "reason must be one of ['empty_file', 'unknown_format'], got x" in capsys.readouterr().err
+    assert main([str(tmp_path / "ds"), "--reason=x"]) == 2

@@ -124,7 +124,7 @@ def test_what_sources_disagreed_on_is_told_of_all_inputs_while_every_record_come
 @pytest.mark.slow
 def test_rows_are_chosen_by_a_condition(source, tmp_path):
     reshard_datasets(
-        config_for(source, tmp_path / "ds", where="labels.Gun = 1 and width_px >= 40", shard_bytes=SHARD_BYTES)
+        config_for(source, tmp_path / "ds", where=("labels.Gun = 1 and width_px >= 40",), shard_bytes=SHARD_BYTES)
     )
     chosen = {key for key, row in contents(source).items() if row["labels"]["Gun"] == 1}
     assert len(chosen) > 3 and set(contents(tmp_path / "ds")) == chosen
@@ -328,7 +328,10 @@ def test_bytes_do_not_depend_on_the_number_of_workers(source, tmp_path):
         (["--classes", "Gun", "Bomb"], "error: classes must be of ['Gun', 'Hammer', "),
         (["--classes", "Gun", "Gun"], "error: classes must be named once each, got ('Gun', 'Gun')"),
         (["--where", "labels.Gun = "], "error: condition on rows must be SQL over the columns of samples"),
-        (["--where", "width_px > 100000"], "must have at least one record, got none"),
+        (
+            ["--where", "width_px > 100000"],
+            "condition must be true of at least one row, got none that matches 'width_px > 100000'",
+        ),
         (["--subset=7"], "argument --subset: invalid choice: '7'"),
         (["--subset=1000"], "error: subset '1000' must have 1,000 positives and "),
         (["--shard-bytes=0"], "error: shard_bytes must be >= 1, got 0"),
@@ -371,7 +374,7 @@ def test_png_scans_keep_their_extension(tmp_path):
 @pytest.mark.slow
 def test_the_manifest_says_what_was_asked_for(source, tmp_path):
     reshard_datasets(
-        config_for(source, tmp_path / "ds", where="labels.Gun = 1", splits=("train", "test"), classes=SCORED)
+        config_for(source, tmp_path / "ds", where=("labels.Gun = 1",), splits=("train", "test"), classes=SCORED)
     )
     options = json.loads((tmp_path / "ds/dataset.json").read_text())["options"]
     assert options == {

@@ -64,10 +64,26 @@ def test_a_misspelt_one_of_many_values_brings_the_nearest_and_not_all(capsys):
 
 def test_a_value_that_is_near_to_none_points_to_the_help_which_names_all(capsys):
     code, printed = refuse(["--recipe", "@"], capsys)
-    assert printed.endswith("argument --recipe: invalid choice: '@'; `sixray x --help` names all 70\n")
+    assert "error: argument --recipe: invalid choice: '@'; `sixray x --help` names all 70\n" in printed
     code, printed = refuse(["--help"], capsys)
     assert (code, printed.count("chr_resnet")) == (command_line.OK, 70)
     assert "The recipe; one of chr_resnet0_sixray10, " in " ".join(printed.split())
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--recipe=a", "--sise=large"], "unrecognized arguments: --sise=large; nearest is --size\n"),
+        (["--size=large", "--size", "small"], "argument --size: given twice; it takes one value\n"),
+        (["--output", ""], "argument --output: must not be empty\n"),
+        (["--output="], "argument --output: must not be empty\n"),
+        (["--output=a.zip::b"], "argument --output: must be a folder, got one in an archive or behind a cache: a.zip"),
+    ],
+)
+def test_a_flag_that_is_misspelt_repeated_or_empty_is_named_first(words, message, capsys):
+    code, printed = refuse(words, capsys)
+    assert code == command_line.WRONG_USAGE
+    assert printed.startswith(f"sixray x: error: {message}")
 
 
 def test_few_values_are_all_named(capsys):

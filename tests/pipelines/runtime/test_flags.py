@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 import pytest
 
-from pipelines.runtime.flags import Flag, Fraction, add_flags, make_config, parse_datetime, parse_names
+from pipelines.runtime.flags import NAMES, PAIRS, Flag, Fraction, add_flags, make_config, parse_datetime
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,9 +39,9 @@ class Config(Base):
     share: Fraction = 0.5
     limit: Annotated[int | None, Flag(metavar="N")] = None
     seeds: Annotated[tuple[int, ...], Flag(nargs="+")] = (0,)
-    classes: Annotated[tuple[str, ...], Flag(action="store", type=parse_names)] = ()
+    classes: Annotated[tuple[str, ...], NAMES] = ()
     data: Annotated[Mapping[str, str], Flag(metavar="NAME=DATASET")] = field(default_factory=dict)
-    class_map: Annotated[Mapping[str, str], Flag(action="store")] = field(default_factory=dict)
+    class_map: Annotated[Mapping[str, str], PAIRS] = field(default_factory=dict)
     since: Annotated[datetime | None, Flag(type=parse_datetime)] = None
     quick: Annotated[bool, Flag(action="store_true")] = False
     inner: Annotated[Inner, Flag(without=["hidden"])] = field(default_factory=Inner)
@@ -79,6 +79,15 @@ def test_each_kind_of_field_is_parsed():
         inner=Inner(is_strict=True),
     )
     assert parse("--no-is-strict", "--since=2026-03-01").since == datetime(2026, 3, 1).astimezone()
+
+
+@pytest.mark.parametrize(
+    "words", [["--classes=A,B"], ["--classes", "A", "B"], ["--classes=A", "--classes=B"], ["--classes", "A,B"]]
+)
+def test_a_list_has_one_form_in_all_commands(words):
+    assert parse(*words).classes == ("A", "B")
+    assert parse("--class-map=a=A", "--class-map=b=B,c=C").class_map == {"a": "A", "b": "B", "c": "C"}
+    assert parse("--seeds", "1", "--seeds", "2", "3").seeds == (1, 2, 3)
 
 
 @pytest.mark.parametrize(
