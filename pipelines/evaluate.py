@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Literal, get_args
 
 from model.evaluation.comparison import Comparison, compare_models
-from model.evaluation.evaluate import MISTAKE_RATE, NUM_EXTREME_CLASSES, Evaluation, evaluate_scans
+from model.evaluation.evaluate import MISTAKE_RATE, NUM_EXTREME_CLASSES, Evaluation, ScoreFigures, evaluate_scans
 from model.evaluation.scan_table import list_errors, rate_columns, scans_parquet
 from model.evaluation.scored_scans import ScoredScans, join_predictions
 from model.evaluation.subsets import rate_subsets
@@ -17,8 +17,9 @@ from model.reports.csv_tables import errors_table, make_tables
 from model.reports.gallery import collect_gallery
 from model.reports.metrics_json import metrics_document
 from model.reports.numbers import format_count, format_ratio
-from model.reports.page import Report, render_html, render_markdown
+from model.reports.page import ANY_ITEM, Report, list_rows, render_html, render_markdown
 from model.reports.report_folder import find_earlier_files, write_report_files
+from model.reports.tradeoff_charts import draw_tradeoffs
 from model.reports.trend import read_history
 from pipelines.runtime import command_line, log
 from pipelines.runtime.command_line import FINDINGS, OK
@@ -78,7 +79,8 @@ def write_report(config: EvaluateConfig) -> Evaluation:
     subsets = rate_subsets(scans, predictions, dataset, config.subsets)
     document = metrics_document(evaluation, comparison, subsets)
     history = read_history(config.history, document)
-    figures = draw_figures(evaluation) | ({"history.svg": draw_history(history)} if history else {})
+    figures = draw_figures(evaluation) | draw_tradeoffs(list_rows(evaluation), ANY_ITEM)
+    figures |= {"history.svg": draw_history(history)} if history else {}
     files = {name: svg.encode() for name, svg in figures.items()}
     files |= {name: table.encode() for name, table in make_tables(document).items()}
     files |= _make_scan_tables(scans, evaluation)
@@ -86,17 +88,23 @@ def write_report(config: EvaluateConfig) -> Evaluation:
     if config.format == "markdown":
         files["report.md"] = render_markdown(report).encode()
     else:
-        gallery = collect_gallery(scans, dataset, shown=evaluation.shown_classes)
+        thresholds = {name: _find_threshold(evaluation.classes[name]) for name in evaluation.shown_classes}
+        gallery = collect_gallery(scans, dataset, thresholds)
         files["report.html"] = render_html(report, figures, gallery).encode()
     write_report_files(config.output, document, files)
     return evaluation
 
 
+def _find_threshold(figures: ScoreFigures) -> float | None:
+    """Return the logit at which errors are listed; None if the score never alarms."""
+    point = figures.rank.operation.at_false_alarms.get(MISTAKE_RATE)
+    return point.threshold if point is not None else None
+
+
 def _make_scan_tables(scans: ScoredScans, evaluation: Evaluation) -> dict[str, bytes]:
     """Return `scans.parquet` and `errors.csv`."""
     rated = [*evaluation.classes.values(), evaluation.any_item]
-    points = [of.rank.operation.at_false_alarms.get(MISTAKE_RATE) for of in rated]
-    columns = rate_columns(scans, [of.rank.ranking for of in rated], points)
+    columns = rate_columns(scans, [of.rank.ranking for of in rated], [_find_threshold(of) for of in rated])
     return {
         "scans.parquet": scans_parquet(scans, columns),
         "errors.csv": errors_table(list_errors(scans, columns)).encode(),

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from model.evaluation.breakdowns import ClassBreakdowns, Mistakes, count_mistakes, rate_breakdowns
 from model.evaluation.completeness import Completeness
+from model.evaluation.dataset_facts import DatasetFacts, describe_dataset
 from model.evaluation.pointing import PointingFigures, rate_pointing
 from model.evaluation.scored_scans import ScoredScans, join_predictions
 from model.evaluation.top_k import TopKAccuracy, rate_top_k
@@ -104,6 +105,7 @@ class Evaluation:
 
     model_id: str
     dataset_digest: str
+    dataset: DatasetFacts
     split: str
     run: dict[str, Any]
     """`run.json` of the predictions: versions, decoder, timings."""
@@ -171,6 +173,7 @@ def evaluate_scans(scans: ScoredScans, predictions: Predictions, dataset: Datase
     return Evaluation(
         model_id=predictions.model_id,
         dataset_digest=dataset.manifest.digest,
+        dataset=describe_dataset(dataset, scans),
         split=scans.split,
         run=predictions.run,
         completeness=scans.completeness,

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from model.evaluation.pointing import find_pointing_hits
 from model.evaluation.scored_scans import ScoredScans
 from model.metrics.calibration import fit_platt
-from model.metrics.operating_points import OperatingPoint, any_item, sigmoid
+from model.metrics.operating_points import any_item, sigmoid
 from model.metrics.ranking import ABSENT, PRESENT, UNKNOWN, Ranking
 
 VERDICTS = ("caught", "missed", "false_alarm", "clear")
@@ -64,21 +64,20 @@ class ScoreColumn:
 
 
 def rate_columns(
-    scans: ScoredScans, rankings: Sequence[Ranking], points: Sequence[OperatingPoint | None]
+    scans: ScoredScans, rankings: Sequence[Ranking], thresholds: Sequence[float | None]
 ) -> list[ScoreColumn]:
     """Return the column of each class, and last that of any item.
 
     Args:
         scans: of one split.
         rankings: of each class, and last of any item.
-        points: whose thresholds decide the verdicts, in the same order; None: no alarm.
+        thresholds: logits that decide the verdicts, in the same order; None: no alarm.
     """
     any_logit_N, any_label_N = any_item(scans.logits_NK, scans.labels_NK)
     columns = []
-    for k, (ranking, point) in enumerate(zip(rankings, points, strict=True)):
+    for k, (ranking, threshold) in enumerate(zip(rankings, thresholds, strict=True)):
         is_class = k < len(scans.classes)
         logit_N, label_N = scans.column(k) if is_class else (any_logit_N, any_label_N)
-        threshold = point.threshold if point is not None else None
         columns.append(
             ScoreColumn(
                 name=scans.classes[k] if is_class else ANY_ITEM,

@@ -10,11 +10,9 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from model.evaluation.completeness import Completeness, measure_completeness
 from model.metrics.ranking import UNKNOWN
-from shards import storage
 from shards.format.dataset import Dataset
 from shards.format.parquet import read_parquet
 from shards.predictions.parts import part_url
@@ -24,7 +22,6 @@ UNSCORED = -1e30
 """Logit of a class that imported predictions have no score for: below every other, it never alarms."""
 
 SAMPLE_COLUMNS = ("key", "width_px", "height_px", "labels", "boxes", "duplicate_of")
-OPTIONAL_SAMPLE_COLUMNS = ("group", "metadata")
 PREDICTION_COLUMNS = ("key", "split", "logits", "level_logits", "peaks")
 
 
@@ -80,7 +77,8 @@ def join_predictions(predictions: Predictions, dataset: Dataset, split: str) -> 
             key twice, hold a number that is not finite, or a table is damaged or lacks a column.
     """
     classes = _check_identity(predictions, dataset)
-    samples = dataset.read_samples(split, [*SAMPLE_COLUMNS, *_find_optional_columns(dataset, split)]).combine_chunks()
+    optional = [name for name in ("group", "metadata") if name in dataset.manifest.samples_schema.names]
+    samples = dataset.read_samples(split, [*SAMPLE_COLUMNS, *optional]).combine_chunks()
     names = {shard.name for shard in dataset.shards(split)}
     rows = _read_predictions(predictions, split, names)
     sample_keys, row_keys = samples["key"].combine_chunks(), rows["key"].combine_chunks()
@@ -235,16 +233,6 @@ def _read_boxes(
         box_class_B.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64),
         _stack(edges, np.float32),
     )
-
-
-def _find_optional_columns(dataset: Dataset, split: str) -> list[str]:
-    """Return which of the columns that datasets have from format 2 on this one has."""
-    shards = dataset.shards(split)
-    if not shards:
-        return []
-    with storage.open_reader(dataset.samples_url(shards[0])) as handle:
-        names = pq.read_schema(handle).names
-    return [name for name in OPTIONAL_SAMPLE_COLUMNS if name in names]
 
 
 def _column(samples: pa.Table, name: str, default: Any) -> Any:

@@ -10,5 +10,6 @@ __all__ = [
     "page",
     "report_folder",
     "sentences",
+    "tradeoff_charts",
     "trend",
 ]

@@ -20,6 +20,8 @@ from model.reports.trend import Entry
 
 INK, MUTED, GRID, SERIES, CHANCE = "#1f2328", "#59636e", "#d5dae0", "#0b5cad", "#b3480e"
 """Blue and vermilion are distinct with every common colour blindness, and in grey."""
+SERIES_OF_CLASSES = ("#2a7fd0", "#c2601b", "#22875f", "#a35cc0", "#c94a68", "#23859a", "#857c12", "#77808a")
+"""Lines of several classes; each has a contrast of 3 or more on the light page and on the dark one."""
 CSS_VARIABLES = {INK: "--ink", MUTED: "--muted", GRID: "--grid", SERIES: "--series", CHANCE: "--chance"}
 """Within a page a colour follows the page's theme, light or dark."""
 MAX_CURVE_POINTS = 400
@@ -69,7 +71,7 @@ def draw_precision_recall(name: str, rated: ClassFigures) -> str:
     """Return one class' precision at every recall; the area below the line is its average precision."""
     precision_T, recall_T = _thin(rated.rank.curve.precision_T), _thin(rated.rank.curve.recall_T)
     prevalence = rated.rank.ranking.prevalence or 0.0
-    with _figure(3.4, 3.0) as (figure, axes):
+    with make_figure(3.4, 3.0) as (figure, axes):
         x, y = np.concatenate([[0.0], recall_T]), np.concatenate([precision_T[:1], precision_T])
         axes.fill_between(x, y, step="pre", color=SERIES, alpha=0.10, linewidth=0)
         axes.plot(x, y, drawstyle="steps-pre", color=SERIES, linewidth=1.7, solid_joinstyle="round")
@@ -81,11 +83,11 @@ def draw_precision_recall(name: str, rated: ClassFigures) -> str:
             fontsize=9.5,
             pad=9,
         )
-        _unit_axis(axes, "x")
-        _unit_axis(axes, "y")
+        mark_unit_axis(axes, "x")
+        mark_unit_axis(axes, "y")
         axes.set_xlabel("Recall: share of the items found")
         axes.set_ylabel("Precision: share of alarms right")
-    return _svg(figure)
+    return svg_text(figure)
 
 
 def draw_reliability(name: str, rated: ClassFigures) -> str:
@@ -94,18 +96,18 @@ def draw_reliability(name: str, rated: ClassFigures) -> str:
     filled_B = calibration.num_scans_B > 0
     # Areas grow with the logarithm of the number of scans.
     sizes_B = 12 + 14 * np.log10(calibration.num_scans_B[filled_B])
-    with _figure(3.4, 3.0) as (figure, axes):
+    with make_figure(3.4, 3.0) as (figure, axes):
         axes.plot([0, 1], [0, 1], color=CHANCE, linewidth=1.2, dashes=(4, 3))
         x_B, y_B = calibration.mean_score_B[filled_B], calibration.positive_share_B[filled_B]
         axes.plot(x_B, y_B, color=SERIES, linewidth=1.2, alpha=0.5)
         axes.scatter(x_B, y_B, s=sizes_B, color=SERIES, clip_on=False, zorder=3, linewidths=0)
         axes.set_title(name, loc="left", fontweight="bold", fontsize=11.5, pad=9)
         axes.set_title(f"ECE {calibration.expected_error:.3f}", loc="right", fontsize=9.5, pad=9)
-        _unit_axis(axes, "x")
-        _unit_axis(axes, "y")
+        mark_unit_axis(axes, "x")
+        mark_unit_axis(axes, "y")
         axes.set_xlabel("Score")
         axes.set_ylabel("Share that holds the item")
-    return _svg(figure)
+    return svg_text(figure)
 
 
 def draw_average_precisions(evaluation: Evaluation) -> str:
@@ -123,7 +125,7 @@ def draw_average_precisions(evaluation: Evaluation) -> str:
     mean, resampled = evaluation.mean, evaluation.bootstrap
     mean_interval = resampled.mean_average_precision if resampled else None
     rows.append(("Mean", mean.average_precision["non_interpolated"], mean.prevalence, mean_interval))
-    with _figure(6.8, 0.8 + 0.36 * len(rows)) as (figure, axes):
+    with make_figure(5.4, 0.8 + 0.36 * len(rows)) as (figure, axes):
         for y, (_, average_precision, prevalence, interval) in enumerate(rows):
             _plot_average_precision(axes, y, average_precision, prevalence, interval)
         axes.set_yticks(range(len(rows)), [row[0] for row in rows], color=INK)
@@ -131,7 +133,7 @@ def draw_average_precisions(evaluation: Evaluation) -> str:
         axes.axhline(len(rows) - 1.5, color=GRID, linewidth=0.8)
         axes.set_ylim(len(rows) - 0.5, -0.5)
         axes.spines["left"].set_visible(False)
-        _unit_axis(axes, "x")
+        mark_unit_axis(axes, "x")
         point = Line2D([], [], marker="o", color=SERIES, linestyle="", markersize=7.5, label="average precision")
         line = Line2D([], [], color=SERIES, linewidth=3.5, alpha=0.4, label="95 % interval")
         tick = Line2D(
@@ -139,9 +141,16 @@ def draw_average_precisions(evaluation: Evaluation) -> str:
         )
         marks = [point, line, tick] if resampled else [point, tick]
         axes.legend(
-            handles=marks, loc="lower left", bbox_to_anchor=(-0.02, 1.0), ncols=3, frameon=False, handletextpad=0.6
+            handles=marks,
+            loc="lower left",
+            bbox_to_anchor=(-0.02, 1.0),
+            ncols=3,
+            frameon=False,
+            handletextpad=0.4,
+            columnspacing=1.2,
+            fontsize=9,
         )
-    return _svg(figure)
+    return svg_text(figure)
 
 
 def _plot_average_precision(
@@ -167,7 +176,7 @@ def draw_history(history: Sequence[Entry]) -> str:
     Lines of single classes are left out if there are many.
     """
     numbers = range(1, len(history) + 1)
-    with _figure(6.8, 3.0) as (figure, axes):
+    with make_figure(6.8, 3.0) as (figure, axes):
         last = {name: value for name, value in history[-1].average_precision.items() if value is not None}
         last = last if len(history[-1].average_precision) <= MAX_CLASSES_IN_FULL else {}
         for name, label_y in _spread(last, gap=0.075).items():
@@ -184,11 +193,11 @@ def draw_history(history: Sequence[Entry]) -> str:
         axes.set_xlim(0.7, len(history) + 0.3)
         shown = numbers[:: -(-len(numbers) // _MAX_DATES)]
         axes.set_xticks(list(shown), [(history[number - 1].scored_at or str(number))[:10] for number in shown])
-        _unit_axis(axes, "y")
+        mark_unit_axis(axes, "y")
         axes.set_xlabel("Scored on" if all(entry.scored_at for entry in history) else "Report, in the order named")
         axes.set_ylabel("Average precision")
         axes.set_title("Mean, with 95 % interval", loc="left", color=SERIES, fontsize=10, pad=9)
-    return _svg(figure)
+    return svg_text(figure)
 
 
 def inline_svg(svg: str, prefix: str, label: str) -> str:
@@ -212,7 +221,8 @@ def inline_svg(svg: str, prefix: str, label: str) -> str:
 
 
 @contextmanager
-def _figure(width_inches: float, height_inches: float) -> Iterator[tuple[Figure, Axes]]:
+def make_figure(width_inches: float, height_inches: float) -> Iterator[tuple[Figure, Axes]]:
+    """Give a figure with one pair of axes in the style of reports."""
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=(width_inches, height_inches), layout="constrained")
         FigureCanvasSVG(figure)
@@ -222,7 +232,8 @@ def _figure(width_inches: float, height_inches: float) -> Iterator[tuple[Figure,
         yield figure, axes
 
 
-def _svg(figure: Figure) -> str:
+def svg_text(figure: Figure) -> str:
+    """Return a figure as SVG; equal figures give equal texts."""
     buffer = io.StringIO()
     with mpl.rc_context(_STYLE):
         # No date, so that equal figures are equal bytes.
@@ -230,7 +241,8 @@ def _svg(figure: Figure) -> str:
     return buffer.getvalue()
 
 
-def _unit_axis(axes: Axes, which: str) -> None:
+def mark_unit_axis(axes: Axes, which: str) -> None:
+    """Let the axis `x` or `y` go from 0 to 1, with a grid in quarters."""
     axis = axes.xaxis if which == "x" else axes.yaxis
     (axes.set_xlim if which == "x" else axes.set_ylim)(0.0, 1.0)
     axis.set_major_locator(FixedLocator([0.0, 0.25, 0.5, 0.75, 1.0]))

@@ -1,9 +1,9 @@
-"""Collect the worst misses and false alarms of each class, with thumbnails."""
+"""Collect the worst misses and false alarms of each class at its alarm threshold, with their pictures."""
 
 # N scans  B boxes
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -18,10 +18,12 @@ from shards.format.shard_reader import find_rows, read_image_of_row
 
 NUM_EXAMPLES = 6
 """Misses, and as many false alarms, of each class."""
-THUMBNAIL_PX = 320
-"""Longest side: twice the width of a card, for high-density screens."""
+LARGE_PX, SMALL_PX = 720, 320
+"""Longest side of a picture: it opens to fill a screen, or, of many pictures, fills its card twice."""
+MAX_LARGE = 60
+"""Of more pictures each is small: five classes have at most 60, the twenty that many classes show 240."""
 MAX_TOTAL_BYTES = 3_000_000
-"""Of all thumbnails together: with base64's third and the charts a page stays below 5 MB."""
+"""Of all pictures together: with base64's third and the charts a page stays below 5 MB."""
 
 Edges = tuple[float, float, float, float]
 
@@ -59,35 +61,47 @@ class Gallery:
     """Examples of every class, and their thumbnails."""
 
     classes: dict[str, ClassGallery]
-    thumbnails: dict[str, bytes] = field(default_factory=dict)
+    pictures: dict[str, bytes] = field(default_factory=dict)
     """JPEG by key."""
     problems: dict[str, str] = field(default_factory=dict)
-    """Reason by key why there is no thumbnail."""
+    """Reason by key why there is no picture."""
+
+    @property
+    def has_examples(self) -> bool:
+        """Whether any class has a miss or a false alarm."""
+        return any(of.misses or of.false_alarms for of in self.classes.values())
 
 
 def collect_gallery(
-    scans: ScoredScans, dataset: Dataset, num_examples: int = NUM_EXAMPLES, shown: Sequence[str] | None = None
+    scans: ScoredScans, dataset: Dataset, thresholds: Mapping[str, float | None], num_examples: int = NUM_EXAMPLES
 ) -> Gallery:
-    """Return the worst mistakes of the classes `shown`, or of all, with their pictures, read by offset from the shards.
+    """Return the worst misses and false alarms, one a bag, with their pictures, read by offset from the shards.
 
     Pictures that cannot be read are listed in `problems`; the figures do not depend on them.
+
+    Args:
+        scans: of one split.
+        dataset: with their pictures.
+        thresholds: logit from which on each class to show raises an alarm; None: it never does.
+        num_examples: misses, and as many false alarms, of each class.
     """
-    names = scans.classes if shown is None else shown
-    classes = {name: _pick(scans, scans.classes.index(name), num_examples) for name in names}
+    classes = {
+        name: _pick(scans, scans.classes.index(name), threshold, num_examples) for name, threshold in thresholds.items()
+    }
     keys = [example.key for of in classes.values() for example in (*of.misses, *of.false_alarms)]
-    thumbnails, problems = read_thumbnails(dataset, scans.split, list(dict.fromkeys(keys)))
-    return Gallery(classes, thumbnails, problems)
+    pictures, problems = read_pictures(dataset, scans.split, list(dict.fromkeys(keys)))
+    return Gallery(classes, pictures, problems)
 
 
-def read_thumbnails(dataset: Dataset, split: str, keys: Sequence[str]) -> tuple[dict[str, bytes], dict[str, str]]:
-    """Return a small JPEG for each key, and the reason where there is none, in the order of `keys`."""
+def read_pictures(dataset: Dataset, split: str, keys: Sequence[str]) -> tuple[dict[str, bytes], dict[str, str]]:
+    """Return a JPEG for each key, and the reason where there is none, in the order of `keys`."""
     places = find_rows(dataset, keys, split)
-    thumbnails: dict[str, bytes] = {}
+    pictures: dict[str, bytes] = {}
     problems: dict[str, str] = {}
-    total_bytes = 0
+    total_bytes, side_px = 0, LARGE_PX if len(keys) <= MAX_LARGE else SMALL_PX
     for key in keys:
         try:
-            picture = make_thumbnail(read_image_of_row(*places[key]))
+            picture = shrink_picture(read_image_of_row(*places[key]), side_px)
         except (OSError, ValueError) as error:
             problems[key] = str(error)
             continue
@@ -95,26 +109,28 @@ def read_thumbnails(dataset: Dataset, split: str, keys: Sequence[str]) -> tuple[
         if total_bytes > MAX_TOTAL_BYTES:
             problems[key] = "left out to keep the page small"
         else:
-            thumbnails[key] = picture
-    return thumbnails, problems
+            pictures[key] = picture
+    return pictures, problems
 
 
-def make_thumbnail(image: bytes) -> bytes:
-    """Return a JPEG of at most THUMBNAIL_PX a side; OSError or ValueError where `image` is none."""
+def shrink_picture(image: bytes, side_px: int) -> bytes:
+    """Return a JPEG of at most `side_px` a side; OSError or ValueError where `image` is none."""
     with Image.open(io.BytesIO(image)) as opened:
-        opened.draft("RGB", (THUMBNAIL_PX, THUMBNAIL_PX))
+        opened.draft("RGB", (side_px, side_px))
         small = opened.convert("RGB")
-    small.thumbnail((THUMBNAIL_PX, THUMBNAIL_PX))
+    small.thumbnail((side_px, side_px))
     out = io.BytesIO()
     small.save(out, "JPEG", quality=72, optimize=True)
     return out.getvalue()
 
 
-def _pick(scans: ScoredScans, k: int, num_examples: int) -> ClassGallery:
+def _pick(scans: ScoredScans, k: int, threshold: float | None, num_examples: int) -> ClassGallery:
     logits_N, labels_N = scans.column(k)
     positive_N, negative_N = np.flatnonzero(labels_N == PRESENT), np.flatnonzero(labels_N == ABSENT)
-    lowest = _first_of_groups(positive_N[np.argsort(logits_N[positive_N], kind="stable")], scans, num_examples)
-    highest = _first_of_groups(negative_N[np.argsort(-logits_N[negative_N], kind="stable")], scans, num_examples)
+    bound = np.inf if threshold is None else threshold
+    missed_N, alarmed_N = positive_N[logits_N[positive_N] < bound], negative_N[logits_N[negative_N] >= bound]
+    lowest = _first_of_groups(missed_N[np.argsort(logits_N[missed_N], kind="stable")], scans, num_examples)
+    highest = _first_of_groups(alarmed_N[np.argsort(-logits_N[alarmed_N], kind="stable")], scans, num_examples)
     return ClassGallery(
         misses=tuple(_describe(scans, k, n, int((logits_N[negative_N] > logits_N[n]).sum())) for n in lowest),
         false_alarms=tuple(_describe(scans, k, n, int((logits_N[positive_N] < logits_N[n]).sum())) for n in highest),
@@ -122,7 +138,7 @@ def _pick(scans: ScoredScans, k: int, num_examples: int) -> ClassGallery:
 
 
 def _first_of_groups(order: npt.NDArray[np.int64], scans: ScoredScans, num_examples: int) -> list[int]:
-    # Otherwise copies of one image would fill the gallery.
+    # Otherwise one bag, scanned again and again, would fill the gallery.
     chosen: dict[int, int] = {}
     for n in order:
         if len(chosen) == num_examples:

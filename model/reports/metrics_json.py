@@ -22,7 +22,8 @@ from shards.format.json_document import DamagedDocumentError, check_format, pars
 
 FORMAT_VERSION = 2
 READ_VERSIONS = (1, 2)
-"""Format 1 had an interval as a list of two numbers; `parse_interval` reads both."""
+"""Format 1 had an interval as a list of two numbers; `parse_interval` reads both. It lacks
+`dataset` and the intervals and false alarms of breakdowns."""
 METRICS_NAME = "metrics.json"
 
 
@@ -47,6 +48,7 @@ def metrics_document(
         "format": FORMAT_VERSION,
         "model_id": evaluation.model_id,
         "dataset_digest": evaluation.dataset_digest,
+        "dataset": asdict(evaluation.dataset),
         "split": evaluation.split,
         "scored_at": scored_at(evaluation),
         **_select(completeness, "num_samples", "num_scans", "num_missing", "num_quarantined", "quarantined_by_reason"),

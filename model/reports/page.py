@@ -20,7 +20,7 @@ from model.recipes.paper_tables import PaperTables, load_paper_tables
 from model.reports import numbers, sentences
 from model.reports.charts import inline_svg, precision_recall_file, reliability_file
 from model.reports.gallery import Gallery, list_gallery_warnings
-from model.reports.metrics_json import operating_points_document
+from model.reports.metrics_json import operating_points_document, scored_at
 from model.reports.trend import Entry
 from shards.format.classes import load_class_set
 
@@ -62,21 +62,37 @@ def render_html(report: Report, figures: Mapping[str, str], gallery: Gallery | N
     evaluation, classes = report.evaluation, report.evaluation.classes
     trend = _inline(figures["history.svg"], "hi", "Mean average precision of each report") if report.history else None
     overview_label = "Average precision of each class beside its prevalence"
+    shown = {*evaluation.shown_classes, ANY_ITEM}
+    slider = prepare_slider(evaluation)
     return _render(
         "report.html.j2",
         report,
+        headline=sentences.state_headline(evaluation),
+        scored_at=scored_at(evaluation),
         warnings=sentences.list_warnings(evaluation) + list_gallery_warnings(gallery),
+        caveats=sentences.list_caveats(evaluation),
+        contents=list_contents(report, figures, gallery, slider is not None),
+        # Of many classes the printed page has those that are shown one by one.
+        rest=lambda name: "" if name in shown else Markup(' class="rest"'),
         definition_labels=DEFINITION_LABELS,
         class_figures=CLASS_FIGURES,
         rates=FALSE_ALARM_RATES,
         recalls=RECALLS,
         rows=list_rows(evaluation),
-        slider=prepare_slider(evaluation),
+        slider=slider,
         breakdown_titles=BREAKDOWN_TITLES,
         mistake_rate=MISTAKE_RATE,
         tolerances=TOLERANCES_PX,
         sides_rate=SIDES_RATE,
         overview=_inline(figures["average_precision.svg"], "ap", overview_label),
+        tradeoff=[
+            _inline(figures[name], prefix, label)
+            for name, prefix, label in (
+                ("det.svg", "de", "DET curve: misses against false alarms of each class"),
+                ("roc.svg", "ro", "ROC curve: recall against false alarms of each class"),
+            )
+            if name in figures
+        ],
         curves=_inline_classes(figures, precision_recall_file, "pr", "Precision at each recall of", classes),
         reliability=_inline_classes(figures, reliability_file, "re", "Share of positives at each score of", classes),
         gallery=gallery,
@@ -121,10 +137,36 @@ def _render(template: str, report: Report, **values: Any) -> str:
 
 
 def find_paper_tables(evaluation: Evaluation, subsets: Mapping[str, SubsetFigures]) -> PaperTables | None:
-    """Return the paper's tables if a subset is one of theirs and the classes are SIXray's, else None."""
+    """Return the paper's tables if scans and classes are SIXray's and a subset is one of theirs, else None."""
     paper = load_paper_tables()
-    sixray = set(load_class_set("sixray").scored)
-    return paper if sixray == set(evaluation.classes) and set(subsets) & set(paper.average_precision) else None
+    is_sixray = (
+        evaluation.dataset.layout == "sixray"
+        and evaluation.dataset.is_generated is False
+        and set(load_class_set("sixray").scored) == set(evaluation.classes)
+    )
+    return paper if is_sixray and set(subsets) & set(paper.average_precision) else None
+
+
+def list_contents(
+    report: Report, figures: Mapping[str, str], gallery: Gallery | None, has_slider: bool
+) -> list[tuple[str, str]]:
+    """Return anchor and title of every section that the page has, in order."""
+    sections = [
+        ("comparison-title", "Comparison", report.comparison is not None),
+        ("alarm-title", "Alarm threshold", has_slider),
+        ("classes-title", "Each class", True),
+        ("tradeoff-title", "Misses against false alarms", "det.svg" in figures),
+        ("curves-title", "Precision and recall", any(name.startswith("precision_recall") for name in figures)),
+        ("fails-title", "Failures", has_slider),
+        ("gallery-title", "Misses and false alarms in pictures", gallery is not None and gallery.has_examples),
+        ("calibration-title", "Calibration", any(name.startswith("reliability") for name in figures)),
+        ("subsets-title", "Subsets", bool(report.subsets)),
+        ("history-title", "History", bool(report.history)),
+        ("coverage-title", "Completeness", True),
+        ("definitions-title", "Definitions", True),
+        ("identity-title", "Model and dataset", True),
+    ]
+    return [(anchor, title) for anchor, title, is_shown in sections if is_shown]
 
 
 def list_rows(evaluation: Evaluation) -> dict[str, ScoreFigures]:

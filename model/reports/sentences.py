@@ -1,11 +1,13 @@
 """Write the findings of an evaluation as plain sentences: warnings, summary, verdict."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from model.evaluation.comparison import Comparison
 from model.evaluation.evaluate import MAX_CLASSES_IN_FULL, NUM_EXTREME_CLASSES, Evaluation
 from model.evaluation.top_k import TopKAccuracy
+from model.metrics.intervals import MIN_UNITS
 from model.metrics.operating_points import OperatingPoint
 from model.reports.numbers import (
     format_count,
@@ -65,6 +67,61 @@ def describe_omissions(evaluation: Evaluation) -> str | None:
         f"The chart and the pictures show the {NUM_EXTREME_CLASSES} weakest and the {NUM_EXTREME_CLASSES} best "
         f"classes; all figures are in metrics.json, classes.csv, alarms.csv and strata.csv."
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Headline:
+    """What a report says first."""
+
+    title: str
+    detail: str
+
+
+def state_headline(evaluation: Evaluation) -> Headline:
+    """Return what the model catches at the budget of false alarms, or how often its first class is right."""
+    if evaluation.top_k_accuracy is not None:
+        accuracy = evaluation.top_k_accuracy[1]
+        detail = _state_top_k(evaluation, evaluation.top_k_accuracy)
+        return Headline(f"Names the right class in {format_percent(accuracy.value)} of the scans", detail)
+    caught = evaluation.any_item.rank.operation.at_false_alarms.get(SUMMARY_RATE)
+    if caught is None:
+        return Headline("Catches cannot be counted in this split", summarise(evaluation)[0])
+    title = (
+        f"Catches {format_percent(caught.recall)} of the bags with a prohibited item "
+        f"at {SUMMARY_RATE} false alarms per 1,000 clean bags"
+    )
+    counts = f"{format_count(caught.num_true)} of {format_count(caught.num_positive)} bags with an item raise the alarm"
+    clean = f"{format_count(caught.num_false)} of {format_count(caught.num_negative)} clean ones do"
+    intervals = evaluation.any_item.intervals
+    interval = intervals.recall_at_false_alarms[SUMMARY_RATE] if intervals else None
+    note = "Too few bags for an interval: " if intervals else ""
+    note = f"95 % interval {format_percent_interval(interval)}: " if interval else note
+    return Headline(title, f"{note}{counts}, and {clean}.")
+
+
+def list_caveats(evaluation: Evaluation) -> list[str]:
+    """Return what to know before trusting the figures of this split, besides its warnings; worst first."""
+    caveats = []
+    if evaluation.dataset.is_generated:
+        caveats.append("The scans are generated: the figures say nothing of real baggage.")
+    if evaluation.split == "train":
+        caveats.append("The split is called train: if the model learned from it, these figures are far too high.")
+    ranked = {name: of.rank for name, of in evaluation.classes.items() if of.rank.roc_auc is not None}
+    if worse := [name for name, rank in ranked.items() if (rank.roc_auc or 0) < 0.5]:
+        caveats.append(f"{_name_classes(worse)} {_verb(len(worse), 'is', 'are')} ranked worse than by chance.")
+    positives = {name: of.rank.ranking.num_positive for name, of in evaluation.classes.items()}
+    if few := [name for name, number in positives.items() if 0 < number < MIN_UNITS]:
+        caveats.append(f"{_name_classes(few)}: fewer than {MIN_UNITS} positive scans, too few for an interval.")
+    if evaluation.any_item.rank.operation.at_false_alarms:
+        caveats.append(
+            "Thresholds were chosen on the scans they are rated on: new scans will show somewhat more false alarms."
+        )
+    if evaluation.bootstrap and not evaluation.dataset.has_groups:
+        caveats.append(
+            "The dataset does not say which scans show one bag. If bags were scanned more than once, the intervals are "
+            "too narrow."
+        )
+    return caveats
 
 
 def summarise(evaluation: Evaluation) -> list[str]:
@@ -198,6 +255,10 @@ def _verb(number: int, singular: str, plural: str) -> str:
 
 def _first(keys: Sequence[str], number: int) -> str:
     return ", ".join(keys) + (", …" if number > len(keys) else "")
+
+
+def _name_classes(names: list[str]) -> str:
+    return _join(names) if len(names) <= MAX_NAMES else f"{format_count(len(names))} classes"
 
 
 def _join(names: list[str], word: str = "and") -> str:

@@ -19,7 +19,7 @@ ALL_CLASSES = (*CLASSES, "Hammer")
 MODEL_ID = "chr-resnet18-0123456789ab"
 
 
-def sample(key, labels, boxes=(), duplicate_of=None, size_px=(200, 100)):
+def sample(key, labels, boxes=(), duplicate_of=None, size_px=(200, 100), **more):
     """One row of `samples`: labels in the order of CLASSES, boxes as (class, xmin, ymin, xmax, ymax)."""
     names = ("class", "xmin_px", "ymin_px", "xmax_px", "ymax_px")
     return {
@@ -29,7 +29,7 @@ def sample(key, labels, boxes=(), duplicate_of=None, size_px=(200, 100)):
         "duplicate_of": duplicate_of,
         "width_px": size_px[0],
         "height_px": size_px[1],
-    }
+    } | more
 
 
 def prediction(key, logits, peaks=None, classes=CLASSES):
@@ -48,7 +48,7 @@ def prediction(key, logits, peaks=None, classes=CLASSES):
 
 
 def write_dataset(
-    root: Path, samples, split="test", num_shards=1, images=None, classes=ALL_CLASSES, scored=CLASSES
+    root: Path, samples, split="test", num_shards=1, images=None, classes=ALL_CLASSES, scored=CLASSES, metadata=None
 ) -> Dataset:
     """Write the tables and the manifest of a dataset; of its tars only the `images` (by key), if there are any."""
     infos = []
@@ -57,7 +57,7 @@ def write_dataset(
         rows = [_whole_row(row, split, name) for row in samples[index::num_shards]]
         if images:
             _write_images(root / split / f"{name}.tar", rows, images)
-        write_parquet(samples_url(str(root), name), pa.Table.from_pylist(rows, samples_schema(classes)))
+        write_parquet(samples_url(str(root), name), pa.Table.from_pylist(rows, samples_schema(classes, metadata)))
         digest = storage.base_name(name).encode().hex().ljust(64, "0")
         infos.append(
             ShardInfo(
@@ -77,6 +77,7 @@ def write_dataset(
         ledger={split: SplitLedger(listed=len(samples), converted=len(samples), quarantined=0)},
         options={},
         versions={},
+        metadata=metadata or {},
     )
     storage.write_bytes(storage.join_url(root, "dataset.json"), manifest.to_json())
     return Dataset(str(root), manifest)

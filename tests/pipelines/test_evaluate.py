@@ -33,6 +33,7 @@ def test_a_report_is_a_page_its_figures_and_its_numbers(flags, tmp_path, capsys)
         "alarms.csv",
         "average_precision.svg",
         "classes.csv",
+        "det.svg",
         "errors.csv",
         "metrics.json",
         "operating_points.csv",
@@ -41,6 +42,7 @@ def test_a_report_is_a_page_its_figures_and_its_numbers(flags, tmp_path, capsys)
         "reliability_Gun.svg",
         "reliability_Knife.svg",
         "report.html",
+        "roc.svg",
         "scans.parquet",
         "strata.csv",
     ]

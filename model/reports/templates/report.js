@@ -29,13 +29,27 @@
     show();
   }
 
-  // A cell sorts by its own text, not by the small print below it; a dash comes last in both directions.
+  // A cell of figures sorts by its own number, not by the small print below it, and any other cell as text: dates are
+  // written year first. A dash comes last in both directions.
   const valueOf = (row, column) => {
-    const text = (row.cells[column].firstChild?.textContent ?? "").trim();
-    const number = Number.parseFloat(text.replaceAll(",", ""));
-    return text === "–" || text === "" ? null : Number.isNaN(number) ? text : number;
+    const cell = row.cells[column], text = (cell.firstChild?.textContent ?? "").trim();
+    if (text === "–" || text === "") return null;
+    const number = Number.parseFloat(text.replaceAll(",", "").replace("\u2212", "-"));
+    return cell.classList.contains("n") && !Number.isNaN(number) ? number : text;
   };
-  const compare = (a, b) => typeof a === "number" && typeof b === "number" ? a - b : String(a).localeCompare(String(b), "en");
+  const compare = (a, b) => typeof a === "number" && typeof b === "number" ? a - b : String(a).localeCompare(String(b), "en", {numeric: true});
+
+  const large = document.getElementById("large");
+  for (const button of document.querySelectorAll(".zoom")) {
+    button.addEventListener("click", () => {
+      large.querySelector("figure")?.remove();
+      const figure = document.createElement("figure");
+      figure.append(button.firstElementChild.cloneNode(true), button.nextElementSibling.cloneNode(true));
+      large.append(figure);
+      large.showModal();
+    });
+  }
+
   for (const table of document.querySelectorAll("table.sortable")) {
     const body = table.tBodies[0];
     [...table.tHead.rows[0].cells].forEach((header, column) => {

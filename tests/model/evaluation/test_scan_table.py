@@ -3,7 +3,6 @@
 import io
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
@@ -14,8 +13,6 @@ from model.evaluation.evaluate import MISTAKE_RATE, evaluate_scans
 from model.evaluation.scan_table import VERDICTS, list_errors, rate_columns, scans_parquet
 from model.evaluation.scored_scans import join_predictions
 from model.metrics.operating_points import sigmoid
-from shards.format.manifest import samples_url
-from shards.format.parquet import read_parquet, write_parquet
 from shards.predictions.run import open_predictions
 from tests.model.written import prediction, sample, write_dataset, write_predictions
 
@@ -35,21 +32,15 @@ PEAKS = [[(20, 20), (5, 5)], [(50, 50), (6, 6)], *[[(1, 2), (3, 4)]] * 3]
 def rated(tmp_path):
     """Return a function that evaluates SAMPLES with LOGITS, and the scans, columns and evaluation that it finds."""
 
-    def rate(add_columns=None):
-        dataset = write_dataset(tmp_path / "ds", SAMPLES)
-        if add_columns:
-            url = samples_url(dataset.url, dataset.manifest.shards[0].name)
-            table = read_parquet(url)
-            for name, values in add_columns.items():
-                table = table.append_column(name, pa.array(values))
-            write_parquet(url, table)
+    def rate(samples=SAMPLES, metadata=None):
+        dataset = write_dataset(tmp_path / "ds", samples, metadata=metadata)
         rows = [prediction(of["key"], z, p) for of, z, p in zip(SAMPLES, LOGITS, PEAKS, strict=True)]
         predictions = open_predictions(write_predictions(tmp_path / "pred", dataset, rows))
         scans = join_predictions(predictions, dataset, "test")
         evaluation = evaluate_scans(scans, predictions, dataset, 0)
         of_all = [*evaluation.classes.values(), evaluation.any_item]
-        points = [of.rank.operation.at_false_alarms.get(MISTAKE_RATE) for of in of_all]
-        return scans, rate_columns(scans, [of.rank.ranking for of in of_all], points), evaluation
+        thresholds = [of.rank.operation.at_false_alarms[MISTAKE_RATE].threshold for of in of_all]
+        return scans, rate_columns(scans, [of.rank.ranking for of in of_all], thresholds), evaluation
 
     return rate
 
@@ -88,7 +79,9 @@ def test_verdicts_count_what_metrics_json_counts(rated):
 
 def test_groups_and_metadata_of_the_dataset_come_along(rated):
     metadata = [{"site": site, "belt": n} for n, site in enumerate(["A", "B", "A", None, "B"])]
-    scans, columns, _ = rated({"group": ["x", "x", None, None, "y"], "metadata": metadata})
+    groups = ["x", "x", None, None, "y"]
+    samples = [of | {"group": g, "metadata": m} for of, g, m in zip(SAMPLES, groups, metadata, strict=True)]
+    scans, columns, _ = rated(samples, {"site": "string", "belt": "int64"})
     table = read(scans, columns)
     assert table["group"].to_pylist() == ["x", "x", None, None, "y"]
     assert table["metadata"].to_pylist() == metadata

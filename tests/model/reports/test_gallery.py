@@ -1,4 +1,4 @@
-"""The gallery shows the worst mistakes with the pictures of the shards."""
+"""The gallery shows the worst misses and false alarms at the threshold, with the pictures of the shards."""
 
 import io
 
@@ -10,7 +10,7 @@ from model.evaluation.evaluate import evaluate_scans
 from model.evaluation.scored_scans import join_predictions
 from model.reports import gallery as gallery_module
 from model.reports.charts import draw_figures
-from model.reports.gallery import collect_gallery, make_thumbnail
+from model.reports.gallery import LARGE_PX, SMALL_PX, collect_gallery, shrink_picture
 from model.reports.page import Report, render_html
 from shards.predictions.run import open_predictions
 from tests.model.written import prediction, sample, write_dataset, write_predictions
@@ -36,9 +36,13 @@ def written(tmp_path):
     return open_predictions(write_predictions(tmp_path / "pred", dataset, rows)), dataset
 
 
-def collect(written, num_examples=3):
+ALL_GUNS_MISSED, SOME = 100.0, 5.0
+
+
+def collect(written, num_examples=3, gun=SOME):
     predictions, dataset = written
-    return collect_gallery(join_predictions(predictions, dataset, "test"), dataset, num_examples)
+    thresholds = {"Gun": gun, "Knife": None}
+    return collect_gallery(join_predictions(predictions, dataset, "test"), dataset, thresholds, num_examples)
 
 
 def test_the_lowest_positives_and_the_highest_negatives_come_first_and_copies_once(written):
@@ -49,26 +53,44 @@ def test_the_lowest_positives_and_the_highest_negatives_come_first_and_copies_on
     assert [example.num_before for example in gun.false_alarms] == [10, 9, 8]
 
 
-def test_an_example_tells_boxes_of_its_class_from_others_and_shows_the_peak(written):
+def test_only_misses_and_false_alarms_at_the_threshold_are_shown(written):
     gallery = collect(written, num_examples=20)
+    gun, knife = gallery.classes["Gun"], gallery.classes["Knife"]
+    assert [example.key for example in gun.misses] == ["g0", "g2", "g3", "g4"]
+    assert [example.key for example in gun.false_alarms] == ["c9", "c8", "c7", "c6", "c5"]
+    assert [example.key for example in knife.misses] == ["c3"]
+    assert knife.false_alarms == ()
+    assert gallery.has_examples
+
+
+def test_an_example_tells_boxes_of_its_class_from_others_and_shows_the_peak(written):
+    gallery = collect(written, num_examples=20, gun=1.0)
     miss = gallery.classes["Gun"].misses[0]
     assert (miss.own_boxes, miss.other_boxes, miss.peak_px) == (((10, 10, 30, 30),), (), (20, 15))
     knife = next(example for example in gallery.classes["Gun"].false_alarms if example.key == "c3")
     assert (knife.own_boxes, knife.other_boxes, knife.present) == ((), ((100, 10, 130, 30),), ("Knife",))
 
 
-def test_thumbnails_are_the_scans_own_pictures_made_small(written):
-    gallery = collect(written, num_examples=20)
+def test_pictures_are_the_scans_own_made_small(written):
+    gallery = collect(written, num_examples=20, gun=ALL_GUNS_MISSED)
     assert gallery.problems == {}
-    for n, key in ((0, "g0"), (5, "g5"), (12, "c2")):
-        with Image.open(io.BytesIO(gallery.thumbnails[key])) as small:
+    for n, key in ((0, "g0"), (5, "g5"), (13, "c3")):
+        with Image.open(io.BytesIO(gallery.pictures[key])) as small:
             assert small.size == (200, 100)
             np.testing.assert_allclose(np.asarray(small).mean(axis=(0, 1)), [10 * n, 255 - 10 * n, 128], atol=4)
 
 
-def test_a_large_scan_becomes_small():
-    with Image.open(io.BytesIO(make_thumbnail(jpeg(50, (3251, 1200))))) as small:
-        assert small.size == (320, 118)
+@pytest.mark.parametrize(("side_px", "size"), [(SMALL_PX, (320, 118)), (LARGE_PX, (720, 266))])
+def test_a_large_scan_becomes_small(side_px, size):
+    with Image.open(io.BytesIO(shrink_picture(jpeg(50, (3251, 1200)), side_px))) as small:
+        assert small.size == size
+
+
+def test_of_many_pictures_each_is_small(written, monkeypatch):
+    monkeypatch.setattr(gallery_module, "MAX_LARGE", 2)
+    monkeypatch.setattr(gallery_module, "SMALL_PX", 50)
+    with Image.open(io.BytesIO(collect(written).pictures["g0"])) as small:
+        assert max(small.size) == 50
 
 
 def test_a_picture_that_was_changed_since_is_named_not_shown(written, tmp_path):
@@ -79,7 +101,7 @@ def test_a_picture_that_was_changed_since_is_named_not_shown(written, tmp_path):
     gallery = collect(written)
     assert list(gallery.problems) == ["g0"]
     assert "must be as its row says, got" in gallery.problems["g0"]
-    assert "g2" in gallery.thumbnails
+    assert "g2" in gallery.pictures
 
 
 def test_without_the_shards_every_picture_is_named_and_the_page_warns_of_it(written, tmp_path):
@@ -87,8 +109,8 @@ def test_without_the_shards_every_picture_is_named_and_the_page_warns_of_it(writ
         path.unlink()
     predictions, dataset = written
     scans = join_predictions(predictions, dataset, "test")
-    gallery = collect_gallery(scans, dataset)
-    assert gallery.thumbnails == {}
+    gallery = collect_gallery(scans, dataset, {"Gun": SOME})
+    assert gallery.pictures == {}
     evaluation = evaluate_scans(scans, predictions, dataset, num_rounds=0)
     html = render_html(Report(evaluation=evaluation), draw_figures(evaluation), gallery)
     assert f"{len(gallery.problems)} pictures of the gallery could not be shown, first g0: " in html
@@ -97,9 +119,9 @@ def test_without_the_shards_every_picture_is_named_and_the_page_warns_of_it(writ
 
 def test_pictures_beyond_the_budget_are_left_out_and_named(written, monkeypatch):
     monkeypatch.setattr(gallery_module, "MAX_TOTAL_BYTES", 2000)
-    gallery = collect(written, num_examples=10)
-    assert sum(map(len, gallery.thumbnails.values())) <= 2000
-    assert gallery.thumbnails
+    gallery = collect(written, num_examples=10, gun=ALL_GUNS_MISSED)
+    assert sum(map(len, gallery.pictures.values())) <= 2000
+    assert gallery.pictures
     assert set(gallery.problems.values()) == {"left out to keep the page small"}
 
 
@@ -107,8 +129,10 @@ def test_the_page_holds_every_picture_of_the_gallery_with_its_boxes(written):
     predictions, dataset = written
     scans = join_predictions(predictions, dataset, "test")
     evaluation = evaluate_scans(scans, predictions, dataset, num_rounds=0)
-    html = render_html(Report(evaluation=evaluation), draw_figures(evaluation), collect_gallery(scans, dataset, 3))
-    section = html[html.index("Gun: worst misses") : html.index("Knife: worst misses")]
+    gallery = collect_gallery(scans, dataset, {"Gun": SOME, "Knife": None}, 3)
+    html = render_html(Report(evaluation=evaluation), draw_figures(evaluation), gallery)
+    section = html[html.index("Gun: misses") : html.index("Knife: misses")]
     assert section.count("data:image/jpeg;base64,") == 6
     assert section.count('class="own" x="10.0" y="10.0" width="20.0" height="20.0"') == 3
     assert 'cx="20.0" cy="15.0"' in section
+    assert section.count('aria-label="Open scan') == 6

@@ -97,8 +97,8 @@ def test_the_chart_and_the_pictures_are_of_the_weakest_and_the_best_classes(many
     assert all(f">{name}<" in chart for name in evaluation.shown_classes)
     assert not any(f">{name}<" in chart for name in left)
     html = (folder / "report.html").read_text()
-    assert f"{evaluation.shown_classes[0]}: worst misses" in html
-    assert not any(f"{name}: worst misses" in html for name in left)
+    assert f"{evaluation.shown_classes[0]}: misses" in html
+    assert not any(f"{name}: misses" in html for name in left)
 
 
 def test_markdown_of_many_classes_has_a_row_for_those_that_are_shown_and_no_column_a_class(many, tmp_path):

@@ -21,6 +21,7 @@ TYPES: dict[str, Any] = {
     "integer": int,
     "number": (int, float),
     "null": type(None),
+    "boolean": bool,
 }
 
 
@@ -34,7 +35,8 @@ def violations(value, schema, where="$"):
     if "anyOf" in schema and all(list(violations(value, choice, where)) for choice in schema["anyOf"]):
         yield f"{where}: fits none of the choices"
     types = [schema["type"]] if isinstance(schema.get("type"), str) else schema.get("type", [])
-    if types and (isinstance(value, bool) or not any(isinstance(value, TYPES[name]) for name in types)):
+    is_bool = isinstance(value, bool)  # a bool is an int in Python, and no number in JSON
+    if types and not any(isinstance(value, TYPES[name]) and is_bool == (name == "boolean") for name in types):
         yield f"{where}: {value!r} is not {types}"
     if "const" in schema and value != schema["const"]:
         yield f"{where}: {value!r} is not {schema['const']!r}"

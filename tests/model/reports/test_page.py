@@ -9,12 +9,13 @@ import pytest
 
 from model.evaluation.comparison import ClassComparison, Comparison, Difference
 from model.evaluation.evaluate import evaluate
+from model.evaluation.subsets import SubsetFigures
 from model.evaluation.top_k import TopKAccuracy
 from model.metrics.class_figures import CLASS_FIGURES
 from model.metrics.intervals import Interval
 from model.reports.charts import draw_figures, inline_svg, precision_recall_file
-from model.reports.page import Report, render_html, render_markdown
-from model.reports.sentences import list_run_facts, list_warnings, state_verdict, summarise
+from model.reports.page import Report, find_paper_tables, render_html, render_markdown
+from model.reports.sentences import list_caveats, list_run_facts, list_warnings, state_verdict, summarise
 from shards.predictions.run import open_predictions
 from tests.model.written import prediction, sample, write_dataset, write_predictions
 
@@ -119,8 +120,8 @@ def test_every_chart_has_a_label_for_screen_readers(good):
 def test_the_page_shows_the_figures_of_each_class(good):
     text = page_of(good).text
     gun = good.classes["Gun"]
-    assert f"Gun 2 0 50.0 % {gun.rank.average_precision['non_interpolated']:.3f}" in text
-    assert f"{gun.rank.average_precision['non_interpolated']:.3f} too few for an interval" in text
+    assert f"Gun {gun.rank.average_precision['non_interpolated']:.3f} too few for an interval" in text
+    assert "2 0 50.0 % 1 Knife" in text
     assert good.dataset_digest in text
     assert "DALI CPU" in text
 
@@ -137,6 +138,54 @@ def test_the_page_shows_the_intervals_of_classes_that_enough_scans_hold(evaluate
 def test_when_nothing_is_off_there_is_no_warning(good):
     assert list_warnings(good) == []
     assert "Read this first" not in page_of(good).text
+
+
+def test_the_page_opens_with_what_the_model_catches_and_what_was_rated(good):
+    text = page_of(good).text.replace("\xa0", " ")
+    text = text[text.index("Evaluation report") :]
+    caught = good.any_item.rank.operation.at_false_alarms[10]
+    opening = f"Catches {100 * caught.recall:.1f} % of the bags with a prohibited item at 10 false alarms per 1,000"
+    facts = [
+        opening,
+        "Too few bags for an interval",
+        f"{caught.num_true} of 3 bags with an item raise the alarm, and 0 of 1 clean",
+    ]
+    facts += ["Dataset ds", "4 scans of split test 3 with an item, 1 clean", good.model_id]
+    places = [text.index(fact) for fact in [*facts, "Before you trust these figures", "Summary", "Each class"]]
+    assert places == sorted(places)
+
+
+def test_every_link_of_the_contents_leads_to_a_section(good):
+    page = page_of(good)
+    anchors = [values["href"].removeprefix("#") for tag, values in page.tags if tag == "a"]
+    headings = [values["id"] for tag, values in page.tags if tag == "h2" and values["id"] in anchors]
+    assert anchors == headings
+    assert len(anchors) >= 8
+
+
+def test_caveats_name_generated_scans_training_data_chance_few_positives_and_bags(good):
+    (few, thresholds, bags) = list_caveats(good)
+    assert few == "Gun and Knife: fewer than 5 positive scans, too few for an interval."
+    assert thresholds.startswith("Thresholds were chosen on the scans they are rated on")
+    assert "too narrow" in bags
+    grouped = replace(good, dataset=replace(good.dataset, has_groups=True))
+    assert bags not in list_caveats(grouped)
+    assert "generated" in list_caveats(replace(good, dataset=replace(good.dataset, is_generated=True)))[0]
+    assert "called train" in list_caveats(replace(good, split="train"))[0]
+    gun = good.classes["Gun"]
+    reversed_gun = replace(gun, rank=replace(gun.rank, roc_auc=0.2))
+    assert list_caveats(replace(good, classes={"Gun": reversed_gun}))[0] == "Gun is ranked worse than by chance."
+
+
+@pytest.mark.parametrize(
+    ("layout", "is_generated", "has_paper"), [("sixray", False, True), ("sixray", True, False), ("voc", False, False)]
+)
+def test_the_papers_figures_stand_beside_sixrays_scans_alone(good, layout, is_generated, has_paper):
+    names = ("Gun", "Knife", "Wrench", "Pliers", "Scissors")
+    facts = replace(good.dataset, layout=layout, is_generated=is_generated)
+    evaluation = replace(good, classes=dict.fromkeys(names, good.classes["Gun"]), dataset=facts)
+    subset = SubsetFigures(num_listed=4, num_not_rated=0, evaluation=evaluation)
+    assert (find_paper_tables(evaluation, {"10": subset}) is not None) is has_paper
 
 
 def test_missing_quarantined_and_absent_classes_are_warned_of_first(bad):
@@ -160,7 +209,7 @@ def test_scans_that_another_split_has_too_are_warned_of(good):
 
 def test_a_figure_that_does_not_exist_is_a_dash(bad):
     dashes = " –" * (5 + len(CLASS_FIGURES))
-    assert f"Knife 0 0 0.0 %{dashes} 0" in page_of(bad).text
+    assert f"Knife{dashes} 0 0 0.0 % 0" in page_of(bad).text
 
 
 def test_without_positives_the_summary_calls_every_figure_undefined(evaluate_rows):

@@ -2,6 +2,7 @@
 
 import re
 import shutil
+from importlib import resources
 
 import numpy as np
 import pytest
@@ -17,8 +18,9 @@ from tests.model.written import prediction, sample, write_dataset, write_predict
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed here")
-PRINTABLE_PX = 687
-"""A4 less the two margins of 14 mm that the page asks for, at 96 pixels an inch."""
+SCRIPT = resources.files("model.reports").joinpath("templates/report.js").read_text()
+PRINTABLE_PX = 695
+"""A4 less the two margins of 13 mm that the page asks for, at 96 pixels an inch."""
 
 
 @pytest.fixture(scope="module")
@@ -143,3 +145,61 @@ def test_printed_pages_are_a4_and_nothing_is_cut_at_the_side(open_page):
     page.emulate_media(media="print")
     page.set_viewport_size({"width": PRINTABLE_PX, "height": 900})
     assert page.evaluate("document.documentElement.scrollWidth") <= PRINTABLE_PX
+
+
+def test_cells_sort_by_value_a_typographic_minus_and_dates_included(open_page):
+    page = open_page()
+    page.set_content(
+        f"""<table class="sortable"><thead><tr><th>Date</th><th class="n">Gain</th></tr></thead><tbody>
+        <tr><td>2026-11-25 22:10</td><td class="n">+0.010</td></tr>
+        <tr><td>2026-02-01 09:00</td><td class="n">−0.200</td></tr>
+        <tr><td>2025-12-31 23:59</td><td class="n">−0.030</td></tr><tr><td>–</td><td class="n">1,000</td></tr>
+        </tbody></table><script>{SCRIPT}</script>"""
+    )
+
+    def sort(column):
+        page.locator("thead th").nth(column).locator("button").click()
+        return [row.locator("td").nth(column).inner_text() for row in page.locator("tbody tr").all()]
+
+    assert sort(1) == ["1,000", "+0.010", "−0.030", "−0.200"]
+    assert sort(1) == ["−0.200", "−0.030", "+0.010", "1,000"]
+    assert sort(0) == ["2026-11-25 22:10", "2026-02-01 09:00", "2025-12-31 23:59", "–"]
+    assert sort(0) == ["2025-12-31 23:59", "2026-02-01 09:00", "2026-11-25 22:10", "–"]
+
+
+def test_a_picture_opens_large(open_page):
+    page = open_page()
+    page.set_content(
+        f"""<button class="zoom"><svg viewBox="0 0 9 9"></svg></button><p>P00001</p>
+        <dialog id="large"><form method="dialog"><button>Close</button></form></dialog><script>{SCRIPT}</script>"""
+    )
+    dialog = page.locator("dialog")
+    assert not dialog.is_visible()
+    page.locator(".zoom").click()
+    assert dialog.locator("svg").count() == 1
+    assert "P00001" in dialog.inner_text()
+    dialog.locator("button").click()
+    assert not dialog.is_visible()
+
+
+def test_on_a_phone_the_first_column_stays_and_the_main_figure_is_in_view(open_page):
+    page = open_page(390)
+    region = page.locator(".scroll", has=page.locator("#classes-caption"))
+    name, figure = region.locator("tbody tr > *").nth(0), region.locator("tbody tr > *").nth(1)
+    assert figure.bounding_box()["x"] + figure.bounding_box()["width"] <= 390
+    before = name.bounding_box()["x"]
+    region.evaluate("region => { region.scrollLeft = 200; }")
+    assert name.bounding_box()["x"] == before
+
+
+def test_no_header_of_a_printed_table_is_broken_inside_a_word_and_small_print_is_smallest(open_page):
+    page = open_page()
+    page.emulate_media(media="print")
+    page.set_viewport_size({"width": PRINTABLE_PX, "height": 900})
+    cells = page.locator("thead th").evaluate_all("cells => cells.map(cell => getComputedStyle(cell).overflowWrap)")
+    assert set(cells) == {"normal"}
+    sizes = page.evaluate(
+        "['td small', 'td', 'body'].map(name => parseFloat(getComputedStyle(document.querySelector(name)).fontSize))"
+    )
+    assert sizes == sorted(sizes)
+    assert len(set(sizes)) == 3
