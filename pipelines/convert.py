@@ -26,14 +26,14 @@ from shards.corpus.description import Corpus, ListFile, Source
 from shards.corpus.facts import Fact, ImageFact
 from shards.corpus.label_lists import ignored_columns
 from shards.corpus.layouts.layout import Parts
-from shards.corpus.layouts.registry import LAYOUT_CHOICES, LAYOUTS, find_corpus
+from shards.corpus.layouts.registry import LAYOUT_CHOICES, LAYOUTS, choose_classes, find_corpus
 from shards.corpus.policy import Policy
 from shards.curation import contradictions, near_duplicates, subsets
 from shards.curation.findings import describe_findings
 from shards.curation.groups import connect_pairs, find_moves, find_near_equal_leaks, move_records
 from shards.curation.leakage import Member
 from shards.format import dataset as datasets
-from shards.format.classes import ClassSet, load_class_set, make_class_set
+from shards.format.classes import ClassSet
 from shards.format.json_document import DamagedDocumentError
 from shards.format.keys import escape_control_characters
 from shards.format.manifest import MANIFEST_NAME, DatasetManifest
@@ -66,7 +66,7 @@ class ConvertConfig:
     near_duplicates: bool = False
     """Take scans that look the same, by a perceptual hash, as equal too; every image is decoded once more for it."""
     classes: Annotated[tuple[str, ...], NAMES] = ()
-    """Classes instead of the layout's own: A,B,C; all are scored."""
+    """Classes instead of the layout's own: A,B,C; all are scored. auto: those that the annotations name."""
     class_map: Annotated[Mapping[str, str], PAIRS] = field(default_factory=dict)
     """More spellings of classes: caidao=Knife,pilers=Pliers."""
     policy: Annotated[Policy, Flag(without=["boxes_are_exhaustive"])] = field(default_factory=Policy)
@@ -82,8 +82,6 @@ class ConvertConfig:
             raise ValueError(f"subset must be one of {corpora.SUBSETS}, got {self.subset!r}")
         if self.shard_bytes < 1:
             raise ValueError(f"shard_bytes must be >= 1, got {self.shard_bytes}")
-        if self.layout != "auto" and LAYOUTS[self.layout].needs_classes and not self.classes:
-            raise ValueError(f"a corpus in layout {self.layout} must have its classes named, got none; see --classes")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,8 +102,8 @@ def convert_corpus(config: ConvertConfig, beam_options: Sequence[str] = ()) -> D
     pipeline_options = make_beam_options(beam_options)
     storage.check_url(config.input)
     check_is_no_dataset(config.input)
-    corpus = find_corpus(config.input, config.layout, config.subset, config.parts)
-    classes = choose_classes(corpus, config)
+    corpus = find_corpus(config.input, config.layout, config.subset, config.parts, config.classes)
+    classes = choose_classes(corpus, config.classes, config.class_map)
     if config.near_duplicates:
         near_duplicates.check_library()
     log.status(f"convert: {escape_control_characters(corpus.why)}")
@@ -156,12 +154,6 @@ def check_places(corpus: Corpus, output: str) -> None:
         if source.form == "folder" and root.startswith(f"{storage.normalise_url(source.url)}/"):
             raise ValueError(f"output must be a folder apart from the scans, got {output} within {source.url}")
     check_output(output)
-
-
-def choose_classes(corpus: Corpus, config: ConvertConfig) -> ClassSet:
-    """Return the classes of the config, else those of the layout, with the spellings of the config."""
-    own = ClassSet(corpus.class_folders) if corpus.class_folders else load_class_set(LAYOUTS[corpus.layout].class_set)
-    return make_class_set(config.classes, dict(config.class_map), own)
 
 
 def add_conversion(

@@ -17,19 +17,23 @@ MAX_ANNOTATION_BYTES = 1_000_000
 _DECLARED = re.compile(rb"""(?:\xef\xbb\xbf)?\s*<\?xml[^>]{0,200}?encoding\s*=\s*["']([A-Za-z0-9._-]{1,40})["']""")
 _ANY_UNICODE = ("utf-8", "utf8", "utf-16", "utf16", "us-ascii", "ascii", "unicode", "ucs-2")
 _CHINESE = frozenset({"gb2312", "gb_2312-80", "gbk", "gb18030", "cp936", "ms936", "windows-936", "chinese", "euc-cn"})
+_DESCRIPTIONS = frozenset(("source", "owner", "size", "imagesize", "objects"))
+"""Elements of an annotation that have others within them, and describe no object."""
+_PARTS_OF_OBJECTS = frozenset(("object", "bndbox", "bbox", "box", "robndbox", "polygon", "xmin", "xmax"))
 
 
 def parse_annotation(text: bytes, class_of: Mapping[str, str]) -> Annotation:
     """Parse an annotation.
 
-    Only `object` elements right below the root are items, unlike `<owner><name>` and `<source><annotation>`.
+    `object` elements right below the root are items, unlike `<owner><name>` and `<source><annotation>`.
 
     Args:
         text: the file's bytes.
         class_of: class name by spelling in lower case, see `shards.format.classes.ClassSet.spellings`.
 
     Raises:
-        AnnotationError: unreadable_xml (not XML, entities, too large), or bad_box (coordinates are no numbers).
+        AnnotationError: unreadable_xml (not XML, entities, too large), unreadable_annotation (nothing in it, or no
+            objects that can be found), or bad_box (coordinates are no numbers).
     """
     if len(text) > MAX_ANNOTATION_BYTES:
         raise AnnotationError("unreadable_xml", f"the file has more than {MAX_ANNOTATION_BYTES} bytes")
@@ -39,7 +43,38 @@ def parse_annotation(text: bytes, class_of: Mapping[str, str]) -> Annotation:
         raise AnnotationError("unreadable_xml", f"{type(error).__name__}: {error}") from error
     if root.tag != "annotation":
         raise AnnotationError("unreadable_xml", f"the root element is <{root.tag}>, expected <annotation>")
-    return collect_boxes(map(_parse_object, root.findall("object")), class_of)
+    objects = _find_objects(root)
+    size = (root.findtext("size/width"), root.findtext("size/height"))
+    return collect_boxes(map(_parse_object, objects), class_of, size=size)
+
+
+def _find_objects(root: Element) -> list[Element]:
+    """Return the objects of an annotation, also those spelled `<Object>` or wrapped in `<objects>`.
+
+    Raises:
+        AnnotationError: unreadable_annotation, if there are none, and what is there may describe some all the same.
+    """
+    wrapped = (item for item in root if _tag(item) == "objects")
+    objects = [item for items in (root, *wrapped) for item in items if _tag(item) == "object"]
+    if objects:
+        for item in objects:
+            if item.find("bndbox") is None:
+                for element in item.iter():
+                    element.tag = _tag(element)
+        return objects
+    if not len(root):
+        raise AnnotationError("unreadable_annotation", "the annotation is empty, which proves no absence")
+    for child in root:
+        unknown = next((_tag(item) for item in child.iter() if _tag(item) in _PARTS_OF_OBJECTS), "")
+        if unknown or (len(child) and _tag(child) not in _DESCRIPTIONS):
+            detail = f"there is no <object>, yet <{child.tag}> may hold some; spell them as PASCAL VOC does"
+            raise AnnotationError("unreadable_annotation", detail)
+    return []
+
+
+def _tag(element: Element) -> str:
+    """Return a tag in lower case without its namespace."""
+    return str(element.tag).rpartition("}")[2].lower()
 
 
 def _decode_xml(text: bytes) -> str:

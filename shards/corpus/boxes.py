@@ -4,8 +4,11 @@ A repair is recorded as (kind, description) and counted in `dataset.json`. An ob
 absence: see `Annotation.is_partial`.
 """
 
+import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from shards.format.sample_json import Box
 
@@ -15,6 +18,8 @@ UNKNOWN_CLASS = "unknown_class"
 _EMPTY_BOX = "empty_box"
 _DROPPING = frozenset({UNKNOWN_CLASS, _EMPTY_BOX})
 
+_SIZE_TOLERANCE_PX = 1.0
+"""Sizes that differ by rounding."""
 _EDGE_PX = 2.0
 _EDGE_FRACTION = 0.01
 """A box may pass the edge by this part of the image's side, or by 2 pixels: coordinates that count from 1, were rounded
@@ -36,6 +41,10 @@ class Annotation:
 
     boxes: tuple[Box, ...]
     repairs: tuple[Repair, ...] = ()
+    size: tuple[float, float] | None = None
+    """Width and height of the image that it is of; None if it does not say."""
+    is_relative: bool = False
+    """Whether its coordinates are fractions of the image's width and height."""
 
     @property
     def class_names(self) -> frozenset[str]:
@@ -53,7 +62,25 @@ class Annotation:
         return next((detail for kind, detail in self.repairs if kind == UNKNOWN_CLASS), "")
 
 
-def collect_boxes(objects: Iterable[tuple[str, Sequence[float]]], class_of: Mapping[str, str]) -> Annotation:
+class SeenClasses(dict[str, str]):
+    """Takes every name of a class for one, and counts them."""
+
+    def __init__(self) -> None:
+        self.counts: Counter[str] = Counter()
+
+    def get(self, name: str, _default: Any = None) -> str:  # type: ignore[override]
+        """Return the name."""
+        self.counts[name] += 1
+        return name
+
+
+def collect_boxes(
+    objects: Iterable[tuple[str, Sequence[float]]],
+    class_of: Mapping[str, str],
+    *,
+    size: Sequence[Any] = (),
+    is_relative: bool = False,
+) -> Annotation:
     """Return the boxes of objects, given as spelling and xmin, ymin, xmax, ymax.
 
     Reversed corners are turned; empty boxes and objects of unknown classes are dropped.
@@ -61,14 +88,17 @@ def collect_boxes(objects: Iterable[tuple[str, Sequence[float]]], class_of: Mapp
     Args:
         objects: coordinates are finite, and may lie outside the image: see `fit_boxes`.
         class_of: class name by spelling in lower case, see `shards.format.classes.ClassSet.spellings`.
+        size: width and height of the image as the annotation says, in any form.
+        is_relative: whether coordinates are fractions of them.
     """
     boxes: list[Box] = []
     repairs: list[Repair] = []
     for spelling, corners in objects:
-        class_name = class_of.get(spelling.strip().lower())
+        name = spelling.strip()
+        class_name = class_of.get(name) or class_of.get(name.lower())
         if class_name is None:
             known = sorted(set(class_of.values()))
-            repairs.append((UNKNOWN_CLASS, f"an object is named {spelling.strip()[:80]!r}, known are {known}"))
+            repairs.append((UNKNOWN_CLASS, f"an object is named {name[:80]!r}, known are {known}"))
             continue
         xmin, ymin, xmax, ymax = corners
         if xmin > xmax or ymin > ymax:
@@ -78,18 +108,30 @@ def collect_boxes(objects: Iterable[tuple[str, Sequence[float]]], class_of: Mapp
             repairs.append((_EMPTY_BOX, f"{class_name} box must have an area, got {list(corners)}"))
         else:
             boxes.append(box)
-    return Annotation(tuple(boxes), tuple(repairs))
+    return Annotation(tuple(boxes), tuple(repairs), _parse_size(size), is_relative)
+
+
+def _parse_size(values: Sequence[Any]) -> tuple[float, float] | None:
+    """Return width and height if they are numbers above 0; some tools write 0 for what they do not know."""
+    try:
+        width, height = map(float, values)
+    except (TypeError, ValueError):
+        return None
+    return (width, height) if 0 < width < math.inf and 0 < height < math.inf else None
 
 
 def fit_boxes(annotation: Annotation, width_px: int, height_px: int) -> tuple[Annotation, str]:
-    """Return the annotation with its boxes clipped to the image, and a description of a box that lies far outside.
+    """Return the annotation with its boxes in pixels of the image, clipped to it, and why it is of another image.
 
-    If the description is not empty, the annotation belongs to a picture of another size.
+    An annotation is of another image, or of this one before it was resized or turned, if it says another size or a box
+    lies far outside. Empty if it is of this image.
     """
     boxes: list[Box] = []
     repairs = list(annotation.repairs)
-    misfit = ""
+    misfit = _compare_size(annotation, width_px, height_px)
     for box in annotation.boxes:
+        if annotation.is_relative:
+            box = _scale(box, width_px, height_px)
         if box.xmin_px >= 0 and box.ymin_px >= 0 and box.xmax_px <= width_px and box.ymax_px <= height_px:
             boxes.append(box)  # nearly every box
             continue
@@ -108,6 +150,21 @@ def fit_boxes(annotation: Annotation, width_px: int, height_px: int) -> tuple[An
         if not is_empty:
             boxes.append(clipped)
     return Annotation(tuple(boxes), tuple(repairs)), misfit
+
+
+def _compare_size(annotation: Annotation, width_px: int, height_px: int) -> str:
+    if annotation.size is None or not annotation.boxes or annotation.is_relative:
+        return ""
+    width, height = annotation.size
+    if abs(width - width_px) <= _SIZE_TOLERANCE_PX and abs(height - height_px) <= _SIZE_TOLERANCE_PX:
+        return ""
+    return f"the annotation is of {width:g} x {height:g} pixels, the image has {width_px} x {height_px}"
+
+
+def _scale(box: Box, width_px: int, height_px: int) -> Box:
+    return Box(
+        box.class_name, box.xmin_px * width_px, box.ymin_px * height_px, box.xmax_px * width_px, box.ymax_px * height_px
+    )
 
 
 def _is_far_outside(box: Box, width_px: int, height_px: int) -> bool:

@@ -42,8 +42,9 @@ class Source:
     kind: Literal["images", "annotations"]
     url: str
     """A folder, a zip, or the first file of a tar."""
-    form: Literal["folder", "files", "zip", "tar"] = "folder"
-    """`files`: only those right in the folder; `folder`: with everything below it."""
+    form: Literal["folder", "files", "zip", "tar", "document", "list"] = "folder"
+    """`files`: only those right in the folder; `folder`: with everything below it; `document`: a file that annotates
+    many images; `list`: a file that names images, or a folder that holds them, of a split."""
     parts: tuple[str, ...] = ()
     """All files of a tar that was split, in order."""
     split: str = ""
@@ -66,9 +67,11 @@ class Corpus:
     """No list names the scans of the requested subset: see `shards.curation.subsets`."""
     why: str = field(default="", compare=False)
     """What was found, for people."""
-    class_folders: tuple[str, ...] = ()
-    """The names of the folders that each hold the images of one class, in order; empty if folders are no classes."""
+    class_names: tuple[str, ...] = ()
+    """The classes that folders, documents or annotations name, in order; empty if the layout has classes of its own."""
     keeps_folders_in_keys: bool = False
+    class_numbers: tuple[tuple[str, str], ...] = ()
+    """Number as annotations write it and class name; empty if they write names."""
 
 
 def make_key(path: str, *, keeps_folders: bool) -> str:

@@ -113,7 +113,8 @@ def _check_annotation(ref: ScanRef, width_px: int, height_px: int, policy: Polic
         return None, ""
     if ref.annotation.reason:
         raise AnnotationError(ref.annotation.reason, ref.annotation.detail)
-    annotation = Annotation(ref.annotation.boxes, ref.annotation.repairs)
+    said = ref.annotation
+    annotation = Annotation(said.boxes, said.repairs, said.size, said.is_relative)
     if policy.on_unknown_class == "quarantine" and annotation.unknown_class:
         raise AnnotationError(UNKNOWN_CLASS, annotation.unknown_class)
     annotation, misfit = fit_boxes(annotation, width_px, height_px)

@@ -49,6 +49,9 @@ class ReadAnnotation(NamedTuple):
     """A fixed word; empty for an annotation that can be trusted."""
     detail: str = ""
     repairs: tuple[Repair, ...] = ()
+    size: tuple[float, float] | None = None
+    is_relative: bool = False
+    """As in `shards.corpus.boxes.Annotation`."""
 
 
 class ScanRef(NamedTuple):

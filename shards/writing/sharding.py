@@ -60,9 +60,10 @@ def batch_by_key(items: Iterable[Any]) -> Iterator[tuple[int, bytes]]:
 
 def join_batches(batches: Iterable[bytes], corpus: Corpus, subset: str, policy: Policy, classes: ClassSet) -> bytes:
     """Return the records of all facts of one range, annotations read."""
+    layout = LAYOUTS[corpus.layout]
     facts = (fact for batch in batches for fact in unpack(batch))
     refs = records.join_facts(facts, corpus, subset, policy)
-    return pack(read_annotations(refs, LAYOUTS[corpus.layout].parse_annotation, classes.spellings))
+    return pack(read_annotations(refs, layout.parse_annotation, classes.spellings, layout.max_annotation_bytes))
 
 
 def tally_splits(batch: bytes) -> Tallies:

@@ -180,7 +180,7 @@ def test_a_run_within_its_budget_ends_with_0_and_prints_where_every_record_went(
     [
         (["--shard-byte=5"], "unrecognized arguments: --shard-byte=5"),
         (["--subset=7"], "argument --subset: invalid choice: '7'"),
-        (["--layout=coco"], "argument --layout: invalid choice: 'coco'"),
+        (["--layout=kitti"], "argument --layout: invalid choice: 'kitti'"),
         (["--shard-bytes=many"], "argument --shard-bytes: invalid int value: 'many'"),
         (["--shard-bytes=0"], "error: shard_bytes must be >= 1, got 0"),
         (["--max-quarantine-fraction=2"], "argument --max-quarantine-fraction: must be in [0, 1], got 2"),
@@ -279,7 +279,7 @@ def test_a_full_disk_ends_the_run_with_3_and_the_next_one_resumes(corpus, calm, 
 @pytest.mark.parametrize(
     ("field", "value", "message"),
     [
-        ("layout", "coco", r"layout must be one of \('auto', 'sixray', .*'images'\), got 'coco'"),
+        ("layout", "kitti", r"layout must be one of \('auto', 'sixray', .*'images'\), got 'kitti'"),
         ("subset", "some", r"subset must be one of \('all', 'positives', '10', '100', '1000'\), got 'some'"),
         ("shard_bytes", -1, "shard_bytes must be >= 1, got -1"),
     ],
@@ -322,7 +322,7 @@ def test_the_releases_archives_are_converted_where_they_lie(tmp_path):
     assert verify.main([str(tmp_path / "a")]) == 0
 
 
-def test_a_voc_corpus_has_its_classes_named_and_its_spellings_mapped(tmp_path, capsys):
+def test_a_voc_corpus_has_its_classes_read_or_named_and_its_spellings_mapped(tmp_path, capsys):
     (tmp_path / "c/JPEGImages").mkdir(parents=True)
     (tmp_path / "c/Annotations").mkdir()
     (tmp_path / "c/ImageSets/Main").mkdir(parents=True)
@@ -331,10 +331,11 @@ def test_a_voc_corpus_has_its_classes_named_and_its_spellings_mapped(tmp_path, c
         (tmp_path / f"c/Annotations/my scan ({number}).xml").write_bytes(voc_xml([(name, 1, 2, 20, 25)]))
     (tmp_path / "c/ImageSets/Main/train.txt").write_text("my scan (0)\nmy scan (1)\n")
     (tmp_path / "c/ImageSets/Main/val.txt").write_text("my scan (2)")
-    words = ("--input", tmp_path / "c", "--output", tmp_path / "ds", "--layout=voc")
-    assert run(*words) == 2
-    assert "a corpus in layout voc must have its classes named, got none; see --classes" in capsys.readouterr().err
-    assert run(*words, "--classes=Knife,Pliers", "--class-map=caidao=Knife,pilers=Pliers") == 0
+    words = ("--input", tmp_path / "c", "--layout=voc", "--output")
+    assert run(*words, tmp_path / "read", "--classes=auto") == 0
+    assert "; classes read from the annotations: Knife, caidao, pilers" in capsys.readouterr().err
+    assert rows_of(tmp_path / "read")[0]["labels"] == {"Knife": 0, "caidao": 1, "pilers": 0}
+    assert run(*words, tmp_path / "ds", "--classes=Knife,Pliers", "--class-map=caidao=Knife,pilers=Pliers") == 0
     rows = {row["key"]: row for row in rows_of(tmp_path / "ds")}
     assert {key: (row["split"], row["labels"]) for key, row in rows.items()} == {
         "my%20scan%20(0)": ("train", {"Knife": 1, "Pliers": 0}),

@@ -9,7 +9,7 @@ from typing import Any
 
 from shards import storage
 from shards.corpus.description import ListFile, Source
-from shards.corpus.layouts.registry import LAYOUTS, find_corpus
+from shards.corpus.layouts.registry import LAYOUTS, choose_classes, find_corpus
 from shards.corpus.policy import Policy
 from shards.curation import contradictions, leakage, subsets
 from shards.format.classes import ClassSet, load_class_set
@@ -34,12 +34,13 @@ def convert_plainly(
     shard_bytes: int = 20_000,
     seed: int | None = None,
     policy: Policy | None = None,
-    classes: ClassSet = CLASSES,
+    classes: ClassSet | None = None,
     choice_seed: int = 0,
 ) -> DatasetManifest:
     """Convert a corpus; with a `seed` facts, batches and shards come in a random order, in random portions."""
     order = random.Random(seed)
     corpus = find_corpus(str(corpus_root), layout, subset)
+    classes = classes or choose_classes(corpus, (), {})
     policy = LAYOUTS[corpus.layout].adapt_policy(policy or Policy())
     url = storage.normalise_url(output)
     facts: list[Any] = []

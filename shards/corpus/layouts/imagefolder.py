@@ -8,6 +8,7 @@ from shards.corpus.description import Corpus, Source, make_key
 from shards.corpus.facts import Fact, ImageFact, ProblemFact, RowFact
 from shards.corpus.layouts.folders import SPLITS, RootFolder, list_names
 from shards.corpus.layouts.layout import Contents, Layout, Parts
+from shards.corpus.layouts.survey import Survey
 from shards.format.classes import ClassSet
 
 _WORDNET_ID = re.compile(r"n\d{8}")
@@ -23,11 +24,11 @@ def _find(root: RootFolder, parts: Parts) -> Contents:
         if storage.base_name(url) not in SPLITS or not storage.is_folder(url):
             raise ValueError(f"images must be the folder of a split, called one of {list(SPLITS)}, got {url}")
     urls = urls or [root.at(name) for name in root.folders if name in SPLITS]
-    class_folders = _find_class_folders(urls)
+    class_names = _find_class_folders(urls)
     return Contents(
         images=tuple(Source("images", url, split=SPLITS[storage.base_name(url)]) for url in urls),
-        class_folders=class_folders,
-        remark=f"the {len(class_folders)} folders in them are the classes",
+        class_names=class_names,
+        remark=f"the {len(class_names)} folders in them are the classes",
     )
 
 
@@ -45,7 +46,7 @@ def _find_class_folders(split_urls: Sequence[str]) -> tuple[str, ...]:
     return tuple(sorted(found))
 
 
-def _detect(root: RootFolder, parts: Parts) -> Contents | None:
+def _detect(root: RootFolder, parts: Parts, _survey: Survey) -> Contents | None:
     has_wordnet_folders = any(
         is_folder and _WORDNET_ID.fullmatch(name)
         for split in root.folders

@@ -5,11 +5,12 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from shards.corpus import facts
-from shards.corpus.annotations import parse_annotation
+from shards.corpus.annotations import MAX_ANNOTATION_BYTES, parse_annotation
 from shards.corpus.boxes import Annotation
 from shards.corpus.description import Corpus, ListFile, Source
 from shards.corpus.facts import Fact
 from shards.corpus.layouts.folders import RootFolder
+from shards.corpus.layouts.survey import Survey
 from shards.corpus.policy import Policy
 from shards.format.classes import ClassSet
 
@@ -41,7 +42,9 @@ class Contents:
     images: tuple[Source, ...]
     annotations: tuple[Source, ...] = ()
     lists: tuple[ListFile, ...] = ()
-    class_folders: tuple[str, ...] = ()
+    class_names: tuple[str, ...] = ()
+    class_numbers: tuple[tuple[str, str], ...] = ()
+    keeps_folders_in_keys: bool = False
     remark: str = ""
     """Said instead of annotations and lists if the layout has none."""
 
@@ -65,7 +68,7 @@ class Layout:
     """What such a corpus must have, for the message if there are no images."""
     find: Callable[[RootFolder, Parts], Contents]
     """Find the parts of a corpus that has this layout."""
-    detect: Callable[[RootFolder, Parts], Contents | None] = lambda _root, _parts: None
+    detect: Callable[[RootFolder, Parts, Survey], Contents | None] = lambda _root, _parts, _survey: None
     """The same if the corpus clearly has this layout, else None. Without it `auto` never chooses the layout."""
     list_source: Callable[[Source, Corpus, ClassSet, str], Iterator[Fact]] = list_files
     """Yield a fact for each file of a source; the last argument is where to unpack streams."""
@@ -73,9 +76,10 @@ class Layout:
     """Yield a fact for each line of a list; give it for lists of another format."""
     parse_annotation: Callable[[bytes, Mapping[str, str]], Annotation] = parse_annotation
     class_set: str = "sixray"
-    """Name of its classes in `shards.format.classes`."""
-    needs_classes: bool = False
-    """The user must name the classes: annotations may have any."""
+    """Name of its classes in `shards.format.classes`; empty if it has none of its own."""
+    max_annotation_bytes: int = MAX_ANNOTATION_BYTES
+    has_any_classes: bool = False
+    """Annotations may name any classes. Unless the user names them, or most are those of `class_set`, they are read."""
     boxes_are_exhaustive: bool = False
     """Every item has a box, so a class without one is absent."""
     has_lists: bool = True

@@ -1,4 +1,4 @@
-"""Describe the layout of OPIXray and parse its annotations: a line `name class x1 y1 x2 y2` for each object."""
+"""Describe the layout of OPIXray and HiXray and parse their annotations: `name class x1 y1 x2 y2` for each object."""
 
 import math
 from collections.abc import Mapping
@@ -9,6 +9,7 @@ from shards.corpus.boxes import Annotation, AnnotationError, collect_boxes
 from shards.corpus.description import Source
 from shards.corpus.layouts.folders import Kind, RootFolder
 from shards.corpus.layouts.layout import Contents, Layout, Parts
+from shards.corpus.layouts.survey import Survey
 
 
 def parse_opixray(text: bytes, class_of: Mapping[str, str]) -> Annotation:
@@ -29,6 +30,8 @@ def parse_opixray(text: bytes, class_of: Mapping[str, str]) -> Annotation:
         lines = decode_text(text).splitlines()
     except UnicodeDecodeError as error:
         raise AnnotationError("unreadable_annotation", str(error)) from error
+    if not any(map(str.strip, lines)):
+        raise AnnotationError("unreadable_annotation", "the file is empty, which proves no absence")
     return collect_boxes((_parse_line(line) for line in lines if line.strip()), class_of)
 
 
@@ -56,7 +59,7 @@ def _find_folders(root: RootFolder, kind: Kind, name: str) -> tuple[Source, ...]
     return tuple(Source(kind, url, split=split) for split, url in urls.items() if storage.is_folder(url))
 
 
-def _detect(root: RootFolder, parts: Parts) -> Contents | None:
+def _detect(root: RootFolder, parts: Parts, _survey: Survey) -> Contents | None:
     contents = _find(root, parts)
     return contents if contents.images else None
 
@@ -68,5 +71,6 @@ OPIXRAY = Layout(
     detect=_detect,
     parse_annotation=parse_opixray,
     class_set="opixray",
+    has_any_classes=True,
     boxes_are_exhaustive=True,
 )

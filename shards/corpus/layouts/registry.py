@@ -1,26 +1,68 @@
 """Find the parts of a corpus, in the layout that is named or detected."""
 
-from collections.abc import Iterable, Sequence
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 
 from shards import storage
+from shards.corpus import file_kinds
+from shards.corpus.boxes import AnnotationError, SeenClasses
 from shards.corpus.description import Corpus, ListFile
+from shards.corpus.facts import AnnotationFact
+from shards.corpus.layouts.coco import COCO
+from shards.corpus.layouts.dvxray import DVXRAY
 from shards.corpus.layouts.folders import RootFolder, explain_archive, read_root
 from shards.corpus.layouts.imagefolder import IMAGEFOLDER
 from shards.corpus.layouts.images import IMAGES
+from shards.corpus.layouts.labelme import LABELME
 from shards.corpus.layouts.layout import Contents, Layout, Parts
 from shards.corpus.layouts.list_files import pick_lists
 from shards.corpus.layouts.opixray import OPIXRAY
 from shards.corpus.layouts.sixray import ANNOTATION_FOLDERS, LIST_FOLDERS, SIXRAY
+from shards.corpus.layouts.survey import Survey
 from shards.corpus.layouts.voc import VOC
+from shards.corpus.layouts.yolo import YOLO
+from shards.corpus.read_annotations import read_text
+from shards.format.classes import ClassSet, load_class_set, make_class_set
 
-# `auto` tries the last one first: SIXRAY is recognized by the least.
-LAYOUTS = {layout.name: layout for layout in (SIXRAY, OPIXRAY, VOC, IMAGEFOLDER, IMAGES)}
+AUTO = "auto"
+"""The classes that annotations name."""
+LAYOUTS = {layout.name: layout for layout in (SIXRAY, OPIXRAY, VOC, COCO, YOLO, LABELME, DVXRAY, IMAGEFOLDER, IMAGES)}
 LAYOUT_CHOICES = ("auto", *LAYOUTS)
+# `auto` tries the others before these, from the last to the first: they need not look through all folders.
+_BY_CONTENT = (DVXRAY, COCO, LABELME, VOC, YOLO)
+_READ_THREADS = 8
+_UNREADABLE = {
+    "parts of RAR or 7z archives": (
+        re.compile(r".*\.(rar|r\d\d|7z|(7z|zip)\.\d{3}|z\d\d)", re.IGNORECASE),
+        "unpack them with `unrar x` or `7z x`, and convert the folder",
+    ),
+    "DICOM or DICOS files": (
+        re.compile(r".*\.(dcm|dicom|dcs|dicos)", re.IGNORECASE),
+        "export the pixels as PNG first, for example with `dcm2img` of DCMTK",
+    ),
+    "videos": (
+        re.compile(r".*\.(mp4|avi|mov|mkv|wmv|mpe?g|m4v|webm|flv|ts)", re.IGNORECASE),
+        "take single frames as images first, for example with `ffmpeg -i VIDEO frames/%06d.png`",
+    ),
+}
+"""What is no corpus of images, by extension, and what to do about it."""
 
 
-def find_corpus(url: str, layout: str, subset: str, parts: Parts | None = None) -> Corpus:
+def find_corpus(
+    url: str, layout: str, subset: str, parts: Parts | None = None, class_names: Sequence[str] = ()
+) -> Corpus:
     """Find the parts of a corpus; `why` describes what was found.
+
+    Args:
+        url: folder of the corpus.
+        layout: its name, or `auto`.
+        subset: the scans to take.
+        parts: what the user names.
+        class_names: of the user; `auto` reads them from the annotations, and so do layouts without their own.
 
     Raises:
         ValueError: the folder is missing, or a part that the layout or subset needs is.
@@ -30,35 +72,140 @@ def find_corpus(url: str, layout: str, subset: str, parts: Parts | None = None) 
         raise ValueError(f"corpus must be a folder, got none there ({root_url})")
     root = read_root(root_url)
     parts = parts or Parts()
-    chosen, contents = _choose(root, layout, parts)
+    candidates = (
+        _find_candidates(root, parts) if layout == "auto" else [(LAYOUTS[layout], LAYOUTS[layout].find(root, parts))]
+    )
+    for at, (chosen, contents) in enumerate(candidates):
+        corpus = _make_corpus(root, chosen, contents, subset, parts.zip_encoding)
+        needs_names = chosen.has_any_classes and not class_names and not corpus.class_names
+        if needs_names or tuple(class_names) == (AUTO,):
+            named = _read_classes(corpus, chosen)
+            if named is None and at + 1 < len(candidates):
+                continue  # files without a single object do not make this layout
+            corpus = named or corpus
+        break
+    others = [item.name for item, _ in candidates[at + 1 :] if item is not IMAGES]
+    hint = f"; it could also be read as {others[0]}: --layout {others[0]}" if others else ""
+    return replace(corpus, why=corpus.why + hint)
+
+
+def _make_corpus(root: RootFolder, layout: Layout, contents: Contents, subset: str, zip_encoding: str) -> Corpus:
     lists = pick_lists(contents.lists, subset)
-    _check(root, chosen, contents, lists, subset)
+    _check(root, layout, contents, lists, subset)
     builds_subset = subset != "all" and not lists
     if builds_subset:
         lists = pick_lists(contents.lists, "all")  # for their labels
-    why = _describe(root_url, chosen, contents, lists)
+    why = _describe(root.url, layout, contents, lists)
     if builds_subset:
         why += f"; no list says who is in subset {subset}, so it is built by Section 3.1 of the paper"
     return Corpus(
-        chosen.name,
-        root_url,
-        tuple(replace(source, zip_encoding=parts.zip_encoding) for source in (*contents.images, *contents.annotations)),
+        layout.name,
+        root.url,
+        tuple(replace(source, zip_encoding=zip_encoding) for source in (*contents.images, *contents.annotations)),
         lists,
         builds_subset,
         why,
-        contents.class_folders,
-        chosen.keeps_folders_in_keys,
+        contents.class_names,
+        layout.keeps_folders_in_keys or contents.keeps_folders_in_keys,
+        contents.class_numbers,
     )
 
 
-def _choose(root: RootFolder, name: str, parts: Parts) -> tuple[Layout, Contents]:
-    if name != "auto":
-        return LAYOUTS[name], LAYOUTS[name].find(root, parts)
-    for layout in reversed(LAYOUTS.values()):
-        contents = layout.detect(root, parts)
+def choose_classes(corpus: Corpus, class_names: Sequence[str], spellings: Mapping[str, str]) -> ClassSet:
+    """Return the classes that the user names, else those found in the corpus, else those of its layout."""
+    names = () if tuple(class_names) == (AUTO,) else class_names
+    if corpus.layout == YOLO.name and names:
+        numbers = {f"class_{number}": name for number, name in enumerate(names)}
+        return make_class_set(names, numbers | dict(spellings))
+    if corpus.class_names:
+        own = _make_found(corpus)
+    else:
+        class_set = LAYOUTS[corpus.layout].class_set
+        own = load_class_set(class_set) if class_set else ClassSet(())
+    if not own.all and not names:
+        raise ValueError(f"annotations must name a class, got none ({corpus.url}); name the classes by --classes")
+    return make_class_set(names, spellings, own)
+
+
+def _make_found(corpus: Corpus) -> ClassSet:
+    """Return the classes that a corpus names, each as a name that a column may have."""
+    spellings: dict[str, list[str]] = {}
+    by_lower: dict[str, str] = {}
+    column_of: dict[str, str] = {}
+    for name in corpus.class_names:
+        column = re.sub(r"[^\w-]+", "_", name).strip("_") or "class"
+        column_of[name] = by_lower.setdefault(column.lower(), column)
+        spellings.setdefault(column_of[name], []).append(name)
+    for number, name in corpus.class_numbers:
+        spellings[column_of[name]].append(number)
+    return ClassSet(tuple(spellings), (), {name: tuple(texts) for name, texts in spellings.items()})
+
+
+def _read_classes(corpus: Corpus, layout: Layout) -> Corpus | None:
+    """Return the corpus with the classes of its annotations, as it is if most objects are of the layout's own classes.
+
+    None if there are no objects.
+    """
+    counts = _count_classes(corpus, layout)
+    own = load_class_set(layout.class_set).spellings if layout.class_set else {}
+    num_own = sum(num for name, num in counts.items() if name.lower() in own)
+    if own and 2 * num_own >= counts.total() and layout.has_any_classes:
+        return corpus
+    names = tuple(sorted(counts, key=_natural_order))
+    text = ", ".join(names[:20]) + ", …" * (len(names) > 20)
+    return (
+        replace(corpus, class_names=names, why=f"{corpus.why}; classes read from the annotations: {text}")
+        if names
+        else None
+    )
+
+
+def _count_classes(corpus: Corpus, layout: Layout) -> Counter[str]:
+    def count(fact: AnnotationFact) -> Counter[str]:
+        seen = SeenClasses()
+        with suppress(AnnotationError):
+            layout.parse_annotation(read_text(fact.url, fact.place, layout.max_annotation_bytes), seen)
+        return seen.counts
+
+    sources = [source for source in corpus.sources if source.form not in ("tar", "list")]
+    listed = (fact for source in sources for fact in layout.list_source(source, corpus, ClassSet(()), ""))
+    with ThreadPoolExecutor(_READ_THREADS, thread_name_prefix="read-classes") as pool:
+        return sum(pool.map(count, (fact for fact in listed if isinstance(fact, AnnotationFact))), Counter[str]())
+
+
+def _natural_order(name: str) -> list[tuple[int, str]]:
+    return [(int(text), "") if text.isdigit() else (-1, text) for text in re.split(r"(\d+)", name) if text]
+
+
+def _find_candidates(root: RootFolder, parts: Parts) -> list[tuple[Layout, Contents]]:
+    """Return the layouts that a corpus may have, the likeliest first; plain images are always possible."""
+    survey = Survey(root.url)
+    by_names = [layout for layout in reversed(LAYOUTS.values()) if layout not in _BY_CONTENT]
+    first = next(_detect(by_names, root, parts, survey), None)
+    if first is not None and (first[0] is not SIXRAY or first[1].annotations or first[1].lists):
+        return [first]
+    found = [*_detect(_BY_CONTENT, root, parts, survey), *([first] if first else [])]
+    if not found and not (root.unreadable_archives and not root.has_other_files):  # `_check` explains those
+        _refuse_unreadable(survey)
+    return [*found, (IMAGES, IMAGES.find(root, parts))]
+
+
+def _detect(
+    layouts: Iterable[Layout], root: RootFolder, parts: Parts, survey: Survey
+) -> Iterator[tuple[Layout, Contents]]:
+    for layout in layouts:
+        contents = layout.detect(root, parts, survey)
         if contents is not None:
-            return layout, contents
-    return IMAGES, IMAGES.find(root, parts)
+            yield layout, contents
+
+
+def _refuse_unreadable(survey: Survey) -> None:
+    """Raise ValueError if a corpus has no images, but something that they can be made of."""
+    for kind, (pattern, remedy) in _UNREADABLE.items():
+        mine = [path for path in survey.paths if pattern.fullmatch(path)]
+        others = (path for path in survey.paths if not file_kinds.is_no_image(path) and not pattern.fullmatch(path))
+        if mine and not any(others):
+            raise ValueError(f"corpus must hold images, got {kind} such as {mine[0]} ({survey.url}); {remedy}")
 
 
 def _check(root: RootFolder, layout: Layout, contents: Contents, lists: Sequence[ListFile], subset: str) -> None:
@@ -91,7 +238,7 @@ def _describe(root_url: str, layout: Layout, contents: Contents, lists: Sequence
 
     images = names(url for source in contents.images for url in source.parts or (source.url,))
     text = f"layout {layout.name}: images in {images}"
-    if not layout.has_lists:
+    if contents.remark:
         return f"{text}; {contents.remark}"
     annotations = names(source.url for source in contents.annotations)
     return f"{text}; annotations in {annotations}; lists {names(item.member or item.url for item in lists)}"

@@ -5,12 +5,21 @@ the archives as they were downloaded.
 """
 
 import re
+from collections.abc import Iterator
+from itertools import islice
 
-from shards.corpus.description import ListFile, Source
+from shards.corpus import facts, file_kinds
+from shards.corpus.annotations import parse_annotation
+from shards.corpus.boxes import AnnotationError
+from shards.corpus.description import Corpus, ListFile, Source
+from shards.corpus.facts import AnnotationFact
 from shards.corpus.layouts.folders import RootFolder, find_by_split, source_at
 from shards.corpus.layouts.layout import Contents, Layout, Parts
 from shards.corpus.layouts.list_files import find_named_lists, list_files_in
+from shards.corpus.layouts.survey import Survey
+from shards.corpus.read_annotations import read_text
 from shards.corpus.streams.tars import check_parts, split_tar_name
+from shards.format.classes import load_class_set
 
 IMAGE_FOLDERS = ("JPEGImage", "JPEGImages")
 ANNOTATION_FOLDERS = ("Annotation", "Annotations")
@@ -18,6 +27,8 @@ _ANNOTATION_ZIPS = ("Annotation.zip", "Annotations.zip", "positive-Annotation.zi
 LIST_FOLDERS = ("ImageSet", "ImageSets")
 _LIST_ZIPS = ("ImageSet.zip", "ImageSets.zip")
 _IMAGE_ARCHIVE = re.compile(r"JPEGImages?\.(zip|(tar|tgz|tbz|txz|tzst).*)", re.IGNORECASE)
+_NUM_TRIED = 20
+"""Annotations that are read to tell the layout."""
 _NUMBERED_FOLDER = re.compile(r"\d{1,2}")
 
 
@@ -29,8 +40,12 @@ def find_release(root: RootFolder, parts: Parts, *, with_names: bool = False) ->
     return Contents(images=images, annotations=annotations, lists=lists)
 
 
-def _detect(root: RootFolder, parts: Parts) -> Contents | None:
+def _detect(root: RootFolder, parts: Parts, _survey: Survey) -> Contents | None:
     found = find_release(root, parts)
+    if not found.lists and not all(map(_may_be_sixray, found.annotations)):
+        return None
+    if not found.lists and found.annotations and _find_lists(root, with_names=True):
+        return None  # lists of names alone are VOC's
     has_labels = bool(found.annotations or found.lists or any(image.presence for image in found.images))
     is_packed = any(image.form in ("tar", "zip") for image in found.images)
     return found if found.images and (has_labels or is_packed) else None
@@ -42,6 +57,32 @@ SIXRAY = Layout(
     find=find_release,
     detect=_detect,
 )
+
+
+def holds_xml(source: Source) -> bool:
+    """Return whether a source of annotations has XML files, or nothing yet."""
+    names = [fact.url for fact in islice(_list_annotations(source), _NUM_TRIED)]
+    return not names or any(file_kinds.extension_of(name.partition("::")[0]) == "xml" for name in names)
+
+
+def _may_be_sixray(source: Source) -> bool:
+    """Return whether the first annotations are XML and none of them, or some, name SIXray's classes."""
+    if not holds_xml(source):
+        return False
+    num_objects = num_known = 0
+    for fact in islice(_list_annotations(source), _NUM_TRIED):
+        try:
+            found = parse_annotation(read_text(fact.url, fact.place), load_class_set("sixray").spellings)
+        except AnnotationError:
+            continue
+        num_known += len(found.boxes)
+        num_objects += len(found.boxes) + bool(found.unknown_class)
+    return num_known > 0 or num_objects == 0
+
+
+def _list_annotations(source: Source) -> Iterator[AnnotationFact]:
+    found = facts.list_source(source, Corpus("sixray", source.url, ()), "")
+    return (fact for fact in found if isinstance(fact, AnnotationFact))
 
 
 def _find_images(root: RootFolder, has_others: bool) -> tuple[Source, ...]:

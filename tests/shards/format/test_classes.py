@@ -17,5 +17,5 @@ def test_every_class_is_found_by_its_own_name_in_lower_case():
 
 
 def test_an_unknown_set_is_refused():
-    with pytest.raises(ValueError, match=r"class set must be one of \['opixray', 'sixray'\], got 'coco'"):
+    with pytest.raises(ValueError, match=r"class set must be one of \['dvxray', 'opixray', 'sixray'\], got 'coco'"):
         load_class_set("coco")

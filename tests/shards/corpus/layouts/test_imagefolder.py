@@ -26,7 +26,7 @@ def test_ilsvrc2012_is_found_by_the_names_of_its_folders(tmp_path):
     found = find_corpus(str(tmp_path), "auto", "all")
     assert found.layout == "imagefolder"
     assert found.sources == tuple(Source("images", f"{tmp_path}/{split}", split=split) for split in ("train", "val"))
-    assert found.class_folders == (EEL, DOG, CAT)
+    assert found.class_names == (EEL, DOG, CAT)
     assert found.why == "layout imagefolder: images in train, val; the 3 folders in them are the classes"
 
 
@@ -35,7 +35,7 @@ def test_folders_of_other_names_are_classes_only_where_that_is_asked_for(tmp_pat
     assert find_corpus(str(tmp_path), "auto", "all").layout == "images"
     found = find_corpus(str(tmp_path), "imagefolder", "all")
     assert [source.split for source in found.sources] == ["test", "train"]
-    assert found.class_folders == ("cat", "dog")
+    assert found.class_names == ("cat", "dog")
 
 
 def test_the_folders_to_take_can_be_named(tmp_path):

@@ -23,12 +23,13 @@ def test_a_line_is_an_object_and_the_name_may_hold_spaces():
         Box("Folding_Knife", 1, 2, 30, 20),
         Box("Multi-tool_Knife", 0, 0.5, 9, 9.25),
     )
-    assert parse_opixray(b"", CLASSES.spellings).boxes == ()
 
 
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
+        (b"", "unreadable_annotation"),
+        (b"\xef\xbb\xbf \r\n", "unreadable_annotation"),
         (b"a.jpg Scissor 1 2 3", "unreadable_annotation"),
         (b"\xff\xfe\x00", "unreadable_annotation"),
         (b"x" * (MAX_ANNOTATION_BYTES + 1), "unreadable_annotation"),

@@ -1,0 +1,239 @@
+"""Describe the layout of COCO: JSON files that each annotate many images.
+
+So come PIDray (`annotations/xray_test_hard.json`), CLCXray, exports of HiXray and EDS, and Roboflow's
+`_annotations.coco.json` beside the images of a split.
+"""
+
+import json
+import math
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import accumulate
+from typing import Any
+
+from shards import storage
+from shards.corpus.boxes import Annotation, AnnotationError, collect_boxes
+from shards.corpus.description import Corpus, Source
+from shards.corpus.facts import AnnotationFact, Fact, Inline, ProblemFact, RowFact
+from shards.corpus.layouts.folders import RootFolder
+from shards.corpus.layouts.layout import Contents, Layout, Parts
+from shards.corpus.layouts.survey import ImageIndex, Survey, list_image, scan_key, split_of_name, split_of_path
+from shards.format.classes import ClassSet
+
+_COCO_KEY = re.compile(rb'"(?:images|annotations|categories)"\s*:\s*\[')
+_CATEGORIES = re.compile(rb'"categories"\s*:\s*(?=\[)')
+_LIST_RANK = 3
+
+Object = tuple[str, Sequence[float]]
+"""Spelling of its class, and xmin, ymin, xmax, ymax."""
+
+
+def inline_annotation(objects: Iterable[Object], size: Sequence[Any], problem: str = "") -> Inline:
+    """Return the annotation of one scan, for `parse_inline`.
+
+    Args:
+        objects: in the scan.
+        size: width and height that the annotation says; None where it says nothing.
+        problem: why the annotation cannot be read; empty if it can.
+    """
+    document = {"objects": [[name, *corners] for name, corners in objects], "size": list(size), "problem": problem}
+    return Inline(json.dumps(document))
+
+
+def parse_inline(text: bytes, class_of: Mapping[str, str]) -> Annotation:
+    """Parse what `inline_annotation` made; AnnotationError: unreadable_annotation."""
+    document = json.loads(text)
+    if document["problem"]:
+        raise AnnotationError("unreadable_annotation", document["problem"])
+    objects = ((name, corners) for name, *corners in document["objects"])
+    return collect_boxes(objects, class_of, size=document["size"])
+
+
+def _find(root: RootFolder, _parts: Parts) -> Contents:
+    return _describe(root, Survey(root.url))
+
+
+def _detect(root: RootFolder, _parts: Parts, survey: Survey) -> Contents | None:
+    contents = _describe(root, survey)
+    return contents if contents.images else None
+
+
+def _describe(root: RootFolder, survey: Survey) -> Contents:
+    files = find_documents(survey)
+    names = dict.fromkeys(name for path in files for name in read_category_names(survey.at(path)))
+    return Contents(
+        images=(Source("images", root.url),) if files and survey.has_images else (),
+        annotations=tuple(Source("annotations", survey.at(path), "document") for path in files),
+        class_names=tuple(names),
+        remark=f"{len(names)} categories in {', '.join(files[:4])}{', …' * (len(files) > 4)}",
+    )
+
+
+def find_documents(survey: Survey) -> list[str]:
+    """Return the paths of the COCO files of instances below a corpus.
+
+    Where one is called so, only `instances_…` are: captions and key points of the same images lie beside them.
+    """
+    by_folder: dict[str, list[str]] = defaultdict(list)
+    for path in survey.with_extension("json"):
+        by_folder[path.rpartition("/")[0]].append(path)
+    # A folder with a JSON file an image has thousands; three tell.
+    tried = [path for paths in by_folder.values() for path in (paths if len(paths) <= 30 else paths[:3])]
+    found = [path for path in tried if _is_coco(survey, path)]
+    return [path for path in found if "instances" in path.rpartition("/")[2]] or found
+
+
+def _is_coco(survey: Survey, path: str) -> bool:
+    start = survey.read_start(path)
+    return _COCO_KEY.search(start) is not None and _CATEGORIES.search(storage.read_bytes(survey.at(path))) is not None
+
+
+def read_category_names(url: str) -> list[str]:
+    """Return the names of the categories of a file, by id, without the group that Roboflow puts first.
+
+    Raises:
+        ValueError: they cannot be read.
+    """
+    text = storage.read_bytes(url)
+    (*_, match) = _CATEGORIES.finditer(text)
+    try:
+        categories, _ = json.JSONDecoder().raw_decode(text[match.end() :].decode())
+        categories = sorted(categories, key=lambda item: int(item["id"]))
+        groups = {item.get("supercategory") for item in categories[1:]}
+        is_group = categories and categories[0].get("supercategory") == "none" and categories[0]["name"] in groups
+        return [str(item["name"]) for item in categories[bool(is_group) :]]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"categories must be a list of id and name, got {error!r} ({url}); export it again") from error
+
+
+def list_coco(source: Source, corpus: Corpus, _classes: ClassSet, _drafts_url: str) -> Iterator[Fact]:
+    """Yield the images of a corpus, or split and annotation of each image that a file names."""
+    if source.kind == "annotations":
+        yield from _list_document(source.url, corpus.url)
+        return
+    for info in storage.list_files(source.url):
+        path = info.url.removeprefix(source.url).strip("/")
+        if fact := list_image(source, path, info.url, info.size_bytes):
+            yield fact
+
+
+def _list_document(url: str, root_url: str) -> Iterator[Fact]:
+    try:
+        document = json.loads(storage.read_bytes(url))
+        names = {str(item["id"]): str(item["name"]) for item in document["categories"]}
+        images = [(str(item["id"]), str(item["file_name"]), item) for item in document["images"]]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"COCO file must have images, annotations and categories, got {error!r} ({url})") from error
+    by_image: dict[str, list[Any]] = defaultdict(list)
+    for entry in document.get("annotations") or ():
+        by_image[str(entry.get("image_id"))].append(entry)
+    path = url.removeprefix(root_url).strip("/")
+    split = split_of_name(path.rpartition("/")[2]) or split_of_path(path)
+    index = ImageIndex(root_url)
+    for image_id, name, item in images:
+        entries = by_image.pop(image_id, [])
+        keys = index.find_keys(name, split, path.rpartition("/")[0])
+        key = min(keys, default=scan_key(name))
+        if len(keys) > 1:
+            detail = f"file_name {name!r} may be any of {', '.join(sorted(keys)[:3])}"
+            yield ProblemFact(key, url, "unreadable_annotation", detail, split)
+            continue
+        if split:
+            yield RowFact(key, url, _LIST_RANK, split, (), "")
+        if "annotations" in document:  # the lists of test images without ground truth have none
+            size = (item.get("width"), item.get("height"))
+            yield AnnotationFact(key, url, _read_entries(entries, names, size))
+    for image_id, entries in by_image.items():
+        detail = f"{len(entries)} annotations are of image_id {image_id}, which the file does not list"
+        yield ProblemFact(scan_key(f"image_id={image_id}"), url, "unreadable_annotation", detail)
+
+
+def _read_entries(entries: Sequence[Any], names: Mapping[str, str], size: Sequence[Any]) -> Inline:
+    objects: list[Object] = []
+    for entry in entries:
+        category = str(entry.get("category_id"))
+        try:
+            objects.append((names.get(category, f"category_id {category}"), _read_corners(entry)))
+        except (ValueError, TypeError, KeyError, IndexError) as error:
+            return inline_annotation((), size, f"annotation {entry.get('id')} has no box that can be read: {error!r}")
+    return inline_annotation(objects, size)
+
+
+def _read_corners(entry: Mapping[str, Any]) -> tuple[float, ...]:
+    """Return the corners of the box, else of the hull of the segmentation."""
+    if entry.get("bbox"):
+        xmin, ymin, width, height = map(float, entry["bbox"])
+        corners: tuple[float, ...] = (xmin, ymin, xmin + width, ymin + height)
+    elif isinstance(entry["segmentation"], dict):
+        corners = hull_of_mask(entry["segmentation"])
+    else:
+        corners = hull_of_points([value for polygon in entry["segmentation"] for value in polygon])
+    if not all(map(math.isfinite, corners)):
+        raise ValueError(f"coordinates must be finite, got {corners}")
+    return corners
+
+
+def hull_of_points(values: Sequence[float]) -> tuple[float, float, float, float]:
+    """Return the corners of the box around points, given as x, y, x, y, …"""
+    numbers = [float(value) for value in values]
+    if len(numbers) < 4 or len(numbers) % 2:
+        raise ValueError(f"points must be pairs of numbers, got {len(numbers)} numbers")
+    return min(numbers[::2]), min(numbers[1::2]), max(numbers[::2]), max(numbers[1::2])
+
+
+def hull_of_mask(mask: Mapping[str, Any]) -> tuple[float, float, float, float]:
+    """Return the corners of the box around a run-length encoded mask, column by column, compressed or not.
+
+    Source:
+        cocoapi, `common/maskApi.c`: rleFrString and rleToBbox.
+    """
+    height, width = map(int, mask["size"])
+    counts = mask["counts"]
+    runs = _decompress(counts) if isinstance(counts, str) else [int(count) for count in counts]
+    ends = list(accumulate(runs))
+    if not ends or ends[-1] > height * width or min(runs) < 0:
+        raise ValueError(f"runs must fill {width} x {height} pixels, got {ends[-1:]}")
+    xs: list[int] = []
+    ys: list[int] = []
+    for start, end in zip(ends[::2], ends[1::2], strict=False):
+        if start == end:
+            continue
+        first, last = divmod(start, height), divmod(end - 1, height)
+        xs += [first[0], last[0]]
+        ys += [first[1], last[1]] if first[0] == last[0] else [0, height - 1]
+    if not xs:
+        return 0.0, 0.0, 0.0, 0.0
+    return float(min(xs)), float(min(ys)), float(max(xs) + 1), float(max(ys) + 1)
+
+
+def _decompress(text: str) -> list[int]:
+    runs: list[int] = []
+    at = 0
+    while at < len(text):
+        value = shift = 0
+        more = True
+        while more:
+            digit = ord(text[at]) - 48
+            value |= (digit & 0x1F) << shift
+            more = bool(digit & 0x20)
+            at += 1
+            shift += 5
+        if digit & 0x10:
+            value |= -1 << shift
+        runs.append(value + (runs[-2] if len(runs) > 2 else 0))
+    return runs
+
+
+COCO = Layout(
+    name="coco",
+    expected="a folder with images, and a JSON file with images, annotations and categories",
+    find=_find,
+    detect=_detect,
+    list_source=list_coco,
+    parse_annotation=parse_inline,
+    class_set="",
+    boxes_are_exhaustive=True,
+    has_lists=False,
+    keeps_folders_in_keys=True,
+)

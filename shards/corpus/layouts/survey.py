@@ -1,0 +1,179 @@
+"""Look through the folders of a corpus for its documents and images, and list pairs of image and annotation."""
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+from shards import storage
+from shards.corpus import file_kinds
+from shards.corpus.description import Source, make_key
+from shards.corpus.facts import JUNK, AnnotationFact, Fact, ImageFact, SkippedFact
+from shards.corpus.layouts.folders import list_names
+from shards.format.keys import stem_of
+
+_ROLE_FOLDERS = re.compile(
+    r"images?|imgs?|jpegimages?|labels?|annotations?|annos?|jsons?|xmls?|txts?|labelme", re.IGNORECASE
+)
+"""Folders that say what a file is, not which scan it is of: `images/train/7.png` belongs to `labels/train/7.txt`."""
+_SPLIT_WORDS = {
+    **dict.fromkeys(("train", "training", "trainval"), "train"),
+    **dict.fromkeys(("val", "valid", "validation", "dev"), "val"),
+    **dict.fromkeys(("test", "testing", "eval"), "test"),
+}
+_TEST_NAMES = ("easy", "hard", "hidden")
+"""The names of PIDray's three test sets."""
+
+_MAX_DEPTH = 4
+_MAX_FOLDERS = 300
+_MAX_IMAGES = 50
+_MAX_DOCUMENTS = 2000
+_SNIFF_BYTES = 64 * 1024
+
+
+def scan_key(path: str) -> str:
+    """Return the key of an image or annotation: its path without extension and without folders such as `images`."""
+    *folders, name = path.strip("/").split("/")
+    kept = [folder for folder in folders if not _ROLE_FOLDERS.fullmatch(folder)]
+    return make_key("/".join([*kept, name]), keeps_folders=True)
+
+
+def split_of_name(name: str) -> str:
+    """Return the split that the name of a file or folder says, such as `instances_val2017`; empty if it says none."""
+    words = re.findall("[a-z]+", name.lower())
+    found = next((_SPLIT_WORDS[word] for word in words if word in _SPLIT_WORDS), "")
+    return found or ("test" if words and words[-1] in _TEST_NAMES else "")
+
+
+def split_of_path(path: str) -> str:
+    """Return the split that a folder of a path says, the first from the left; empty if none does."""
+    folders = path.strip("/").split("/")[:-1]
+    return next((split for folder in folders if (split := split_of_name(folder))), "")
+
+
+@dataclass(frozen=True)
+class Survey:
+    """The files of a corpus, as far as they tell its layout: all documents of a folder, and some images."""
+
+    url: str
+
+    @cached_property
+    def paths(self) -> tuple[str, ...]:
+        """Paths below the corpus, sorted."""
+        found: list[str] = []
+        folders = [("", 0)]
+        for folder, depth in folders:
+            num_images = num_documents = 0
+            for name, is_folder in list_names(storage.join_url(self.url, folder) if folder else self.url):
+                path = f"{folder}/{name}" if folder else name
+                if file_kinds.is_junk(f"{path}/" if is_folder else path):
+                    continue
+                if is_folder:
+                    if depth < _MAX_DEPTH and len(folders) < _MAX_FOLDERS:
+                        folders.append((path, depth + 1))
+                elif file_kinds.is_no_image(name):
+                    num_documents += 1
+                    if num_documents <= _MAX_DOCUMENTS:
+                        found.append(path)
+                else:
+                    num_images += 1
+                    if num_images <= _MAX_IMAGES:
+                        found.append(path)
+        return tuple(sorted(found))
+
+    def with_extension(self, *extensions: str) -> tuple[str, ...]:
+        """Return the paths that end in one of some extensions."""
+        return tuple(path for path in self.paths if file_kinds.extension_of(path) in extensions)
+
+    @cached_property
+    def has_images(self) -> bool:
+        """Whether there are files that may be images."""
+        return any(not file_kinds.is_no_image(path) for path in self.paths)
+
+    def read_start(self, path: str) -> bytes:
+        """Return the first 64 kB of a file."""
+        return storage.read_range(self.at(path), 0, _SNIFF_BYTES)
+
+    def at(self, path: str) -> str:
+        """Return the URL of a path."""
+        return storage.join_url(self.url, path)
+
+
+def list_image(source: Source, path: str, url: str, size_bytes: int) -> Fact | None:
+    """Return the fact of a file below a corpus if it is an image or junk, else None."""
+    if file_kinds.is_junk(path):
+        return SkippedFact(scan_key(path), url, JUNK)
+    if file_kinds.is_no_image(path):
+        return None
+    return ImageFact(scan_key(path), url, size_bytes, source.split or split_of_path(path))
+
+
+def list_pairs(
+    source: Source,
+    extension: str,
+    *,
+    is_annotation: Callable[[str], bool] = lambda _path: True,
+    key_of_lone: Callable[[str, str], str] = lambda _url, path: scan_key(path),
+) -> Iterator[Fact]:
+    """Yield facts of the images below a corpus, and of the annotations beside them or in folders beside theirs.
+
+    Args:
+        source: the folder of the corpus.
+        extension: of the annotations.
+        is_annotation: whether a file without an image is an annotation all the same, given its path.
+        key_of_lone: the key of an annotation whose name is no image's, given its URL and path.
+    """
+    keys: set[str] = set()
+    annotations: list[tuple[str, str]] = []
+    for info in storage.list_files(source.url):
+        path = info.url.removeprefix(source.url).strip("/")
+        fact = list_image(source, path, info.url, info.size_bytes)
+        if isinstance(fact, ImageFact):
+            keys.add(fact.key)
+        if fact is not None:
+            yield fact
+        elif file_kinds.extension_of(path) == extension:
+            annotations.append((info.url, path))
+    for url, path in annotations:
+        key = scan_key(path)
+        if key in keys:
+            yield AnnotationFact(key, url)
+        elif is_annotation(path):
+            yield AnnotationFact(key_of_lone(url, path), url)
+
+
+class ImageIndex:
+    """The images below a corpus, to be found by names that other people wrote."""
+
+    def __init__(self, url: str) -> None:
+        self._paths: dict[str, list[str]] = {}
+        for info in storage.list_files(url):
+            path = info.url.removeprefix(url).strip("/")
+            if not file_kinds.is_junk(path) and not file_kinds.is_no_image(path):
+                self._paths.setdefault(stem_of(path).lower(), []).append(path)
+
+    def find_keys(self, name: str, split: str = "", folder: str = "") -> set[str]:
+        """Return the keys of the images that a name means: none, one, or several that it fits equally well.
+
+        Folders in the name and the extension may differ from the file's.
+
+        Args:
+            name: path or file name.
+            split: of the list or file that names it, to choose between files of one name.
+            folder: of that file.
+        """
+        name = name.replace("\\", "/")
+        found = self._paths.get(stem_of(name).lower(), [])
+        if len(found) < 2:
+            return {scan_key(path) for path in found}
+        folders = name.strip("/").split("/")[:-1][::-1]
+
+        def score(path: str) -> tuple[int, bool, bool]:
+            own = path.split("/")[:-1][::-1]
+            same = next((at for at, pair in enumerate(zip(own, folders, strict=False)) if pair[0] != pair[1]), None)
+            num_same = min(len(own), len(folders)) if same is None else same
+            return num_same, split_of_path(path) == split, path.rpartition("/")[0] == folder
+
+        scores = {path: score(path) for path in found}
+        best = max(scores.values())
+        return {scan_key(path) for path in found if scores[path] == best}

@@ -1,0 +1,106 @@
+"""The same generated scans, written in every layout, are found by `auto` and come in with labels and boxes exact."""
+
+from dataclasses import replace
+
+import pytest
+
+from shards.corpus.layouts.registry import find_corpus
+from tests.corpora import reasons_of
+from tests.shards.corpus.layouts import twins
+from tests.shards.plain_calls import convert_plainly
+
+CASES = {
+    "coco": (twins.write_coco, "coco", "3 categories"),
+    "roboflow": (twins.write_roboflow, "coco", "_annotations.coco.json"),
+    "yolo": (twins.write_yolo, "yolo", "data.yaml names 3 classes"),
+    "yolo polygons": (twins.write_yolo_polygons, "yolo", "data.yaml names 3 classes"),
+    "darknet": (twins.write_darknet, "yolo", "obj.data names 3 classes"),
+    "labelme": (twins.write_labelme, "labelme", "classes read from the annotations: Folding knife, Gun, Knife"),
+    "labelimg": (twins.write_labelimg, "voc", "XML files beside images; classes read from the annotations"),
+    "voc": (twins.write_voc, "voc", "lists ImageSets/Main/test.txt, ImageSets/Main/train.txt, ImageSets/Main/val.txt"),
+}
+
+
+def names(boxes):
+    return [(label.replace(" ", "_"), corners) for label, corners in boxes]
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_twin_comes_in_exactly(tmp_path, case):
+    write, layout, remark = CASES[case]
+    scans = twins.make_truth()
+    write(tmp_path / "c", scans)
+    corpus = find_corpus(str(tmp_path / "c"), "auto", "all")
+    assert corpus.layout == layout
+    assert remark in corpus.why
+    manifest = convert_plainly(tmp_path / "c", tmp_path / "ds", seed=1)
+    assert reasons_of(tmp_path / "ds") == {}
+    assert sorted(manifest.classes) == ["Folding_knife", "Gun", "Knife"]
+    found = twins.found_in(tmp_path / "ds")
+    assert sorted(found) == [scan.name for scan in scans]
+    for scan in scans:
+        row = found[scan.name]
+        present = {label.replace(" ", "_") for label, _ in scan.boxes}
+        assert row["split"] == scan.split
+        assert row["labels"] == {name: int(name in present) for name in manifest.classes}
+        assert sorted(twins.boxes_of(row)) == sorted(names(scan.boxes))
+
+
+def test_hixray_comes_in_with_the_classes_of_its_annotations(tmp_path):
+    scans = [replace(scan, split="test" if scan.split == "val" else scan.split) for scan in twins.make_truth()]
+    scans = [scan for scan in scans if scan.boxes]
+    twins.write_hixray(tmp_path / "c", scans)
+    manifest = convert_plainly(tmp_path / "c", tmp_path / "ds")
+    assert manifest.classes == ("Folding_knife", "Gun", "Knife")
+    found = twins.found_in(tmp_path / "ds")
+    for scan in scans:
+        assert found[scan.name]["split"] == scan.split
+        assert twins.boxes_of(found[scan.name]) == names(scan.boxes)
+
+
+def test_dvxrays_views_come_in_as_groups_and_an_item_unboxed_in_a_view_is_not_absent_from_it(tmp_path):
+    scans = [
+        replace(scan, boxes=tuple((label, box) for label, box in scan.boxes if label != "Folding knife"))
+        for scan in twins.make_truth()
+    ]
+    twins.write_dvxray(tmp_path / "c", scans)
+    manifest = convert_plainly(tmp_path / "c", tmp_path / "ds")
+    assert len(manifest.classes) == 15
+    found = twins.found_in(tmp_path / "ds")
+    assert len(found) == len(scans)
+    for at, scan in enumerate(scans):
+        row, other = found[f"P{at // 2 * 2:05d}_{('OL', 'SD')[at % 2]}"], scans[at ^ 1]
+        present = {label for label, _ in scan.boxes}
+        rest = None if other.boxes else 0
+        assert row["labels"] == {name: 1 if name in present else rest for name in manifest.classes}
+        assert twins.boxes_of(row) == names(scan.boxes)
+        assert row["group"] == f"DvXray%2FP{at // 2 * 2:05d}"
+
+
+@pytest.mark.parametrize("write", [twins.write_yolo, twins.write_labelme, twins.write_labelimg])
+def test_where_two_readings_are_possible_the_other_is_named(tmp_path, write):
+    scans = twins.make_truth()
+    twins.write_coco(tmp_path, scans)
+    write(tmp_path, scans)
+    corpus = find_corpus(str(tmp_path), "auto", "all")
+    assert corpus.layout == "coco"
+    assert "; it could also be read as " in corpus.why
+    other = corpus.why.rpartition("--layout ")[2]
+    assert find_corpus(str(tmp_path), other, "all").layout == other
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("scans.part1.rar", "got parts of RAR or 7z archives such as scans.part1.rar .*; unpack them with"),
+        ("a/scans.7z.001", "got parts of RAR or 7z archives"),
+        ("bags/1.dcm", "got DICOM or DICOS files such as bags/1.dcm .*; export the pixels as PNG first"),
+        ("1.dcs", "got DICOM or DICOS files"),
+        ("belt.mp4", "got videos such as belt.mp4 .*; take single frames as images first"),
+    ],
+)
+def test_what_is_no_corpus_of_images_is_refused_with_what_to_do(tmp_path, name, message):
+    twins.put(tmp_path / name, b"x")
+    twins.put(tmp_path / "README.md", b"x")
+    with pytest.raises(ValueError, match=message):
+        find_corpus(str(tmp_path), "auto", "all")
