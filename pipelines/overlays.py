@@ -1,14 +1,12 @@
 """Draw scans with heatmap, peak and true boxes."""
 
 import argparse
-import io
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
 import numpy as np
-from PIL import Image
 from torch import Tensor
 
 from model.artifacts.saved_model import LoadedModel, load_model
@@ -27,6 +25,7 @@ from pipelines.runtime.progress import Progress
 from shards import storage
 from shards.format.dataset import Dataset, open_dataset
 from shards.format.shard_reader import ReadScan, ShardReader, find_rows
+from shards.images.decode import decode_image
 from shards.predictions.run import open_predictions
 
 
@@ -123,8 +122,7 @@ class _Artist:
         """Yield class name and PNG."""
         output, window = self._look(scan)
         assert scan.image is not None
-        with Image.open(io.BytesIO(scan.image)) as opened:
-            picture = opened.convert("RGB")
+        picture = decode_image(scan.image).convert("RGB")
         seen = (picture.height, picture.width, window)
         heatmaps_KHW = fuse_heatmaps(output.heatmaps, *seen)
         attention_HW = None if output.attention_B1hw is None else fuse_heatmaps([output.attention_B1hw], *seen)[0]

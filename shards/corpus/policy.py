@@ -25,6 +25,8 @@ class Policy:
     classes that have no box stay unknown; quarantine: its scan is refused."""
     max_contradiction_fraction: float = 0.05
     """Of the scans with a line and boxes; if more contradict each other, the list belongs to another release."""
+    strict_decode: bool = False
+    """Decode every image once: one whose data ends early or is damaged within is refused."""
     transcode: bool = False
     """Convert images of other formats to JPEG, instead of keeping PNG and refusing the rest."""
     boxes_are_exhaustive: bool = False

@@ -14,6 +14,7 @@ from shards.corpus.policy import Policy
 from shards.corpus.records import ScanRef
 from shards.format.classes import ClassSet
 from shards.format.keys import escape_control_characters
+from shards.images.decode import check_decodable
 from shards.images.errors import ImageError
 from shards.images.inspect import ImageBytes, is_jpeg, read_image_size
 from shards.images.transcode import to_jpeg
@@ -48,6 +49,8 @@ def read_scan(
         if policy.transcode and image and not is_jpeg(image):
             image = to_jpeg(image)
         width, height = read_image_size(image)
+        if policy.strict_decode:
+            check_decodable(image)
         annotation, misfit = _check_annotation(ref, width, height, policy)
         labels, boxes = merge_labels(ref.labels, annotation, classes, policy)
     except (ImageError, AnnotationError) as error:

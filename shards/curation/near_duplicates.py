@@ -7,7 +7,6 @@ compared. A fingerprint of each scan is shuffled; the pairs are gathered.
 
 import hashlib
 import importlib
-import io
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -19,8 +18,8 @@ from shards.corpus.read_scan import read_image
 from shards.corpus.records import ScanRef
 from shards.curation.leakage import BYTE_EQUAL, NEAR_EQUAL
 from shards.format.keys import hash_key, place_in
+from shards.images.decode import decode_image
 from shards.images.errors import ImageError
-from shards.images.inspect import read_image_size
 from shards.shuffle import NUM_PARTITIONS, batch_by, unpack
 
 MAX_DISTANCE_BITS = 4
@@ -86,10 +85,7 @@ def _fingerprint(ref: ScanRef, with_perceptual: bool) -> Fingerprint | None:
 def perceptual_hash(data: bytes) -> int | None:
     """Return the 64 bits of ImageHash's `phash`; None if the image cannot be decoded."""
     try:
-        read_image_size(data)  # nothing that claims too many pixels is decoded
-        with Image.open(io.BytesIO(data), formats=("JPEG", "PNG")) as image:
-            image.draft("L", (_DRAFT_PX, _DRAFT_PX))
-            return int(str(_load_library().phash(image)), 16)
+        return int(str(_load_library().phash(decode_image(data, draft_px=_DRAFT_PX))), 16)
     except (ImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError):
         return None
 

@@ -1,17 +1,16 @@
 """Open a split of a dataset as a `webdataset` pipeline."""
 
-import io
 import json
 from collections.abc import Iterable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from PIL import Image
 
 from shards import storage
 from shards.format.dataset import open_dataset
 from shards.format.sample_json import Box
+from shards.images.decode import decode_image
 from shards.images.inspect import EXTENSIONS
 
 if TYPE_CHECKING:
@@ -86,7 +85,6 @@ def _decode(components: dict[str, Any], *, decode: bool) -> dict[str, Any]:
 
 def _decode_image(data: bytes, where: str) -> np.ndarray:
     try:
-        with Image.open(io.BytesIO(data)) as image:
-            return np.array(image.convert("RGB"))  # a copy: PyTorch warns of arrays that are not writable
+        return np.array(decode_image(data).convert("RGB"))  # a copy: PyTorch warns of arrays that are not writable
     except (OSError, SyntaxError, ValueError) as error:
         raise ValueError(f"image must be a JPEG or PNG that Pillow decodes, got {error} ({where})") from error

@@ -20,6 +20,10 @@ _CHUNK_EDGE_BYTES = 12
 # Valid bit depths of each colour type: grey, RGB, palette, grey with alpha, RGBA.
 _PNG_DEPTHS = {0: {1, 2, 4, 8, 16}, 2: {8, 16}, 3: {1, 2, 4, 8}, 4: {8, 16}, 6: {8, 16}}
 
+_PNG_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
+_MAX_DEFLATE_RATIO = 1032
+"""258 bytes, the longest match, take at least two bits."""
+
 
 def component_extension(data: ImageBytes) -> Extension:
     """Return the extension of an image in a tar.
@@ -58,18 +62,21 @@ def _read_png_size(data: bytes) -> tuple[int, int]:
         Portable Network Graphics (W3C, third edition), Sections 5 and 11.2.
     """
     size: tuple[int, int] | None = None
-    has_pixels = False
+    num_packed = 0
     at = len(_PNG_START)
     while True:
         kind, body = _read_chunk(data, at)
         if size is None:
-            size = _parse_header(kind, body)
-        has_pixels = has_pixels or kind == b"IDAT"
+            size, min_bytes = _parse_header(kind, body)
+        num_packed += len(body) if kind == b"IDAT" else 0
         if kind == b"IEND":
             break
         at += _CHUNK_EDGE_BYTES + len(body)
-    if not has_pixels:
+    if not num_packed:
         raise ImageError("bad_png", "there is no IDAT chunk: the picture has no pixels")
+    if num_packed < min_bytes:
+        detail = f"{size[0]} x {size[1]} pixels take at least {min_bytes} bytes, the file has {num_packed}"
+        raise ImageError("partial_image", detail)
     return size
 
 
@@ -87,7 +94,8 @@ def _read_chunk(data: bytes, at: int) -> tuple[bytes, memoryview]:
     return data[at + 4 : at + 8], view[at + 8 : at + 8 + length]
 
 
-def _parse_header(kind: bytes, body: memoryview) -> tuple[int, int]:
+def _parse_header(kind: bytes, body: memoryview) -> tuple[tuple[int, int], int]:
+    """Return the size, and the fewest bytes that its pixels can be packed in."""
     if kind != b"IHDR" or len(body) != _HEADER_BYTES:
         raise ImageError("bad_png", f"the first chunk is {kind!r} of {len(body)} bytes, expected IHDR of 13")
     width, height, depth, colour = struct.unpack_from(">IIBB", body)
@@ -99,4 +107,5 @@ def _parse_header(kind: bytes, body: memoryview) -> tuple[int, int]:
         raise ImageError(
             "oversized_image", f"the header claims {width} x {height} pixels, at most {MAX_PIXELS} are read"
         )
-    return width, height
+    num_bytes = height * (width * depth * _PNG_CHANNELS[colour] // 8)
+    return (width, height), num_bytes // _MAX_DEFLATE_RATIO

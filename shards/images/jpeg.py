@@ -2,29 +2,50 @@
 
 import re
 import struct
+from typing import NamedTuple
 
 from shards.images.errors import MAX_PIXELS, ImageError
 
 _START_OF_IMAGE = b"\xff\xd8"
 _END_OF_IMAGE = b"\xff\xd9"
 _START_OF_SCAN = 0xDA
+_QUANTISATION_TABLES, _HUFFMAN_TABLES, _RESTART_INTERVAL = 0xDB, 0xC4, 0xDD
+_UNSUPPORTED = {
+    **dict.fromkeys((0xC3, 0xC7, 0xCB, 0xCF), "lossless"),
+    **dict.fromkeys((0xC5, 0xC6, 0xCD, 0xCE), "hierarchical"),
+    **dict.fromkeys((0xC9, 0xCA), "arithmetic"),
+}
+"""By frame marker; what is left is baseline, extended (of 8 bits) and progressive, each with Huffman codes."""
+_PROGRESSIVE = 0xC2
 _FRAME_MARKERS = frozenset({0xC0, 0xC1, 0xC2, 0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF})
 _STANDALONE_MARKERS = frozenset({0x01, *range(0xD0, 0xD8)})
 _FRAME_BYTES = 8
 # Inside a scan ff 00 is a data byte, ff d0 to ff d7 restart it, ff ff fills.
 _MARKER_AFTER_SCAN = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
+_RESTART = re.compile(rb"\xff[\xd0-\xd7]")
+
+
+class _Frame(NamedTuple):
+    marker: int
+    bits: int
+    width: int
+    height: int
+    sampling: bytes
+    """A byte a component: horizontal, then vertical factor."""
+    has_tables: bool = False
 
 
 def read_jpeg_size(data: bytes) -> tuple[int, int]:
     """Return (width, height) in pixels of a complete JPEG.
 
-    Complete means: the markers can be walked from the start to the first scan, a frame gives the size, and an end
-    marker follows the scan (bytes after it are allowed). Damage inside the compressed data is not detected, nor is a
-    file cut right after an ff d9 inside a comment that follows the scan: walking the segments after the scan takes ten
-    times as long as the rest, so it is done only for files that do not end with the end marker.
+    Complete means: the markers can be walked from the start to the first scan, a frame gives the size, an end marker
+    follows the scan (bytes after it are allowed), and the scan has no fewer bytes and restart markers than the size
+    demands. Damage inside the compressed data is not detected, nor is a file cut right after an ff d9 inside a comment
+    that follows the scan: walking the segments after the scan takes ten times as long as the rest, so it is done only
+    for files that do not end with the end marker.
 
     Raises:
-        ImageError: empty_file, not_jpeg, truncated_jpeg, bad_jpeg or oversized_image.
+        ImageError: empty_file, not_jpeg, truncated_jpeg, bad_jpeg, unsupported_jpeg, partial_image or oversized_image.
 
     Source:
         ITU-T T.81, Annex B.
@@ -34,12 +55,55 @@ def read_jpeg_size(data: bytes) -> tuple[int, int]:
     if data[:2] != _START_OF_IMAGE:
         raise ImageError("not_jpeg", f"the file begins with {data[:8].hex(' ')}, a JPEG begins with ff d8")
     try:
-        size, scan_at = _walk_to_scan(data)
+        frame, scan_at, interval = _walk_to_scan(data)
     except (IndexError, struct.error) as error:
         raise ImageError("truncated_jpeg", f"the file ends in its header, after {len(data)} bytes") from error
     if not (data.endswith(_END_OF_IMAGE, scan_at) or _has_end_marker(data, scan_at)):
         raise ImageError("truncated_jpeg", f"no end marker behind the scan, in {len(data)} bytes")
-    return _check_size(size)
+    size = _check_size((frame.width, frame.height))
+    _check_kind(frame)
+    _check_scan(data, frame, scan_at, interval)
+    return size
+
+
+def can_draft(data: bytes) -> bool:
+    """Return whether Pillow may decode a JPEG at reduced size: on a lossless one `draft` corrupts the heap."""
+    try:
+        read_jpeg_size(data)
+    except ImageError:
+        return False
+    return True
+
+
+def _check_kind(frame: _Frame) -> None:
+    """Raise ImageError unless every decoder reads such a JPEG: of 8 bits, with its tables, with Huffman codes."""
+    if kind := _UNSUPPORTED.get(frame.marker):
+        raise ImageError("unsupported_jpeg", f"it is {kind}, expected baseline or progressive with Huffman codes")
+    if frame.bits != 8:
+        raise ImageError("unsupported_jpeg", f"it has {frame.bits} bits a sample, expected 8")
+    if not frame.has_tables:
+        raise ImageError("unsupported_jpeg", "there are no quantisation or Huffman tables before the scan")
+    if not frame.sampling or not all(factor >> 4 and factor & 15 for factor in frame.sampling):
+        raise ImageError("bad_jpeg", f"the components have the sampling factors {frame.sampling.hex(' ')}")
+
+
+def _check_scan(data: bytes, frame: _Frame, scan_at: int, interval: int) -> None:
+    """Raise ImageError if the compressed data is too short for the size, however little there is to see.
+
+    A block takes at least one bit for its mean, and in a sequential frame one for the end of its other coefficients.
+    """
+    factors = [(factor >> 4, factor & 15) for factor in frame.sampling]
+    most_x, most_y = max(x for x, _ in factors), max(y for _, y in factors)
+    num_blocks = sum(-(-frame.width * x // (8 * most_x)) * -(-frame.height * y // (8 * most_y)) for x, y in factors)
+    min_bytes = num_blocks * (1 if frame.marker == _PROGRESSIVE else 2) // 8
+    if len(data) - scan_at < min_bytes:
+        detail = f"{num_blocks} blocks of pixels take at least {min_bytes} bytes, the file has {len(data) - scan_at}"
+        raise ImageError("partial_image", detail)
+    if interval and frame.marker != _PROGRESSIVE and data[scan_at - 4 - 2 * len(factors)] == len(factors):
+        num_units = -(-frame.width // (8 * most_x)) * -(-frame.height // (8 * most_y))
+        num_expected = -(-num_units // interval) - 1
+        if len(factors) > 1 and (found := len(_RESTART.findall(data, scan_at))) < num_expected:
+            raise ImageError("partial_image", f"the scan must have {num_expected} restart markers, got {found}")
 
 
 def _has_end_marker(data: bytes, scan_at: int) -> bool:
@@ -54,8 +118,11 @@ def _has_end_marker(data: bytes, scan_at: int) -> bool:
     return False
 
 
-def _walk_to_scan(data: bytes) -> tuple[tuple[int, int], int]:
-    size: tuple[int, int] | None = None
+def _walk_to_scan(data: bytes) -> tuple[_Frame, int, int]:
+    """Return the frame, where the data of the first scan begins, and the restart interval."""
+    frame: _Frame | None = None
+    interval = 0
+    tables = set()
     at = 2
     while True:
         if data[at] != 0xFF:
@@ -71,13 +138,24 @@ def _walk_to_scan(data: bytes) -> tuple[tuple[int, int], int]:
         if length < (_FRAME_BYTES if marker in _FRAME_MARKERS else 2) or marker == 0xD9:
             raise ImageError("bad_jpeg", f"marker {marker:#04x} at byte {at} has length {length}")
         if marker in _FRAME_MARKERS:
-            height, width = struct.unpack_from(">HH", data, at + 5)
-            size = (width, height)
-        if marker == _START_OF_SCAN:
-            if size is None:
+            frame = _parse_frame(data, at, marker)
+        elif marker in (_QUANTISATION_TABLES, _HUFFMAN_TABLES):
+            tables.add(marker)
+        elif marker == _RESTART_INTERVAL:
+            (interval,) = struct.unpack_from(">H", data, at + 4)
+        elif marker == _START_OF_SCAN:
+            if frame is None:
                 raise ImageError("bad_jpeg", "the scan comes before any frame header")
-            return size, at + 2 + length
+            return frame._replace(has_tables=len(tables) == 2), at + 2 + length, interval
         at += 2 + length
+
+
+def _parse_frame(data: bytes, at: int, marker: int) -> _Frame:
+    bits, height, width, num_components = struct.unpack_from(">BHHB", data, at + 4)
+    sampling = data[at + 11 : at + 10 + 3 * num_components : 3]
+    if len(sampling) < num_components:
+        raise IndexError
+    return _Frame(marker, bits, width, height, sampling)
 
 
 def _check_size(size: tuple[int, int]) -> tuple[int, int]:

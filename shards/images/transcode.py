@@ -2,18 +2,15 @@
 
 import io
 
-import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from shards.images.decode import flatten
 from shards.images.errors import MAX_PIXELS, ImageError
 
 FORMATS = ("PNG", "BMP", "TIFF", "WEBP", "GIF")
 """Accepted formats; the first frame counts."""
 QUALITY, SUBSAMPLING = 75, "4:2:0"
 """Those of all released SIXray scans."""
-
-_PAPER = "white"
-"""Background of transparent pixels: scanners draw empty space white."""
 
 
 def to_jpeg(data: bytes) -> bytes:
@@ -30,7 +27,7 @@ def to_jpeg(data: bytes) -> bytes:
             if image.width * image.height > MAX_PIXELS:
                 detail = f"the header claims {image.width} x {image.height} pixels, at most {MAX_PIXELS} are read"
                 raise ImageError("oversized_image", detail)
-            plain = _flatten(image)
+            plain = flatten(image)
         out = io.BytesIO()
         plain.save(out, "JPEG", quality=QUALITY, subsampling=SUBSAMPLING)
     except ImageError:
@@ -43,14 +40,3 @@ def to_jpeg(data: bytes) -> bytes:
     except Exception as error:  # Pillow's decoders raise many types: OSError, SyntaxError, struct.error, ...
         raise ImageError("undecodable_image", f"{type(error).__name__}: {error}") from error
     return out.getvalue()
-
-
-def _flatten(image: Image.Image) -> Image.Image:
-    """Return the image in 8 bits, grey or RGB, without transparency."""
-    if image.mode.startswith("I"):
-        # I;16 of a 16-bit PNG or TIFF: the upper byte; Pillow's own convert() clips instead.
-        return Image.fromarray((np.asarray(image).astype(np.uint32) >> 8).astype(np.uint8))
-    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
-        seen = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", seen.size, _PAPER), seen).convert("RGB")
-    return image.convert("L" if image.mode in ("1", "L") else "RGB")

@@ -41,9 +41,14 @@ class ScanSource:
         # Without places in archives: a stream's images wait in another folder in another run.
         plain = [ref._replace(image_place=None, annotation_place=None)[:_NUM_PLAIN_FIELDS] for ref in refs]
         # Only the options that a sample follows from; the others have shaped the records.
-        policy = [self.policy.on_contradiction, self.policy.transcode, self.policy.boxes_are_exhaustive]
+        policy: list[str | bool] = [
+            self.policy.on_contradiction,
+            self.policy.transcode,
+            self.policy.boxes_are_exhaustive,
+        ]
         # Newer options only if they are not the default, so that plans of format 1 stay as they are.
         policy += [name for name in (self.policy.on_unknown_class,) if name != "drop"]
+        policy += ["strict_decode"] * self.policy.strict_decode
         classes = [self.classes.scored, self.classes.unscored, sorted(self.classes.spellings.items())]
         added = [(ref.key, ref.group, ref.metadata) for ref in refs if ref.group or ref.metadata]
         # Without groups and metadata the digest is that of format 1, so that its conversions can be resumed.

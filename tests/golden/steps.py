@@ -250,7 +250,7 @@ def checksum(name: str, data: bytes) -> dict[str, str]:
     return found
 
 
-_LATER_OPTIONS = ("on_unknown_class",)
+_LATER_OPTIONS = ("on_unknown_class", "strict_decode")
 """Options that a conversion of format 1 did not record."""
 
 
