@@ -26,6 +26,7 @@ from model.inputs.augment import is_mirrored
 from model.inputs.crop_geometry import read_windows, whole_windows
 from model.inputs.dali_graphs import scoring_graph, training_graph
 from model.networks.config import InputConfig
+from shards.images.decode import without_alpha
 
 
 class Decoded(NamedTuple):
@@ -92,7 +93,8 @@ class BatchDecoder:
         An image keeps its place and values whether or not its neighbours can be decoded.
 
         Args:
-            encoded: at most `batch_size` JPEGs; None holds a place for an image that is not to be decoded.
+            encoded: at most `batch_size` JPEGs or PNGs (transparency is laid on white, as everywhere); None holds a
+                place for an image that is not to be decoded.
             augmentations_B3: of `model.inputs.augment`, if there is a `resize_px`.
 
         Raises:
@@ -107,11 +109,18 @@ class BatchDecoder:
         return Decoded(job.images_BCHW, job.errors, torch.from_numpy(job.windows_B4))
 
     def _start(self, encoded: Sequence[bytes | None], augmentations_B3: np.ndarray | None) -> _Job:
-        arrays = {place: np.frombuffer(image, np.uint8) for place, image in enumerate(encoded) if image is not None}
+        arrays: dict[int, np.ndarray] = {}
+        errors: dict[int, str] = {}
+        for place, image in enumerate(encoded):
+            if image is not None:
+                try:
+                    arrays[place] = np.frombuffer(without_alpha(image), np.uint8)
+                except (OSError, SyntaxError, ValueError) as error:
+                    errors[place] = f"{type(error).__name__}: {error}"
         size = self._config.size_px
         images_BCHW = torch.zeros(len(encoded), 3, size, size, device=self._gpu or "cpu")
         images_BCHW = images_BCHW.contiguous(memory_format=self._memory_format)
-        return _Job(arrays, augmentations_B3, images_BCHW, whole_windows(len(encoded)))
+        return _Job(arrays, augmentations_B3, images_BCHW, whole_windows(len(encoded)), errors)
 
     def _decode(self, job: _Job, places: list[int]) -> None:
         if not places:

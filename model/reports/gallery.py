@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
 from model.evaluation.scored_scans import ScoredScans
 from model.metrics.operating_points import sigmoid
 from model.metrics.ranking import ABSENT, PRESENT
 from shards.format.dataset import Dataset
 from shards.format.shard_reader import find_rows, read_image_of_row
+from shards.images.decode import decode_image
 
 NUM_EXAMPLES = 6
 """Misses, and as many false alarms, of each class."""
@@ -115,9 +115,7 @@ def read_pictures(dataset: Dataset, split: str, keys: Sequence[str]) -> tuple[di
 
 def shrink_picture(image: bytes, side_px: int) -> bytes:
     """Return a JPEG of at most `side_px` a side; OSError or ValueError where `image` is none."""
-    with Image.open(io.BytesIO(image)) as opened:
-        opened.draft("RGB", (side_px, side_px))
-        small = opened.convert("RGB")
+    small = decode_image(image, draft_px=side_px).convert("RGB")
     small.thumbnail((side_px, side_px))
     out = io.BytesIO()
     small.save(out, "JPEG", quality=72, optimize=True)

@@ -14,6 +14,7 @@ from model.hardware import detect_hardware
 from model.inputs import decoder as decode
 from model.inputs.decoder import BatchDecoder
 from model.networks.config import InputConfig
+from shards.images.decode import decode_image
 from tests.shards.by_hand import absurd_header, bogus_huffman, make_jpeg
 
 CONFIG = InputConfig(size_px=64)
@@ -80,6 +81,42 @@ def test_an_orientation_tag_turns_no_scan_for_sizes_and_boxes_are_those_of_the_s
         image.save(out, "JPEG", quality=95, exif=exif)
     (image,) = decoder.decode([out.getvalue()]).images_BCHW.numpy()
     assert grey_levels_apart(image, out.getvalue()).max() <= 2.5
+
+
+def pictures_with_transparency_or_16_bits() -> dict[str, Image.Image]:
+    ramp = np.linspace(0, 65535, 64 * 64).astype(np.uint16).reshape(64, 64)
+    colours = np.stack([(ramp >> shift).astype(np.uint8) for shift in (8, 4, 2, 6)], axis=2)
+    palette = Image.fromarray(colours[:, :, 0] % 4).convert("P")
+    return {
+        "16": Image.fromarray(ramp),
+        "RGBA": Image.fromarray(colours),
+        "LA": Image.merge("LA", [Image.fromarray(colours[:, :, at]) for at in (2, 3)]),
+        "P": palette,
+    }
+
+
+@pytest.mark.parametrize("resize_px", [None, 64], ids=["scoring", "training"])
+def test_pngs_of_16_bits_and_with_transparency_are_seen_alike_everywhere(resize_px):
+    decoder = BatchDecoder(CONFIG, CPU, batch_size=4, resize_px=resize_px)
+    encoded = []
+    for name, image in pictures_with_transparency_or_16_bits().items():
+        out = io.BytesIO()
+        image.save(out, "PNG", **({"transparency": 2} if name == "P" else {}))
+        encoded.append(out.getvalue())
+    images, errors, _ = decoder.decode(encoded, None if resize_px is None else np.ones((4, 3)))  # not mirrored
+    assert errors == {}
+    mean, std = (np.array(values)[:, None, None] for values in (CONFIG.mean, CONFIG.std))
+    for data, image in zip(encoded, images.numpy(), strict=True):
+        seen = np.asarray(decode_image(data).convert("RGB"), dtype=np.float32).transpose(2, 0, 1)
+        assert np.abs((image * std + mean) * 255 - seen).max() < 1e-3
+
+
+def test_a_damaged_png_with_transparency_costs_its_own_place_alone(decoder):
+    out = io.BytesIO()
+    Image.new("RGBA", (30, 30), (9, 9, 9, 9)).save(out, "PNG")
+    images, errors, _ = decoder.decode([IMAGES[0], out.getvalue()[:-30], IMAGES[1]])
+    assert list(errors) == [1] and "truncated_png" in errors[1]
+    assert images[0].any() and not images[1].any() and images[2].any()
 
 
 def test_images_are_float32_and_channels_last(sound):
