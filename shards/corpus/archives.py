@@ -138,6 +138,8 @@ def read_place(place: Place, limit_bytes: int) -> bytes:
         return storage.read_range(place.url, place.offset_bytes, min(place.size_bytes, limit_bytes))
     if problem := _problem_of(place.method == _ENCRYPTED, place.method):
         raise ArchiveError(f"a member must be stored or deflated, got one {problem} ({place.url}); unpack the archive")
+    if place.offset_bytes < 0:
+        raise ArchiveError(f"a member must lie in its archive, got one before its start ({place.url})")
     packed = _read_member(place)
     if place.method == zipfile.ZIP_STORED:
         data = packed[:limit_bytes]
