@@ -12,7 +12,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import csv
 
-from model.evaluation.alarms import Threshold, find_alarms, parse_thresholds, rank_alarms, report_thresholds
+from model.evaluation.alarms import (
+    Threshold,
+    find_alarms,
+    make_threshold,
+    parse_thresholds,
+    rank_alarms,
+    read_plan,
+    recall_thresholds,
+)
 from model.reports.metrics_json import read_metrics
 from pipelines.runtime import command_line, log
 from pipelines.runtime.flags import PAIRS, Flag, make_config
@@ -25,6 +33,7 @@ from shards.predictions import parts
 from shards.predictions.run import Predictions, open_predictions
 
 FORMAT_VERSION = 1
+_COUNTS = ("num_clean", "num_false", "num_with_item", "num_caught", "recall", "false_alarms_per_1000")
 
 
 def _parse_number(text: str) -> str:
@@ -46,7 +55,11 @@ class AlarmsConfig:
     report: str | None = None
     """REPORT_DIR of this model, to take an operating point from."""
     false_alarms_per_1000: Annotated[str | None, Flag(metavar="N", type=_parse_number)] = None
-    """Operating point of the report."""
+    """Budget of the report: so many of 1,000 clean bags may raise an alarm, of whatever class."""
+    any_item: Annotated[bool, Flag(action="store_true")] = False
+    """One threshold for all classes, in place of those that together catch the most bags."""
+    per_class: Annotated[bool, Flag(action="store_true")] = False
+    """Give each class the budget for itself; all together raise more false alarms."""
     recall: Annotated[str | None, Flag(metavar="R", type=_parse_number)] = None
     """Operating point of the report, e.g. 0.95."""
     data: tuple[str, ...] = ()
@@ -64,6 +77,14 @@ class AlarmsConfig:
             raise ValueError(
                 f"--report must have one of --false-alarms-per-1000 and --recall beside it, got {len(points)} of them"
             )
+        named = self.any_item + self.per_class
+        if named > 1 or (named and self.false_alarms_per_1000 is None):
+            raise ValueError("--any-item or --per-class must stand alone beside --false-alarms-per-1000")
+
+    @property
+    def rule(self) -> str:
+        """How the classes share the budget, as metrics.json calls it."""
+        return "any_item" if self.any_item else "per_class" if self.per_class else "joint"
 
 
 def write_alarms(config: AlarmsConfig) -> dict[str, Any]:
@@ -75,7 +96,7 @@ def write_alarms(config: AlarmsConfig) -> dict[str, Any]:
         ValueError: a threshold, the report or a dataset does not fit the predictions; nothing is written.
     """
     predictions = open_predictions(config.predictions)
-    thresholds = choose_thresholds(config, predictions)
+    thresholds, plan = choose_thresholds(config, predictions)
     datasets = [open_dataset(url) for url in config.data]
     sources = _Sources(datasets, predictions)
     names = [name for name in predictions.run["parts"] if config.split is None or name.startswith(f"{config.split}-")]
@@ -90,6 +111,10 @@ def write_alarms(config: AlarmsConfig) -> dict[str, Any]:
     alarms = rank_alarms(found)
     unscored = _read_unscored(predictions, names)
     document = _describe(predictions, thresholds, alarms, num_scans, unscored.num_rows)
+    if plan is not None:
+        document |= {"rule": config.rule, "on_report": {name: plan[name] for name in _COUNTS}}
+    silent = [name for name, threshold in thresholds.items() if threshold is None and name not in config.threshold]
+    document["cannot_alarm"] = silent if config.report is not None else []
     for file, content in {
         "alarms.parquet": parquet_bytes(alarms),
         "alarms.csv": _csv_bytes(alarms),
@@ -100,28 +125,34 @@ def write_alarms(config: AlarmsConfig) -> dict[str, Any]:
     return document
 
 
-def choose_thresholds(config: AlarmsConfig, predictions: Predictions) -> dict[str, Threshold | None]:
-    """Return the threshold of every class; None for a class that raises no alarm.
+def choose_thresholds(
+    config: AlarmsConfig, predictions: Predictions
+) -> tuple[dict[str, Threshold | None], Mapping[str, Any] | None]:
+    """Return the threshold of every class, None for one that raises no alarm, and what they do in the report.
 
     Raises:
-        ValueError: a class of a report has no such operating point and no threshold of its own, or the report is
-            another model's: its thresholds mean nothing here.
+        ValueError: the report has no such operating point, or it is another model's: its thresholds mean nothing here.
     """
     classes = predictions.run["classes"]
     thresholds: dict[str, Threshold | None] = {}
+    plan = None
     if config.report is not None:
         url = storage.join_url(config.report, "metrics.json")
         metrics = _read_metrics(config.report, predictions.model_id)
-        point, value = ("at_recall", config.recall) if config.recall is not None else ("at_false_alarms_per_1000", "")
-        thresholds |= report_thresholds(metrics, point, value or str(config.false_alarms_per_1000), url)
+        if config.recall is not None:
+            thresholds |= recall_thresholds(metrics, config.recall, url)
+        else:
+            plan = read_plan(metrics, str(config.false_alarms_per_1000), config.rule, url)
+            thresholds |= {name: make_threshold(at) for name, at in plan["thresholds"].items()}
     if config.threshold:
         thresholds |= parse_thresholds(config.threshold, classes)
-    if config.report is not None and (absent := [name for name in classes if name not in thresholds]):
+        plan = None  # what the report says does not hold for them
+    if config.recall is not None and (absent := [name for name in classes if name not in thresholds]):
         raise ValueError(
             f"report must have this operating point for every class, got none for {', '.join(absent)} "
             f"({config.report}); give --threshold {','.join(f'{name}=SCORE' for name in absent)} beside it"
         )
-    return {name: thresholds.get(name) for name in classes}
+    return {name: thresholds.get(name) for name in classes}, plan
 
 
 def _read_metrics(report_url: str, model_id: str) -> dict[str, Any]:
@@ -216,6 +247,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _main(argv: Sequence[str]) -> int:
     config = make_config(AlarmsConfig, make_parser().parse_args(argv))
     document = write_alarms(config)
+    if silent := document["cannot_alarm"]:
+        print(
+            f"no alarm can be raised for {', '.join(silent)}: no bag of the report holds it; give --threshold CLASS=S"
+        )
+    if "on_report" in document:
+        print(_describe_plan(document["on_report"], config))
     counts = ", ".join(f"{num} {name}" for name, num in document["classes"].items() if num)
     print(
         f"{document['num_alarmed_scans']} of {document['num_scans']} scans to look at"
@@ -232,7 +269,17 @@ def _main(argv: Sequence[str]) -> int:
             f"{left['num_scans']} scans of {left['num_shards']} shards were not scored yet and are in no list here: "
             f"run `sixray score` again first"
         )
-    return command_line.OK
+    return command_line.FINDINGS if silent else command_line.OK
+
+
+def _describe_plan(plan: Mapping[str, Any], config: AlarmsConfig) -> str:
+    caught = f"{100 * plan['recall']:.1f} %" if plan["num_with_item"] else "no bag has an item"
+    return (
+        f"on the report's scans: {plan['num_caught']:,} of {plan['num_with_item']:,} bags with an item caught "
+        f"({caught}), "
+        f"{plan['num_false']:,} of {plan['num_clean']:,} clean bags alarmed ({plan['false_alarms_per_1000']:.2f} per "
+        f"1,000" + (f", each class alone at most {config.false_alarms_per_1000})" if config.per_class else ")")
+    )
 
 
 def make_parser() -> argparse.ArgumentParser:

@@ -1,6 +1,7 @@
 """Evaluate predictions against the labels of a dataset."""
 
 __all__ = [
+    "alarm_plans",
     "alarms",
     "comparison",
     "evaluate",

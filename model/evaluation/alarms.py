@@ -115,14 +115,30 @@ def parse_thresholds(scores: Mapping[str, str], classes: Sequence[str]) -> dict[
     return thresholds
 
 
-def report_thresholds(metrics: Mapping[str, Any], point: str, value: str, where: str) -> dict[str, Threshold | None]:
-    """Return the thresholds of a report's operating point; None for a class without alarms at it.
+def read_plan(metrics: Mapping[str, Any], per_1000: str, rule: str, where: str) -> Mapping[str, Any]:
+    """Return what a report says of one budget of false alarms: `thresholds` by class, and counts of bags.
 
     Args:
         metrics: `metrics.json`.
-        point: `at_false_alarms_per_1000` or `at_recall`.
-        value: as the report has it, e.g. `10` or `0.95`.
+        per_1000: false alarms per 1,000 clean bags, as the report has it, e.g. `10`.
+        rule: `joint`, `any_item` or `per_class`.
         where: the document, for errors.
+
+    Raises:
+        ValueError: the report has no such budget, or was written before budgets were of bags.
+    """
+    if "alarms" not in metrics:
+        raise ValueError(f"report must have budgets of bags, got one of an earlier release ({where}); evaluate again")
+    plans = {_plain(key): plans for key, plans in metrics["alarms"].items()}
+    if _plain(per_1000) not in plans:
+        known = ", ".join(sorted(plans, key=float)) or "none, as no bag of it is clean"
+        raise ValueError(f"operating point must be among those of the report ({known}), got {per_1000} ({where})")
+    plan: Mapping[str, Any] = plans[_plain(per_1000)][rule]
+    return plan
+
+
+def recall_thresholds(metrics: Mapping[str, Any], recall: str, where: str) -> dict[str, Threshold | None]:
+    """Return the thresholds at which a report's classes have a recall; a class without positives is left out.
 
     Raises:
         ValueError: no class of the report has this operating point.
@@ -130,15 +146,21 @@ def report_thresholds(metrics: Mapping[str, Any], point: str, value: str, where:
     found: dict[str, Threshold | None] = {}
     known: set[str] = set()
     for name, figures in metrics["classes"].items():
-        points = {_plain(key): at for key, at in figures[point].items()}
+        points = {_plain(key): at for key, at in figures["at_recall"].items()}
         known |= points.keys()
-        if (at := points.get(_plain(value))) is not None:
-            found[name] = None if at["threshold"] is None else Threshold(at["score"], at["threshold"])
+        if (at := points.get(_plain(recall))) is not None:
+            found[name] = make_threshold(at)
     if not found:
         raise ValueError(
-            f"operating point must be one of {sorted(known, key=float)} ({point} of the report), got {value} ({where})"
+            f"operating point must be one of {sorted(known, key=float)} (at_recall of the report), "
+            f"got {recall} ({where})"
         )
     return found
+
+
+def make_threshold(point: Mapping[str, Any] | None) -> Threshold | None:
+    """Return the threshold of a document's `threshold` (a logit) and `score`; None if it has none."""
+    return None if point is None or point["threshold"] is None else Threshold(point["score"], point["threshold"])
 
 
 def _plain(number: str) -> str:

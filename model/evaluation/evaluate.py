@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy.typing as npt
 
+from model.evaluation.alarm_plans import AlarmPlans, plan_alarms
 from model.evaluation.breakdowns import ClassBreakdowns, Mistakes, count_mistakes, rate_breakdowns
 from model.evaluation.completeness import Completeness
 from model.evaluation.dataset_facts import DatasetFacts, describe_dataset
@@ -118,6 +119,8 @@ class Evaluation:
     """The alarm that an operator gets: the bag holds something, of whichever class."""
     mistakes: Mistakes
     """At the thresholds that allow each class MISTAKE_RATE false alarms per 1,000 bags."""
+    alarm_plans: dict[int, AlarmPlans]
+    """By false alarms per 1,000 clean bags; empty if no bag is clean."""
     sweep: Sweep
     bootstrap: BootstrapFigures | None
 
@@ -184,6 +187,7 @@ def evaluate_scans(scans: ScoredScans, predictions: Predictions, dataset: Datase
         mistakes=count_mistakes(
             scans, [_point(rank) for rank in ranks], by_pair=len(scans.classes) <= MAX_CLASSES_IN_FULL
         ),
+        alarm_plans=plan_alarms(scans),
         sweep=sweep([rank.ranking for rank in ranks], any_rank.ranking),
         bootstrap=_summarize(uncertainty, num_rounds) if uncertainty else None,
     )

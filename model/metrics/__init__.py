@@ -7,6 +7,7 @@ __all__ = [
     "class_figures",
     "influence",
     "intervals",
+    "joint_thresholds",
     "operating_points",
     "pointing",
     "ranking",

@@ -7,6 +7,9 @@ from dataclasses import asdict
 from types import MappingProxyType
 from typing import Any
 
+import numpy as np
+
+from model.evaluation.alarm_plans import AlarmPlans
 from model.evaluation.comparison import SIDES_RATE, ClassComparison, Comparison, Difference
 from model.evaluation.evaluate import MISTAKE_RATE, ClassFigures, Evaluation, RankFigures
 from model.evaluation.pointing import TOLERANCES_PX
@@ -15,6 +18,7 @@ from model.evaluation.top_k import TopKAccuracy
 from model.evaluation.uncertainty import RankIntervals
 from model.metrics.calibration import CalibrationFigures
 from model.metrics.intervals import LEVEL, Interval
+from model.metrics.joint_thresholds import NEVER, AlarmPlan
 from model.metrics.operating_points import AlarmCounts, OperatingPoint, sigmoid
 from model.reports.sentences import describe_omissions
 from shards import storage
@@ -76,8 +80,31 @@ def metrics_document(
         "subsets": {name: _subset_document(subset) for name, subset in subsets.items()},
         "comparison": _comparison(comparison) if comparison else None,
         "operating_points": operating_points_document(evaluation),
+        "alarms": {str(rate): _plans_document(plans, evaluation) for rate, plans in evaluation.alarm_plans.items()},
+        "headline": _headline(evaluation),
         "files": [],
         **({} if evaluation.is_in_full else {"left_out": describe_omissions(evaluation)}),
+    }
+
+
+def _headline(evaluation: Evaluation) -> dict[str, Any] | None:
+    """Return what the report says first: what is caught with a budget of MISTAKE_RATE, over all classes together."""
+    plans = evaluation.alarm_plans.get(MISTAKE_RATE)
+    return {"at_false_alarms_per_1000": MISTAKE_RATE, **_plan(plans.joint, evaluation)} if plans else None
+
+
+def _plans_document(plans: AlarmPlans, evaluation: Evaluation) -> dict[str, Any]:
+    return {rule: _plan(getattr(plans, rule), evaluation) for rule in ("joint", "any_item", "per_class")}
+
+
+def _plan(plan: AlarmPlan, evaluation: Evaluation) -> dict[str, Any]:
+    thresholds = zip(evaluation.classes, plan.thresholds_K.tolist(), strict=True)
+    return {
+        "thresholds": {
+            name: None if at == NEVER else {"threshold": at, "score": float(sigmoid(np.float64(at)))}
+            for name, at in thresholds
+        },
+        **_select(plan, "num_clean", "num_false", "num_with_item", "num_caught", "recall", "false_alarms_per_1000"),
     }
 
 

@@ -1,6 +1,7 @@
 """Test the list of scans that `sixray alarms` writes for an operator."""
 
 import csv
+import itertools
 import json
 from dataclasses import replace
 
@@ -55,7 +56,7 @@ class Scored:
 
     def __init__(self, root):
         rng = np.random.default_rng(0)
-        labels = rng.random((NUM, 2)) < 0.3
+        labels = self.labels = rng.random((NUM, 2)) < 0.3
         self.logits = (rng.normal(size=(NUM, 2)) + 2 * labels).astype(np.float32)
         samples = [sample(key, tuple(map(int, row))) for key, row in zip(KEYS, labels, strict=True)]
         peaks = [[(float(n), 2.0), (float(n), 4.0)] for n in range(NUM)]
@@ -118,7 +119,7 @@ def test_a_reports_operating_point_raises_the_false_alarms_that_it_promises(scor
     )
     write_report(config)
     metrics = json.loads((scored.root / "report/metrics.json").read_text())
-    assert scored.run("--report", str(scored.root / "report"), "--false-alarms-per-1000", "50") == 0
+    assert scored.run("--report", str(scored.root / "report"), "--false-alarms-per-1000", "50", "--per-class") == 0
     for name, num in scored.summary()["classes"].items():
         point = metrics["classes"][name]["at_false_alarms_per_1000"]["50"]
         assert num == point["num_true"] + point["num_false"] > 0
@@ -126,6 +127,36 @@ def test_a_reports_operating_point_raises_the_false_alarms_that_it_promises(scor
     assert scored.summary()["classes"]["Knife"] == 0
     point = metrics["classes"]["Gun"]["at_recall"]["0.9"]
     assert scored.summary()["classes"]["Gun"] == point["num_true"] + point["num_false"]
+
+
+def test_a_budget_is_of_bags_over_all_classes_and_agrees_with_the_reports_headline(scored, capsys):
+    report = str(scored.root / "report")
+    write_report(EvaluateConfig(predictions=scored.url, data=scored.dataset.url, output=report, num_rounds=0))
+    metrics = json.loads((scored.root / "report/metrics.json").read_text())
+    clean = [KEYS[n] for n in range(NUM) if not any(scored.labels[n])]
+    for budget, rule in itertools.product(("10", "50"), ((), ("--any-item",), ("--per-class",))):
+        assert scored.run("--report", report, "--false-alarms-per-1000", budget, *rule) == 0
+        said = scored.summary()["on_report"]
+        alarmed = {row["key"] for row in scored.table()}
+        assert (said["num_clean"], said["num_false"]) == (len(clean), len(alarmed & set(clean)))
+        assert said["num_caught"] == len(alarmed - set(clean))
+        assert rule == ("--per-class",) or said["num_false"] <= int(budget) * len(clean) / 1000
+        assert f"{said['num_caught']} of {NUM - len(clean)} bags with an item caught" in capsys.readouterr().out
+        if not rule and budget == "10":
+            assert said.items() <= metrics["headline"].items()
+
+
+def test_a_class_that_cannot_alarm_is_said_first(scored, capsys):
+    samples = [sample(key, (int(gun), 0)) for key, (gun, _) in zip(KEYS, scored.labels, strict=True)]
+    scored.dataset = write_dataset(scored.root / "ds", samples, num_shards=2)
+    report = str(scored.root / "report")
+    write_report(EvaluateConfig(predictions=scored.url, data=scored.dataset.url, output=report, num_rounds=0))
+    words = ("--report", report, "--false-alarms-per-1000", "50")
+    capsys.readouterr()
+    assert scored.run(*words) == 1
+    assert capsys.readouterr().out.startswith("no alarm can be raised for Knife: no bag of the report holds it")
+    assert scored.summary()["cannot_alarm"] == ["Knife"] and scored.table()
+    assert scored.run(*words, "--threshold", "Knife=0.9") == 0
 
 
 def test_scans_without_a_score_are_to_be_looked_at_too(scored, capsys):
@@ -162,6 +193,7 @@ def test_a_second_run_writes_the_same_bytes(scored):
         (("--recall", "0.9", "--threshold", "Gun=0.5"), "thresholds must come from"),
         (("--report", "REPORT"), "--report must have one of --false-alarms-per-1000 and --recall beside it, got 0"),
         (("--report", "REPORT", "--recall", "0.9"), "report must have a metrics.json, got none"),
+        (("--report", "REPORT", "--recall", "0.9", "--per-class"), "--any-item or --per-class must stand alone beside"),
         (("--threshold", "Sword=1"), "a class among Gun, Knife, got 'Sword'"),
         (("--threshold", "Gun=0.5", "--split", "val"), "predictions must have a part of split 'val'"),
     ],

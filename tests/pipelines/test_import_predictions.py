@@ -32,9 +32,9 @@ class Corpus:
     def lines(self):
         return ["key,Gun,Knife"] + [f"{k},{a!r},{b!r}" for k, (a, b) in zip(self.keys, self.scores.tolist())]  # noqa: B905
 
-    def run(self, lines, *words):
+    def run(self, lines, *words, name="foreign"):
         (self.root / "s.csv").write_text("\n".join(lines))
-        words = ("--data", self.dataset.url, "--output", str(self.root / "p"), "--model-name", "foreign", *words)
+        words = ("--data", self.dataset.url, "--output", str(self.root / "p"), "--model-name", name, *words)
         return cli.main(["import-predictions", str(self.root / "s.csv"), *words, "--format", "csv"])
 
     @property
@@ -115,4 +115,4 @@ def test_a_file_of_another_dataset_is_refused_and_nothing_is_written(corpus, cap
     err = capsys.readouterr().err
     assert "keys must be those of the dataset's samples, such as 'k00'" in err and "the first 'x.jpg'" in err
     assert not (corpus.root / "p").exists()
-    assert corpus.run(corpus.lines(), "--model-name", "a/b") == 2
+    assert corpus.run(corpus.lines(), name="a/b") == 2

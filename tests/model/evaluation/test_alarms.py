@@ -12,7 +12,8 @@ from model.evaluation.alarms import (
     find_alarms,
     parse_thresholds,
     rank_alarms,
-    report_thresholds,
+    read_plan,
+    recall_thresholds,
 )
 from shards.format.schemas import predictions_schema
 
@@ -129,19 +130,24 @@ def test_thresholds_are_read():
 METRICS = {
     "classes": {
         "Gun": {
-            "at_false_alarms_per_1000": {
-                "1": {"threshold": None, "score": None},
-                "10": {"threshold": 2.0, "score": 0.88},
-            }
+            "at_recall": {"0.5": {"threshold": None, "score": None}, "0.95": {"threshold": 2.0, "score": 0.88}},
         },
-        "Knife": {"at_false_alarms_per_1000": {}},
-    }
+        "Knife": {"at_recall": {}},
+    },
+    "alarms": {"10": {"joint": {"num_false": 1}}},
 }
 
 
 def test_a_reports_operating_point_gives_thresholds_by_class():
-    point = "at_false_alarms_per_1000"
-    assert report_thresholds(METRICS, point, "10.0", "m") == {"Gun": Threshold(0.88, 2.0)}
-    assert report_thresholds(METRICS, point, "1", "m") == {"Gun": None}
-    with pytest.raises(ValueError, match=r"operating point must be one of \['1', '10'\] .*, got 7 \(m\)"):
-        report_thresholds(METRICS, point, "7", "m")
+    assert recall_thresholds(METRICS, "0.950", "m") == {"Gun": Threshold(0.88, 2.0)}
+    assert recall_thresholds(METRICS, "0.5", "m") == {"Gun": None}
+    with pytest.raises(ValueError, match=r"operating point must be one of \['0.5', '0.95'\] .*, got 0.7 \(m\)"):
+        recall_thresholds(METRICS, "0.7", "m")
+
+
+def test_a_reports_budget_gives_its_plan():
+    assert read_plan(METRICS, "10.0", "joint", "m") == {"num_false": 1}
+    with pytest.raises(ValueError, match=r"operating point must be among those of the report \(10\), got 7 \(m\)"):
+        read_plan(METRICS, "7", "joint", "m")
+    with pytest.raises(ValueError, match=r"got one of an earlier release \(m\); evaluate again"):
+        read_plan({"classes": {}}, "10", "joint", "m")

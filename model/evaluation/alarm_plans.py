@@ -1,0 +1,66 @@
+"""Find the thresholds of a report: what they catch with a budget of false alarms, over all classes together."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from model.evaluation.scored_scans import ScoredScans
+from model.metrics.joint_thresholds import (
+    AlarmPlan,
+    Bags,
+    apply_thresholds,
+    make_bags,
+    plan_any_item,
+    plan_each_class,
+    plan_jointly,
+    sort_scores,
+)
+from model.metrics.operating_points import FALSE_ALARM_RATES
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AlarmPlans:
+    """Three rules for one budget; `joint` catches the most."""
+
+    joint: AlarmPlan
+    """A threshold a class, found together."""
+    any_item: AlarmPlan
+    """One threshold for all classes."""
+    per_class: AlarmPlan
+    """Each class has the budget for itself: all together may have several times as many false alarms."""
+
+
+def number_bags(scans: ScoredScans) -> npt.NDArray[np.int64]:
+    """Return a number for the bag of each scan: the dataset's `group`; a scan without one is a bag of its own."""
+    groups = scans.names_of_groups_N
+    if groups.null_count == len(groups):
+        return np.arange(len(groups))
+    codes = groups.dictionary_encode().indices
+    alone = pa.array(np.arange(len(groups)) + len(groups), pa.int64())
+    numbers: npt.NDArray[np.int64] = pc.coalesce(codes.cast(pa.int64()), alone).to_numpy()
+    return numbers
+
+
+def bags_of(scans: ScoredScans) -> Bags:
+    """Return the bags of scans."""
+    return make_bags(scans.logits_NK, scans.labels_NK, number_bags(scans))
+
+
+def plan_alarms(scans: ScoredScans) -> dict[int, AlarmPlans]:
+    """Return the rules for each budget that reports name; none if no bag is clean."""
+    bags = bags_of(scans)
+    if not bags.is_clean_G.any():
+        return {}
+    labels_NK = np.stack([scans.column(k)[1] for k in range(len(scans.classes))], axis=1)
+    values, values_of_scans = sort_scores(bags.logits_GK), sort_scores(scans.logits_NK)
+    return {
+        rate: AlarmPlans(
+            joint=plan_jointly(bags, rate, values),
+            any_item=plan_any_item(bags, rate),
+            per_class=apply_thresholds(bags, plan_each_class(scans.logits_NK, labels_NK, rate, values_of_scans)),
+        )
+        for rate in FALSE_ALARM_RATES
+    }
