@@ -27,6 +27,7 @@ from shards.corpus.facts import Fact, ImageFact
 from shards.corpus.label_lists import ignored_columns
 from shards.corpus.layouts.layout import Parts
 from shards.corpus.layouts.registry import LAYOUT_CHOICES, LAYOUTS, choose_classes, find_corpus
+from shards.corpus.metadata import MetadataFile, list_metadata, open_metadata
 from shards.corpus.policy import Policy
 from shards.curation import contradictions, near_duplicates, subsets
 from shards.curation.findings import describe_findings
@@ -62,7 +63,7 @@ class ConvertConfig:
     seed: int = 0
     """Seed of the choice if a subset must be built."""
     split_policy: Literal["keep", "group"] = "keep"
-    """group: equal scans go to one split together, whatever the lists say."""
+    """group: equal scans, and those of one group, go to one split together, whatever the lists say."""
     near_duplicates: bool = False
     """Take scans that look the same, by a perceptual hash, as equal too; every image is decoded once more for it."""
     classes: Annotated[tuple[str, ...], NAMES] = ()
@@ -70,6 +71,11 @@ class ConvertConfig:
     class_map: Annotated[Mapping[str, str], PAIRS] = field(default_factory=dict)
     """More spellings of classes: caidao=Knife,pilers=Pliers."""
     policy: Annotated[Policy, Flag(without=["boxes_are_exhaustive"])] = field(default_factory=Policy)
+    metadata: str = ""
+    """Table of further columns, CSV or Parquet: a row a scan, which a column key, name or path names."""
+    group_by: Annotated[str, Flag(metavar="COLUMN")] = ""
+    """Column of the metadata that is equal for scans of one bag: their `group`, which goes to one split with
+    --split-policy group."""
     overwrite: bool = False
     """Replace the output if it is the dataset of another corpus or of other options; else that is refused."""
     shard_bytes: int = DEFAULT_SHARD_BYTES
@@ -80,6 +86,8 @@ class ConvertConfig:
             raise ValueError(f"layout must be one of {LAYOUT_CHOICES}, got {self.layout!r}")
         if self.subset not in corpora.SUBSETS:
             raise ValueError(f"subset must be one of {corpora.SUBSETS}, got {self.subset!r}")
+        if self.group_by and not self.metadata:
+            raise ValueError(f"group_by must come with metadata that have this column, got {self.group_by!r} alone")
         if self.shard_bytes < 1:
             raise ValueError(f"shard_bytes must be >= 1, got {self.shard_bytes}")
 
@@ -103,6 +111,7 @@ def convert_corpus(config: ConvertConfig, beam_options: Sequence[str] = ()) -> D
     storage.check_url(config.input)
     check_is_no_dataset(config.input)
     corpus = find_corpus(config.input, config.layout, config.subset, config.parts, config.classes)
+    metadata = open_metadata(config.metadata, config.group_by) if config.metadata else None
     classes = choose_classes(corpus, config.classes, config.class_map)
     if config.near_duplicates:
         near_duplicates.check_library()
@@ -114,7 +123,7 @@ def convert_corpus(config: ConvertConfig, beam_options: Sequence[str] = ()) -> D
     check_places(corpus, config.output)
     storage.sweep_temporaries(config.output)
     options = record_options(corpus, config)
-    finished = find_finished(config.output, options, lambda: last_change_of(corpus), overwrite=config.overwrite)
+    finished = find_finished(config.output, options, lambda: last_change_of(corpus, config), overwrite=config.overwrite)
     if finished is not None:
         log.status("convert: nothing to do, the dataset is finished and its corpus has not changed since")
         return finished
@@ -123,14 +132,15 @@ def convert_corpus(config: ConvertConfig, beam_options: Sequence[str] = ()) -> D
         progress.Progress("convert", unit="scans"),
         make_pipeline(pipeline_options) as pipeline,
     ):
-        add_conversion(pipeline, corpus, classes, config)
+        add_conversion(pipeline, corpus, classes, config, metadata)
     return datasets.open_dataset(config.output).manifest
 
 
-def last_change_of(corpus: Corpus) -> float | None:
-    """Return when a file of a corpus was last changed, added or removed; None if that is unknown, as of a store."""
+def last_change_of(corpus: Corpus, config: ConvertConfig) -> float | None:
+    """Return when a file of a corpus or its metadata was last changed, added or removed; None for a store."""
     urls = {url for source in corpus.sources for url in source.parts or (source.url,)}
     found = [storage.last_change(url) for url in {*urls, *(item.url for item in corpus.lists)}]
+    found += [storage.last_change(config.metadata)] if config.metadata else []
     return None if None in found else max(when for when in found if when is not None)
 
 
@@ -157,7 +167,11 @@ def check_places(corpus: Corpus, output: str) -> None:
 
 
 def add_conversion(
-    pipeline: beam.Pipeline, corpus: Corpus, classes: ClassSet, config: ConvertConfig
+    pipeline: beam.Pipeline,
+    corpus: Corpus,
+    classes: ClassSet,
+    config: ConvertConfig,
+    metadata: MetadataFile | None = None,
 ) -> beam.PCollection[DatasetManifest]:
     """Add the conversion to a pipeline: list, join, then write as every dataset is written."""
     output = storage.normalise_url(config.output)
@@ -167,7 +181,7 @@ def add_conversion(
         policy = replace(policy, boxes_are_exhaustive=True)
     refs = (
         pipeline
-        | "CreateSources" >> beam.Create([*corpus.sources, *corpus.lists])
+        | "CreateSources" >> beam.Create([*corpus.sources, *corpus.lists, *([metadata] if metadata else [])])
         | "SpreadSources" >> beam.Reshuffle()
         | "ListFacts" >> beam.FlatMap(list_facts, corpus, classes, storage.join_url(output, DRAFTS_FOLDER))
         # (range of hashes, batch of Fact)
@@ -186,12 +200,12 @@ def add_conversion(
         refs
         | "FindContradictions" >> beam.Map(contradictions.find_contradictions, classes)
         | "SumContradictions" >> beam.CombineGlobally(contradictions.sum_contradictions)
-        | "CheckContradictions" >> beam.Map(contradictions.make_findings, policy)
+        | "CheckContradictions" >> beam.Map(contradictions.make_findings, policy, metadata.num_rows if metadata else 0)
     )
     plan = DatasetPlan(
         label="convert",
         output=output,
-        source=ScanSource(classes, policy),
+        source=ScanSource(classes, policy, metadata.fields if metadata else {}),
         shard_bytes=config.shard_bytes,
         options_record=record_options(corpus, config),
     )
@@ -221,11 +235,10 @@ def move_groups(
         | "GroupByBand" >> beam.GroupByKey()
         | "FindPairs" >> beam.FlatMapTuple(lambda _, batches: near_duplicates.find_pairs(batches))
         | "GatherPairs" >> beam.combiners.ToList()
-        | "ConnectPairs" >> beam.Map(connect_pairs)
-        # [[Fingerprint]]
+        # [Pair]
     )
     is_moved = config.split_policy == "group"
-    moves = found | "FindMoves" >> beam.Map(lambda members: find_moves(members) if is_moved else {})
+    moves = found | "FindMoves" >> beam.Map(lambda pairs: find_moves(connect_pairs(pairs)) if is_moved else {})
     near = found | "FindNearEqual" >> beam.FlatMap(find_near_equal_leaks, AsSingleton(moves))
     return refs | "MoveRecords" >> beam.Map(move_records, AsSingleton(moves)), near
 
@@ -244,15 +257,22 @@ def record_options(corpus: Corpus, config: ConvertConfig) -> dict[str, Any]:
         "shard_bytes": config.shard_bytes,
         "classes": list(config.classes),
         "class_map": dict(config.class_map),
+        **({"metadata": storage.as_uri(config.metadata)} if config.metadata else {}),
+        **({"group_by": config.group_by} if config.group_by else {}),
         **asdict(LAYOUTS[corpus.layout].adapt_policy(config.policy)),
     }
 
 
 def list_facts(
-    source: Source | ListFile, corpus: Corpus, classes: ClassSet, drafts_url: str
+    source: Source | ListFile | MetadataFile, corpus: Corpus, classes: ClassSet, drafts_url: str
 ) -> Iterator[tuple[int, bytes]]:
     """Yield the facts of one source in batches: images, annotations, or a list."""
-    return sharding.batch_facts(_report_images(LAYOUTS[corpus.layout].list_facts(source, corpus, classes, drafts_url)))
+    facts: Iterable[Fact]
+    if isinstance(source, MetadataFile):
+        facts = list_metadata(source, corpus)
+    else:
+        facts = LAYOUTS[corpus.layout].list_facts(source, corpus, classes, drafts_url)
+    return sharding.batch_facts(_report_images(facts))
 
 
 def _report_images(facts: Iterable[Fact]) -> Iterator[Fact]:

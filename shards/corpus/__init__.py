@@ -8,6 +8,7 @@ __all__ = [
     "label_lists",
     "label_merge",
     "layouts",
+    "metadata",
     "policy",
     "read_annotations",
     "read_scan",

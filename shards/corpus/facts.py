@@ -1,7 +1,7 @@
 """List what a corpus holds: image files, annotation files and lines of lists."""
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from shards import storage
 from shards.corpus import archives, file_kinds
@@ -84,7 +84,17 @@ class SkippedFact(NamedTuple):
     kind: str
 
 
-Fact = ImageFact | RowFact | AnnotationFact | ProblemFact | SkippedFact
+class MetadataFact(NamedTuple):
+    """A row of a table of metadata."""
+
+    key: str
+    url: str
+    """The table."""
+    group: str
+    values: tuple[Any, ...]
+
+
+Fact = ImageFact | RowFact | AnnotationFact | ProblemFact | SkippedFact | MetadataFact
 
 
 def list_source(source: Source, corpus: Corpus, drafts_url: str) -> Iterator[Fact]:

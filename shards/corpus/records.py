@@ -20,6 +20,7 @@ from shards.corpus.facts import (
     ImageFact,
     Inline,
     Labels,
+    MetadataFact,
     ProblemFact,
     RowFact,
     SkippedFact,
@@ -29,6 +30,8 @@ from shards.format.sample_json import Box
 
 SKIPPED = "skipped"
 """The `reason` of what is no record: a file that is counted and passed over."""
+METADATA_WITHOUT_SCAN = "metadata_without_scan"
+"""Kind of a row of metadata that names no scan of the corpus."""
 SIDE_FILE = "side_file"
 """Kind of skipped file: it has the name of an image, and is none or is the same image in another format."""
 
@@ -114,6 +117,7 @@ class _KeyFacts:
     bad_rows: list[RowFact]
     problems: list[ProblemFact]
     skipped: list[SkippedFact]
+    metadata: MetadataFact | None = None
 
     @property
     def split(self) -> str:
@@ -144,7 +148,18 @@ def _sort_facts(key: str, facts: list[Fact]) -> _KeyFacts:
         [row for row in rows if row.problem],
         sorted(kinds[ProblemFact]),
         sorted([*kinds[SkippedFact], *side_files, *side_annotations]),
+        _join_metadata(kinds[MetadataFact]),
     )
+
+
+def _join_metadata(rows: list[MetadataFact]) -> MetadataFact | None:
+    if len({row[2:] for row in rows}) > 1:
+        first, other = sorted(rows, key=repr)[:2]
+        raise ValueError(
+            f"metadata must have one row for each scan, got several for {first.key!r}, such as {first.values} and "
+            f"{other.values} ({first.url})"
+        )
+    return rows[0] if rows else None
 
 
 def _image_order(fact: ImageFact) -> tuple[int, str, int]:
@@ -214,6 +229,9 @@ def _join_key(facts: _KeyFacts, corpus: Corpus, subset: str, policy: Policy) -> 
     if not facts.images:
         if not facts.links or policy.on_missing == "stop":
             yield from _join_missing(facts, policy)
+        if facts.metadata:
+            detail = f"{key} in {storage.as_uri(facts.metadata.url)}"
+            yield ScanRef(key, split, "", 0, reason=SKIPPED, remarks=((METADATA_WITHOUT_SCAN, detail),))
         return
     yield _join_image(facts, corpus, subset, policy)
     first = facts.images[0]
@@ -265,13 +283,14 @@ def _join_image(facts: _KeyFacts, corpus: Corpus, subset: str, policy: Policy) -
         image.presence,
         image.place,
         annotation.place if annotation else None,
-        group=image.group,
+        group=(facts.metadata.group if facts.metadata else "") or image.group,
+        metadata=facts.metadata.values if facts.metadata else (),
     )
 
 
 def _is_selected(facts: _KeyFacts, subset: str) -> bool:
     if subset == "all":
-        return bool(facts.rows or facts.images or facts.links or facts.annotations)
+        return bool(facts.rows or facts.images or facts.links or facts.annotations or facts.metadata)
     if subset == "positives":
         return any(1 in row.labels for row in facts.rows)
     return bool(facts.rows)

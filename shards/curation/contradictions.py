@@ -12,7 +12,7 @@ from shards.corpus.boxes import Annotation
 from shards.corpus.facts import JUNK
 from shards.corpus.label_merge import compare_labels
 from shards.corpus.policy import Policy
-from shards.corpus.records import GUESSED_ENCODING, SIDE_FILE, ScanRef
+from shards.corpus.records import GUESSED_ENCODING, METADATA_WITHOUT_SCAN, SIDE_FILE, ScanRef
 from shards.format.classes import ClassSet
 from shards.format.keys import escape_control_characters
 from shards.shuffle import unpack
@@ -83,14 +83,21 @@ def _first(items: list[Example]) -> tuple[Example, ...]:
     return tuple(heapq.nsmallest(MAX_EXAMPLES, items))
 
 
-def make_findings(found: Contradictions, policy: Policy) -> dict[str, Any]:
+def make_findings(found: Contradictions, policy: Policy, num_metadata_rows: int = 0) -> dict[str, Any]:
     """Return what the manifest says about contradictions and about files that were passed over, each by kind.
 
     Raises:
-        ValueError: see `check_contradictions`.
+        ValueError: no row of the metadata, if there are any, names a scan; or see `check_contradictions`.
     """
+    num_unknown = found.counts.get(METADATA_WITHOUT_SCAN, 0)
+    if num_metadata_rows and num_unknown >= num_metadata_rows:
+        (_, example), *_ = found.examples[METADATA_WITHOUT_SCAN]
+        raise ValueError(
+            f"metadata must name scans of the corpus by key, file name or path, got {num_unknown} rows that name none, "
+            f"such as {example}; the names must be in a column called key, name or path, or in the first one"
+        )
     kinds = check_contradictions(found, policy)
-    skipped = {kind: kinds.pop(kind) for kind in (JUNK, SIDE_FILE) if kind in kinds}
+    skipped = {kind: kinds.pop(kind) for kind in (JUNK, SIDE_FILE, METADATA_WITHOUT_SCAN) if kind in kinds}
     repairs = {kind: kinds.pop(kind) for kind in (GUESSED_ENCODING,) if kind in kinds}
     return {"contradictions": kinds, "repairs": repairs, "skipped": skipped}
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 
 from shards.corpus.facts import UNLISTED
 from shards.curation.leakage import NEAR_EQUAL, Member, make_group
-from shards.curation.near_duplicates import Fingerprint, Pair
+from shards.curation.near_duplicates import SAME_GROUP, Fingerprint, Pair
 from shards.shuffle import pack, unpack
 
 
@@ -39,8 +39,9 @@ def find_moves(groups: Iterable[list[Fingerprint]]) -> dict[str, str]:
     }
 
 
-def find_near_equal_leaks(groups: Iterable[list[Fingerprint]], moves: dict[str, str]) -> list[Member]:
-    """Return the members of groups that lie in several splits and are not equal to the byte."""
+def find_near_equal_leaks(pairs: Iterable[Pair], moves: dict[str, str]) -> list[Member]:
+    """Return the members of groups of equal scans that lie in several splits and are not all equal to the byte."""
+    groups = connect_pairs(pair for pair in pairs if pair.kind != SAME_GROUP)
     return [
         member
         for group in groups

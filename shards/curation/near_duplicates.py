@@ -41,6 +41,12 @@ class Fingerprint(NamedTuple):
     sha256: str
     perceptual: int | None
     """64 bits; None if not requested, or if the image cannot be decoded."""
+    group: str = ""
+    """Scans of one bag have the same; empty for a scan that is alone."""
+
+
+SAME_GROUP = "same_group"
+"""Kind of a pair of scans of one group: they need not look alike."""
 
 
 class Pair(NamedTuple):
@@ -79,7 +85,7 @@ def _fingerprint(ref: ScanRef, with_perceptual: bool) -> Fingerprint | None:
     except ImageError:
         return None
     perceptual = perceptual_hash(data) if with_perceptual else None
-    return Fingerprint(ref.key, ref.split, hashlib.sha256(data).hexdigest(), perceptual)
+    return Fingerprint(ref.key, ref.split, hashlib.sha256(data).hexdigest(), perceptual, ref.group)
 
 
 def perceptual_hash(data: bytes) -> int | None:
@@ -98,6 +104,8 @@ def spread_bands(fingerprints: Iterable[Fingerprint]) -> Iterator[tuple[int, byt
 
 def _bands_of(fingerprint: Fingerprint) -> Iterator[str]:
     yield fingerprint.sha256
+    if fingerprint.group:
+        yield f"{SAME_GROUP} {fingerprint.group}"
     if fingerprint.perceptual is not None:
         for band in range(_NUM_BANDS):
             yield f"{band} {fingerprint.perceptual >> band * _BAND_BITS & (1 << _BAND_BITS) - 1:x}"
@@ -111,8 +119,9 @@ def find_pairs(batches: Iterable[bytes]) -> Iterator[Pair]:
             members[band].append(fingerprint)
     for band, found in members.items():
         ordered = sorted(found)
-        if " " not in band:
-            yield from (Pair(BYTE_EQUAL, ordered[0], other) for other in ordered[1:])
+        kind = BYTE_EQUAL if " " not in band else SAME_GROUP if band.startswith(SAME_GROUP) else NEAR_EQUAL
+        if kind != NEAR_EQUAL:
+            yield from (Pair(kind, ordered[0], other) for other in ordered[1:])
         else:
             yield from _compare(ordered)
 

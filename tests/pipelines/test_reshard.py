@@ -3,14 +3,16 @@
 import io
 import json
 import shutil
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import replace
+from datetime import date
 from pathlib import Path
 from typing import Any
 
 import pytest
 from PIL import Image
 
+from pipelines.convert import ConvertConfig, convert_corpus
 from pipelines.reshard import ReshardConfig, main, reshard_datasets
 from shards import storage
 from shards.format.dataset import open_dataset
@@ -272,6 +274,41 @@ def test_what_is_damaged_or_missing_is_made_again_and_the_rest_not_touched(sourc
     touched = {name for name, stamp in stamps_of(tmp_path / "ds").items() if kept.get(name) != stamp}
     stems = {Path(name).stem.removeprefix("part-") for name in touched}
     assert stems == {tars[0].stem, tars[1].stem, "dataset"}
+
+
+@pytest.mark.slow
+def test_groups_and_metadata_come_along_and_conditions_may_name_them(tmp_path):
+    corpus = make_corpus(tmp_path / "c", num_train=24, num_test=8)
+    names = sorted(path.name for path in corpus.images.iterdir())
+    rows = [f"{name},{'AB'[at % 2]},{at},2026-03-{1 + at % 28:02d},{at // 2}" for at, name in enumerate(names[:-1])]
+    (tmp_path / "meta.csv").write_text("\n".join(["name,site,kv,taken,bag", *rows, "Nobody,A,1,2026-01-01,x", ""]))
+    options = {"metadata": str(tmp_path / "meta.csv"), "group_by": "bag", "split_policy": "group"}
+    config = ConvertConfig(input=str(corpus.root), output=str(tmp_path / "one"), shard_bytes=SHARD_BYTES, **options)
+    manifest = convert_corpus(config)
+    assert manifest.metadata == {"site": "string", "kv": "int64", "taken": "date", "bag": "string"}
+    assert manifest.skipped["metadata_without_scan"]["count"] == 1
+    by_key = {row["key"]: row for row in rows_of(tmp_path / "one")}
+    expected = {"site": "B", "kv": 3, "taken": date(2026, 3, 4), "bag": "1"}
+    second = by_key[names[3].removesuffix(".jpg")]
+    assert (second["group"], second["metadata"]) == ("1", expected)
+    assert by_key[names[-1].removesuffix(".jpg")]["metadata"] is None
+    splits = defaultdict(set)
+    for row in by_key.values():
+        splits[row["group"] or row["key"]].add(row["split"])
+    assert all(len(of) == 1 for of in splits.values())
+    reshard_datasets(config_for(tmp_path / "one", tmp_path / "same"))
+    assert payload_of(tmp_path / "same") == payload_of(tmp_path / "one")
+    where = ("metadata.site = 'B'", "metadata.taken < date '2026-03-11'", '"group" is not null')
+    reshard_datasets(config_for(tmp_path / "one", tmp_path / "few", where=where))
+    assert rows_of(tmp_path / "few") and verify_plainly(tmp_path / "few") == []
+    for row in rows_of(tmp_path / "few"):
+        assert (row["group"], row["metadata"]) == (by_key[row["key"]]["group"], by_key[row["key"]]["metadata"])
+        assert row["metadata"]["site"] == "B" and row["metadata"]["taken"] < date(2026, 3, 11)
+    convert_plainly(corpus.root, tmp_path / "plain")
+    inputs = (str(tmp_path / "few"), str(tmp_path / "plain"))
+    reshard_datasets(config_for(tmp_path / "one", tmp_path / "both", inputs=inputs))
+    found = {row["key"]: row["metadata"] for row in rows_of(tmp_path / "both")}
+    assert None in found.values() and {"B"} == {of["site"] for of in found.values() if of}
 
 
 def test_an_input_that_was_made_anew_is_not_taken_for_the_old_one(tmp_path):

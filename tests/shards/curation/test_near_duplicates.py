@@ -74,14 +74,21 @@ def test_what_looks_the_same_across_splits_is_named_unless_its_bytes_are_the_sam
     same = [seen("a", one, "x"), seen("b", one, "x", "test")]
     near = [seen("c", two), seen("d", two ^ 1, split="test")]
     inside = [seen("e", three, "p"), seen("f", three ^ 6, "q")]
-    found = connect_pairs(pairs_of([*same, *near, *inside]))
+    found = pairs_of([*same, *near, *inside])
     assert [(m.kind, m.group, m.key, m.split) for m in find_near_equal_leaks(found, {})] == [
         (NEAR_EQUAL, "c", "c", "train"),
         (NEAR_EQUAL, "c", "d", "test"),
     ]
-    moves = find_moves(found)
+    moves = find_moves(connect_pairs(found))
     assert moves == {"a": "test", "c": "test"}
     assert find_near_equal_leaks(found, moves) == []
+
+
+def test_scans_of_one_group_move_together_and_are_no_equals():
+    bag = [seen("a", 1, "x"), seen("b", 0xFFFF0000FFFF0000, "y", "test"), seen("c", 0x00FFFF0000FFFF00, "z", "test")]
+    found = pairs_of([item._replace(group="bag") for item in bag])
+    assert find_moves(connect_pairs(found)) == {"a": "test"}
+    assert find_near_equal_leaks(found, {}) == []
 
 
 def test_records_are_read_and_what_cannot_be_read_has_no_fingerprint(tmp_path):

@@ -1,0 +1,130 @@
+"""Read further columns of scans from a table beside the corpus: CSV or Parquet, a row a scan."""
+
+import csv
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
+
+from shards import storage
+from shards.corpus.description import Corpus, make_key
+from shards.corpus.facts import MetadataFact
+from shards.format.schemas import METADATA_TYPES, PLAIN_TYPES
+
+_NAME_COLUMNS = ("key", "name", "path", "file_name", "filename", "file", "image", "image_name", "image_path")
+_IMAGE_ENDS = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif")
+_NULLS = ["", "NaN", "nan", "NULL", "null"]
+_BATCH_ROWS = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class MetadataFile:
+    """A table of metadata: where it is and what its columns are."""
+
+    url: str
+    name_column: str
+    """Names the scan: its key, the name of its file, or its path below the folder of images."""
+    fields: dict[str, str]
+    """The other columns and their types, as `samples` will have them."""
+    group_column: str = ""
+    num_rows: int = 0
+
+
+def open_metadata(url: str, group_column: str = "") -> MetadataFile:
+    """Return what a table of metadata has.
+
+    Args:
+        url: a CSV file with a header, or Parquet.
+        group_column: the column with the groups of scans; empty for none.
+
+    Raises:
+        ValueError: it is no such table, has no row, no column beside the names, or not the one with the groups.
+    """
+    table = _read_table(url, group_column)
+    name_column = _name_column(table.column_names)
+    names = [name for name in table.column_names if name != name_column]
+    if not table.num_rows or not names or len(set(names)) < len(names) or not all(names):
+        raise ValueError(
+            f"metadata must be a table of scans with named columns beside {name_column!r}, got {table.num_rows} rows "
+            f"of {', '.join(map(repr, table.column_names))} ({url})"
+        )
+    if group_column and group_column not in names:
+        raise ValueError(f"group_by must be a column of the metadata, one of {names}, got {group_column!r} ({url})")
+    fields = {name: _kind_of(table.schema.field(name).type) for name in names}
+    return MetadataFile(storage.normalise_url(url), name_column, fields, group_column, table.num_rows)
+
+
+def list_metadata(file: MetadataFile, corpus: Corpus) -> Iterator[MetadataFact]:
+    """Yield a fact for each row."""
+    table = _read_table(file.url, file.group_column)
+    columns = []
+    for name, kind in file.fields.items():
+        column = table[name].cast(METADATA_TYPES[kind])
+        columns.append(column.cast(PLAIN_TYPES.get(kind, column.type)))
+    keys = table[file.name_column].cast(pa.string())
+    groups = table[file.group_column].cast(pa.string()) if file.group_column else pa.nulls(len(table), pa.string())
+    plain = pa.Table.from_arrays([keys, groups, *columns], [f"{at}" for at in range(len(columns) + 2)])
+    for batch in plain.to_batches(_BATCH_ROWS):
+        for name, group, *values in zip(*(column.to_pylist() for column in batch.columns), strict=True):
+            key = _key_of(name or "", corpus)
+            yield MetadataFact(key, file.url, group or "", tuple(values))
+
+
+def _key_of(name: str, corpus: Corpus) -> str:
+    path = name.strip().replace("\\", "/")
+    # A stem may have a dot; a name without an extension is one.
+    path = path if path.lower().endswith(_IMAGE_ENDS) else f"{path}.jpg"
+    return make_key(path, keeps_folders=corpus.keeps_folders_in_keys)
+
+
+def _name_column(columns: list[str]) -> str:
+    lowered = {column.strip().lower(): column for column in reversed(columns)}
+    return next((lowered[name] for name in _NAME_COLUMNS if name in lowered), columns[0] if columns else "")
+
+
+def _read_table(url: str, group_column: str) -> pa.Table:
+    data = storage.read_bytes(url)
+    try:
+        if data[:4] == b"PAR1":
+            return pq.read_table(io.BytesIO(data))
+        return _read_csv(_as_utf8(data), group_column)
+    except (pa.ArrowException, UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(f"metadata must be CSV in UTF-8 or GB 18030, or Parquet, got {error} ({url})") from error
+
+
+def _as_utf8(data: bytes) -> bytes:
+    try:
+        data.decode()
+        return data
+    except UnicodeDecodeError:
+        return data.decode("gb18030").encode()  # as spreadsheets write it in China
+
+
+def _read_csv(data: bytes, group_column: str) -> pa.Table:
+    first = data[:65536].removeprefix(b"\xef\xbb\xbf").decode(errors="replace").partition("\n")[0]
+    delimiter = max(",;\t", key=first.count)
+    header = [name.strip() for name in next(csv.reader([first], delimiter=delimiter), [])]
+    # Names and groups are texts: 00123 is not 123.
+    texts = {name: pa.string() for name in (_name_column(header), group_column) if name in header}
+    return pyarrow.csv.read_csv(
+        io.BytesIO(data),
+        read_options=pyarrow.csv.ReadOptions(column_names=header, skip_rows=1),
+        parse_options=pyarrow.csv.ParseOptions(delimiter=delimiter),
+        convert_options=pyarrow.csv.ConvertOptions(
+            column_types=texts, null_values=_NULLS, strings_can_be_null=True, timestamp_parsers=[pyarrow.csv.ISO8601]
+        ),
+    )
+
+
+def _kind_of(kind: Any) -> str:
+    if pa.types.is_integer(kind):
+        return "int64"
+    if pa.types.is_floating(kind) or pa.types.is_decimal(kind):
+        return "double"
+    if pa.types.is_date(kind):
+        return "date"
+    return "timestamp" if pa.types.is_timestamp(kind) and kind.tz is None else "string"

@@ -1,0 +1,76 @@
+"""Test that tables of metadata are read as spreadsheets, pandas and Parquet write them."""
+
+import io
+from datetime import date, datetime
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from shards.corpus.description import Corpus
+from shards.corpus.metadata import list_metadata, open_metadata
+
+FLAT, DEEP = Corpus("sixray", "/c", ()), Corpus("images", "/c", (), keeps_folders_in_keys=True)
+
+
+def write(tmp_path, text):
+    path = tmp_path / "meta.csv"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return str(path)
+
+
+def facts(url, corpus=FLAT, group=""):
+    return {fact.key: (fact.group, *fact.values) for fact in list_metadata(open_metadata(url, group), corpus)}
+
+
+def test_columns_have_the_types_of_their_values_and_names_and_groups_are_texts(tmp_path):
+    text = "site,name,kv,taken,seen,bag\nA,00123.jpg,160,2026-03-01,2026-03-01T08:30:00,007\n,P2,,,,\n"
+    file = open_metadata(write(tmp_path, text), "bag")
+    assert (file.name_column, file.num_rows) == ("name", 2)
+    assert file.fields == {"site": "string", "kv": "int64", "taken": "date", "seen": "timestamp", "bag": "string"}
+    days, micros = (date(2026, 3, 1) - date(1970, 1, 1)).days, int(datetime(2026, 3, 1, 8, 30).timestamp() * 1e6)
+    assert facts(write(tmp_path, text), group="bag") == {
+        "00123": ("007", "A", 160, days, micros, "007"),
+        "P2": ("", None, None, None, None, None),
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "fields"),
+    [
+        ("\ufeffkey;site\r\nP1;A\r\n", {"site": "string"}),
+        ("P\tkv\nP1\t1.5\n", {"kv": "double"}),
+        ("name,机场\nP1,上海\n".encode("gbk"), {"机场": "string"}),
+        ("index,path,n\n0,x/P1.png,2\n", {"index": "int64", "n": "int64"}),
+    ],
+)
+def test_other_separators_marks_and_orders_are_read(tmp_path, text, fields):
+    url = write(tmp_path, text)
+    assert open_metadata(url).fields == fields
+    assert list(facts(url)) == ["P1"]
+    assert list(facts(url, DEEP)) == ["x%2FP1" if "index" in fields else "P1"]
+
+
+def test_parquet_is_read_and_what_is_neither_number_nor_date_is_text(tmp_path):
+    table = pa.table({"image": ["a/P1.jpg"], "ok": [True], "f": pa.array([1], pa.float32()), "d": [date(2026, 1, 2)]})
+    out = io.BytesIO()
+    pq.write_table(table, out)
+    url = write(tmp_path, out.getvalue())
+    assert open_metadata(url).fields == {"ok": "string", "f": "double", "d": "date"}
+    assert facts(url)["P1"][1:3] == ("true", 1.0)
+
+
+@pytest.mark.parametrize(
+    ("text", "group", "message"),
+    [
+        ("name\nP1\n", "", "metadata must be a table of scans with named columns beside 'name', got 1 rows of 'name'"),
+        ("name,a\n", "", "got 0 rows"),
+        ("name,a,a\nP1,1,2\n", "", "got 1 rows of 'name', 'a', 'a'"),
+        ("name,a\nP1\n", "", r"metadata must be CSV in UTF-8 or GB 18030, or Parquet, got .* \(/.*meta.csv\)"),
+        (b"name,a\nP1,\xff\xfe\n", "", "metadata must be CSV in UTF-8 or GB 18030, or Parquet"),
+        ("name,a\nP1,1\n", "bag", r"group_by must be a column of the metadata, one of \['a'\], got 'bag'"),
+    ],
+)
+def test_what_is_no_table_of_scans_is_refused(tmp_path, text, group, message):
+    with pytest.raises(ValueError, match=message):
+        facts(write(tmp_path, text), group=group)
