@@ -111,7 +111,7 @@ def test_parts_that_another_run_writes_while_one_ends_are_in_the_run_too(bench, 
 def test_an_archive_of_datasets_that_cannot_be_read_is_a_finding(bench, capsys):
     write_dataset(bench.root / "archive/mon", {"unlisted-00000-of-00001": [("N1", make_jpeg(1))]})
     manifest = bench.root / "archive/mon/dataset.json"
-    manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"format": 2}))
+    manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"format": 3}))
     (bench.root / "archive/tue").mkdir()
     for words in ([], ["--split", "test"]):
         assert bench.score(*words, inputs=("archive",)) == 1

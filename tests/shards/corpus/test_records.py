@@ -135,7 +135,7 @@ def test_lists_that_label_a_scan_differently_contradict(corpus, subset, split):
     corpus.add_row("P1", ["Knife"], subset=subset, split=split)
     (ref,) = join(corpus)
     assert ref.reason == "label_contradiction"
-    assert "says (1, 0, 0, 0, 0)" in ref.detail and "says (0, 1, 0, 0, 0)" in ref.detail
+    assert "says 1,-1,-1,-1,-1" in ref.detail and "says -1,1,-1,-1,-1" in ref.detail
 
 
 def test_a_contradiction_does_not_depend_on_the_order_of_facts(corpus):
