@@ -282,9 +282,9 @@ def test_groups_and_metadata_come_along_and_conditions_may_name_them(tmp_path):
     names = sorted(path.name for path in corpus.images.iterdir())
     rows = [f"{name},{'AB'[at % 2]},{at},2026-03-{1 + at % 28:02d},{at // 2}" for at, name in enumerate(names[:-1])]
     (tmp_path / "meta.csv").write_text("\n".join(["name,site,kv,taken,bag", *rows, "Nobody,A,1,2026-01-01,x", ""]))
-    options = {"metadata": str(tmp_path / "meta.csv"), "group_by": "bag", "split_policy": "group"}
-    config = ConvertConfig(input=str(corpus.root), output=str(tmp_path / "one"), shard_bytes=SHARD_BYTES, **options)
-    manifest = convert_corpus(config)
+    config = ConvertConfig(input=str(corpus.root), output=str(tmp_path / "one"), shard_bytes=SHARD_BYTES)
+    meta = str(tmp_path / "meta.csv")
+    manifest = convert_corpus(replace(config, metadata=meta, group_by="bag", split_policy="group"))
     assert manifest.metadata == {"site": "string", "kv": "int64", "taken": "date", "bag": "string"}
     assert manifest.skipped["metadata_without_scan"]["count"] == 1
     by_key = {row["key"]: row for row in rows_of(tmp_path / "one")}
