@@ -13,6 +13,7 @@ from itertools import accumulate
 from typing import Any
 
 from shards import storage
+from shards.corpus.annotations import decode_text
 from shards.corpus.boxes import Annotation, AnnotationError, collect_boxes
 from shards.corpus.description import Corpus, Source
 from shards.corpus.facts import AnnotationFact, Fact, Inline, ProblemFact, RowFact
@@ -98,7 +99,7 @@ def read_category_names(url: str) -> list[str]:
     text = storage.read_bytes(url)
     (*_, match) = _CATEGORIES.finditer(text)
     try:
-        categories, _ = json.JSONDecoder().raw_decode(text[match.end() :].decode())
+        categories, _ = json.JSONDecoder().raw_decode(decode_text(text[match.end() :]))
         categories = sorted(categories, key=lambda item: int(item["id"]))
         groups = {item.get("supercategory") for item in categories[1:]}
         is_group = categories and categories[0].get("supercategory") == "none" and categories[0]["name"] in groups
@@ -120,14 +121,14 @@ def list_coco(source: Source, corpus: Corpus, _classes: ClassSet, _drafts_url: s
 
 def _list_document(url: str, root_url: str) -> Iterator[Fact]:
     try:
-        document = json.loads(storage.read_bytes(url))
-        names = {str(item["id"]): str(item["name"]) for item in document["categories"]}
-        images = [(str(item["id"]), str(item["file_name"]), item) for item in document["images"]]
-    except (ValueError, KeyError, TypeError) as error:
+        document = json.loads(decode_text(storage.read_bytes(url)))
+        names = {_id_of(item["id"]): str(item["name"]) for item in document["categories"]}
+        images = [(_id_of(item["id"]), str(item["file_name"]), item) for item in document["images"]]
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(f"COCO file must have images, annotations and categories, got {error!r} ({url})") from error
     by_image: dict[str, list[Any]] = defaultdict(list)
     for entry in document.get("annotations") or ():
-        by_image[str(entry.get("image_id"))].append(entry)
+        by_image[_id_of(entry.get("image_id"))].append(entry)
     path = url.removeprefix(root_url).strip("/")
     split = split_of_name(path.rpartition("/")[2]) or split_of_path(path)
     index = ImageIndex(root_url)
@@ -149,10 +150,15 @@ def _list_document(url: str, root_url: str) -> Iterator[Fact]:
         yield ProblemFact(scan_key(f"image_id={image_id}"), url, "unreadable_annotation", detail)
 
 
+def _id_of(value: Any) -> str:
+    """Return an id as text: pandas writes 7.0 for 7, others write "7"."""
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+
+
 def _read_entries(entries: Sequence[Any], names: Mapping[str, str], size: Sequence[Any]) -> Inline:
     objects: list[Object] = []
     for entry in entries:
-        category = str(entry.get("category_id"))
+        category = _id_of(entry.get("category_id"))
         try:
             objects.append((names.get(category, f"category_id {category}"), _read_corners(entry)))
         except (ValueError, TypeError, KeyError, IndexError) as error:
@@ -162,6 +168,8 @@ def _read_entries(entries: Sequence[Any], names: Mapping[str, str], size: Sequen
 
 def _read_corners(entry: Mapping[str, Any]) -> tuple[float, ...]:
     """Return the corners of the box, else of the hull of the segmentation."""
+    if not entry.get("bbox") and not entry.get("segmentation"):
+        raise ValueError("there is neither bbox nor segmentation")
     if entry.get("bbox"):
         xmin, ymin, width, height = map(float, entry["bbox"])
         corners: tuple[float, ...] = (xmin, ymin, xmin + width, ymin + height)

@@ -32,7 +32,7 @@ def _find_contents(survey: Survey) -> Contents:
 
 def _detect(_root: RootFolder, _parts: Parts, survey: Survey) -> Contents | None:
     has_views = any(_VIEW.fullmatch(stem_of(path)) for path in survey.paths)
-    has_objects = any(b'"objects"' in survey.read_start(path) for path in survey.with_extension("json")[:10])
+    has_objects = any(b'"objects"' in survey.read_start(path) for path in survey.sample("json"))
     return _find_contents(survey) if has_views and has_objects else None
 
 

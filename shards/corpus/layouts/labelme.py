@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from shards import storage
+from shards.corpus.annotations import decode_text
 from shards.corpus.boxes import Annotation, AnnotationError, collect_boxes
 from shards.corpus.description import Corpus, Source
 from shards.corpus.facts import Fact
@@ -40,7 +41,7 @@ def _load(text: bytes) -> Any:
     if len(text) > MAX_LABELME_BYTES:
         raise AnnotationError("unreadable_annotation", f"the file has more than {MAX_LABELME_BYTES} bytes")
     try:
-        document = json.loads(text)
+        document = json.loads(decode_text(text))
     except (ValueError, RecursionError) as error:
         raise AnnotationError("unreadable_annotation", f"{type(error).__name__}: {error}") from error
     if not isinstance(document, dict) or not isinstance(document.get("shapes"), list):
@@ -73,7 +74,7 @@ def _find_contents(survey: Survey) -> Contents:
 
 
 def _detect(_root: RootFolder, _parts: Parts, survey: Survey) -> Contents | None:
-    is_labelme = any(_LABELME_KEY.search(survey.read_start(path)) for path in survey.with_extension("json")[:10])
+    is_labelme = any(_LABELME_KEY.search(survey.read_start(path)) for path in survey.sample("json"))
     return _find_contents(survey) if is_labelme and survey.has_images else None
 
 

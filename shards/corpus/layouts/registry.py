@@ -199,11 +199,17 @@ def _detect(
             yield layout, contents
 
 
+def _is_dicom(survey: Survey, path: str) -> bool:
+    """Return whether a file without extension is DICOM: scanners number them."""
+    return not file_kinds.extension_of(path) and survey.read_start(path)[128:132] == b"DICM"
+
+
 def _refuse_unreadable(survey: Survey) -> None:
     """Raise ValueError if a corpus has no images, but something that they can be made of."""
     for kind, (pattern, remedy) in _UNREADABLE.items():
-        mine = [path for path in survey.paths if pattern.fullmatch(path)]
-        others = (path for path in survey.paths if not file_kinds.is_no_image(path) and not pattern.fullmatch(path))
+        is_dicom = kind.startswith("DICOM")
+        mine = [path for path in survey.paths if pattern.fullmatch(path) or (is_dicom and _is_dicom(survey, path))]
+        others = (path for path in survey.paths if not file_kinds.is_no_image(path) and path not in mine)
         if mine and not any(others):
             raise ValueError(f"corpus must hold images, got {kind} such as {mine[0]} ({survey.url}); {remedy}")
 

@@ -12,10 +12,12 @@ from shards.corpus.facts import JUNK, AnnotationFact, Fact, ImageFact, SkippedFa
 from shards.corpus.layouts.folders import list_names
 from shards.format.keys import stem_of
 
-_ROLE_FOLDERS = re.compile(
-    r"images?|imgs?|jpegimages?|labels?|annotations?|annos?|jsons?|xmls?|txts?|labelme", re.IGNORECASE
+_ROLE_WORD = re.compile(
+    r"(?:^|[_. -])(?:images?|imgs?|jpegimages?|labels?|annotations?|annos?|jsons?|xmls?|txts?|labelme)(?=$|[_. -])",
+    re.IGNORECASE,
 )
-"""Folders that say what a file is, not which scan it is of: `images/train/7.png` belongs to `labels/train/7.txt`."""
+"""In the name of a folder: what its files are, not which scan they are of. `images/train/7.png` belongs to
+`labels/train/7.txt`, and `train_images/7.png` to `train_labels/7.txt`."""
 _SPLIT_WORDS = {
     **dict.fromkeys(("train", "training", "trainval"), "train"),
     **dict.fromkeys(("val", "valid", "validation", "dev"), "val"),
@@ -28,14 +30,15 @@ _MAX_DEPTH = 4
 _MAX_FOLDERS = 300
 _MAX_IMAGES = 50
 _MAX_DOCUMENTS = 2000
+_MAX_TRIED = 200
 _SNIFF_BYTES = 64 * 1024
 
 
 def scan_key(path: str) -> str:
     """Return the key of an image or annotation: its path without extension and without folders such as `images`."""
     *folders, name = path.strip("/").split("/")
-    kept = [folder for folder in folders if not _ROLE_FOLDERS.fullmatch(folder)]
-    return make_key("/".join([*kept, name]), keeps_folders=True)
+    kept = [_ROLE_WORD.sub("", folder).strip("_. -") for folder in folders]
+    return make_key("/".join(filter(None, [*kept, name])), keeps_folders=True)
 
 
 def split_of_name(name: str) -> str:
@@ -84,6 +87,11 @@ class Survey:
     def with_extension(self, *extensions: str) -> tuple[str, ...]:
         """Return the paths that end in one of some extensions."""
         return tuple(path for path in self.paths if file_kinds.extension_of(path) in extensions)
+
+    def sample(self, *extensions: str) -> tuple[str, ...]:
+        """Return up to some hundred of the paths that end in one of some extensions, from all of them alike."""
+        paths = self.with_extension(*extensions)
+        return paths[:: 1 + len(paths) // _MAX_TRIED]
 
     @cached_property
     def has_images(self) -> bool:

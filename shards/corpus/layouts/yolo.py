@@ -15,7 +15,7 @@ import yaml
 
 from shards import storage
 from shards.corpus import file_kinds
-from shards.corpus.annotations import MAX_ANNOTATION_BYTES
+from shards.corpus.annotations import MAX_ANNOTATION_BYTES, decode_text
 from shards.corpus.boxes import Annotation, AnnotationError, collect_boxes
 from shards.corpus.description import Corpus, Source
 from shards.corpus.facts import Fact, RowFact
@@ -23,11 +23,12 @@ from shards.corpus.layouts.folders import SPLITS, RootFolder
 from shards.corpus.layouts.layout import Contents, Layout, Parts
 from shards.corpus.layouts.survey import ImageIndex, Survey, list_pairs, scan_key, split_of_path
 from shards.format.classes import ClassSet
+from shards.format.keys import decode_name
 
 _ROW = re.compile(rb"\s*\d+(?:\.0+)?(?:[ \t]+-?\d*\.?\d+(?:[eE][-+]?\d+)?){4,}\s*$")
 _IMAGE_PATH = re.compile(r".+\.(jpe?g|png|bmp|jfif|tiff?|webp)", re.IGNORECASE)
 _NAME_FILES = re.compile(r"(?:.*\.names|(?:predefined_)?classes\.txt|labels\.txt|class_?names\.txt)", re.IGNORECASE)
-_LABEL_FOLDER = re.compile(r"labels?|annotations?", re.IGNORECASE)
+_LABEL_FOLDER = re.compile(r"(?:^|[_. -])(?:labels?|annotations?)(?:$|[_. -])", re.IGNORECASE)
 _LIST_RANK = 3
 _MAX_FRACTION = 1.5
 """Coordinates above are pixels."""
@@ -48,7 +49,7 @@ def parse_yolo(text: bytes, class_of: Mapping[str, str]) -> Annotation:
     if len(text) > MAX_ANNOTATION_BYTES:
         raise AnnotationError("unreadable_annotation", f"the file has more than {MAX_ANNOTATION_BYTES} bytes")
     try:
-        lines = text.decode("utf-8-sig").splitlines()
+        lines = decode_text(text).splitlines()
         objects = [_parse_row(line) for line in lines if line.strip()]
     except ValueError as error:  # of decoding too
         raise AnnotationError("unreadable_annotation", str(error)) from error
@@ -91,7 +92,7 @@ def _find(root: RootFolder, _parts: Parts) -> Contents:
 
 def _detect(root: RootFolder, _parts: Parts, survey: Survey) -> Contents | None:
     description = _describe(survey)
-    has_rows = any(_has_rows(survey, path) for path in survey.with_extension("txt")[:200])
+    has_rows = any(_has_rows(survey, path) for path in survey.sample("txt"))
     is_yolo = has_rows or (description.names and description.splits)
     return _find_contents(root, survey, description) if is_yolo and survey.has_images else None
 
@@ -141,7 +142,7 @@ def _lists_images(survey: Survey, path: str) -> bool:
 
 
 def _read_lines(survey: Survey, path: str) -> list[str]:
-    text = storage.read_bytes(survey.at(path)).decode("utf-8-sig", "replace")
+    text = decode_name(storage.read_bytes(survey.at(path)).removeprefix(b"\xef\xbb\xbf"))
     return [line.strip() for line in text.splitlines() if line.strip()]
 
 
@@ -210,12 +211,12 @@ def _list_source(source: Source, corpus: Corpus, _classes: ClassSet, _drafts_url
 
 def _is_annotation(path: str) -> bool:
     *folders, name = path.split("/")
-    return bool(folders) and any(map(_LABEL_FOLDER.fullmatch, folders)) and not _NAME_FILES.fullmatch(name)
+    return bool(folders) and any(map(_LABEL_FOLDER.search, folders)) and not _NAME_FILES.fullmatch(name)
 
 
 def _list_rows(source: Source, corpus: Corpus) -> Iterator[Fact]:
     index = ImageIndex(corpus.url)
-    text = storage.read_bytes(source.url).decode("utf-8-sig", "surrogateescape")
+    text = decode_name(storage.read_bytes(source.url).removeprefix(b"\xef\xbb\xbf"))
     for line in filter(None, map(str.strip, text.splitlines())):
         keys = index.find_keys(line, source.split)
         problem = f"{line!r} may be any of {', '.join(sorted(keys)[:3])}" if len(keys) > 1 else ""

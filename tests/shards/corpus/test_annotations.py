@@ -149,6 +149,46 @@ def test_an_encoding_that_is_not_as_declared_is_found_out():
     assert refusal_of(b"\xef\xbb\xbf<annotation>\xe4</annotation>").reason == "unreadable_xml"
 
 
+TASER = "<name>Gun</name><bndbox><xmin>1</xmin><ymin>2</ymin><xmax>30</xmax><ymax>40</ymax></bndbox>"
+
+
+@pytest.mark.parametrize(
+    "inner",
+    [
+        f"<Object>{TASER}</Object>",
+        f"<objects><object>{TASER}</object></objects>",
+        f"<size><width>0</width><height>0</height></size><OBJECT>{TASER.upper().replace('GUN', 'Gun')}</OBJECT>",
+        f'<object xmlns="http://example.invalid">{TASER}</object>',
+    ],
+)
+def test_objects_that_are_spelled_otherwise_are_read(inner):
+    assert parse(f"<annotation>{inner}</annotation>".encode()).boxes == (Box("Gun", 1, 2, 30, 40),)
+
+
+@pytest.mark.parametrize(
+    ("inner", "detail"),
+    [
+        ("", "the annotation is empty, which proves no absence"),
+        (f"<items><item>{TASER}</item></items>", "there is no <object>, yet <items> may hold some"),
+        (f"<obj>{TASER}</obj>", "there is no <object>, yet <obj> may hold some"),
+        ("<filename>a.jpg</filename><bndbox/>", "there is no <object>, yet <bndbox> may hold some"),
+    ],
+)
+def test_what_may_hold_objects_proves_no_absence(inner, detail):
+    error = refusal_of(f"<annotation>{inner}</annotation>".encode())
+    assert (error.reason, error.detail.partition(";")[0]) == ("unreadable_annotation", detail)
+
+
+def test_the_size_of_the_image_is_read_unless_it_is_unknown():
+    def size_of(width, height):
+        return parse(
+            f"<annotation><size><width>{width}</width><height>{height}</height></size></annotation>".encode()
+        ).size
+
+    assert size_of("200", "150.0") == (200, 150)
+    assert size_of("0", "0") is size_of("", "") is size_of("nan", "3") is None
+
+
 def test_deeply_nested_elements_do_not_exhaust_the_stack():
     depth = 100_000
     assert refusal_of(b"<a>" * depth + b"</a>" * depth).detail == "the root element is <a>, expected <annotation>"
