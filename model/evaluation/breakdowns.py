@@ -1,4 +1,4 @@
-"""Break figures down by size of the item, number of items and size of the image; count misses and confusions."""
+"""Break figures down by item size, number of items, image size and metadata; count misses and confusions."""
 
 # N scans  B boxes
 
@@ -7,9 +7,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from model.evaluation.scored_scans import UNSCORED, ScoredScans
+from model.evaluation.uncertainty import share_interval
 from model.metrics import ranking as metrics
+from model.metrics.intervals import Interval
 from model.metrics.operating_points import OperatingPoint
 from model.metrics.ranking import ABSENT, PRESENT, Ranking
 
@@ -20,6 +24,10 @@ BOX_SHARE_EDGES = (0.0, 0.02, 0.05, 0.10, np.inf)
 MEGAPIXEL_EDGES = (0.0, 0.25, 0.5, np.inf)
 
 
+MAX_VALUES = 8
+"""A column of metadata has at most this many breakdowns, and one more for all other values."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Breakdown:
     """Figures of one class over part of the scans."""
@@ -28,10 +36,14 @@ class Breakdown:
     num_positive: int
     num_negative: int
     average_precision: float | None
-    """Depends on the ratio of positives to negatives: compare breakdowns by the other two figures."""
+    """Depends on the ratio of positives to negatives: compare breakdowns by the other figures."""
     roc_auc: float | None
     recall: float | None
     """At the threshold of the whole split for a few false alarms; None without one or without positives."""
+    recall_interval: Interval | None
+    """None if bags are too few, or no intervals were asked for."""
+    false_alarms_per_1000: float | None
+    """At the same threshold; None where the breakdown has no negatives of its own."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,40 +56,133 @@ class ClassBreakdowns:
     """By the labelled items of any class in the scan; every breakdown keeps all negatives."""
     by_image_size: tuple[Breakdown, ...]
     """By the pixels of the scan; a breakdown has its own negatives."""
+    by_metadata: dict[str, tuple[Breakdown, ...]]
+    """By each column of the dataset's metadata that has several values; a breakdown has its own negatives."""
 
 
-def rate_breakdowns(scans: ScoredScans, k: int, point: OperatingPoint | None) -> ClassBreakdowns:
-    """Return the breakdowns of class `k`; `point` gives the threshold of their recall."""
+Band = tuple[str, BoolArray]
+"""A name, and which scans it stands for."""
+
+
+@dataclass(frozen=True, slots=True)
+class ScanBands:
+    """Parts of the scans that are the same for every class."""
+
+    num_items: list[Band]
+    image_size: list[Band]
+    metadata: dict[str, list[Band]]
+
+
+def find_bands(scans: ScoredScans) -> ScanBands:
+    """Return the parts of the scans by number of items, image size and metadata."""
+    megapixels_N = scans.sizes_N2.prod(axis=1, dtype=np.int64) / 1e6
+    metadata = {}
+    if scans.metadata_N is not None:
+        for field, values in zip(scans.metadata_N.type, scans.metadata_N.flatten(), strict=True):
+            metadata[field.name] = _value_bands(values)
+    return ScanBands(
+        num_items=_counts(scans),
+        image_size=_bands(megapixels_N, MEGAPIXEL_EDGES, 1, "MP"),
+        metadata={name: bands for name, bands in metadata.items() if len(bands) > 1},
+    )
+
+
+def rate_breakdowns(
+    scans: ScoredScans, k: int, bands: ScanBands, point: OperatingPoint | None, has_intervals: bool = True
+) -> ClassBreakdowns:
+    """Return the breakdowns of class `k`.
+
+    Args:
+        scans: of one split.
+        k: index of the class.
+        bands: of `find_bands`.
+        point: gives the threshold of recall and false alarms.
+        has_intervals: whether to compute intervals.
+    """
     scores_N, labels_N = scans.column(k)
-    negatives_M = metrics.rank(scores_N, labels_N).negatives_M
     threshold = point.threshold if point is not None else None
+    negatives_M = metrics.rank(scores_N, labels_N).negatives_M
 
-    def rate(named: list[tuple[str, BoolArray]], keep_negatives: bool) -> tuple[Breakdown, ...]:
-        rankings = [metrics.rank(scores_N[within_N], labels_N[within_N]) for _, within_N in named]
-        if keep_negatives:
-            # Negatives have no box of the class, so every breakdown has all of them.
-            rankings = [replace(ranking, negatives_M=negatives_M) for ranking in rankings]
-        return tuple(_rate(name, of, threshold) for (name, _), of in zip(named, rankings, strict=True))
+    def rate(named: list[Band], keep_negatives: bool) -> tuple[Breakdown, ...]:
+        found = []
+        for name, within_N in named:
+            ranking = metrics.rank(scores_N[within_N], labels_N[within_N])
+            if keep_negatives:
+                # Negatives have no box of the class, so every breakdown has all of them.
+                ranking = replace(ranking, negatives_M=negatives_M)
+            positive = np.flatnonzero(within_N & (labels_N == PRESENT))
+            interval = None
+            if has_intervals and threshold is not None and len(positive):
+                interval = share_interval(scores_N[positive] >= threshold, scans.groups_N[positive])
+            found.append(_rate(name, ranking, threshold, interval, not keep_negatives))
+        return tuple(found)
 
     return ClassBreakdowns(
         by_box_size=rate(_bands(_largest_box_share(scans, k), BOX_SHARE_EDGES, 100, "%"), True),
-        by_num_items=rate(_counts(scans), True),
-        by_image_size=rate(_bands(scans.sizes_N2.prod(axis=1, dtype=np.int64) / 1e6, MEGAPIXEL_EDGES, 1, "MP"), False),
+        by_num_items=rate(bands.num_items, True),
+        by_image_size=rate(bands.image_size, False),
+        by_metadata={name: rate(of, False) for name, of in bands.metadata.items()},
     )
 
 
-def _rate(name: str, ranking: Ranking, threshold: float | None) -> Breakdown:
-    found = (
-        int(ranking.num_true(np.array([threshold], ranking.positives_P.dtype))[0]) if threshold is not None else None
-    )
+def _rate(
+    name: str, ranking: Ranking, threshold: float | None, interval: Interval | None, has_own_negatives: bool
+) -> Breakdown:
+    never = np.inf if threshold is None else threshold
+    at = np.array([never], ranking.positives_P.dtype)
+    num_true, num_false = int(ranking.num_true(at)[0]), int(ranking.num_false(at)[0])
     return Breakdown(
         name=name,
         num_positive=ranking.num_positive,
         num_negative=ranking.num_negative,
         average_precision=metrics.average_precision(metrics.trace_curve(ranking)),
         roc_auc=metrics.roc_auc(ranking),
-        recall=found / ranking.num_positive if found is not None and ranking.num_positive else None,
+        recall=num_true / ranking.num_positive if threshold is not None and ranking.num_positive else None,
+        recall_interval=interval,
+        false_alarms_per_1000=1000 * num_false / ranking.num_negative
+        if threshold is not None and has_own_negatives and ranking.num_negative
+        else None,
     )
+
+
+def _value_bands(values_N: pa.Array) -> list[Band]:
+    """Return the bands of a column of metadata: its values, quarters of many numbers, months or years of many days.
+
+    A column with a value for nearly every scan, such as a serial number, has none.
+    """
+    if pa.types.is_timestamp(values_N.type):
+        values_N = values_N.cast(pa.date32(), safe=False)
+    known = values_N.drop_null()
+    num_values = pc.count_distinct(known).as_py()
+    if num_values > MAX_VALUES and (pa.types.is_integer(values_N.type) or pa.types.is_floating(values_N.type)):
+        numbers_N = values_N.cast(pa.float64()).to_numpy(zero_copy_only=False)  # null becomes NaN
+        edges = np.unique(np.quantile(numbers_N[np.isfinite(numbers_N)], [0.25, 0.5, 0.75]))
+        return _bands(numbers_N, (-np.inf, *(float(f"{edge:.3g}") for edge in edges), np.inf), 1, "")
+    if pa.types.is_date(values_N.type):
+        for pattern in ("%Y-%m-%d", "%Y-%m", "%Y"):
+            words_N = pc.strftime(values_N, format=pattern)
+            if pc.count_distinct(words_N.drop_null()).as_py() <= MAX_VALUES:
+                break
+        return _word_bands(words_N, by_name=True)
+    if pa.types.is_string(values_N.type) and num_values > max(len(known) / 2, MAX_VALUES):
+        return []
+    return _word_bands(values_N.cast(pa.string()), by_name=False)
+
+
+def _word_bands(words_N: pa.Array, by_name: bool) -> list[Band]:
+    counted = sorted(pc.value_counts(words_N.drop_null()).to_pylist(), key=lambda of: (-of["counts"], of["values"]))
+    kept = [of["values"] for of in counted[:MAX_VALUES]]
+    bands = [(word, _is_in(words_N, [word])) for word in (sorted(kept) if by_name else kept)]
+    if others := [of["values"] for of in counted[MAX_VALUES:]]:
+        bands.append((f"{len(others)} others", _is_in(words_N, others)))
+    if words_N.null_count:
+        bands.append(("unknown", words_N.is_null().to_numpy(zero_copy_only=False)))
+    return bands
+
+
+def _is_in(words_N: pa.Array, words: list[str]) -> BoolArray:
+    found: BoolArray = pc.is_in(words_N, value_set=pa.array(words, pa.string())).to_numpy(zero_copy_only=False)
+    return found
 
 
 def _largest_box_share(scans: ScoredScans, k: int) -> npt.NDArray[np.float64]:
@@ -91,22 +196,20 @@ def _largest_box_share(scans: ScoredScans, k: int) -> npt.NDArray[np.float64]:
     return np.where(np.isfinite(share_N), share_N, np.nan)
 
 
-def _bands(
-    values_N: npt.NDArray[np.float64], edges: tuple[float, ...], scale: float, unit: str
-) -> list[tuple[str, BoolArray]]:
+def _bands(values_N: npt.NDArray[np.float64], edges: tuple[float, ...], scale: float, unit: str) -> list[Band]:
     named = []
     for low, high in itertools.pairwise(edges):
         if high == np.inf:
-            name = f"from {scale * low:g} {unit}"
-        elif low == 0:
-            name = f"below {scale * high:g} {unit}"
+            name = f"from {scale * low:g} {unit}".rstrip()
+        elif low in (0, -np.inf):
+            name = f"below {scale * high:g} {unit}".rstrip()
         else:
-            name = f"{scale * low:g}–{scale * high:g} {unit}"
+            name = f"{scale * low:g}–{scale * high:g} {unit}".rstrip()
         named.append((name, (values_N >= low) & (values_N < high)))
     return named
 
 
-def _counts(scans: ScoredScans) -> list[tuple[str, BoolArray]]:
+def _counts(scans: ScoredScans) -> list[Band]:
     known_B = scans.box_class_B >= 0
     items_N = np.bincount(scans.box_scan_B[known_B], minlength=len(scans.labels_NK))
     return [("1 item", items_N == 1), ("2 items", items_N == 2), ("3 or more", items_N >= 3)]

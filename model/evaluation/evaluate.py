@@ -9,7 +9,7 @@ from typing import Any
 import numpy.typing as npt
 
 from model.evaluation.alarm_plans import AlarmPlans, plan_alarms
-from model.evaluation.breakdowns import ClassBreakdowns, Mistakes, count_mistakes, rate_breakdowns
+from model.evaluation.breakdowns import ClassBreakdowns, Mistakes, count_mistakes, find_bands, rate_breakdowns
 from model.evaluation.completeness import Completeness
 from model.evaluation.dataset_facts import DatasetFacts, describe_dataset
 from model.evaluation.pointing import PointingFigures, rate_pointing
@@ -162,12 +162,13 @@ def evaluate_scans(scans: ScoredScans, predictions: Predictions, dataset: Datase
     any_score = any_item(scans.logits_NK, scans.labels_NK)
     ranks = [_rate_ranks(*scans.column(k)) for k in range(len(scans.classes))]
     any_rank = _rate_ranks(*any_score)
+    bands = find_bands(scans)
     uncertainty = _find_intervals(scans, any_score, ranks, any_rank) if num_rounds else None
     classes = [
         ClassFigures(
             rank=rank,
             pointing=rate_pointing(scans, k),
-            breakdowns=rate_breakdowns(scans, k, _point(rank)),
+            breakdowns=rate_breakdowns(scans, k, bands, _point(rank), has_intervals=num_rounds > 0),
             level_average_precision=_rate_levels(scans, k),
             intervals=uncertainty.classes[k] if uncertainty else None,
         )

@@ -23,6 +23,8 @@ class CalibrationFigures:
     """ECE: the mean distance between score and share over bins, weighted by their scans; None without scans."""
     brier: float | None
     """Mean squared distance between score and label; None without scans."""
+    reference_brier: float | None
+    """Of a score that is always the prevalence p, p (1 - p): a higher Brier score is worse than no model."""
     num_scans_B: npt.NDArray[np.int64]
     """Scans in each of the bins of equal width from 0 to 1."""
     mean_score_B: npt.NDArray[np.float64]
@@ -54,6 +56,7 @@ def rate_calibration(
     return CalibrationFigures(
         expected_error=float(np.abs(score_sum_B - positive_B).sum() / known) if known else None,
         brier=float(np.mean((scores_N - present_N) ** 2)) if known else None,
+        reference_brier=float(np.mean(present_N) * (1 - np.mean(present_N))) if known else None,
         num_scans_B=num_scans_B,
         mean_score_B=score_sum_B / divisor_B,
         positive_share_B=positive_B / divisor_B,

@@ -42,6 +42,7 @@ def _class_rows(document: Mapping[str, Any]) -> Iterable[dict[str, Any]]:
             "pointing_num_evaluable": of.get("pointing", {}).get("num_evaluable"),
             "expected_calibration_error": calibration.get("expected_calibration_error"),
             "brier": calibration.get("brier"),
+            "reference_brier": calibration.get("reference_brier"),
         }
 
 
@@ -74,10 +75,18 @@ def _operating_rows(document: Mapping[str, Any]) -> Iterable[dict[str, Any]]:
 
 def _breakdown_rows(document: Mapping[str, Any]) -> Iterable[dict[str, Any]]:
     for name, of in document["classes"].items():
-        for kind, breakdowns in of["strata"].items():
+        kinds = {kind: parts for kind, parts in of["strata"].items() if kind != "by_metadata"}
+        kinds |= {f"metadata.{column}": parts for column, parts in of["strata"]["by_metadata"].items()}
+        for kind, breakdowns in kinds.items():
             for breakdown in breakdowns:
-                yield {"class": name, "kind": kind, "stratum": breakdown["name"]} | {
-                    field: value for field, value in breakdown.items() if field != "name"
+                low, high = _bounds({"intervals": breakdown}, "recall_interval")
+                yield {
+                    "class": name,
+                    "kind": kind,
+                    "stratum": breakdown["name"],
+                    **{field: value for field, value in breakdown.items() if field not in ("name", "recall_interval")},
+                    "recall_low": low,
+                    "recall_high": high,
                 }
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from model.evaluation.alarm_plans import AlarmPlans
+from model.evaluation.breakdowns import ClassBreakdowns
 from model.evaluation.comparison import SIDES_RATE, ClassComparison, Comparison, Difference
 from model.evaluation.evaluate import MISTAKE_RATE, ClassFigures, Evaluation, RankFigures
 from model.evaluation.pointing import TOLERANCES_PX
@@ -204,7 +205,16 @@ def _class_document(figures: ClassFigures) -> dict[str, Any]:
             **_select(pointing, "random_point", "largest_box"),
         },
         "average_precision_by_level": list(figures.level_average_precision),
-        "strata": asdict(figures.breakdowns),
+        "strata": _breakdowns(figures.breakdowns),
+    }
+
+
+def _breakdowns(breakdowns: ClassBreakdowns) -> dict[str, Any]:
+    document = asdict(breakdowns)
+    kinds = ("by_box_size", "by_num_items", "by_image_size")
+    return {
+        **{kind: list(document[kind]) for kind in kinds},
+        "by_metadata": {column: list(parts) for column, parts in document["by_metadata"].items()},
     }
 
 
@@ -234,6 +244,7 @@ def _calibration(figures: CalibrationFigures) -> dict[str, Any]:
     return {
         "expected_calibration_error": figures.expected_error,
         "brier": figures.brier,
+        "reference_brier": figures.reference_brier,
         "bins": {
             "num_scans": figures.num_scans_B.tolist(),
             "mean_score": _null_if_nan(figures.mean_score_B.tolist()),

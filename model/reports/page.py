@@ -10,6 +10,7 @@ import jinja2
 import numpy as np
 from markupsafe import Markup
 
+from model.evaluation.breakdowns import Breakdown
 from model.evaluation.comparison import SIDES_RATE, Comparison
 from model.evaluation.evaluate import MISTAKE_RATE, Evaluation, ScoreFigures
 from model.evaluation.pointing import TOLERANCES_PX
@@ -32,9 +33,9 @@ DEFINITION_LABELS = {
 }
 
 BREAKDOWN_TITLES = {
-    "By size of the item, as a share of the image": "by_box_size",
-    "By number of labelled items in the bag": "by_num_items",
-    "By size of the image": "by_image_size",
+    "by_box_size": "By size of the item, as a share of the image",
+    "by_num_items": "By number of labelled items in the bag",
+    "by_image_size": "By size of the image",
 }
 
 
@@ -80,7 +81,8 @@ def render_html(report: Report, figures: Mapping[str, str], gallery: Gallery | N
         recalls=RECALLS,
         rows=list_rows(evaluation),
         slider=slider,
-        breakdown_titles=BREAKDOWN_TITLES,
+        breakdowns=list_breakdowns(evaluation),
+        metadata_titles=[_metadata_title(name) for name in _metadata_columns(evaluation)],
         mistake_rate=MISTAKE_RATE,
         tolerances=TOLERANCES_PX,
         sides_rate=SIDES_RATE,
@@ -172,6 +174,27 @@ def list_contents(
 def list_rows(evaluation: Evaluation) -> dict[str, ScoreFigures]:
     """Return the rows of tables about alarms: every class, then the alarm for any item."""
     return {**evaluation.classes, ANY_ITEM: evaluation.any_item}
+
+
+def list_breakdowns(evaluation: Evaluation) -> list[tuple[str, dict[str, tuple[Breakdown, ...]]]]:
+    """Return title and parts, by class, of every table of breakdowns."""
+    found = {name: of.breakdowns for name, of in evaluation.classes.items()}
+    fixed = [
+        (title, {name: getattr(of, field) for name, of in found.items()}) for field, title in BREAKDOWN_TITLES.items()
+    ]
+    by_column = [
+        (_metadata_title(column), {name: of.by_metadata[column] for name, of in found.items()})
+        for column in _metadata_columns(evaluation)
+    ]
+    return fixed + by_column
+
+
+def _metadata_columns(evaluation: Evaluation) -> list[str]:
+    return list(next(iter(evaluation.classes.values())).breakdowns.by_metadata)
+
+
+def _metadata_title(column: str) -> str:
+    return f"By {column}"
 
 
 def prepare_slider(evaluation: Evaluation) -> dict[str, Any] | None:

@@ -1,13 +1,18 @@
 """Breakdowns, levels and mistakes agree with counts scan by scan."""
 
+from datetime import date, timedelta
+
 import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from model.evaluation.breakdowns import count_mistakes, rate_breakdowns
+from model.evaluation.breakdowns import count_mistakes, find_bands, rate_breakdowns
 from model.evaluation.evaluate import evaluate
 from model.evaluation.scored_scans import join_predictions
+from model.reports.charts import draw_figures
+from model.reports.csv_tables import make_tables
 from model.reports.metrics_json import metrics_document
+from model.reports.page import Report, render_html
 from shards.predictions.run import open_predictions
 from tests.model.written import prediction, sample, write_dataset, write_predictions
 
@@ -59,7 +64,8 @@ def test_each_breakdown_is_rated_over_its_own_positives(random_scans):
 
 def test_the_number_of_items_counts_the_boxes_of_all_classes(random_scans):
     predictions, dataset, facts = random_scans
-    breakdowns = rate_breakdowns(join_predictions(predictions, dataset, "test"), 0, None).by_num_items
+    scans = join_predictions(predictions, dataset, "test")
+    breakdowns = rate_breakdowns(scans, 0, find_bands(scans), None).by_num_items
     expected = [sum(gun and boxes == n for gun, _, boxes, _, _ in facts) for n in (1, 2)]
     expected.append(sum(gun and boxes >= 3 for gun, _, boxes, _, _ in facts))
     assert [breakdown.num_positive for breakdown in breakdowns] == expected
@@ -69,10 +75,58 @@ def test_the_number_of_items_counts_the_boxes_of_all_classes(random_scans):
 
 def test_an_image_size_has_its_own_negatives(random_scans):
     predictions, dataset, facts = random_scans
-    below, middle, above = rate_breakdowns(join_predictions(predictions, dataset, "test"), 0, None).by_image_size
+    scans = join_predictions(predictions, dataset, "test")
+    below, middle, above = rate_breakdowns(scans, 0, find_bands(scans), None).by_image_size
     assert below.num_negative == sum(not gun and size == (400, 400) for gun, _, _, size, _ in facts)
     assert above.num_positive == sum(gun and size == (1000, 1000) for gun, _, _, size, _ in facts)
     assert (middle.num_positive, middle.average_precision, middle.roc_auc) == (0, None, None)
+
+
+METADATA = {"site": "string", "belt": "int64", "serial": "string", "speed": "double", "day": "date", "same": "string"}
+
+
+def test_each_column_of_metadata_with_several_values_breaks_the_figures_down(tmp_path):
+    random = np.random.default_rng(8)
+    samples, rows = [], []
+    for i in range(400):
+        has_gun = int(random.random() < 0.4)
+        metadata = {
+            "site": [None, "A", "B", "B"][i % 4],
+            "belt": i % 3,
+            "serial": f"{i:04d}",
+            "speed": float(random.random()),
+            "day": date(2026, 1, 1) + timedelta(days=i),
+            "same": "x",
+        }
+        samples.append(sample(f"{i:05d}", (has_gun, 0), metadata=metadata))
+        rows.append(prediction(f"{i:05d}", (float(random.normal() + 2 * has_gun), 0.0)))
+    dataset = write_dataset(tmp_path / "ds", samples, metadata=METADATA)
+    predictions = open_predictions(write_predictions(tmp_path / "pred", dataset, rows))
+    evaluation = evaluate(predictions, dataset, "test")
+    gun = evaluation.classes["Gun"]
+    found = gun.breakdowns.by_metadata
+    names = {column: [part.name for part in parts] for column, parts in found.items()}
+    assert names["site"] == ["B", "A", "unknown"]
+    assert names["belt"] == ["0", "1", "2"]
+    assert [name.split()[0] for name in names["speed"][::3]] == ["below", "from"]
+    assert names["day"] == ["2026", "2027"]
+    assert set(names) == {"site", "belt", "speed", "day"}
+    threshold = gun.rank.operation.at_false_alarms[10].threshold or 0.0
+    for part, site in zip(found["site"], ["B", "A", None], strict=True):
+        own = [i for i, of in enumerate(samples) if of["metadata"]["site"] == site]
+        alarms = np.array([np.float32(rows[i]["logits"]["Gun"]) >= threshold for i in own])
+        labels = np.array([samples[i]["labels"]["Gun"] for i in own])
+        assert (part.num_positive, part.num_negative) == (labels.sum(), (1 - labels).sum())
+        assert part.recall == pytest.approx(alarms[labels == 1].mean())
+        assert part.recall_interval is not None
+        assert part.recall is not None
+        assert part.recall_interval.low <= part.recall <= part.recall_interval.high
+        assert part.false_alarms_per_1000 == pytest.approx(1000 * alarms[labels == 0].mean())
+    assert all(sum(part.num_positive for part in parts) == gun.rank.ranking.num_positive for parts in found.values())
+    document = metrics_document(evaluation)
+    assert "metadata.site" in make_tables(document)["strata.csv"]
+    assert "By site" in (page := render_html(Report(evaluation=evaluation), draw_figures(evaluation)))
+    assert "false per 1,000" in page
 
 
 def test_levels_are_rated_each_alone(tmp_path):
