@@ -3,10 +3,10 @@
 import argparse
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Annotated, Literal, get_args
+from dataclasses import asdict, dataclass, field
+from typing import Annotated, Any, Literal, get_args
 
-from model.evaluation.comparison import Comparison, compare_models
+from model.evaluation.comparison import Comparison, DecideBy, compare_models
 from model.evaluation.evaluate import MISTAKE_RATE, NUM_EXTREME_CLASSES, Evaluation, ScoreFigures, evaluate_scans
 from model.evaluation.scan_table import list_errors, rate_columns, scans_parquet
 from model.evaluation.scored_scans import ScoredScans, join_predictions
@@ -19,6 +19,7 @@ from model.reports.metrics_json import metrics_document
 from model.reports.numbers import format_count, format_ratio
 from model.reports.page import ANY_ITEM, Report, list_rows, render_html, render_markdown
 from model.reports.report_folder import find_earlier_files, write_report_files
+from model.reports.requirements import Checked, check_requirements, parse_requirement
 from model.reports.tradeoff_charts import draw_tradeoffs
 from model.reports.trend import read_history
 from pipelines.runtime import command_line, log
@@ -43,14 +44,18 @@ class EvaluateConfig:
     """Folder of the report: a path or an fsspec URL."""
     split: str = "test"
     """Split to evaluate."""
-    baseline: str | None = None
-    """Folder of another model's predictions of the same dataset, to compare with."""
+    baselines: Annotated[tuple[str, ...], Flag("--baseline", metavar="PREDICTIONS")] = ()
+    """Folder of another model's predictions of the same dataset, to compare with; repeatable."""
+    decide_by: DecideBy = "mean_average_precision"
+    """The figure that says which model is better; recall: of the alarm for any item, at 10 false alarms per 1,000."""
+    require: Annotated[tuple[str, ...], Flag(metavar="'FIGURE>=VALUE'")] = ()
+    """A bound of a figure, e.g. 'gun.recall_at_10>=baseline-0.02'; exit code 1 where it does not hold; repeatable."""
     subsets: Annotated[Mapping[str, str], Flag("--subset", metavar="NAME=LIST")] = field(default_factory=dict)
     """Rate the scans of a list as well, e.g. 10=CORPUS/ImageSet/10/test.csv; repeatable."""
     history: Annotated[tuple[str, ...], Flag(metavar="REPORT_DIR")] = ()
     """An earlier report of the same split to show beside this one, oldest first; repeatable."""
     num_rounds: Annotated[int, Flag("--bootstrap-rounds", metavar="N")] = NUM_ROUNDS
-    """Bootstrap resamples behind the confidence intervals; 0 for none."""
+    """Bootstrap resamples behind the intervals of differences in recall; 0 for no intervals at all."""
     format: Format = "html"
     """A page, or Markdown for a pull request."""
 
@@ -59,32 +64,44 @@ class EvaluateConfig:
             raise ValueError(f"format must be one of {', '.join(get_args(Format))}, got {self.format!r}")
         if self.num_rounds < 0:
             raise ValueError(f"bootstrap rounds must be >= 0, got {self.num_rounds}")
+        if self.decide_by not in get_args(DecideBy):
+            raise ValueError(f"decide-by must be one of {', '.join(get_args(DecideBy))}, got {self.decide_by!r}")
+        for of in map(parse_requirement, self.require):
+            if of.is_relative and not self.baselines:
+                raise ValueError(f"requirement must be of a number without --baseline, got {of.text!r}")
 
 
 def write_report(config: EvaluateConfig) -> Evaluation:
-    """Evaluate predictions and write the report; return what it says.
+    """Evaluate predictions and write the report; return what it says."""
+    return check_report(config)[0]
+
+
+def check_report(config: EvaluateConfig) -> tuple[Evaluation, list[Checked]]:
+    """Evaluate predictions and write the report; return what it says, and which requirements hold.
 
     Everything is computed before anything is written, see `model.reports.report_folder`.
 
     Raises:
-        ValueError: the predictions do not match the dataset or are damaged, or the output holds something else than a
-            report of these scores; nothing is written.
+        ValueError: the predictions do not match the dataset or are damaged, a required figure is unknown, or the output
+            holds something else than a report of these scores; nothing is written.
     """
     predictions, dataset = open_predictions(config.predictions), open_dataset(config.data)
     identity = {"model_id": predictions.model_id, "dataset_digest": dataset.manifest.digest, "split": config.split}
     find_earlier_files(config.output, identity)  # now, not after a minute of work
     scans = join_predictions(predictions, dataset, config.split)
     evaluation = evaluate_scans(scans, predictions, dataset, config.num_rounds)
-    comparison = _compare(config, scans, predictions, dataset) if config.baseline else None
+    comparisons, baselines = _compare(config, scans, predictions, dataset)
     subsets = rate_subsets(scans, predictions, dataset, config.subsets)
-    document = metrics_document(evaluation, comparison, subsets)
+    document = metrics_document(evaluation, comparisons, subsets)
+    checked = check_requirements([parse_requirement(text) for text in config.require], document, baselines)
+    document["requirements"] = [asdict(of) for of in checked]
     history = read_history(config.history, document)
     figures = draw_figures(evaluation) | draw_tradeoffs(list_rows(evaluation), ANY_ITEM)
     figures |= {"history.svg": draw_history(history)} if history else {}
     files = {name: svg.encode() for name, svg in figures.items()}
     files |= {name: table.encode() for name, table in make_tables(document).items()}
     files |= _make_scan_tables(scans, evaluation)
-    report = Report(evaluation=evaluation, comparison=comparison, subsets=subsets, history=history)
+    report = Report(evaluation=evaluation, comparisons=comparisons, subsets=subsets, history=history)
     if config.format == "markdown":
         files["report.md"] = render_markdown(report).encode()
     else:
@@ -92,7 +109,7 @@ def write_report(config: EvaluateConfig) -> Evaluation:
         gallery = collect_gallery(scans, dataset, thresholds)
         files["report.html"] = render_html(report, figures, gallery).encode()
     write_report_files(config.output, document, files)
-    return evaluation
+    return evaluation, checked
 
 
 def _find_threshold(figures: ScoreFigures) -> float | None:
@@ -111,21 +128,41 @@ def _make_scan_tables(scans: ScoredScans, evaluation: Evaluation) -> dict[str, b
     }
 
 
-def _compare(config: EvaluateConfig, scans: ScoredScans, predictions: Predictions, dataset: Dataset) -> Comparison:
-    assert config.baseline is not None
-    baseline = open_predictions(config.baseline)
-    there = join_predictions(baseline, dataset, config.split)
-    return compare_models(scans, there, predictions.model_id, baseline.model_id, config.num_rounds)
+def _compare(
+    config: EvaluateConfig, scans: ScoredScans, predictions: Predictions, dataset: Dataset
+) -> tuple[list[Comparison], list[dict[str, Any]]]:
+    """Return the comparison with each baseline, and the figures of each if a requirement names them."""
+    comparisons, documents = [], []
+    for url in config.baselines:
+        baseline = open_predictions(url)
+        there = join_predictions(baseline, dataset, config.split)
+        comparisons.append(
+            compare_models(
+                scans,
+                there,
+                predictions.model_id,
+                baseline.model_id,
+                config.num_rounds,
+                len(config.baselines),
+                config.decide_by,
+            )
+        )
+        if any(parse_requirement(text).is_relative for text in config.require):
+            documents.append(metrics_document(evaluate_scans(there, baseline, dataset, config.num_rounds)))
+    return comparisons, documents
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run `sixray evaluate`; 1 where scans of the split have neither a prediction nor a reason for its absence."""
+    """Run `sixray evaluate`.
+
+    It returns 1 where a requirement does not hold, or scans have neither a prediction nor a reason for its absence.
+    """
     return command_line.run_command(_main, argv)
 
 
 def _main(argv: Sequence[str]) -> int:
     config = make_config(EvaluateConfig, make_parser().parse_args(argv))
-    evaluation = write_report(config)
+    evaluation, checked = check_report(config)
     page = "report.md" if config.format == "markdown" else "report.html"
     sys.stdout.write(_summarise(evaluation, storage.join_url(config.output, page)))
     if evaluation.completeness.num_missing:
@@ -135,8 +172,10 @@ def _main(argv: Sequence[str]) -> int:
             f"quarantine row, the first {found.missing_keys[0]}; run `sixray score` again",
             level="warning",
         )
-        return FINDINGS
-    return OK
+    failed = [of for of in checked if not of.holds]
+    for of in failed:
+        log.status(f"findings: required {of.reason}", level="warning")
+    return FINDINGS if failed or evaluation.completeness.num_missing else OK
 
 
 def make_parser() -> argparse.ArgumentParser:

@@ -2,9 +2,9 @@
 
 # N scans that both models scored  K classes that both have  R bootstrap rounds
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -13,14 +13,18 @@ import pyarrow.compute as pc
 from model.evaluation.scored_scans import UNSCORED, ScoredScans
 from model.metrics import bootstrap
 from model.metrics import ranking as metrics
-from model.metrics.bootstrap import ScoreRounds, percentile_interval
-from model.metrics.intervals import Interval
+from model.metrics.differences import Estimate, MeanEstimate, correct_differences
+from model.metrics.influence import find_influences
+from model.metrics.intervals import MIN_UNITS, Interval
 from model.metrics.operating_points import OperatingPoint, any_item, at_false_alarms
 from model.metrics.ranking import ABSENT, PRESENT, UNKNOWN
 
 SIDES_RATE = 10
 """False alarms per 1,000 bags at each model's own threshold, where changed alarms are counted."""
 NUM_KEYS = 12
+
+DecideBy = Literal["mean_average_precision", "recall_at_false_alarms"]
+"""The figure that decides a comparison; the second is the recall of the alarm for any item at SIDES_RATE."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,7 +34,10 @@ class Difference:
     new: float | None
     baseline: float | None
     interval: Interval | None
-    """Of new - baseline; None where undefined or no bootstrap was asked for."""
+    """Of new - baseline, at a level that allows for the number of classes and baselines; None where undefined, with
+    fewer than 5 positives, or if no intervals were asked for."""
+    p_value: float | None = None
+    """Of no difference, corrected alike."""
 
     @property
     def value(self) -> float | None:
@@ -86,6 +93,20 @@ class Comparison:
     mean_average_precision: Difference
     classes: dict[str, ClassComparison]
     any_item: ClassComparison
+    decide_by: DecideBy = "mean_average_precision"
+
+    @property
+    def deciding(self) -> Difference:
+        """The figure that decides which model is better."""
+        return self.mean_average_precision if self.decide_by == "mean_average_precision" else self.any_item.recall
+
+    @property
+    def class_verdicts(self) -> dict[str, str]:
+        """`better`, `worse` or `open` for each class, by the same figure."""
+        by_precision = self.decide_by == "mean_average_precision"
+        return {
+            name: (of.average_precision if by_precision else of.recall).verdict for name, of in self.classes.items()
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,16 +129,37 @@ class _Rated:
         return self.point.recall if self.point else None
 
 
-_Rounds = tuple[ScoreRounds, ScoreRounds] | None
-"""Bootstrap rounds of the new model and of the baseline; None if no bootstrap was asked for."""
+@dataclass(frozen=True, slots=True)
+class _Compared:
+    """One class, before the correction for the number of classes."""
+
+    new: _Rated
+    baseline: _Rated
+    average_precision: Estimate | None
+    roc_auc: Estimate | None
+    recall: Estimate | None
+    sides: ChangedSides | None
 
 
 def compare_models(
-    new: ScoredScans, baseline: ScoredScans, model_id: str, baseline_id: str, num_rounds: int = bootstrap.NUM_ROUNDS
+    new: ScoredScans,
+    baseline: ScoredScans,
+    model_id: str,
+    baseline_id: str,
+    num_rounds: int = bootstrap.NUM_ROUNDS,
+    num_baselines: int = 1,
+    decide_by: DecideBy = "mean_average_precision",
 ) -> Comparison:
-    """Return how two models differ on one split.
+    """Return how two models differ on one split; what is hard for both cancels out.
 
-    Every bootstrap round weights the scans alike for both models, so that what is hard for both cancels out.
+    Args:
+        new: scans of the model.
+        baseline: scans of the other model.
+        model_id: of the model.
+        baseline_id: of the other.
+        num_rounds: of the bootstrap of recalls; 0 for no intervals at all.
+        num_baselines: that the model is compared with; the intervals allow for it.
+        decide_by: the figure that says which model is better.
 
     Raises:
         ValueError: the two have no scan or no class in common.
@@ -134,9 +176,15 @@ def compare_models(
     rows_there = row_of_new.drop_null().to_numpy()
     pairs = _pair_scores(new, baseline, names, np.flatnonzero(common_N), rows_there)
     _, groups_N = np.unique(new.groups_N[common_N], return_inverse=True)
-    rounds = _resample(pairs, groups_N, num_rounds)
+    recall_variances = _resample_recalls(pairs, groups_N, num_rounds)
     keys = np.asarray(new.keys_N.filter(common_N).to_numpy(zero_copy_only=False))
-    *classes, any_compared = [_compare_score(pair, of, keys) for pair, of in zip(pairs, rounds, strict=True)]
+    mean = MeanEstimate(int(groups_N.max()) + 1)
+    compared = [
+        _compare_score(pair, groups_N, keys, variance, mean)
+        for pair, variance in zip(pairs[:-1], recall_variances[:-1], strict=True)
+    ]
+    any_compared = _compare_score(pairs[-1], groups_N, keys, recall_variances[-1], None)
+    (any_item_comparison,) = _correct([any_compared], num_baselines)
     return Comparison(
         model_id=model_id,
         baseline_id=baseline_id,
@@ -144,9 +192,10 @@ def compare_models(
         num_only_new=len(new.keys_N) - len(rows_there),
         num_only_baseline=len(baseline.keys_N) - len(rows_there),
         left_out_classes=tuple(sorted(set(new.classes) ^ set(baseline.classes))),
-        mean_average_precision=_compare_means([of.average_precision for of in classes], rounds[:-1]),
-        classes=dict(zip(names, classes, strict=True)),
-        any_item=any_compared,
+        mean_average_precision=_compare_means(compared, mean, num_baselines),
+        classes=dict(zip(names, _correct(compared, num_baselines), strict=True)),
+        any_item=any_item_comparison,
+        decide_by=decide_by,
     )
 
 
@@ -180,8 +229,8 @@ def _rate(scores_N: npt.NDArray[np.floating[Any]], labels_N: npt.NDArray[np.int8
     )
 
 
-def _resample(pairs: list[_Pair], groups_N: npt.NDArray[Any], num_rounds: int) -> list[_Rounds]:
-    """Return the rounds of each pair, of both models with the same weights."""
+def _resample_recalls(pairs: list[_Pair], groups_N: npt.NDArray[np.int64], num_rounds: int) -> Sequence[float | None]:
+    """Return the variance of each pair's difference in recall, both models resampled alike."""
     if not num_rounds:
         return [None] * len(pairs)
     ranked = [
@@ -190,35 +239,73 @@ def _resample(pairs: list[_Pair], groups_N: npt.NDArray[Any], num_rounds: int) -
         for scores_N in (pair.new_N, pair.baseline_N)
     ]
     scores = bootstrap.resample(ranked, int(groups_N.max()) + 1, (SIDES_RATE,), num_rounds).scores
-    return list(zip(scores[::2], scores[1::2], strict=True))
+    differences = [
+        new.recall_RF[:, 0] - there.recall_RF[:, 0] for new, there in zip(scores[::2], scores[1::2], strict=True)
+    ]
+    return [float(np.var(of_R[np.isfinite(of_R)])) if np.isfinite(of_R).any() else None for of_R in differences]
 
 
-def _compare_score(pair: _Pair, rounds: _Rounds, keys: npt.NDArray[Any]) -> ClassComparison:
-    def compare(
-        new_value: float | None,
-        baseline_value: float | None,
-        values_of: Callable[[ScoreRounds], npt.NDArray[np.float64]],
-    ) -> Difference:
-        interval = percentile_interval(values_of(rounds[0]) - values_of(rounds[1])) if rounds else None
-        return Difference(new=new_value, baseline=baseline_value, interval=interval)
-
+def _compare_score(
+    pair: _Pair,
+    groups_N: npt.NDArray[np.int64],
+    keys: npt.NDArray[Any],
+    recall_variance: float | None,
+    mean: MeanEstimate | None,
+) -> _Compared:
     new, baseline = _rate(pair.new_N, pair.labels_N), _rate(pair.baseline_N, pair.labels_N)
-    return ClassComparison(
-        average_precision=compare(new.average_precision, baseline.average_precision, lambda of: of.average_precision_R),
-        roc_auc=compare(new.roc_auc, baseline.roc_auc, lambda of: of.roc_auc_R),
-        recall=compare(new.recall, baseline.recall, lambda of: of.recall_RF[:, 0]),
-        sides=_find_changed_sides(pair, new.point, baseline.point, keys),
+    sides = _find_changed_sides(pair, new.point, baseline.point, keys)
+    if recall_variance is None:
+        return _Compared(new, baseline, None, None, None, sides)
+    of = find_influences(pair.new_N, pair.labels_N, groups_N, int(groups_N.max()) + 1, pair.baseline_N)
+
+    def estimate(new_value: float | None, baseline_value: float | None, variance: float) -> Estimate | None:
+        if new_value is None or baseline_value is None or of.num_positive_groups < MIN_UNITS:
+            return None
+        return Estimate(value=new_value - baseline_value, variance=variance, num_positive=of.effective_positives)
+
+    # One more scan on the other side, lest no change mean certainty; a bag counts once.
+    num_changed = sides.num_newly_caught + sides.num_newly_missed + 1 if sides else 1
+    least = num_changed / max(int((pair.labels_N == PRESENT).sum()) * of.effective_positives, 1)
+    if mean is not None and new.average_precision is not None:
+        mean.add(of.average_precision_G, of.average_precision_variance, of.effective_positives)
+    return _Compared(
+        new,
+        baseline,
+        estimate(new.average_precision, baseline.average_precision, of.average_precision_variance),
+        estimate(new.roc_auc, baseline.roc_auc, of.roc_auc_variance),
+        estimate(new.recall, baseline.recall, max(recall_variance, least)),
+        sides,
     )
 
 
-def _compare_means(classes: list[Difference], rounds: list[_Rounds]) -> Difference:
-    both = [of for of in rounds if of]
-    means_R = [bootstrap.mean_rounds([of[model].average_precision_R for of in both]) for model in (0, 1) if both]
-    return Difference(
-        new=metrics.mean_of_defined([of.new for of in classes]),
-        baseline=metrics.mean_of_defined([of.baseline for of in classes]),
-        interval=percentile_interval(means_R[0] - means_R[1]) if both else None,
-    )
+def _correct(compared: Sequence[_Compared], num_baselines: int) -> list[ClassComparison]:
+    """Return the comparisons of classes; each figure's intervals allow for the number of classes."""
+    differences: list[list[Difference]] = []
+    for figure in ("average_precision", "roc_auc", "recall"):
+        tested = correct_differences([getattr(of, figure) for of in compared], num_baselines)
+        differences.append(
+            [
+                Difference(
+                    new=getattr(of.new, figure),
+                    baseline=getattr(of.baseline, figure),
+                    interval=test.interval,
+                    p_value=test.p_value,
+                )
+                for of, test in zip(compared, tested, strict=True)
+            ]
+        )
+    return [
+        ClassComparison(average_precision=precision, roc_auc=auc, recall=recall, sides=of.sides)
+        for precision, auc, recall, of in zip(*differences, compared, strict=True)
+    ]
+
+
+def _compare_means(compared: Sequence[_Compared], mean: MeanEstimate, num_baselines: int) -> Difference:
+    new = metrics.mean_of_defined([of.new.average_precision for of in compared])
+    baseline = metrics.mean_of_defined([of.baseline.average_precision for of in compared])
+    estimate = mean.estimate(new - baseline) if new is not None and baseline is not None else None
+    (tested,) = correct_differences([estimate], num_baselines)
+    return Difference(new=new, baseline=baseline, interval=tested.interval, p_value=tested.p_value)
 
 
 def _find_changed_sides(

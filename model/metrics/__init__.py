@@ -5,6 +5,7 @@ __all__ = [
     "bootstrap",
     "calibration",
     "class_figures",
+    "differences",
     "influence",
     "intervals",
     "joint_thresholds",

@@ -5,6 +5,7 @@ The influence of a group is the derivative of a figure by the group's weight (in
 
 # N scans  G groups  P positives  M negatives  T distinct scores of positives, highest first
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +17,8 @@ from model.metrics.ranking import ABSENT, PRESENT
 
 FloatArray = npt.NDArray[np.floating[Any]]
 IntArray = npt.NDArray[np.integer[Any]]
+_Sides = tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]
+"""Influences of the positives and of the negatives."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +36,13 @@ class Influences:
     effective_negatives: float
 
 
-def find_influences(scores_N: FloatArray, labels_N: IntArray, groups_N: IntArray, num_groups: int) -> Influences:
+def find_influences(
+    scores_N: FloatArray,
+    labels_N: IntArray,
+    groups_N: IntArray,
+    num_groups: int,
+    baseline_N: FloatArray | None = None,
+) -> Influences:
     """Return the influences on the figures of one class; all 0 without positives.
 
     Args:
@@ -41,9 +50,9 @@ def find_influences(scores_N: FloatArray, labels_N: IntArray, groups_N: IntArray
         labels_N: 1 present, 0 absent; scans with another label have no influence.
         groups_N: from 0 to `num_groups` - 1; the scans of a group count as one observation.
         num_groups: G.
+        baseline_N: scores of another model; then the influences are on the differences from its figures.
     """
     positive_N, negative_N = np.flatnonzero(labels_N == PRESENT), np.flatnonzero(labels_N == ABSENT)
-    positives_P, negatives_M = scores_N[positive_N], scores_N[negative_N]
     sizes_2G = [np.bincount(groups_N[rows], minlength=num_groups) for rows in (positive_N, negative_N)]
 
     def gather(positive_P: FloatArray, negative_M: FloatArray) -> tuple[npt.NDArray[np.float64], float]:
@@ -58,8 +67,15 @@ def find_influences(scores_N: FloatArray, labels_N: IntArray, groups_N: IntArray
         extra = sum(square / (number - 1) for square, number in zip(squares, numbers, strict=True) if number > 1)
         return total_G, float(np.square(total_G).sum()) + extra
 
-    average_precision_G, average_precision_variance = gather(*_average_precision_influences(positives_P, negatives_M))
-    roc_auc_G, roc_auc_variance = gather(*_roc_auc_influences(positives_P, negatives_M))
+    def differ(influences: Callable[[FloatArray, FloatArray], _Sides]) -> _Sides:
+        positive_P, negative_M = influences(scores_N[positive_N], scores_N[negative_N])
+        if baseline_N is None:
+            return positive_P, negative_M
+        there_P, there_M = influences(baseline_N[positive_N], baseline_N[negative_N])
+        return positive_P - there_P, negative_M - there_M
+
+    average_precision_G, average_precision_variance = gather(*differ(_average_precision_influences))
+    roc_auc_G, roc_auc_variance = gather(*differ(_roc_auc_influences))
     return Influences(
         average_precision_G,
         average_precision_variance,
@@ -70,9 +86,7 @@ def find_influences(scores_N: FloatArray, labels_N: IntArray, groups_N: IntArray
     )
 
 
-def _average_precision_influences(
-    positives_P: FloatArray, negatives_M: FloatArray
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+def _average_precision_influences(positives_P: FloatArray, negatives_M: FloatArray) -> _Sides:
     lowest_first_T, index_P, gained_T = np.unique(positives_P, return_inverse=True, return_counts=True)
     # From here on, index 0 is the lowest score.
     true_T = np.cumsum(gained_T[::-1])[::-1]
@@ -86,9 +100,7 @@ def _average_precision_influences(
     return (own_T + by_positive_T)[index_P], -np.concatenate([[0.0], by_negative_T])[num_below_M]
 
 
-def _roc_auc_influences(
-    positives_P: FloatArray, negatives_M: FloatArray
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+def _roc_auc_influences(positives_P: FloatArray, negatives_M: FloatArray) -> _Sides:
     """Return the placement values over their numbers (DeLong et al., 1988; by groups: Obuchowski, 1997)."""
     num_positive, num_negative = len(positives_P), len(negatives_M)
     if not num_positive or not num_negative:

@@ -9,6 +9,7 @@ __all__ = [
     "numbers",
     "page",
     "report_folder",
+    "requirements",
     "sentences",
     "tradeoff_charts",
     "trend",

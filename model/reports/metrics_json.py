@@ -44,7 +44,7 @@ def metrics_json(document: Mapping[str, Any], files: Iterable[str] = ()) -> byte
 
 def metrics_document(
     evaluation: Evaluation,
-    comparison: Comparison | None = None,
+    comparisons: Sequence[Comparison] = (),
     subsets: Mapping[str, SubsetFigures] = MappingProxyType({}),
 ) -> dict[str, Any]:
     """Return the document of metrics.json, without the names of the report's files."""
@@ -79,7 +79,7 @@ def metrics_document(
             "num_missed_with_false_alarm": evaluation.mistakes.num_confused_KK.tolist(),
         },
         "subsets": {name: _subset_document(subset) for name, subset in subsets.items()},
-        "comparison": _comparison(comparison) if comparison else None,
+        "comparisons": [_comparison(comparison) for comparison in comparisons],
         "operating_points": operating_points_document(evaluation),
         "alarms": {str(rate): _plans_document(plans, evaluation) for rate, plans in evaluation.alarm_plans.items()},
         "headline": _headline(evaluation),
@@ -271,6 +271,8 @@ def _comparison(comparison: Comparison) -> dict[str, Any]:
         "baseline_model_id": comparison.baseline_id,
         **_select(comparison, "num_scans", "num_only_new", "num_only_baseline"),
         "left_out_classes": list(comparison.left_out_classes),
+        "decide_by": comparison.decide_by,
+        "verdict": comparison.deciding.verdict,
         "mean_average_precision": _difference(comparison.mean_average_precision),
         "classes": {name: _class_comparison(of) for name, of in comparison.classes.items()},
         "any_item": _class_comparison(comparison.any_item),
@@ -292,6 +294,7 @@ def _difference(difference: Difference) -> dict[str, Any]:
         "baseline": difference.baseline,
         "difference": difference.value,
         "interval": _interval(difference.interval),
+        "p_value": difference.p_value,
         "verdict": difference.verdict,
     }
 

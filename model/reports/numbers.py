@@ -43,6 +43,13 @@ def format_gain_interval(interval: Interval | None) -> str:
     return "–" if interval is None else f"{format_gain(interval.low)} to {format_gain(interval.high)}"
 
 
+def format_p_value(value: float | None) -> str:
+    """Return a p-value with two significant digits; an en dash if it is undefined."""
+    if value is None:
+        return "–"
+    return f"p{NO_BREAK}<{NO_BREAK}0.001" if value < 0.001 else f"p{NO_BREAK}{value:.2g}"
+
+
 def format_rate(value: float | None) -> str:
     """Return a number per 1,000 with up to two decimals; an en dash if it is undefined."""
     if value is None:

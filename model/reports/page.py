@@ -44,8 +44,8 @@ class Report:
     """What a page shows, pictures aside."""
 
     evaluation: Evaluation
-    comparison: Comparison | None = None
-    """With a baseline."""
+    comparisons: Sequence[Comparison] = ()
+    """With each baseline."""
     subsets: Mapping[str, SubsetFigures] = field(default_factory=dict)
     """Figures of parts of the scans, by name."""
     history: Sequence[Entry] = ()
@@ -118,7 +118,7 @@ def render_markdown(report: Report) -> str:
 
 def _render(template: str, report: Report, **values: Any) -> str:
     """Render a template with `values` and what both templates show."""
-    evaluation, comparison = report.evaluation, report.comparison
+    evaluation, comparisons = report.evaluation, report.comparisons
     return (
         _environment(autoescape=template.endswith(".html.j2"))
         .get_template(template)
@@ -129,9 +129,10 @@ def _render(template: str, report: Report, **values: Any) -> str:
             left_out=sentences.describe_omissions(evaluation),
             # Many classes have a row each in one table, but no columns.
             column_classes=tuple(evaluation.classes) if evaluation.is_in_full else (),
-            comparison=comparison,
-            compared=comparison.classes | {ANY_ITEM: comparison.any_item} if comparison else {},
-            verdict=sentences.state_verdict(comparison) if comparison else None,
+            comparisons=comparisons,
+            compared=[of.classes | {ANY_ITEM: of.any_item} for of in comparisons],
+            compared_names=[*dict.fromkeys(name for of in comparisons for name in of.classes), ANY_ITEM],
+            verdicts=[sentences.state_verdict(comparison) for comparison in comparisons],
             subsets=report.subsets,
             **values,
         )
@@ -154,7 +155,7 @@ def list_contents(
 ) -> list[tuple[str, str]]:
     """Return anchor and title of every section that the page has, in order."""
     sections = [
-        ("comparison-title", "Comparison", report.comparison is not None),
+        ("comparison-title", "Comparison", bool(report.comparisons)),
         ("alarm-title", "Alarm threshold", has_slider),
         ("classes-title", "Each class", True),
         ("tradeoff-title", "Misses against false alarms", "det.svg" in figures),
@@ -238,6 +239,7 @@ def _environment(autoescape: bool) -> jinja2.Environment:
         "count": numbers.format_count,
         "gain": numbers.format_gain,
         "gain_interval": numbers.format_gain_interval,
+        "p_value": numbers.format_p_value,
         "rate": numbers.format_rate,
         "score": numbers.format_score,
         "sigmoid": sigmoid,

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from model.evaluation.comparison import Comparison
+from model.evaluation.comparison import SIDES_RATE, Comparison
 from model.evaluation.evaluate import MAX_CLASSES_IN_FULL, NUM_EXTREME_CLASSES, Evaluation
 from model.evaluation.top_k import TopKAccuracy
 from model.metrics.intervals import MIN_UNITS
@@ -193,24 +193,30 @@ def _describe_rank(number: int) -> str:
 
 
 def state_verdict(comparison: Comparison) -> str:
-    """Return whether a model is better than its baseline."""
-    mean = comparison.mean_average_precision
-    if mean.new is None or mean.baseline is None:
-        return f"This model cannot be compared with {comparison.baseline_id}: no scan that both scored holds an item."
-    figures = f"mean average precision {format_ratio(mean.new)} against {format_ratio(mean.baseline)}"
-    interval = f", 95 % interval of the difference {format_gain_interval(mean.interval)}" if mean.interval else ""
+    """Return whether a model is better than its baseline, by the figure that decides."""
+    deciding, baseline = comparison.deciding, comparison.baseline_id
+    if deciding.new is None or deciding.baseline is None:
+        return f"This model cannot be compared with {baseline}: no scan that both scored holds an item."
+    if comparison.decide_by == "mean_average_precision":
+        figures = f"mean average precision {format_ratio(deciding.new)} against {format_ratio(deciding.baseline)}"
+    else:
+        figures = (
+            f"at {SIDES_RATE} false alarms per 1,000 it catches {format_percent(deciding.new)} of the bags with "
+            f"an item against {format_percent(deciding.baseline)}"
+        )
+    interval = f", 95 % interval of the difference {format_gain_interval(deciding.interval)}"
     verdict = {
-        "better": f"This model is better than {comparison.baseline_id}",
-        "worse": f"This model is worse than {comparison.baseline_id}",
-        "open": f"These scans do not show a difference between this model and {comparison.baseline_id}",
-    }[mean.verdict]
-    if mean.interval is None:
-        verdict = f"Without resampling the difference from {comparison.baseline_id} has no confidence interval"
+        "better": f"This model is better than {baseline}",
+        "worse": f"This model is worse than {baseline}",
+        "open": f"These scans do not show a difference between this model and {baseline}",
+    }[deciding.verdict]
+    if deciding.interval is None:
+        verdict, interval = f"The difference from {baseline} has no confidence interval", ""
     sentence = f"{verdict}: {figures}{interval}."
-    verdicts = {name: of.average_precision.verdict for name, of in comparison.classes.items()}
+    verdicts = comparison.class_verdicts
     for word in ("better", "worse"):
         names = [name for name, verdict_of in verdicts.items() if verdict_of == word]
-        if names and (len(verdicts) > 1):
+        if names and len(verdicts) > 1:
             named = _join(names) if len(names) <= MAX_NAMES else f"{format_count(len(names))} classes"
             sentence += f" {named} {_verb(len(names), 'is', 'are')} found {word}."
     return sentence

@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 import fsspec
+import numpy as np
 import pytest
 
 from pipelines import cli
@@ -15,6 +16,7 @@ from shards.format.dataset import open_dataset
 from shards.predictions.parts import part_url
 from tests.model.written import MODEL_ID, prediction, sample, write_dataset, write_predictions
 
+RECALL = "recall_at_10_false_alarms_per_1000"
 SAMPLES = [sample("a", (1, 0)), sample("b", (0, 1)), sample("c", (0, 0))]
 ROWS = [prediction("a", (3, 0)), prediction("b", (1, 2)), prediction("c", (0, 0))]
 
@@ -173,13 +175,71 @@ def test_beside_a_baseline_the_report_says_which_is_better(flags, tmp_path):
     worse = [prediction("a", (0, 0)), prediction("b", (1, 2)), prediction("c", (3, 0))]
     url = write_predictions(tmp_path / "baseline", dataset, worse, model_id="resnet34-000000000000")
     assert main([*flags, "--baseline", url]) == 0
-    document = json.loads((tmp_path / "report" / "metrics.json").read_text())["comparison"]
+    document = json.loads((tmp_path / "report" / "metrics.json").read_text())["comparisons"][0]
     assert document["baseline_model_id"] == "resnet34-000000000000"
     gun = document["classes"]["Gun"]["average_precision"]
     assert (gun["new"], gun["baseline"], gun["difference"]) == (1.0, pytest.approx(1 / 3), pytest.approx(2 / 3))
     page = (tmp_path / "report" / "report.html").read_text()
     assert "Comparison with resnet34-000000000000" in page
     assert document["classes"]["Gun"]["changed_sides"]["num_newly_caught"] == 1
+
+
+def write_models(tmp_path, num_scans=120, **shifts):
+    """Write predictions by model of scans that a third hold a gun, a sixth a knife; return flags and the folders."""
+    random = np.random.default_rng(5)
+    labels = np.stack([np.arange(num_scans) % 3 == 0, np.arange(num_scans) % 6 == 1], axis=1).astype(int)
+    dataset = write_dataset(tmp_path / "ds", [sample(f"s{i}", of.tolist()) for i, of in enumerate(labels)])
+    noise, urls = random.normal(size=labels.shape), {}
+    for name, shift in shifts.items():
+        logits = noise + 0.3 * random.normal(size=labels.shape) + shift * labels
+        rows = [prediction(f"s{i}", of.tolist()) for i, of in enumerate(logits)]
+        urls[name] = write_predictions(tmp_path / name, dataset, rows, model_id=f"{name}-model")
+    return ["--data", dataset.url, "--output", str(tmp_path / "report"), "--bootstrap-rounds", "50"], urls
+
+
+def test_several_baselines_stand_in_one_table(tmp_path):
+    flags, urls = write_models(tmp_path, new=2.0, old=0.5, other=2.0)
+    flags += ["--predictions", urls["new"], "--baseline", urls["old"], "--baseline", urls["other"]]
+    assert main(flags) == 0
+    first, second = json.loads((tmp_path / "report" / "metrics.json").read_text())["comparisons"]
+    assert (first["verdict"], second["verdict"]) == ("better", "open")
+    assert first["mean_average_precision"]["p_value"] < 0.001
+    assert all(0.05 < of["average_precision"]["p_value"] <= 1 for of in second["classes"].values())
+    page = (tmp_path / "report" / "report.html").read_text()
+    assert "Comparison with old-model, other-model" in page
+    assert page.count("comparison-caption") == 2
+    assert main([*flags, "--decide-by", "recall_at_false_alarms", "--format", "markdown"]) == 0
+    found = json.loads((tmp_path / "report" / "metrics.json").read_text())["comparisons"]
+    assert [of["verdict"] for of in found] == [of["any_item"][RECALL]["verdict"] for of in found]
+    assert "at 10 false alarms per 1,000 it catches" in (tmp_path / "report" / "report.md").read_text()
+
+
+def test_a_requirement_that_does_not_hold_ends_with_1_and_the_reason(tmp_path, capsys):
+    flags, urls = write_models(tmp_path, new=2.0, old=0.5)
+    flags += ["--predictions", urls["new"], "--baseline", urls["old"]]
+    held = ["--require", "mean.average_precision>=0.5", "--require", "Gun.Roc_Auc.low > baseline - 0.02"]
+    assert main([*flags, *held]) == 0
+    assert main([*flags, *held, "--require", "gun.recall_at_10>=baseline+0.9"]) == 1
+    assert "required gun.recall_at_10>=baseline+0.9: " in capsys.readouterr().err
+    found = json.loads((tmp_path / "report" / "metrics.json").read_text())["requirements"]
+    assert [of["holds"] for of in found] == [True, True, False]
+    assert [of["baseline"] for of in found] == [None, "old-model", "old-model"]
+
+
+@pytest.mark.parametrize(
+    ("requirement", "message"),
+    [
+        ("gun.recal_at_10>=0.5", r"must be of a known figure, got 'gun.recal_at_10' .* known: .*gun.recall_at_10"),
+        ("gun.roc_auc=0.5", r"must be FIGURE>=NUMBER or FIGURE>=baseline-NUMBER .*, got 'gun.roc_auc=0.5'"),
+        ("gun.roc_auc>=baseline", r"must be of a number without --baseline, got 'gun.roc_auc>=baseline'"),
+    ],
+)
+def test_a_requirement_that_cannot_be_checked_ends_with_2_and_writes_nothing(
+    flags, tmp_path, capsys, requirement, message
+):
+    assert main([*flags, "--require", requirement]) == 2
+    assert re.search(message, capsys.readouterr().err, re.DOTALL)
+    assert not (tmp_path / "report").exists()
 
 
 def test_a_baseline_of_another_dataset_ends_with_2_and_writes_nothing(flags, tmp_path, capsys):

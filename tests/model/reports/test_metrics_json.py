@@ -93,8 +93,8 @@ def test_a_comparison_keeps_to_the_schema(tmp_path):
         scans.append(join_predictions(predictions, dataset, "test"))
     evaluation = evaluate(predictions, dataset, "test", 20)
     comparison = compare_models(scans[0], scans[1], "new", "old", 20)
-    document = json.loads(metrics_json(metrics_document(evaluation, comparison)))
-    assert document["comparison"]["classes"]["Gun"]["average_precision"]["new"] == 1.0
+    document = json.loads(metrics_json(metrics_document(evaluation, [comparison])))
+    assert document["comparisons"][0]["classes"]["Gun"]["average_precision"]["new"] == 1.0
     assert list(violations(document, SCHEMA)) == []
 
 
