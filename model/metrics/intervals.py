@@ -18,9 +18,11 @@ FloatArray = npt.NDArray[np.floating[Any]]
 LEVEL = 0.95
 MIN_UNITS = 5
 """Fewer independent positives (bags, or scans without a bag) are too few for an interval."""
-EXTRA_TAIL = 0.6
+EXTRA_TAIL = 1.0
 """Of the tails of a recall whose uncertainty is that of its threshold; chosen by simulation."""
-MAX_COUNTS = 200
+NUM_PLACES = 9
+"""Between the fewest and the most positives above a threshold that is known by the negatives above it only."""
+MAX_COUNTS = 100
 """Of a binomial with more likely values, this many are taken at even distances."""
 _NUM_HALVINGS = 40
 
@@ -149,9 +151,9 @@ def recall_interval(
     """Return the interval of the recall at the threshold which a share of all clean bags exceeds.
 
     The threshold is uncertain as well: the number of the split's negatives above it is binomial, and each number leaves
-    a range of recalls. The interval holds the middle of the Beta distributions of recall, mixed over those numbers.
-    Where the mixture is mostly of thresholds it is too wide, and its tails are cut a little more. It still covers
-    nearly always where the split has negatives for fewer than two false alarms.
+    a range of recalls. The interval holds the middle of the Beta distributions of recall, mixed over numbers and
+    ranges. Where the mixture is mostly of thresholds it is too wide, and more of its tails is cut. It still covers
+    nearly always where fewer than two of the split's negatives may alarm: nothing says how they go on.
 
     Args:
         positives_P: scores, lowest first.
@@ -166,15 +168,17 @@ def recall_interval(
         _hits_above(positives_P, negatives_M, first_J)[0],
         _hits_above(positives_P, negatives_M, last_J)[1],
     )
-    recall_J = (fewest_J + most_J) / (2 * len(positives_P))
-    a_J, b_J = recall_J * num_positive + 0.5, (1 - recall_J) * num_positive + 0.5
-    mean = chance_J @ recall_J
-    from_threshold, from_scans = chance_J @ (recall_J - mean) ** 2, (mean * (1 - mean) + 0.25) / (num_positive + 1)
+    places = (np.arange(NUM_PLACES) + 0.5) / NUM_PLACES
+    recalls = ((fewest_J[:, None] + (most_J - fewest_J)[:, None] * places) / len(positives_P)).ravel()
+    chances = np.repeat(chance_J / NUM_PLACES, NUM_PLACES)
+    a, b = recalls * num_positive + 0.5, (1 - recalls) * num_positive + 0.5
+    mean = chances @ recalls
+    from_threshold, from_scans = chances @ (recalls - mean) ** 2, (mean * (1 - mean) + 0.25) / (num_positive + 1)
     tail = (1 - level) / 2 * (1 + EXTRA_TAIL * min(float(2 * from_threshold / (from_threshold + from_scans)), 1.0))
     low_2, high_2, tails_2 = np.zeros(2), np.ones(2), np.array([tail, 1 - tail])
     for _ in range(_NUM_HALVINGS):
         middle_2 = (low_2 + high_2) / 2
-        is_below_2 = special.betainc(a_J, b_J, middle_2[:, None]) @ chance_J < tails_2
+        is_below_2 = special.betainc(a, b, middle_2[:, None]) @ chances < tails_2
         low_2, high_2 = np.where(is_below_2, middle_2, low_2), np.where(is_below_2, high_2, middle_2)
     allowed = np.array([int(np.floor(false_alarm_share * len(negatives_M) + 1e-9))])
     point = float(_hits_above(positives_P, negatives_M, allowed)[1][0]) / len(positives_P)

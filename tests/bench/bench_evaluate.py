@@ -146,7 +146,8 @@ def _samples(rows: np.ndarray, labels_NK: np.ndarray, name: str) -> pa.Table:
     )
     keys = _keys(rows)
     columns = [keys, ["test"] * count, [f"{name}.tar"] * count, rows * 1000, [1000] * count, ["0" * 64] * count]
-    columns += [[1000] * count, [600] * count, labels, boxes, keys, pa.nulls(count, pa.string())]
+    groups = [f"B{row // 3}" for row in rows]  # bags of three scans
+    columns += [[1000] * count, [600] * count, labels, boxes, keys, pa.nulls(count, pa.string()), groups]
     arrays = [
         column if isinstance(column, pa.Array) else pa.array(column, field.type)
         for column, field in zip(columns, schema, strict=True)

@@ -204,7 +204,7 @@ def test_a_run_that_begins_records_what_the_stopped_one_did(tmp_path):
 
 
 def fields_of(found, expected):
-    """Return what two metrics.json have in common: format 2 adds fields, and writes intervals and comparisons another way."""
+    """Return what two metrics.json have in common: format 2 adds fields, and has other intervals and comparisons."""
     if isinstance(found, dict) and isinstance(expected, dict):
         changed = ("format", "files", "intervals", "comparison")
         return {name: fields_of(found[name], value) for name, value in expected.items() if name not in changed}
