@@ -63,8 +63,9 @@ def explain_archive(url: str) -> str:
     name = storage.base_name(url)
     if re.fullmatch(r".+\.zip\.\d{3}", name, re.IGNORECASE):
         return f"join the parts of {url}: cat {name[:-4]}.* > {name[:-4]}"
-    kind = "a spanned zip" if re.search(r"\.z\d\d$", name, re.IGNORECASE) else f"an archive {name}"
-    return f"unpack {kind} that cannot be read in place (7z x {url}), and name its folder by --images"
+    if re.fullmatch(r".+\.z\d\d", name, re.IGNORECASE):
+        return f"join the spanned zip: zip -s 0 {name[:-4]}.zip --out whole.zip"
+    return f"it cannot be read in place: unpack it (7z x {url}) and name its folder by --images"
 
 
 def list_names(folder: str) -> Iterator[tuple[str, bool]]:
