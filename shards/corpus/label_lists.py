@@ -6,6 +6,7 @@ import io
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import IO, NamedTuple
 
 from shards import storage
@@ -16,11 +17,8 @@ MAX_LINE_BYTES = 4096
 """A line of the release has about 30 bytes; a file without a newline must not be read into memory."""
 
 _PIECE_BYTES = 64 * 1024
-_LABEL_OF = {
-    text: label
-    for label, texts in ((1, "1 +1 1.0 true"), (0, "-1 -1.0 false"), (None, "0 0.0 -0.0 nan na null none"))
-    for text in texts.split()
-} | {"": None}
+_LABEL_OF = {"true": 1, "false": 0, "": None, "nan": None, "na": None, "null": None, "none": None}
+_LABEL_OF_NUMBER = {1: 1, -1: 0, 0: None}
 """0 stands for a doubtful label, which the authors' meter skips; an empty cell is what pandas writes for unknown."""
 _NAME_COLUMNS = ("name", "image", "filename", "file_name", "image_name", "file", "img", "image_id", "id", "path", "key")
 """Headers of the column of names; the first of these that is there."""
@@ -124,10 +122,20 @@ def _parse_row(line: bytes, columns: _Columns) -> ListRow:
         detail = f"a line must have {columns.num_cells} cells, got {_printable(line[:80])!r}"
         return ListRow(_printable(line[:40]), (), detail)
     name, *texts = (cells[at].strip() for at in columns.places)
-    unknown = [text for text in texts if text.lower() not in _LABEL_OF]
-    if unknown or not name:
+    try:
+        labels = tuple(_label_of(text) for text in texts)
+    except (KeyError, ValueError):
+        labels = ()
+    if not labels or not name:
         return ListRow(name or "(no name)", (), f"labels must be 1, -1 or 0, got {_printable(line[:80])!r}")
-    return ListRow(_stem_of(name), tuple(_LABEL_OF[text.lower()] for text in texts))
+    return ListRow(_stem_of(name), labels)
+
+
+@lru_cache(maxsize=1024)
+def _label_of(text: str) -> int | None:
+    """Return the label of a cell; KeyError or ValueError if it is none."""
+    lowered = text.lower()
+    return _LABEL_OF[lowered] if lowered in _LABEL_OF else _LABEL_OF_NUMBER[float(lowered)]
 
 
 def _stem_of(name: str) -> str:

@@ -34,6 +34,11 @@ class RootFolder:
         """Return the URL of something below the folder."""
         return storage.join_url(self.url, *names)
 
+    def named(self, *names: str) -> list[str]:
+        """Return the folders and archives of these names, in the order of the names; case is ignored."""
+        entries = (*self.folders, *self.archives)
+        return [entry for name in names for entry in entries if entry.lower() == name.lower()]
+
 
 def read_root(url: str) -> RootFolder:
     """List the first level of a corpus."""

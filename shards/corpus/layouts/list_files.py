@@ -23,7 +23,7 @@ def find_named_lists(urls: Sequence[str]) -> tuple[ListFile, ...]:
 
 def list_files_in(url: str, *, with_names: bool) -> tuple[ListFile, ...]:
     """Return the lists below a folder, in a zip, or the one file; `with_names`: also VOC's lists without labels."""
-    if url.endswith(".zip"):
+    if url.lower().endswith(".zip"):
         pairs: Iterable[tuple[str, str]] = ((url, item.name) for item in list_zip(url))
     elif storage.is_folder(url):
         pairs = ((info.url, "") for info in storage.list_files(url))
@@ -40,12 +40,12 @@ def _list_order(item: ListFile) -> tuple[int, str, str]:
 
 def _as_list(url: str, member: str, with_names: bool) -> ListFile | None:
     *folders, name = (member or url).split("/")
-    stem, _, end = name.rpartition(".")
-    if stem not in SPLITS or end not in (("csv", "txt") if with_names else ("csv",)):
+    stem, _, end = name.lower().rpartition(".")
+    if stem not in SPLITS or end not in ("csv", "tsv", *(["txt"] if with_names else [])):
         return None
     match = _LIST_NAME.fullmatch(folders[-1]) if folders else None
     subset = match["subset"] if match else ""
-    return ListFile(url, subset, SPLITS[stem], member, has_labels=end == "csv")
+    return ListFile(url, subset, SPLITS[stem], member, has_labels=end != "txt")
 
 
 def pick_lists(lists: Sequence[ListFile], subset: str) -> tuple[ListFile, ...]:

@@ -234,7 +234,7 @@ def _lies_beside_nothing(root: RootFolder, contents: Contents) -> bool:
     """Return whether there are no images but what may be within the archives at the root."""
     if contents.images and any(source.url != root.url for source in contents.images):
         return False
-    return not root.has_other_files and not set(root.folders) - {*ANNOTATION_FOLDERS, *LIST_FOLDERS}
+    return not root.has_other_files and not set(root.folders) - set(root.named(*ANNOTATION_FOLDERS, *LIST_FOLDERS))
 
 
 def _describe(root_url: str, layout: Layout, contents: Contents, lists: Sequence[ListFile]) -> str:

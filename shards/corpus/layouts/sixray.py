@@ -87,9 +87,8 @@ def _list_annotations(source: Source) -> Iterator[AnnotationFact]:
 
 def _find_images(root: RootFolder, has_others: bool) -> tuple[Source, ...]:
     """Return the image folders: by the release's names, by split, by number or presence, packed, or any at the root."""
-    for name in IMAGE_FOLDERS:
-        if name in root.folders:
-            return (Source("images", root.at(name)),)
+    for name in root.named(*IMAGE_FOLDERS):
+        return (Source("images", root.at(name)),)
     if by_split := find_by_split(root, "images", "image"):
         return by_split
     numbered = [name for name in root.folders if _NUMBERED_FOLDER.fullmatch(name)]
@@ -103,7 +102,7 @@ def _find_images(root: RootFolder, has_others: bool) -> tuple[Source, ...]:
         return archives
     if not has_others:
         return ()
-    known = {*ANNOTATION_FOLDERS, *LIST_FOLDERS}
+    known = root.named(*ANNOTATION_FOLDERS, *LIST_FOLDERS)
     folders = [Source("images", root.at(name)) for name in root.folders if name not in known]
     return (*folders, *([Source("images", root.url, "files")] if root.has_other_files else []))
 
@@ -124,18 +123,16 @@ def _find_archives(root: RootFolder) -> tuple[Source, ...]:
 
 
 def _find_annotations(root: RootFolder) -> tuple[Source, ...]:
-    for name in ANNOTATION_FOLDERS:
-        if name in root.folders:
-            return (Source("annotations", root.at(name)),)
+    for name in root.named(*ANNOTATION_FOLDERS):
+        return (Source("annotations", root.at(name)),)
     by_split = find_by_split(root, "annotations", "annotation")
-    zips = (Source("annotations", root.at(name), "zip") for name in root.archives if name in _ANNOTATION_ZIPS)
+    zips = (Source("annotations", root.at(name), "zip") for name in root.named(*_ANNOTATION_ZIPS))
     return by_split or tuple(zips)
 
 
 def _find_lists(root: RootFolder, with_names: bool) -> tuple[ListFile, ...]:
-    for name in (*LIST_FOLDERS, *_LIST_ZIPS):
-        if name in root.folders or name in root.archives:
-            found = list_files_in(root.at(name), with_names=with_names)
-            if found:
-                return found
+    for name in root.named(*LIST_FOLDERS, *_LIST_ZIPS):
+        found = list_files_in(root.at(name), with_names=with_names)
+        if found:
+            return found
     return ()

@@ -87,6 +87,7 @@ AS_WRITTEN = {
     "more columns": "Site,Gun,Knife,Wrench,Pliers,Scissors,Name\nA,1,-1,-1,-1,1,P00001\n,-1,-1,0,-1,-1,N0000002",
     "another header": "\n".join(LINES).replace("name,Gun", "Image_Name,GUN"),
     "paths": f"{HEADER}\nC:\\data\\JPEGImage\\P00001.JPG,1,-1,-1,-1,1\n./JPEGImage/N0000002.png,-1,-1,0,-1,-1",
+    "decimals": f"{HEADER}\nP00001,1.000,-1.00,-1,-1.,1e0\nN0000002,-1.0,-1,0.00,-1,-1",
     "closed rows": f"{HEADER},\nP00001,1,-1,-1,-1,1,,\nN0000002,-1,-1,0,-1,-1,",
 }
 

@@ -267,3 +267,15 @@ def test_every_layout_is_called_by_its_name_and_says_what_an_empty_folder_lacks(
 def test_images_that_the_user_names_are_taken_in_a_folder_of_plain_images(tmp_path):
     files(tmp_path, "scans/1.jpg", "other/2.jpg")
     assert sources_of(tmp_path, images=(f"{tmp_path}/scans",)) == ("images", [("images", "scans", "folder", "", "")])
+
+
+def test_the_case_of_folders_archives_and_lists_does_not_matter(tmp_path):
+    corpus = make_corpus(tmp_path)
+    names = {"JPEGImage": "jpegimages", "Annotation": "ANNOTATION", "ImageSet": "imageset"}
+    for name, other in names.items():
+        (corpus.root / name).rename(corpus.root / other)
+    for path in (corpus.root / "imageset/10").iterdir():
+        path.rename(path.with_name(path.name.upper()))
+    found = find_corpus(str(tmp_path), "auto", "all")
+    assert [source.url.rpartition("/")[2] for source in found.sources] == ["jpegimages", "ANNOTATION"]
+    assert sorted(item.split for item in found.lists) == ["test", "train"]
