@@ -74,13 +74,14 @@ def list_zip(url: str, encoding: str = "") -> Iterator[Packed]:
         )
     for info in infos:
         name, guess = _name_of(info, encoding, url)
+        name = name or "(no name)"
         method = _ENCRYPTED if info.flag_bits & 1 else info.compress_type
         place = Place(url, info.header_offset, info.compress_size, method, info.CRC)
         yield Packed(name, f"zip://{name}::{storage.as_uri(url)}", info.file_size, place, guess)
 
 
 def _is_folder(info: zipfile.ZipInfo) -> bool:
-    return info.is_dir() or (info.filename.endswith("\\") and info.file_size == 0)
+    return info.filename.endswith("/") or (info.filename.endswith("\\") and info.file_size == 0)
 
 
 def _name_of(info: zipfile.ZipInfo, encoding: str, url: str) -> tuple[str, str]:
