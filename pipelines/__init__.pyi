@@ -1,5 +1,7 @@
 from .alarms import AlarmsConfig as AlarmsConfig
 from .alarms import write_alarms as write_alarms
+from .calibrate import CalibrateConfig as CalibrateConfig
+from .calibrate import calibrate_thresholds as calibrate_thresholds
 from .convert import ConvertConfig as ConvertConfig
 from .convert import convert_corpus as convert_corpus
 from .evaluate import EvaluateConfig as EvaluateConfig

@@ -22,6 +22,7 @@ from model.evaluation.alarms import (
     recall_thresholds,
 )
 from model.reports.metrics_json import read_metrics
+from model.reports.threshold_file import read_thresholds
 from pipelines.runtime import command_line, log
 from pipelines.runtime.flags import PAIRS, Flag, make_config
 from shards import storage
@@ -52,6 +53,8 @@ class AlarmsConfig:
         default_factory=dict
     )
     """Scores in [0, 1] at which a class alarms; they override a report's; a class left out never alarms."""
+    thresholds: str | None = None
+    """File of `sixray calibrate` for this model, in place of a report."""
     report: str | None = None
     """REPORT_DIR of this model, to take an operating point from."""
     false_alarms_per_1000: Annotated[str | None, Flag(metavar="N", type=_parse_number)] = None
@@ -69,7 +72,9 @@ class AlarmsConfig:
 
     def __post_init__(self) -> None:
         points = [point for point in (self.false_alarms_per_1000, self.recall) if point is not None]
-        if self.report is None and (points or not self.threshold):
+        if self.report is not None and self.thresholds is not None:
+            raise ValueError("thresholds must come from --report or from --thresholds, got both")
+        if self.report is None and (points or not (self.threshold or self.thresholds)):
             raise ValueError(
                 "thresholds must come from --threshold, or from --report with an operating point, got none"
             )
@@ -114,7 +119,7 @@ def write_alarms(config: AlarmsConfig) -> dict[str, Any]:
     if plan is not None:
         document |= {"rule": config.rule, "on_report": {name: plan[name] for name in _COUNTS}}
     silent = [name for name, threshold in thresholds.items() if threshold is None and name not in config.threshold]
-    document["cannot_alarm"] = silent if config.report is not None else []
+    document["cannot_alarm"] = silent if config.report or config.thresholds else []
     for file, content in {
         "alarms.parquet": parquet_bytes(alarms),
         "alarms.csv": _csv_bytes(alarms),
@@ -144,6 +149,9 @@ def choose_thresholds(
         else:
             plan = read_plan(metrics, str(config.false_alarms_per_1000), config.rule, url)
             thresholds |= {name: make_threshold(at) for name, at in plan["thresholds"].items()}
+    if config.thresholds is not None:
+        document = read_thresholds(config.thresholds, predictions.model_id)
+        thresholds |= {name: make_threshold(at) for name, at in document["thresholds"].items()}
     if config.threshold:
         thresholds |= parse_thresholds(config.threshold, classes)
         plan = None  # what the report says does not hold for them
@@ -248,9 +256,8 @@ def _main(argv: Sequence[str]) -> int:
     config = make_config(AlarmsConfig, make_parser().parse_args(argv))
     document = write_alarms(config)
     if silent := document["cannot_alarm"]:
-        print(
-            f"no alarm can be raised for {', '.join(silent)}: no bag of the report holds it; give --threshold CLASS=S"
-        )
+        why = "nothing is promised of it" if config.thresholds else "no bag of the report holds it"
+        print(f"no alarm can be raised for {', '.join(silent)}: {why}; give --threshold CLASS=SCORE")
     if "on_report" in document:
         print(_describe_plan(document["on_report"], config))
     counts = ", ".join(f"{num} {name}" for name, num in document["classes"].items() if num)

@@ -14,6 +14,7 @@ COMMANDS = {
     "score": "score a dataset with a model",
     "import-predictions": "turn scores of another program into predictions of a dataset",
     "alarms": "list the scans whose scores reach a threshold",
+    "calibrate": "find thresholds whose false alarms or misses stay below a limit on new scans",
     "evaluate": "report how good predictions are",
     "reproduce": "train and score a paper's table, and print ours beside the paper's",
     "label-levels": "label each scan with the best level of a network, to train Meta Fusion with",

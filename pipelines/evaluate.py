@@ -20,6 +20,7 @@ from model.reports.numbers import format_count, format_ratio
 from model.reports.page import ANY_ITEM, Report, list_rows, render_html, render_markdown
 from model.reports.report_folder import find_earlier_files, write_report_files
 from model.reports.requirements import Checked, check_requirements, parse_requirement
+from model.reports.threshold_file import rate_thresholds, read_thresholds
 from model.reports.tradeoff_charts import draw_tradeoffs
 from model.reports.trend import read_history
 from pipelines.runtime import command_line, log
@@ -52,6 +53,8 @@ class EvaluateConfig:
     """A bound of a figure, e.g. 'gun.recall_at_10>=baseline-0.02'; exit code 1 where it does not hold; repeatable."""
     subsets: Annotated[Mapping[str, str], Flag("--subset", metavar="NAME=LIST")] = field(default_factory=dict)
     """Rate the scans of a list as well, e.g. 10=CORPUS/ImageSet/10/test.csv; repeatable."""
+    thresholds: str | None = None
+    """File of `sixray calibrate` to rate on these scans."""
     history: Annotated[tuple[str, ...], Flag(metavar="REPORT_DIR")] = ()
     """An earlier report of the same split to show beside this one, oldest first; repeatable."""
     num_rounds: Annotated[int, Flag("--bootstrap-rounds", metavar="N")] = NUM_ROUNDS
@@ -95,6 +98,9 @@ def check_report(config: EvaluateConfig) -> tuple[Evaluation, list[Checked]]:
     document = metrics_document(evaluation, comparisons, subsets)
     checked = check_requirements([parse_requirement(text) for text in config.require], document, baselines)
     document["requirements"] = [asdict(of) for of in checked]
+    if config.thresholds is not None:
+        given = read_thresholds(config.thresholds, predictions.model_id)
+        document["thresholds"] = rate_thresholds(scans, given, dataset.manifest.digest)
     history = read_history(config.history, document)
     figures = draw_figures(evaluation) | draw_tradeoffs(list_rows(evaluation), ANY_ITEM)
     figures |= {"history.svg": draw_history(history)} if history else {}

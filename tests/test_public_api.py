@@ -21,9 +21,9 @@ EXPORTED = {
         save_model train
     """,
     "pipelines": """
-        AlarmsConfig ConvertConfig EvaluateConfig ImportPredictionsConfig ReshardConfig ScoreConfig SynthConfig
-        TrainJobConfig VerifyConfig convert_corpus generate_corpus import_predictions reshard_datasets score_datasets
-        train_network verify_folder write_alarms write_report
+        AlarmsConfig CalibrateConfig ConvertConfig EvaluateConfig ImportPredictionsConfig ReshardConfig ScoreConfig
+        SynthConfig TrainJobConfig VerifyConfig calibrate_thresholds convert_corpus generate_corpus import_predictions
+        reshard_datasets score_datasets train_network verify_folder write_alarms write_report
     """,
 }
 HEAVY = {"apache_beam", "fsspec", "lightning", "numpy", "nvidia", "pyarrow", "timm", "torch", "webdataset"}

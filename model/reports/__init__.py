@@ -11,6 +11,7 @@ __all__ = [
     "report_folder",
     "requirements",
     "sentences",
+    "threshold_file",
     "tradeoff_charts",
     "trend",
 ]

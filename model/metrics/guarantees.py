@@ -1,0 +1,180 @@
+"""Find thresholds with a guarantee: a rate of false alarms or misses that holds on new scans with a stated confidence.
+
+The scans must be drawn like those that the thresholds are used on, and not be the ones that the model was trained on.
+Nothing is assumed about the scores: the bounds are exact binomial ones (Clopper-Pearson) on bags.
+"""
+
+# G bags  K classes  n bags of a promise  k of them wrong
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy.stats import beta, binom
+
+from model.metrics.joint_thresholds import NEVER, Bags, apply_thresholds, plan_jointly, sort_scores
+
+FloatArray = npt.NDArray[np.float64]
+
+LADDER = tuple(float(share) for share in np.geomspace(2.0, 0.02, 40))
+"""Budgets, as multiples of the promised rate, that thresholds are learnt for on one half of the clean bags."""
+HALVES_FROM = 4
+"""Half of the clean bags is given to learning if there are this many times as many as the promise needs at least."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Promise:
+    """One rate that stays below its limit on new scans with the stated confidence, if `thresholds_K` hold one."""
+
+    subject: str
+    """`false_alarms_per_1000`, or the class whose misses are limited."""
+    max_rate: float
+    """Limit of the rate, in [0, 1]."""
+    num_bags: int
+    """Bags that the promise was tested on: clean ones, or such that hold the class."""
+    num_wrong: int | None
+    """Of these with a false alarm, or missed; None if no threshold keeps the promise."""
+    upper_bound: float | None
+    """Upper bound of the rate at the confidence."""
+    num_needed: int
+    """Bags that it takes at least, with none of them wrong."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Guarantee:
+    """Thresholds, NEVER for a class without one, and what is promised of them."""
+
+    thresholds_K: FloatArray
+    rule: str
+    """`joint` (learnt on one half of the clean bags, tested on the other), `any_item` or `per_class`."""
+    promises: tuple[Promise, ...]
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether every promise has its threshold."""
+        return all(promise.num_wrong is not None for promise in self.promises)
+
+
+def limit_false_alarms(bags: Bags, max_rate: float, confidence: float, halves_G: npt.NDArray[np.bool_]) -> Guarantee:
+    """Return thresholds with at most `max_rate` of clean bags alarmed, by any class, with the stated confidence.
+
+    With many clean bags thresholds are learnt jointly on the bags of `halves_G`, for a falling ladder of budgets, and
+    tested on the others from the strictest on until one fails. Else one threshold for all classes is lowered as far as
+    the bound allows, on all of them.
+
+    Source:
+        Angelopoulos et al., "Learn then Test" (2021), fixed sequence testing; Bates et al., "Distribution-Free,
+        Risk-Controlling Prediction Sets" (2021), for one threshold.
+    """
+    needed = count_needed(max_rate, confidence)
+    num_clean = int(np.count_nonzero(bags.is_clean_G))
+    if num_clean >= HALVES_FROM * needed and bags.logits_GK.shape[1] > 1:
+        return _learn_and_test(bags, max_rate, confidence, halves_G, needed)
+    highest_G = bags.logits_GK.max(axis=1)
+    allowed = count_allowed(num_clean, max_rate, confidence)
+    threshold = threshold_of_highest(highest_G, highest_G[bags.is_clean_G], allowed)
+    thresholds_K = np.full(bags.logits_GK.shape[1], threshold)
+    num_false = apply_thresholds(bags, thresholds_K).num_false if allowed >= 0 else None
+    promise = _promise("false_alarms_per_1000", max_rate, confidence, num_clean, num_false)
+    return Guarantee(thresholds_K=thresholds_K, rule="any_item", promises=(promise,))
+
+
+def limit_misses(bags: Bags, max_rates: Mapping[int, float], confidence: float) -> Guarantee:
+    """Return for each class the highest threshold with at most this share of its bags missed.
+
+    The confidence is that all promises hold together: each is tested at a share of the error (Bonferroni).
+
+    Args:
+        bags: with known labels.
+        max_rates: limits by class index; the other classes have no threshold.
+        confidence: of all promises.
+    """
+    thresholds_K = np.full(bags.logits_GK.shape[1], NEVER)
+    each = 1 - (1 - confidence) / len(max_rates)
+    promises = []
+    for k, max_rate in max_rates.items():
+        scores_P = np.sort(bags.logits_GK[bags.present_GK[:, k], k].astype(np.float64))
+        allowed = count_allowed(len(scores_P), max_rate, each)
+        if allowed >= 0:
+            thresholds_K[k] = scores_P[allowed] if allowed < len(scores_P) else NEVER
+            thresholds_K[k] = _between_lower(bags.logits_GK[:, k], thresholds_K[k])
+        num_missed = int(np.count_nonzero(scores_P < thresholds_K[k])) if allowed >= 0 else None
+        promises.append(_promise(str(k), max_rate, each, len(scores_P), num_missed))
+    return Guarantee(thresholds_K=thresholds_K, rule="per_class", promises=tuple(promises))
+
+
+def count_needed(max_rate: float, confidence: float) -> int:
+    """Return how many bags, none of them wrong, it takes to promise a rate."""
+    return int(np.ceil(np.log(1 - confidence) / np.log1p(-max_rate) - 1e-9))
+
+
+def count_allowed(num_bags: int, max_rate: float, confidence: float) -> int:
+    """Return how many of the bags may be wrong so that their rate's upper bound is at most `max_rate`; -1: none."""
+    # The largest k with P(Binomial(n, max_rate) <= k) <= 1 - confidence.
+    k = int(binom.ppf(1 - confidence, num_bags, max_rate))
+    while k >= 0 and binom.cdf(k, num_bags, max_rate) > 1 - confidence:
+        k -= 1
+    return k
+
+
+def upper_bound(num_wrong: int, num_bags: int, confidence: float) -> float:
+    """Return the one-sided upper bound of Clopper and Pearson."""
+    return 1.0 if num_wrong >= num_bags else float(beta.ppf(confidence, num_wrong + 1, num_bags - num_wrong))
+
+
+def threshold_of_highest(values_G: npt.NDArray[np.floating], scores_M: npt.NDArray[np.floating], allowed: int) -> float:
+    """Return the lowest threshold at which at most `allowed` of the scores alarm, between two of `values_G`."""
+    if allowed < 0:
+        return NEVER
+    if allowed >= len(scores_M):
+        return float(values_G.min())
+    limit = float(np.partition(scores_M, len(scores_M) - allowed - 1)[len(scores_M) - allowed - 1])
+    above_G = values_G[values_G > limit]
+    if not len(above_G):
+        return float(np.nextafter(np.float64(limit), np.inf))
+    return _middle(limit, float(above_G.min()))
+
+
+def _learn_and_test(
+    bags: Bags, max_rate: float, confidence: float, halves_G: npt.NDArray[np.bool_], needed: int
+) -> Guarantee:
+    learn, test = _select(bags, halves_G), _select(bags, ~halves_G)
+    values = sort_scores(learn.logits_GK)
+    num_clean = int(np.count_nonzero(test.is_clean_G))
+    allowed = count_allowed(num_clean, max_rate, confidence)
+    best: tuple[FloatArray, int] | None = None
+    for share in reversed(LADDER):  # the strictest first; the sequence ends with the first that fails
+        thresholds_K = plan_jointly(learn, 1000 * max_rate * share, values).thresholds_K
+        num_false = apply_thresholds(test, thresholds_K).num_false
+        if num_false > allowed:
+            break
+        best = (thresholds_K, num_false)
+    thresholds_K, found = (np.full(bags.logits_GK.shape[1], NEVER), None) if best is None else best
+    promise = _promise("false_alarms_per_1000", max_rate, confidence, num_clean, found)
+    return Guarantee(thresholds_K=thresholds_K, rule="joint", promises=(promise,))
+
+
+def _select(bags: Bags, chosen_G: npt.NDArray[np.bool_]) -> Bags:
+    return Bags(bags.logits_GK[chosen_G], bags.present_GK[chosen_G], bags.is_clean_G[chosen_G])
+
+
+def _promise(subject: str, max_rate: float, confidence: float, num_bags: int, num_wrong: int | None) -> Promise:
+    return Promise(
+        subject=subject,
+        max_rate=max_rate,
+        num_bags=num_bags,
+        num_wrong=num_wrong,
+        upper_bound=None if num_wrong is None else upper_bound(num_wrong, num_bags, confidence),
+        num_needed=count_needed(max_rate, confidence),
+    )
+
+
+def _between_lower(values_G: npt.NDArray[np.floating], score: float) -> float:
+    below_G = values_G[values_G < score]
+    return _middle(float(below_G.max()), score) if len(below_G) and score < NEVER else score
+
+
+def _middle(low: float, high: float) -> float:
+    middle = low + (high - low) / 2
+    return middle if low < middle else high

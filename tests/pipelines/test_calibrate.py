@@ -1,0 +1,101 @@
+"""Test `sixray calibrate` and the thresholds that it writes."""
+
+import json
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from model.metrics.operating_points import sigmoid
+from pipelines import cli
+from tests.model.written import sample, write_dataset
+
+NUM = 900
+
+
+class Scored:
+    """Imported predictions of a val split of three classes."""
+
+    def __init__(self, root):
+        rng = np.random.default_rng(3)
+        self.labels = rng.random((NUM, 2)) < 0.1
+        scores = sigmoid(rng.normal(size=(NUM, 2)) + 3 * self.labels)
+        self.keys = [f"k{n:03d}" for n in range(NUM)]
+        rows = [sample(key, map(int, y)) for key, y in zip(self.keys, self.labels, strict=True)]
+        dataset = write_dataset(root / "ds", rows, split="val", num_shards=2)
+        lines = [f"{key},{a!r},{b!r}" for key, (a, b) in zip(self.keys, scores.tolist(), strict=True)]
+        (root / "s.csv").write_text("\n".join(["key,Gun,Knife", *lines]))
+        words = ["--data", dataset.url, "--output", str(root / "p"), "--format", "csv", "--model-name", "m"]
+        assert cli.main(["import-predictions", str(root / "s.csv"), *words]) == 0
+        self.root, self.url, self.data = root, str(root / "p/m"), dataset.url
+
+    def calibrate(self, *words):
+        file = str(self.root / "thresholds.json")
+        return cli.main(["calibrate", "--predictions", self.url, "--data", self.data, "--output", file, *words])
+
+    def document(self):
+        return json.loads((self.root / "thresholds.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def scored(tmp_path_factory):
+    return Scored(tmp_path_factory.mktemp("calibrate"))
+
+
+def test_thresholds_go_from_calibrate_to_alarms_and_to_evaluate(scored, capsys):
+    assert scored.calibrate("--max-false-alarms-per-1000", "50") == 0
+    assert capsys.readouterr().out.startswith(
+        "promised with confidence 0.9: at most 50 false alarms per 1,000 clean bags"
+    )
+    document = scored.document()
+    (promise,) = document["promises"]
+    assert (document["rule"], document["split"], document["confidence"]) == ("joint", "val", 0.9)
+    assert promise["upper_bound"] <= 0.05 and promise["num_bags"] < NUM
+    file = ["--thresholds", str(scored.root / "thresholds.json")]
+    assert cli.main(["alarms", "--predictions", scored.url, "--output", str(scored.root / "a"), *file]) == 0
+    alarmed = set(pq.read_table(scored.root / "a/alarms.parquet")["key"].to_pylist())
+    words = ["--data", scored.data, "--output", str(scored.root / "r"), "--split", "val", "--bootstrap-rounds", "0"]
+    assert cli.main(["evaluate", "--predictions", scored.url, *words, *file]) == 0
+    rated = json.loads((scored.root / "r/metrics.json").read_text())["thresholds"]
+    clean = {key for key, y in zip(scored.keys, scored.labels, strict=True) if not y.any()}
+    assert (rated["num_clean"], rated["num_false"]) == (len(clean), len(alarmed & clean))
+    assert rated["found_on_these_scans"] and rated["origin"]["promises"] == document["promises"]
+
+
+def test_misses_are_limited_class_by_class(scored):
+    assert scored.calibrate("--max-miss-rate", "Gun=0.2") == 0
+    document = scored.document()
+    assert document["thresholds"]["Knife"] is None and 0 < document["thresholds"]["Gun"]["score"] < 1
+    assert document["promises"][0]["subject"] == "Gun"
+
+
+def test_a_split_that_is_too_small_promises_nothing_and_says_what_it_takes(scored, capsys):
+    assert scored.calibrate("--max-false-alarms-per-1000", "1") == 1
+    assert "not promised: at most 1 false alarms per 1,000 clean bags needs 2,302 clean bags" in capsys.readouterr().out
+    assert scored.document()["thresholds"] == {"Gun": None, "Knife": None}
+    file = ["--thresholds", str(scored.root / "thresholds.json")]
+    assert cli.main(["alarms", "--predictions", scored.url, "--output", str(scored.root / "b"), *file]) == 1
+    assert capsys.readouterr().out.startswith("no alarm can be raised for Gun, Knife: nothing is promised of it")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ((), "limit must be one of"),
+        (("--max-miss-rate", "Sword=0.1"), "a class among Gun, Knife, got 'Sword'"),
+        (("--max-miss-rate", "Gun=2"), r"miss rate must be a number in (0, 1), got 'Gun=2'"),
+        (("--max-false-alarms-per-1000", "10", "--confidence", "1"), "confidence must be in"),
+        (("--max-false-alarms-per-1000", "10", "--split", "train"), "split must not be train"),
+    ],
+)
+def test_what_cannot_be_promised_is_refused(scored, words, message, capsys):
+    assert scored.calibrate(*words) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_thresholds_of_another_model_are_refused(scored, tmp_path, capsys):
+    file = tmp_path / "t.json"
+    file.write_text(json.dumps({"format": 1, "model_id": "other", "thresholds": {}}))
+    words = ["--predictions", scored.url, "--output", str(tmp_path / "a"), "--thresholds", str(file)]
+    assert cli.main(["alarms", *words]) == 2
+    assert "thresholds must be of the model m, got those of other" in capsys.readouterr().err
