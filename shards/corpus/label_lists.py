@@ -18,7 +18,7 @@ MAX_LINE_BYTES = 4096
 
 _PIECE_BYTES = 64 * 1024
 _LABEL_OF = {"true": 1, "false": 0, "": None, "nan": None, "na": None, "null": None, "none": None}
-_LABEL_OF_NUMBER = {1: 1, -1: 0, 0: None}
+_LABEL_OF_NUMBER: dict[float, int | None] = {1: 1, -1: 0, 0: None}
 """0 stands for a doubtful label, which the authors' meter skips; an empty cell is what pandas writes for unknown."""
 _NAME_COLUMNS = ("name", "image", "filename", "file_name", "image_name", "file", "img", "image_id", "id", "path", "key")
 """Headers of the column of names; the first of these that is there."""
