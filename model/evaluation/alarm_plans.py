@@ -8,7 +8,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from model.evaluation.scored_scans import ScoredScans
+from model.metrics.intervals import MIN_UNITS, Interval, recall_interval
 from model.metrics.joint_thresholds import (
+    NEVER,
     AlarmPlan,
     Bags,
     apply_thresholds,
@@ -31,6 +33,8 @@ class AlarmPlans:
     """One threshold for all classes."""
     per_class: AlarmPlan
     """Each class has the budget for itself: all together may have several times as many false alarms."""
+    joint_interval: Interval | None
+    """Of the recall of `joint`; None if bags are too few, or no intervals were asked for."""
 
 
 def number_bags(scans: ScoredScans) -> npt.NDArray[np.int64]:
@@ -49,18 +53,32 @@ def bags_of(scans: ScoredScans) -> Bags:
     return make_bags(scans.logits_NK, scans.labels_NK, number_bags(scans))
 
 
-def plan_alarms(scans: ScoredScans) -> dict[int, AlarmPlans]:
+def plan_alarms(scans: ScoredScans, has_intervals: bool = True) -> dict[int, AlarmPlans]:
     """Return the rules for each budget that reports name; none if no bag is clean."""
     bags = bags_of(scans)
     if not bags.is_clean_G.any():
         return {}
     labels_NK = np.stack([scans.column(k)[1] for k in range(len(scans.classes))], axis=1)
     values, values_of_scans = sort_scores(bags.logits_GK), sort_scores(scans.logits_NK)
-    return {
-        rate: AlarmPlans(
-            joint=plan_jointly(bags, rate, values),
+    plans = {}
+    for rate in FALSE_ALARM_RATES:
+        joint = plan_jointly(bags, rate, values)
+        plans[rate] = AlarmPlans(
+            joint=joint,
             any_item=plan_any_item(bags, rate),
             per_class=apply_thresholds(bags, plan_each_class(scans.logits_NK, labels_NK, rate, values_of_scans)),
+            joint_interval=_find_interval(bags, joint, rate) if has_intervals else None,
         )
-        for rate in FALSE_ALARM_RATES
-    }
+    return plans
+
+
+def _find_interval(bags: Bags, plan: AlarmPlan, rate: float) -> Interval | None:
+    """Return the interval of a plan's recall: its thresholds are one on the largest excess over them of any class."""
+    has_threshold_K = plan.thresholds_K != NEVER
+    if min(plan.num_with_item, plan.num_clean) < MIN_UNITS or not has_threshold_K.any():
+        return None
+    excess_G = (bags.logits_GK[:, has_threshold_K] - plan.thresholds_K[has_threshold_K]).max(axis=1)
+    sides = np.sort(excess_G[bags.has_item_G]), np.sort(excess_G[bags.is_clean_G])
+    found = recall_interval(*sides, rate / 1000, plan.num_with_item, plan.num_clean)
+    assert plan.recall is not None
+    return Interval(min(found.low, plan.recall), max(found.high, plan.recall))

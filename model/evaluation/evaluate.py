@@ -10,8 +10,7 @@ import numpy.typing as npt
 
 from model.evaluation.alarm_plans import AlarmPlans, plan_alarms
 from model.evaluation.breakdowns import ClassBreakdowns, Mistakes, count_mistakes, find_bands, rate_breakdowns
-from model.evaluation.completeness import Completeness
-from model.evaluation.dataset_facts import DatasetFacts, describe_dataset
+from model.evaluation.completeness import Completeness, DatasetFacts, describe_dataset
 from model.evaluation.pointing import PointingFigures, rate_pointing
 from model.evaluation.scored_scans import ScoredScans, join_predictions
 from model.evaluation.top_k import TopKAccuracy, rate_top_k
@@ -177,7 +176,7 @@ def evaluate_scans(scans: ScoredScans, predictions: Predictions, dataset: Datase
     return Evaluation(
         model_id=predictions.model_id,
         dataset_digest=dataset.manifest.digest,
-        dataset=describe_dataset(dataset, scans),
+        dataset=describe_dataset(dataset, scans.split, scans.has_groups),
         split=scans.split,
         run=predictions.run,
         completeness=scans.completeness,
@@ -188,7 +187,7 @@ def evaluate_scans(scans: ScoredScans, predictions: Predictions, dataset: Datase
         mistakes=count_mistakes(
             scans, [_point(rank) for rank in ranks], by_pair=len(scans.classes) <= MAX_CLASSES_IN_FULL
         ),
-        alarm_plans=plan_alarms(scans),
+        alarm_plans=plan_alarms(scans, has_intervals=num_rounds > 0),
         sweep=sweep([rank.ranking for rank in ranks], any_rank.ranking),
         bootstrap=_summarize(uncertainty, num_rounds) if uncertainty else None,
     )

@@ -64,6 +64,11 @@ class ScoredScans:
         return logits_N, np.where(unscored_N, np.int8(UNKNOWN), labels_N) if unscored_N.any() else labels_N
 
     @property
+    def has_groups(self) -> bool:
+        """Whether the dataset says which scans show one bag."""
+        return bool(self.names_of_groups_N.null_count < len(self.names_of_groups_N))
+
+    @property
     def num_groups(self) -> int:
         """Groups of scans that are one observation."""
         return int(self.groups_N.max()) + 1 if len(self.groups_N) else 0

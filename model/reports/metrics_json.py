@@ -91,7 +91,13 @@ def metrics_document(
 def _headline(evaluation: Evaluation) -> dict[str, Any] | None:
     """Return what the report says first: what is caught with a budget of MISTAKE_RATE, over all classes together."""
     plans = evaluation.alarm_plans.get(MISTAKE_RATE)
-    return {"at_false_alarms_per_1000": MISTAKE_RATE, **_plan(plans.joint, evaluation)} if plans else None
+    if plans is None:
+        return None
+    return {
+        "at_false_alarms_per_1000": MISTAKE_RATE,
+        **_plan(plans.joint, evaluation),
+        "recall_interval": _interval(plans.joint_interval),
+    }
 
 
 def _plans_document(plans: AlarmPlans, evaluation: Evaluation) -> dict[str, Any]:

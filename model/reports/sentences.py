@@ -4,11 +4,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from model.evaluation.alarm_plans import AlarmPlans
 from model.evaluation.comparison import SIDES_RATE, Comparison
 from model.evaluation.evaluate import MAX_CLASSES_IN_FULL, NUM_EXTREME_CLASSES, Evaluation
 from model.evaluation.top_k import TopKAccuracy
 from model.metrics.intervals import MIN_UNITS
-from model.metrics.operating_points import OperatingPoint
 from model.reports.numbers import (
     format_count,
     format_gain_interval,
@@ -83,19 +83,18 @@ def state_headline(evaluation: Evaluation) -> Headline:
         accuracy = evaluation.top_k_accuracy[1]
         detail = _state_top_k(evaluation, evaluation.top_k_accuracy)
         return Headline(f"Names the right class in {format_percent(accuracy.value)} of the scans", detail)
-    caught = evaluation.any_item.rank.operation.at_false_alarms.get(SUMMARY_RATE)
-    if caught is None:
+    plans = evaluation.alarm_plans.get(SUMMARY_RATE)
+    if plans is None or plans.joint.recall is None:
         return Headline("Catches cannot be counted in this split", summarise(evaluation)[0])
+    caught = plans.joint
     title = (
         f"Catches {format_percent(caught.recall)} of the bags with a prohibited item "
         f"at {SUMMARY_RATE} false alarms per 1,000 clean bags"
     )
-    counts = f"{format_count(caught.num_true)} of {format_count(caught.num_positive)} bags with an item raise the alarm"
-    clean = f"{format_count(caught.num_false)} of {format_count(caught.num_negative)} clean ones do"
-    intervals = evaluation.any_item.intervals
-    interval = intervals.recall_at_false_alarms[SUMMARY_RATE] if intervals else None
-    note = "Too few bags for an interval: " if intervals else ""
-    note = f"95 % interval {format_percent_interval(interval)}: " if interval else note
+    counts = f"{format_count(caught.num_caught)} of {format_count(caught.num_with_item)} with an item raise an alarm"
+    clean = f"{format_count(caught.num_false)} of {format_count(caught.num_clean)} clean ones do"
+    note = "Too few bags for an interval: " if evaluation.bootstrap else ""
+    note = f"95 % interval {format_percent_interval(plans.joint_interval)}: " if plans.joint_interval else note
     return Headline(title, f"{note}{counts}, and {clean}.")
 
 
@@ -112,7 +111,7 @@ def list_caveats(evaluation: Evaluation) -> list[str]:
     positives = {name: of.rank.ranking.num_positive for name, of in evaluation.classes.items()}
     if few := [name for name, number in positives.items() if 0 < number < MIN_UNITS]:
         caveats.append(f"{_name_classes(few)}: fewer than {MIN_UNITS} positive scans, too few for an interval.")
-    if evaluation.any_item.rank.operation.at_false_alarms:
+    if evaluation.alarm_plans:
         caveats.append(
             "Thresholds were chosen on the scans they are rated on: new scans will show somewhat more false alarms."
         )
@@ -136,9 +135,9 @@ def summarise(evaluation: Evaluation) -> list[str]:
         f"{format_ratio(mean)} over {len(rated)} {'class' if len(rated) == 1 else 'classes'}; a random order would "
         f"give {format_ratio(evaluation.mean.prevalence)}, a perfect one 1."
     ]
-    caught = evaluation.any_item.rank.operation.at_false_alarms.get(SUMMARY_RATE)
-    if caught is not None:
-        sentences.insert(0, _state_recall(evaluation, caught))
+    plans = evaluation.alarm_plans.get(SUMMARY_RATE)
+    if plans is not None and plans.joint.recall is not None:
+        sentences.insert(0, _state_recall(plans))
     if evaluation.top_k_accuracy is not None:
         sentences.insert(0, _state_top_k(evaluation, evaluation.top_k_accuracy))
     if len(rated) > 1:
@@ -166,13 +165,11 @@ def summarise(evaluation: Evaluation) -> list[str]:
     return sentences
 
 
-def _state_recall(evaluation: Evaluation, point: OperatingPoint) -> str:
-    intervals = evaluation.any_item.intervals
-    interval = intervals.recall_at_false_alarms[SUMMARY_RATE] if intervals else None
-    note = f" (95 % interval {format_percent_interval(interval)})" if interval else ""
+def _state_recall(plans: AlarmPlans) -> str:
+    note = f" (95 % interval {format_percent_interval(plans.joint_interval)})" if plans.joint_interval else ""
     return (
-        f"With the alarm set so that at most {SUMMARY_RATE} of 1,000 clean bags raise it, the model catches "
-        f"{format_percent(point.recall)} of the bags that hold a prohibited item{note}."
+        f"With thresholds at which at most {SUMMARY_RATE} of 1,000 clean bags raise an alarm of any class, the model "
+        f"catches {format_percent(plans.joint.recall)} of the bags that hold a prohibited item{note}."
     )
 
 

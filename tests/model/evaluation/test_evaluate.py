@@ -384,3 +384,19 @@ def test_a_run_without_its_classes_is_refused(write, tmp_path):
     run_path.write_text(json.dumps(document))
     with pytest.raises(ValueError, match=r"run.json must have 'classes', got"):
         evaluate(open_predictions(predictions.url), dataset, "test")
+
+
+def test_the_headline_has_an_interval_around_its_recall_and_none_of_few_bags(write):
+    random = np.random.default_rng(5)
+    labels = (random.random((200, 2)) < 0.2).astype(int)
+    logits = random.normal(size=(200, 2)) + 1.5 * labels
+    samples = [sample(f"{n:03d}", labels[n].tolist()) for n in range(200)]
+    rows = [prediction(f"{n:03d}", logits[n].tolist()) for n in range(200)]
+    evaluation = evaluate_written(write(samples, rows))
+    for plans in evaluation.alarm_plans.values():
+        assert plans.joint_interval.low <= plans.joint.recall <= plans.joint_interval.high
+        assert 0 < plans.joint_interval.high - plans.joint_interval.low < 1
+    headline = metrics_document(evaluation)["headline"]
+    assert headline["recall_interval"]["low"] == evaluation.alarm_plans[10].joint_interval.low
+    few = evaluate_written(write(samples[:6], rows[:6]))
+    assert few.alarm_plans[10].joint_interval is None

@@ -143,12 +143,14 @@ def test_when_nothing_is_off_there_is_no_warning(good):
 def test_the_page_opens_with_what_the_model_catches_and_what_was_rated(good):
     text = page_of(good).text.replace("\xa0", " ")
     text = text[text.index("Evaluation report") :]
-    caught = good.any_item.rank.operation.at_false_alarms[10]
-    opening = f"Catches {100 * caught.recall:.1f} % of the bags with a prohibited item at 10 false alarms per 1,000"
+    caught = good.alarm_plans[10].joint
+    opening = (
+        f"Catches {100 * (caught.recall or 0):.1f} % of the bags with a prohibited item at 10 false alarms per 1,000"
+    )
     facts = [
         opening,
         "Too few bags for an interval",
-        f"{caught.num_true} of 3 bags with an item raise the alarm, and 0 of 1 clean",
+        f"{caught.num_caught} of 3 with an item raise an alarm, and 0 of 1 clean",
     ]
     facts += ["Dataset ds", "4 scans of split test 3 with an item, 1 clean", good.model_id]
     places = [text.index(fact) for fact in [*facts, "Before you trust these figures", "Summary", "Each class"]]
@@ -276,9 +278,11 @@ def test_where_a_scan_has_another_number_of_classes_the_page_has_no_top_k_accura
 
 
 def test_the_summary_opens_with_what_an_alarm_catches(good):
-    caught = good.any_item.rank.operation.at_false_alarms[10]
-    assert caught.num_positive == 3
-    expected = f"at most 10 of 1,000 clean bags raise it, the model catches {100 * caught.recall:.1f} % of the bags"
+    caught = good.alarm_plans[10].joint
+    assert caught.num_with_item == 3
+    expected = (
+        f"clean bags raise an alarm of any class, the model catches {100 * (caught.recall or 0):.1f} % of the bags"
+    )
     assert expected in summarise(good)[0].replace("\xa0", " ")
 
 
