@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from shards import storage
+from shards.corpus import file_kinds
 from shards.corpus.description import Source
 from shards.corpus.streams.tars import check_parts, split_tar_name
 
@@ -47,6 +48,8 @@ def read_root(url: str) -> RootFolder:
     unreadable: list[str] = []
     has_other_files = False
     for name, is_folder in list_names(url):
+        if file_kinds.is_junk(f"{name}/" if is_folder else name):
+            continue
         if is_folder:
             folders.append(name)
         elif is_archive(name):

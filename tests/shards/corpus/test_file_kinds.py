@@ -56,6 +56,27 @@ def test_files_beside_an_image_take_no_scans_place_and_are_counted(tmp_path):
     assert skipped["side_file"]["examples"][0] == {"key": "P0", "detail": f"file://{corpus}/P0.json"}
 
 
+@pytest.mark.parametrize("folder", ["JPEGImage", "train/n02123045", "images", "other"])
+def test_junk_in_any_layout_is_no_scan_and_no_class(tmp_path, folder):
+    corpus = tmp_path / "c"
+    for name in (
+        f"{folder}/1.jpg",
+        f"{folder}/.DS_Store",
+        f"{folder}/@eaDir/1.jpg",
+        "__MACOSX/._1.jpg",
+        "@eaDir/2.jpg",
+    ):
+        (corpus / name).parent.mkdir(parents=True, exist_ok=True)
+        (corpus / name).write_bytes(jpeg_bytes(1))
+    (corpus / "train/.ipynb_checkpoints").mkdir(parents=True)
+    if folder == "JPEGImage":
+        (corpus / "Annotation").mkdir()
+    manifest = convert_plainly(corpus, tmp_path / "ds")
+    assert (len(rows_of(tmp_path / "ds")), reasons_of(tmp_path / "ds")) == (1, {})
+    assert manifest.skipped["junk"]["count"] >= 2
+    assert ".ipynb_checkpoints" not in manifest.classes
+
+
 def test_an_annotation_beside_another_of_its_name_is_counted_and_the_xml_read(tmp_path):
     corpus = make_corpus(tmp_path / "c")
     (corpus.root / "Annotation/P00000.json").write_text("{}")
