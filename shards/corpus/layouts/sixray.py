@@ -13,10 +13,10 @@ from shards.corpus.annotations import parse_annotation
 from shards.corpus.boxes import AnnotationError
 from shards.corpus.description import Corpus, ListFile, Source
 from shards.corpus.facts import AnnotationFact
-from shards.corpus.layouts.folders import RootFolder, find_by_split, source_at
+from shards.corpus.layouts.folders import RootFolder, find_by_split, list_names, source_at
 from shards.corpus.layouts.layout import Contents, Layout, Parts
 from shards.corpus.layouts.list_files import find_named_lists, list_files_in
-from shards.corpus.layouts.survey import Survey
+from shards.corpus.layouts.survey import Survey, split_of_name
 from shards.corpus.read_annotations import read_text
 from shards.corpus.streams.tars import check_parts, split_tar_name
 from shards.format.classes import load_class_set
@@ -46,6 +46,8 @@ def _detect(root: RootFolder, parts: Parts, _survey: Survey) -> Contents | None:
         return None
     if not found.lists and found.annotations and _find_lists(root, with_names=True):
         return None  # lists of names alone are VOC's
+    if splits_by_folder(found):
+        return None
     has_labels = bool(found.annotations or found.lists or any(image.presence for image in found.images))
     is_packed = any(image.form in ("tar", "zip") for image in found.images)
     return found if found.images and (has_labels or is_packed) else None
@@ -57,6 +59,14 @@ SIXRAY = Layout(
     find=find_release,
     detect=_detect,
 )
+
+
+def splits_by_folder(found: Contents) -> bool:
+    """Return whether images and annotations alike lie in folders of splits, such as `images/train`, without lists."""
+    sources = (*found.images, *found.annotations)
+    if found.lists or not found.annotations or any(source.form != "folder" or source.split for source in sources):
+        return False
+    return all(any(is_dir and split_of_name(name) for name, is_dir in list_names(source.url)) for source in sources)
 
 
 def holds_xml(source: Source) -> bool:

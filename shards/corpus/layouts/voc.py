@@ -6,7 +6,7 @@ from shards.corpus.description import Corpus, Source
 from shards.corpus.facts import Fact
 from shards.corpus.layouts.folders import RootFolder
 from shards.corpus.layouts.layout import Contents, Layout, Parts, list_files
-from shards.corpus.layouts.sixray import IMAGE_FOLDERS, find_release, holds_xml
+from shards.corpus.layouts.sixray import IMAGE_FOLDERS, find_release, holds_xml, splits_by_folder
 from shards.corpus.layouts.survey import Survey, list_pairs
 from shards.format.classes import ClassSet
 
@@ -14,7 +14,8 @@ from shards.format.classes import ClassSet
 def _find(root: RootFolder, parts: Parts) -> Contents:
     found = find_release(root, parts, with_names=True)
     survey = Survey(root.url)
-    return found if found.images or not survey.with_extension("xml") else _beside(root)
+    is_release = found.images and not splits_by_folder(found)
+    return found if is_release or not survey.with_extension("xml") else _beside(root)
 
 
 def _beside(root: RootFolder) -> Contents:
@@ -23,7 +24,7 @@ def _beside(root: RootFolder) -> Contents:
 
 def _detect(root: RootFolder, parts: Parts, survey: Survey) -> Contents | None:
     found = find_release(root, parts, with_names=True)
-    if found.images and any(map(holds_xml, found.annotations)):
+    if found.images and any(map(holds_xml, found.annotations)) and not splits_by_folder(found):
         return found
     is_annotated = any(b"<annotation" in survey.read_start(path) for path in survey.with_extension("xml")[:3])
     return _beside(root) if is_annotated and survey.has_images and not (parts.images or parts.lists) else None

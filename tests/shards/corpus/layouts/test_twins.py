@@ -17,6 +17,7 @@ CASES = {
     "darknet": (twins.write_darknet, "yolo", "obj.data names 3 classes"),
     "labelme": (twins.write_labelme, "labelme", "classes read from the annotations: Folding knife, Gun, Knife"),
     "labelimg": (twins.write_labelimg, "voc", "XML files beside images; classes read from the annotations"),
+    "voc in splits": (twins.write_voc_in_splits, "voc", "XML files beside images"),
     "voc": (twins.write_voc, "voc", "lists ImageSets/Main/test.txt, ImageSets/Main/train.txt, ImageSets/Main/val.txt"),
 }
 

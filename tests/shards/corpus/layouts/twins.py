@@ -183,6 +183,12 @@ def write_labelimg(root: Path, scans: Sequence[Truth]) -> None:
         put(root / scan.split / f"{scan.name}.xml", voc_document(scan))
 
 
+def write_voc_in_splits(root: Path, scans: Sequence[Truth]) -> None:
+    for scan in scans:
+        put(root / f"images/{scan.split}/{scan.file_name}", scan.image)
+        put(root / f"annotations/{scan.split}/{scan.name}.xml", voc_document(scan))
+
+
 def write_voc(root: Path, scans: Sequence[Truth]) -> None:
     for scan in scans:
         put(root / "JPEGImages" / scan.file_name, scan.image)
