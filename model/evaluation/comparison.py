@@ -238,7 +238,7 @@ def _resample_recalls(pairs: list[_Pair], groups_N: npt.NDArray[np.int64], num_r
         for pair in pairs
         for scores_N in (pair.new_N, pair.baseline_N)
     ]
-    scores = bootstrap.resample(ranked, int(groups_N.max()) + 1, (SIDES_RATE,), num_rounds).scores
+    scores = bootstrap.resample(ranked, int(groups_N.max()) + 1, (SIDES_RATE,), num_rounds)
     differences = [
         new.recall_RF[:, 0] - there.recall_RF[:, 0] for new, there in zip(scores[::2], scores[1::2], strict=True)
     ]

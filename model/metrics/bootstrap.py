@@ -1,7 +1,7 @@
-"""Resample scans by the bootstrap, scans with the same bytes together."""
+"""Resample scans by the bootstrap, the scans of a group (a bag) together."""
 
-# N scans  K scores  G groups of scans with the same bytes  R rounds  T distinct scores of positives, highest first
-# P positives  M negatives  Q cuts between them  F false-alarm rates  S scans with a hit or a miss  J series of hits
+# N scans  K scores  G groups of scans  R rounds  T distinct scores of positives, highest first
+# P positives  M negatives  Q cuts between them  F false-alarm rates
 # C rounds that are computed at once
 
 from collections.abc import Sequence
@@ -47,14 +47,6 @@ class RankedGroups:
 
 
 @dataclass(frozen=True, slots=True)
-class GroupedHits:
-    """Scans that are a hit or a miss."""
-
-    group_S: IntArray
-    is_hit_S: npt.NDArray[np.bool_]
-
-
-@dataclass(frozen=True, slots=True)
 class ScoreRounds:
     """Figures of one score in every round; NaN where a figure is undefined, as in a round without positives."""
 
@@ -62,16 +54,6 @@ class ScoreRounds:
     roc_auc_R: npt.NDArray[np.float64]
     recall_RF: npt.NDArray[np.float64]
     """At each of the false-alarm rates."""
-
-
-@dataclass(frozen=True, slots=True)
-class Resampled:
-    """Figures of every round."""
-
-    scores: tuple[ScoreRounds, ...]
-    """Of each of the ranked scores."""
-    hit_rates: tuple[npt.NDArray[np.float64], ...]
-    """(R,) of each of the hits; NaN in rounds without one of the scans."""
 
 
 def mean_rounds(rounds: Sequence[npt.NDArray[np.float64]]) -> npt.NDArray[np.float64]:
@@ -128,8 +110,7 @@ def resample(
     false_alarm_rates: Sequence[float],
     num_rounds: int = NUM_ROUNDS,
     seed: int = 0,
-    hits: Sequence[GroupedHits] = (),
-) -> Resampled:
+) -> tuple[ScoreRounds, ...]:
     """Return every figure in `num_rounds` rounds; each draws G of the G groups with replacement.
 
     A group counts as often as it was drawn, alike for all scores: differences and means keep their correlations. Equal
@@ -141,7 +122,6 @@ def resample(
     """
     average_precision_RK, auc_RK = np.empty((num_rounds, len(scores))), np.empty((num_rounds, len(scores)))
     recall_RKF = np.empty((num_rounds, len(scores), len(false_alarm_rates)))
-    hit_rate_RJ = np.full((num_rounds, len(hits)), np.nan)
     rates_F = np.asarray(false_alarm_rates, np.float64)
 
     def run_block(block: slice) -> None:
@@ -149,16 +129,12 @@ def resample(
         for k, ranked in enumerate(scores):
             figures = reweight(ranked, weights_CG, rates_F)
             average_precision_RK[block, k], auc_RK[block, k], recall_RKF[block, k] = figures
-        for j, scans in enumerate(hits):
-            if len(scans.group_S):
-                hit_rate_RJ[block, j] = [hit_rate(scans, weights_G) for weights_G in weights_CG]
 
     # NumPy releases the interpreter's lock while it draws, gathers and sums, so threads fill the cores.
     with ThreadPoolExecutor(count_cores()) as pool:
         for _ in pool.map(run_block, _cut_blocks(num_rounds, num_groups)):
             pass
-    rounds = [ScoreRounds(average_precision_RK[:, k], auc_RK[:, k], recall_RKF[:, k]) for k in range(len(scores))]
-    return Resampled(tuple(rounds), tuple(hit_rate_RJ.T))
+    return tuple(ScoreRounds(average_precision_RK[:, k], auc_RK[:, k], recall_RKF[:, k]) for k in range(len(scores)))
 
 
 def _cut_blocks(num_rounds: int, num_groups: int) -> list[slice]:
@@ -200,13 +176,6 @@ def reweight(
     within_CF = (false_CT[:, None, :] * 1000 <= allowed_CF[:, :, None]).sum(axis=2)
     recall_CF = np.take_along_axis(true_CQ, within_CF, axis=1) / np.where(false_CQ[:, -1], positive_C, np.nan)[:, None]
     return gains_C / positive_C, auc_C, recall_CF
-
-
-def hit_rate(hits: GroupedHits, weights_G: npt.NDArray[np.uint8]) -> float:
-    """Return the share of hits where groups count `weights_G`; NaN if no scan was drawn."""
-    weights_S = weights_G[hits.group_S]
-    num_drawn = int(weights_S.sum())
-    return int(weights_S[hits.is_hit_S].sum()) / num_drawn if num_drawn else np.nan
 
 
 def _order_between(

@@ -62,7 +62,7 @@ def rate_runs(runs: Sequence[ScoredScans], draw_seed: int) -> Learned:
         assert found is not None, "a test split has positives"
         by_seed.append(found)
         ranked = [bootstrap.rank_groups(*column, scans.groups_N) for column in columns]
-        rounds = bootstrap.resample(ranked, scans.num_groups, (), NUM_ROUNDS).scores
+        rounds = bootstrap.resample(ranked, scans.num_groups, (), NUM_ROUNDS)
         rounds_SR.append(bootstrap.mean_rounds([of.average_precision_R for of in rounds]))
     random = np.random.default_rng([draw_seed, len(runs)])
     drawn_RS = random.integers(0, len(runs), (NUM_ROUNDS, len(runs)))
