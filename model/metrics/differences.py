@@ -12,7 +12,7 @@ from model.metrics.intervals import LEVEL, MIN_UNITS, Interval, student_quantile
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Estimate:
-    """A difference and how certain it is."""
+    """A difference of two figures in [0, 1], and how certain it is."""
 
     value: float
     variance: float
@@ -82,7 +82,7 @@ def correct_differences(estimates: Sequence[Estimate | None], num_families: int 
         corrected = max(corrected, min(num_families * (len(defined) - place) * p_values[k], 1.0))
         is_open = is_open or corrected > 1 - LEVEL  # tests after one that fails fail as well
         half = student_quantile(of.num_positive - 1, 1 - (1 - LEVEL) / divisor) * of.error
-        tested[k] = Tested(Interval(of.value - half, of.value + half), corrected)
+        tested[k] = Tested(Interval(max(of.value - half, -1.0), min(of.value + half, 1.0)), corrected)
     return tested
 
 

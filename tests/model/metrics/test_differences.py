@@ -33,7 +33,8 @@ def test_an_interval_holds_0_exactly_where_its_p_value_is_above_a_twentieth(esti
         elif of.p_value is not None and abs(of.p_value - 0.05) > 1e-9:
             low, high = ends(of)
             assert (low <= 0 <= high) == (of.p_value > 0.05)
-            assert low < estimate.value < high
+            assert -1 <= low <= estimate.value <= high <= 1
+            assert low < high
 
 
 @given(ESTIMATES)
