@@ -19,6 +19,7 @@ from pipelines.runtime import command_line, log, progress
 from pipelines.runtime.flags import NAMES, PAIRS, Flag, Fraction, make_config
 from pipelines.runtime.process_pool import run_in_processes
 from pipelines.runtime.runners import make_beam_options, make_pipeline
+from pipelines.steps.dry_run import DryRun, print_forecast
 from pipelines.steps.write_dataset import DEFAULT_SHARD_BYTES, DatasetPlan, report_ledger, write_dataset
 from shards import storage
 from shards.corpus import description as corpora
@@ -33,6 +34,7 @@ from shards.curation import contradictions, near_duplicates, subsets
 from shards.curation.findings import describe_findings
 from shards.curation.groups import connect_pairs, find_moves, find_near_equal_leaks, move_records
 from shards.curation.leakage import Member
+from shards.curation.usefulness import Summary, find_shortcomings, summarise_dataset
 from shards.format import dataset as datasets
 from shards.format.classes import ClassSet
 from shards.format.json_document import DamagedDocumentError
@@ -94,8 +96,29 @@ class ConvertConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Flags(ConvertConfig):
+    dry_run: Annotated[bool, Flag(action="store_true")] = False
+    """Read all but the images, print what would become of the corpus, and write nothing."""
     max_quarantine_fraction: Fraction = 0.01
     """Exit with 1 if more than this is refused."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """What was found in the corpus of a config."""
+
+    corpus: Corpus
+    classes: ClassSet
+    metadata: MetadataFile | None
+
+    @property
+    def sources(self) -> list[Source | ListFile | MetadataFile]:
+        """All that facts are listed from."""
+        return [*self.corpus.sources, *self.corpus.lists, *([self.metadata] if self.metadata else [])]
+
+    @property
+    def num_metadata_rows(self) -> int:
+        """Rows of the table of metadata, if there is one."""
+        return self.metadata.num_rows if self.metadata else 0
 
 
 def convert_corpus(config: ConvertConfig, beam_options: Sequence[str] = ()) -> DatasetManifest:
@@ -107,7 +130,12 @@ def convert_corpus(config: ConvertConfig, beam_options: Sequence[str] = ()) -> D
     Raises:
         ValueError: the corpus is not what the layout says, or the output folder holds something else.
     """
-    pipeline_options = make_beam_options(beam_options)
+    make_beam_options(beam_options)
+    return convert_job(find_job(config), config, beam_options)
+
+
+def find_job(config: ConvertConfig) -> Job:
+    """Return what is in the corpus of a config, and say it."""
     storage.check_url(config.input)
     check_is_no_dataset(config.input)
     corpus = find_corpus(config.input, config.layout, config.subset, config.parts, config.classes)
@@ -120,6 +148,13 @@ def convert_corpus(config: ConvertConfig, beam_options: Sequence[str] = ()) -> D
         if item.has_labels and (ignored := ignored_columns(item.url, classes.scored, member=item.member)):
             names = escape_control_characters(", ".join(ignored))
             log.status(f"convert: columns of {item.uri} that are no classes are left out: {names}")
+    return Job(corpus=corpus, classes=classes, metadata=metadata)
+
+
+def convert_job(job: Job, config: ConvertConfig, beam_options: Sequence[str] = ()) -> DatasetManifest:
+    """Convert the corpus that was found; see `convert_corpus`."""
+    corpus = job.corpus
+    pipeline_options = make_beam_options(beam_options)
     check_places(corpus, config.output)
     storage.sweep_temporaries(config.output)
     options = record_options(corpus, config)
@@ -132,7 +167,7 @@ def convert_corpus(config: ConvertConfig, beam_options: Sequence[str] = ()) -> D
         progress.Progress("convert", unit="scans"),
         make_pipeline(pipeline_options) as pipeline,
     ):
-        add_conversion(pipeline, corpus, classes, config, metadata)
+        add_conversion(pipeline, job, config)
     return datasets.open_dataset(config.output).manifest
 
 
@@ -166,22 +201,21 @@ def check_places(corpus: Corpus, output: str) -> None:
     check_output(output)
 
 
-def add_conversion(
-    pipeline: beam.Pipeline,
-    corpus: Corpus,
-    classes: ClassSet,
-    config: ConvertConfig,
-    metadata: MetadataFile | None = None,
-) -> beam.PCollection[DatasetManifest]:
-    """Add the conversion to a pipeline: list, join, then write as every dataset is written."""
-    output = storage.normalise_url(config.output)
+def adapt_policy(corpus: Corpus, config: ConvertConfig) -> Policy:
+    """Return the policy of the config for this corpus."""
     policy = LAYOUTS[corpus.layout].adapt_policy(config.policy)
+    return replace(policy, boxes_are_exhaustive=True) if corpus.builds_subset else policy
+
+
+def add_conversion(pipeline: beam.Pipeline, job: Job, config: ConvertConfig) -> beam.PCollection[DatasetManifest]:
+    """Add the conversion to a pipeline: list, join, then write as every dataset is written."""
+    corpus, classes = job.corpus, job.classes
+    output = storage.normalise_url(config.output)
+    policy = adapt_policy(corpus, config)
     subset = "all" if corpus.builds_subset else config.subset
-    if corpus.builds_subset:
-        policy = replace(policy, boxes_are_exhaustive=True)
     refs = (
         pipeline
-        | "CreateSources" >> beam.Create([*corpus.sources, *corpus.lists, *([metadata] if metadata else [])])
+        | "CreateSources" >> beam.Create(job.sources)
         | "SpreadSources" >> beam.Reshuffle()
         | "ListFacts" >> beam.FlatMap(list_facts, corpus, classes, storage.join_url(output, DRAFTS_FOLDER))
         # (range of hashes, batch of Fact)
@@ -200,12 +234,12 @@ def add_conversion(
         refs
         | "FindContradictions" >> beam.Map(contradictions.find_contradictions, classes)
         | "SumContradictions" >> beam.CombineGlobally(contradictions.sum_contradictions)
-        | "CheckContradictions" >> beam.Map(contradictions.make_findings, policy, metadata.num_rows if metadata else 0)
+        | "CheckContradictions" >> beam.Map(contradictions.make_findings, policy, job.num_metadata_rows)
     )
     plan = DatasetPlan(
         label="convert",
         output=output,
-        source=ScanSource(classes, policy, metadata.fields if metadata else {}),
+        source=ScanSource(classes, policy, job.metadata.fields if job.metadata else {}),
         shard_bytes=config.shard_bytes,
         options_record=record_options(corpus, config),
     )
@@ -297,12 +331,43 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _main(argv: Sequence[str]) -> int:
     words, beam_options = command_line.split_beam_options(argv)
     flags = make_config(_Flags, make_parser().parse_args(words))
+    make_beam_options(beam_options)
+    job = find_job(flags)
+    if flags.dry_run:
+        return _run_dry(job, flags)
     with run_in_processes():
-        manifest = convert_corpus(flags, beam_options)
+        manifest = convert_job(job, flags, beam_options)
+    is_useful = _print_shortcomings(summarise_dataset(datasets.open_dataset(flags.output)), job)
     code = report_ledger(manifest, flags.max_quarantine_fraction)
     for line in describe_findings(json.loads(manifest.to_json())):
         print(line)
-    return code
+    return code if is_useful else command_line.FINDINGS
+
+
+def _print_shortcomings(summary: Summary, job: Job) -> bool:
+    """Print in which ways nobody can work with what was made; return whether there is none."""
+    shortcomings = list(find_shortcomings(summary, job.corpus, job.classes.scored))
+    for text in shortcomings:
+        print(f"findings: {text}")
+    return not shortcomings
+
+
+def _run_dry(job: Job, flags: _Flags) -> int:
+    dry_run = DryRun(
+        corpus=job.corpus,
+        sources=job.sources,
+        list_facts=lambda source: list_facts(source, job.corpus, job.classes, ""),
+        classes=job.classes,
+        policy=adapt_policy(job.corpus, flags),
+        subset=flags.subset,
+        seed=flags.seed,
+        num_metadata_rows=job.num_metadata_rows,
+    )
+    found, findings = dry_run.read()
+    is_useful = _print_shortcomings(found.summary, job)
+    print_forecast(found, findings, job.classes.all)
+    is_within = found.summary.refused.total() <= flags.max_quarantine_fraction * found.summary.num_listed
+    return command_line.OK if is_useful and is_within else command_line.FINDINGS
 
 
 def make_parser() -> argparse.ArgumentParser:

@@ -14,8 +14,7 @@ from pipelines import convert
 from pipelines.runtime.flags import make_config
 from pipelines.runtime.runners import make_beam_options
 from shards import storage
-from shards.corpus.layouts.registry import choose_classes, find_corpus
-from shards.writing.output_folder import check_output
+from shards.writing.existing_output import find_finished
 
 
 def main(argv: Sequence[str]) -> None:
@@ -31,11 +30,13 @@ def build_pipeline(argv: Sequence[str]) -> beam.Pipeline:
     """
     words, beam_options = split_parameters(argv)
     config = make_config(convert.ConvertConfig, convert.make_parser().parse_args(words))
-    corpus = find_corpus(config.input, config.layout, config.subset, config.parts, config.classes)
-    check_output(config.output)
+    job = convert.find_job(config)
+    convert.check_places(job.corpus, config.output)
+    options = convert.record_options(job.corpus, config)
+    find_finished(config.output, options, lambda: None, overwrite=config.overwrite)
     storage.sweep_temporaries(config.output)
     pipeline = beam.Pipeline(options=make_beam_options(beam_options))
-    convert.add_conversion(pipeline, corpus, choose_classes(corpus, config.classes, config.class_map), config)
+    convert.add_conversion(pipeline, job, config)
     return pipeline
 
 

@@ -9,6 +9,7 @@ from shards.corpus.archives import Place
 from shards.corpus.description import LISTS_IN_ORDER, Corpus, ListFile, Source, make_key
 from shards.corpus.label_lists import read_list
 from shards.corpus.streams.spool import spool_stream
+from shards.corpus.streams.tars import stream_tar
 from shards.format.keys import encode_key, stem_of
 
 UNLISTED = "unlisted"
@@ -98,7 +99,7 @@ Fact = ImageFact | RowFact | AnnotationFact | ProblemFact | SkippedFact | Metada
 
 
 def list_source(source: Source, corpus: Corpus, drafts_url: str) -> Iterator[Fact]:
-    """Yield a fact for each file of a source; images of a streamed archive are spooled below `drafts_url`."""
+    """Yield a fact for each file of a source; images of a streamed archive are spooled below `drafts_url`, if any."""
     found = _list_images(source, corpus, drafts_url) if source.kind == "images" else _list_annotations(source)
     for path, fact in found:
         yield SkippedFact(fact.key, fact.url, JUNK) if file_kinds.is_junk(path) else fact
@@ -124,6 +125,9 @@ def _list_images(source: Source, corpus: Corpus, drafts_url: str) -> Iterator[tu
             key = make_key(item.name, keeps_folders=corpus.keeps_folders_in_keys)
             yield item.name, ImageFact(key, item.uri, item.size_bytes, *from_folder, item.place, guess=item.guess)
     elif source.form == "tar":
+        if not drafts_url:
+            yield from _list_stream(source, corpus)
+            return
         spool = spool_stream(source.parts or (source.url,), drafts_url, MAX_IMAGE_BYTES)
         for image in spool.images():
             key = make_key(image.name, keeps_folders=corpus.keeps_folders_in_keys)
@@ -137,6 +141,17 @@ def _list_images(source: Source, corpus: Corpus, drafts_url: str) -> Iterator[tu
             if source.form == "folder" or "/" not in below:
                 key = make_key(below, keeps_folders=corpus.keeps_folders_in_keys)
                 yield below, ImageFact(key, info.url, info.size_bytes, *from_folder)
+
+
+def _list_stream(source: Source, corpus: Corpus) -> Iterator[tuple[str, FileFact]]:
+    """Yield the images of a streamed archive without keeping their bytes."""
+    try:
+        for member in stream_tar(source.parts or (source.url,)):
+            key = make_key(member.name, keeps_folders=corpus.keeps_folders_in_keys)
+            uri = f"tar://{member.name}::{storage.as_uri(source.url)}"
+            yield member.name, ImageFact(key, uri, member.size_bytes, source.split, source.presence)
+    except archives.ArchiveError as error:
+        yield "", ProblemFact(_key_of(source.url), source.url, "damaged_archive", str(error))
 
 
 def list_rows(item: ListFile, classes: Sequence[str]) -> Iterator[RowFact]:

@@ -1,3 +1,13 @@
 """Find contradictions, duplicates and leakage in a corpus; select subsets and rows."""
 
-__all__ = ["contradictions", "findings", "groups", "leakage", "near_duplicates", "sql_filter", "subsets"]
+__all__ = [
+    "contradictions",
+    "findings",
+    "forecast",
+    "groups",
+    "leakage",
+    "near_duplicates",
+    "sql_filter",
+    "subsets",
+    "usefulness",
+]

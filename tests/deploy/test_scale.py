@@ -13,7 +13,7 @@ import apache_beam as beam
 import pytest
 from apache_beam.pipeline import PipelineVisitor
 
-from pipelines.convert import ConvertConfig, add_conversion
+from pipelines.convert import ConvertConfig, Job, add_conversion
 from pipelines.reshard import ReshardConfig, add_resharding, make_selection
 from pipelines.runtime.runners import make_beam_options, make_pipeline
 from pipelines.score import add_scoring
@@ -79,7 +79,7 @@ def graphs():
     made = {name: make_pipeline(make_beam_options([])) for name in ("convert", "reshard", "verify", "score")}
     corpus = Corpus("sixray", URL, (Source("images", URL),), builds_subset=True)
     everything = ConvertConfig(input=URL, output="/out", subset="10", split_policy="group", near_duplicates=True)
-    add_conversion(made["convert"], corpus, CLASSES, everything)
+    add_conversion(made["convert"], Job(corpus=corpus, classes=CLASSES, metadata=None), everything)
     manifest = DatasetManifest(
         classes=CLASSES.all,
         scored_classes=CLASSES.scored,

@@ -1,0 +1,74 @@
+"""Say in which ways a converted corpus is of no use, although nothing was lost."""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import pyarrow.compute as pc
+
+from shards.corpus.description import Corpus
+from shards.corpus.facts import UNLISTED
+from shards.format.dataset import Dataset
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What became, or would become, of the scans of a corpus."""
+
+    scans: Counter[str] = field(default_factory=Counter)
+    """Samples by split."""
+    refused: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """Refused scans by split and reason."""
+    positives: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """Samples by split and class that is present."""
+    num_labelled: int = 0
+    """Samples of which the label of at least one class is known."""
+
+    @property
+    def num_listed(self) -> int:
+        """Samples and refused scans."""
+        return self.scans.total() + self.refused.total()
+
+
+def summarise_dataset(dataset: Dataset) -> Summary:
+    """Return the summary of a dataset, from its ledger and the labels of its rows."""
+    ledger = dataset.manifest.ledger
+    refused = {(split, reason): n for split in ledger for reason, n in ledger[split].quarantined_by_reason.items()}
+    positives: Counter[tuple[str, str]] = Counter()
+    num_labelled = 0
+    for split in ledger:
+        labels = dataset.read_samples(split, columns=["labels"])["labels"].combine_chunks()
+        columns = [labels.field(name) for name in dataset.manifest.classes] if len(labels) else []
+        positives.update(
+            {(split, name): pc.sum(pc.equal(column, 1)).as_py() or 0
+             for name, column in zip(dataset.manifest.classes, columns, strict=False)}
+        )  # fmt: skip
+        if columns:
+            num_labelled += len(labels) - pc.coalesce(*columns).null_count
+    scans = {split: counts.converted for split, counts in ledger.items()}
+    return Summary(Counter(scans), Counter(refused), positives, num_labelled)
+
+
+def find_shortcomings(summary: Summary, corpus: Corpus, scored_classes: Sequence[str]) -> Iterator[str]:
+    """Yield a sentence for each reason why nobody can work with the dataset as it is.
+
+    A folder of images alone needs neither splits nor labels: it is there to be scored.
+    """
+    reasons: Counter[str] = Counter()
+    for (_, reason), count in summary.refused.items():
+        reasons[reason] += count
+    for reason, count in reasons.most_common(1):
+        if 2 * count > summary.num_listed:
+            yield f"{count} of {summary.num_listed} scans are refused as {reason}"
+    splits = {*summary.scans, *(split for split, _ in summary.refused)}
+    if splits - {UNLISTED} and not summary.scans["train"]:
+        named = ", ".join(sorted(split for split in splits if summary.scans[split])) or "none"
+        yield f"no scan is in train, though the corpus has splits (with scans: {named})"
+    if corpus.layout == "images" or not summary.scans.total():
+        return
+    if not summary.num_labelled:
+        yield "no label of any scan is known"
+    elif any(item.has_labels for item in corpus.lists):
+        present = {name for (_, name), count in summary.positives.items() if count}
+        if absent := [name for name in scored_classes if name not in present]:
+            yield f"no scan has {' or '.join(absent)}, which the lists name"
