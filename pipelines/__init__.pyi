@@ -4,6 +4,8 @@ from .calibrate import CalibrateConfig as CalibrateConfig
 from .calibrate import calibrate_thresholds as calibrate_thresholds
 from .convert import ConvertConfig as ConvertConfig
 from .convert import convert_corpus as convert_corpus
+from .drift import DriftConfig as DriftConfig
+from .drift import watch_drift as watch_drift
 from .evaluate import EvaluateConfig as EvaluateConfig
 from .evaluate import write_report as write_report
 from .import_predictions import ImportPredictionsConfig as ImportPredictionsConfig

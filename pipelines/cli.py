@@ -15,6 +15,7 @@ COMMANDS = {
     "import-predictions": "turn scores of another program into predictions of a dataset",
     "alarms": "list the scans whose scores reach a threshold",
     "calibrate": "find thresholds whose false alarms or misses stay below a limit on new scans",
+    "drift": "compare the scores of new scans with a reference, night after night",
     "evaluate": "report how good predictions are",
     "reproduce": "train and score a paper's table, and print ours beside the paper's",
     "label-levels": "label each scan with the best level of a network, to train Meta Fusion with",

@@ -6,6 +6,7 @@ __all__ = [
     "calibration",
     "class_figures",
     "differences",
+    "drift",
     "guarantees",
     "influence",
     "intervals",
