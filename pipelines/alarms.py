@@ -118,8 +118,9 @@ def write_alarms(config: AlarmsConfig) -> dict[str, Any]:
     document = _describe(predictions, thresholds, alarms, num_scans, unscored.num_rows)
     if plan is not None:
         document |= {"rule": config.rule, "on_report": {name: plan[name] for name in _COUNTS}}
-    silent = [name for name, threshold in thresholds.items() if threshold is None and name not in config.threshold]
-    document["cannot_alarm"] = silent if config.report or config.thresholds else []
+    if config.report or config.thresholds:
+        silent = [name for name, threshold in thresholds.items() if threshold is None and name not in config.threshold]
+        document["cannot_alarm"] = silent
     for file, content in {
         "alarms.parquet": parquet_bytes(alarms),
         "alarms.csv": _csv_bytes(alarms),
@@ -255,7 +256,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _main(argv: Sequence[str]) -> int:
     config = make_config(AlarmsConfig, make_parser().parse_args(argv))
     document = write_alarms(config)
-    if silent := document["cannot_alarm"]:
+    if silent := document.get("cannot_alarm"):
         why = "nothing is promised of it" if config.thresholds else "no bag of the report holds it"
         print(f"no alarm can be raised for {', '.join(silent)}: {why}; give --threshold CLASS=SCORE")
     if "on_report" in document:
