@@ -345,11 +345,11 @@ def _main(argv: Sequence[str]) -> int:
 
 
 def _print_shortcomings(summary: Summary, job: Job) -> bool:
-    """Print in which ways nobody can work with what was made; return whether there is none."""
+    """Print in which ways nobody can work with what was made; return whether nothing was lost."""
     shortcomings = list(find_shortcomings(summary, job.corpus, job.classes.scored))
-    for text in shortcomings:
-        print(f"findings: {text}")
-    return not shortcomings
+    for shortcoming in sorted(shortcomings, key=lambda one: not one.is_loss):
+        print(f"{'findings' if shortcoming.is_loss else 'note'}: {shortcoming.text}")
+    return not any(shortcoming.is_loss for shortcoming in shortcomings)
 
 
 def _run_dry(job: Job, flags: _Flags) -> int:

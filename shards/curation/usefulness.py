@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import pyarrow.compute as pc
 
@@ -48,27 +49,39 @@ def summarise_dataset(dataset: Dataset) -> Summary:
     return Summary(Counter(scans), Counter(refused), positives, num_labelled)
 
 
-def find_shortcomings(summary: Summary, corpus: Corpus, scored_classes: Sequence[str]) -> Iterator[str]:
-    """Yield a sentence for each reason why nobody can work with the dataset as it is.
+class Shortcoming(NamedTuple):
+    """A way in which a dataset may be of no use."""
 
-    A folder of images alone needs neither splits nor labels: it is there to be scored.
+    text: str
+    is_loss: bool
+    """The corpus names what the dataset lacks, so something went wrong; else the corpus itself has none of it."""
+
+
+def find_shortcomings(summary: Summary, corpus: Corpus, scored_classes: Sequence[str]) -> Iterator[Shortcoming]:
+    """Yield each reason why nobody may be able to work with the dataset as it is.
+
+    A folder of images alone needs neither splits nor labels: it is there to be scored. A corpus with a test list alone
+    is there to be rated, and lists name all classes of a release although a part of it may hold a few.
     """
     reasons: Counter[str] = Counter()
     for (_, reason), count in summary.refused.items():
         reasons[reason] += count
     for reason, count in reasons.most_common(1):
         if 2 * count > summary.num_listed:
-            yield f"{count} of {summary.num_listed} scans are refused as {reason}"
+            yield Shortcoming(f"{count} of {summary.num_listed} scans are refused as {reason}", is_loss=True)
     splits = {*summary.scans, *(split for split, _ in summary.refused)}
     splits |= {item.split for item in corpus.lists}  # a corpus to test on alone names no train split, and is fine
     if "train" in splits and not summary.scans["train"]:
         named = ", ".join(sorted(split for split in splits if summary.scans[split])) or "none"
-        yield f"no scan is in train, though the corpus has splits (with scans: {named})"
+        named_splits = {item.split for item in corpus.lists} | {source.split for source in corpus.sources}
+        names_train = "train" in splits or "train" in named_splits
+        yield Shortcoming(f"no scan is in train, though the corpus has splits (with scans: {named})", names_train)
     if corpus.layout == "images" or not summary.scans.total():
         return
     if not summary.num_labelled:
-        yield "no label of any scan is known"
+        yield Shortcoming("no label of any scan is known", is_loss=True)
     elif any(item.has_labels for item in corpus.lists):
         present = {name for (_, name), count in summary.positives.items() if count}
         if absent := [name for name in scored_classes if name not in present]:
-            yield f"no scan has {' or '.join(absent)}, which the lists name"
+            has_refused = summary.refused.total() > 0
+            yield Shortcoming(f"no scan has {' or '.join(absent)}, which the lists name", has_refused)

@@ -53,7 +53,9 @@ def test_a_dry_run_foresees_the_conversion_and_writes_nothing(tmp_path, capsys):
             "no scan is in train",
         ),
         (
-            lambda corpus: [corpus.add_scan(f"P{n:05d}", ["Gun"]) for n in range(5)],
+            lambda corpus: (
+                [corpus.add_scan(f"P{n:05d}", ["Gun"]) for n in range(5)] + [corpus.add_row("P9", ["Knife"])]
+            ),
             "no scan has Knife or Wrench",
         ),
         (
@@ -70,6 +72,16 @@ def test_a_dataset_that_nobody_can_work_with_is_called_so_first(tmp_path, capsys
         assert run(*words, *more) == 1
         assert capsys.readouterr().out.startswith(f"findings: {message}")
     assert (tmp_path / "ds/dataset.json").exists()
+
+
+def test_what_the_corpus_itself_lacks_is_noted_and_no_finding(tmp_path, capsys):
+    corpus = CorpusWriter(tmp_path / "c")
+    for number in range(5):
+        corpus.add_scan(f"P{number:05d}", ["Gun"], split="test")
+    (corpus.root / "ImageSet/10/train.csv").unlink()
+    assert run("--input", corpus.root, "--output", tmp_path / "ds") == 0
+    found = capsys.readouterr().out.splitlines()
+    assert found[0].startswith("note: no scan is in train") and found[1].startswith("note: no scan has Knife or Wrench")
 
 
 def test_a_folder_of_images_needs_no_labels(tmp_path):
