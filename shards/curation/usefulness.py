@@ -8,6 +8,7 @@ from typing import NamedTuple
 import pyarrow.compute as pc
 
 from shards.corpus.description import Corpus
+from shards.corpus.facts import UNLISTED
 from shards.format.dataset import Dataset
 
 
@@ -69,13 +70,11 @@ def find_shortcomings(summary: Summary, corpus: Corpus, scored_classes: Sequence
     for reason, count in reasons.most_common(1):
         if 2 * count > summary.num_listed:
             yield Shortcoming(f"{count} of {summary.num_listed} scans are refused as {reason}", is_loss=True)
-    splits = {*summary.scans, *(split for split, _ in summary.refused)}
-    splits |= {item.split for item in corpus.lists}  # a corpus to test on alone names no train split, and is fine
-    if "train" in splits and not summary.scans["train"]:
+    splits = {*summary.scans, *(split for split, _ in summary.refused)} | {item.split for item in corpus.lists}
+    if splits - {UNLISTED, ""} and not summary.scans["train"]:
         named = ", ".join(sorted(split for split in splits if summary.scans[split])) or "none"
-        named_splits = {item.split for item in corpus.lists} | {source.split for source in corpus.sources}
-        names_train = "train" in splits or "train" in named_splits
-        yield Shortcoming(f"no scan is in train, though the corpus has splits (with scans: {named})", names_train)
+        text = f"no scan is in train, though the corpus has splits (with scans: {named})"
+        yield Shortcoming(text, is_loss="train" in splits)
     if corpus.layout == "images" or not summary.scans.total():
         return
     if not summary.num_labelled:
