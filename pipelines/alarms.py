@@ -21,6 +21,7 @@ from model.evaluation.alarms import (
     read_plan,
     recall_thresholds,
 )
+from model.reports.csv_tables import neutralise_strings
 from model.reports.metrics_json import read_metrics
 from model.reports.threshold_file import read_thresholds
 from pipelines.runtime import command_line, log
@@ -216,7 +217,7 @@ def _read_unscored(predictions: Predictions, names: Sequence[str]) -> pa.Table:
 
 def _csv_bytes(table: pa.Table) -> bytes:
     out = io.BytesIO()
-    csv.write_csv(table, out)
+    csv.write_csv(neutralise_strings(table), out)
     return out.getvalue()
 
 

@@ -71,9 +71,14 @@ def calibrate_thresholds(config: CalibrateConfig) -> dict[str, Any]:
     """Write `thresholds.json`, null where a limit cannot be promised; return what it says.
 
     Raises:
-        ValueError: the predictions do not match the dataset, or a class is unknown.
+        ValueError: the predictions do not match the dataset, the model was trained on the split, or a class is unknown.
     """
     predictions, dataset = open_predictions(config.predictions), open_dataset(config.data)
+    if predictions.is_training_data(dataset.manifest.digest, config.split):
+        raise ValueError(
+            f"split must be one that the model was not trained on, got {config.split!r} of dataset "
+            f"{dataset.manifest.digest} ({dataset.url}), on which {predictions.model_id} was trained"
+        )
     scans = join_predictions(predictions, dataset, config.split)
     found = find_guarantee(scans, config)
     identity = {

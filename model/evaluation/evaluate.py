@@ -107,6 +107,8 @@ class Evaluation:
     dataset_digest: str
     dataset: DatasetFacts
     split: str
+    is_training_data: bool | None
+    """Whether the model was trained on the split; None if unknown."""
     run: dict[str, Any]
     """`run.json` of the predictions: versions, decoder, timings."""
     completeness: Completeness
@@ -178,6 +180,7 @@ def evaluate_scans(scans: ScoredScans, predictions: Predictions, dataset: Datase
         dataset_digest=dataset.manifest.digest,
         dataset=describe_dataset(dataset, scans.split, scans.has_groups),
         split=scans.split,
+        is_training_data=predictions.is_training_data(dataset.manifest.digest, scans.split),
         run=predictions.run,
         completeness=scans.completeness,
         classes=dict(zip(scans.classes, classes, strict=True)),

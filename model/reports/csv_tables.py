@@ -1,9 +1,13 @@
 """Write the figures of an evaluation as CSV tables: a row a class, breakdown or threshold."""
 
 import csv
+import functools
 import io
 from collections.abc import Iterable, Mapping
 from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
 
 ANY_ITEM, MEAN = "any item", "mean"
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
@@ -102,6 +106,17 @@ def errors_table(rows: Iterable[Mapping[str, Any]]) -> str:
 def neutralise(cell: Any) -> Any:
     """Return a cell that no spreadsheet takes for a formula: text that begins like one gets an apostrophe in front."""
     return f"'{cell}" if isinstance(cell, str) and cell.startswith(FORMULA_STARTS) else cell
+
+
+def neutralise_strings(table: pa.Table) -> pa.Table:
+    """Return a table whose cells of text are those of `neutralise`."""
+    for at, field in enumerate(table.schema):
+        if pa.types.is_string(field.type):
+            cells = table.column(at)
+            starts = [pc.starts_with(cells, start) for start in FORMULA_STARTS]
+            safe = pc.if_else(functools.reduce(pc.or_, starts), pc.binary_join_element_wise("'", cells, ""), cells)
+            table = table.set_column(at, field, safe)
+    return table
 
 
 def _write(rows: Iterable[Mapping[str, Any]]) -> str:

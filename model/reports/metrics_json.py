@@ -55,6 +55,7 @@ def metrics_document(
         "dataset_digest": evaluation.dataset_digest,
         "dataset": asdict(evaluation.dataset),
         "split": evaluation.split,
+        "is_training_data": evaluation.is_training_data,
         "scored_at": scored_at(evaluation),
         **_select(completeness, "num_samples", "num_scans", "num_missing", "num_quarantined", "quarantined_by_reason"),
         "coverage": {

@@ -30,6 +30,11 @@ def list_warnings(evaluation: Evaluation) -> list[str]:
     found, warnings = evaluation.completeness, []
     if not found.num_scans:
         warnings.append("No scan of this split has a prediction: every figure is undefined.")
+    if evaluation.is_training_data:
+        warnings.append(
+            f"The model was trained on these scans, split {evaluation.split} of dataset "
+            f"{evaluation.dataset_digest[:12]}: the figures say nothing of new scans."
+        )
     if found.num_missing:
         warnings.append(
             f"{_scans(found.num_missing)} of {format_count(found.num_samples)} "
@@ -103,7 +108,7 @@ def list_caveats(evaluation: Evaluation) -> list[str]:
     caveats = []
     if evaluation.dataset.is_generated:
         caveats.append("The scans are generated: the figures say nothing of real baggage.")
-    if evaluation.split == "train":
+    if evaluation.split == "train" and evaluation.is_training_data is None:
         caveats.append("The split is called train: if the model learned from it, these figures are far too high.")
     ranked = {name: of.rank for name, of in evaluation.classes.items() if of.rank.roc_auc is not None}
     if worse := [name for name, rank in ranked.items() if (rank.roc_auc or 0) < 0.5]:

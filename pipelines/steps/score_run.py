@@ -199,7 +199,8 @@ def finish_run(
     known = {file: checksum for file, checksum in kept if shard_of(file) not in written}
     state["sha256"] = checksum_parts(url, parts, known)
     if before is not None and not tasks:
-        if state.items() <= before.items():
+        added = {"trained_on"} - before.keys()  # runs of earlier releases do without: complete ones stay untouched
+        if {name: value for name, value in state.items() if name not in added}.items() <= before.items():
             return before
         # What is no longer, or newly, among the inputs: the parts are as they were, and so is how they were made.
         last = {name: before.get(name) for name in ("timings", "longest_run", "versions")}

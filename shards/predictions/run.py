@@ -32,6 +32,13 @@ class Predictions:
         """`<network>-<backbone>-<first 12 hex digits of the sha256 over weights and config>`."""
         return str(self.run["model_id"])
 
+    def is_training_data(self, dataset_digest: str, split: str) -> bool | None:
+        """Return whether the model was trained on a split; None if `run.json` does not say what it was trained on."""
+        trained_on = self.run.get("trained_on")
+        if trained_on is None:
+            return None
+        return bool(trained_on["dataset_digest"] == dataset_digest and split in trained_on["splits"])
+
     @property
     def schema(self) -> pa.Schema:
         """Schema of the parts."""
@@ -77,7 +84,7 @@ def run_document(
     """Return the content of `run.json` that describes the parts: equal for equal parts, however they were made.
 
     Args:
-        model: model_id, and from its `config.json` classes, num_levels and optionally trim_margins.
+        model: model_id, and from its `config.json` classes, num_levels and optionally trim_margins and provenance.
         datasets: that were scored.
         parts: of these datasets' shards.
         split: that was requested, None for all.
@@ -108,7 +115,14 @@ def run_document(
         **engine,
         "engines": [asdict(engine) for engine in engines],
         "trim_margins": model.get("trim_margins", False),
+        **_trained_on(model.get("provenance", {})),
     }
+
+
+def _trained_on(provenance: Mapping[str, Any]) -> dict[str, Any]:
+    """Return `trained_on`: digest and splits of the training data; nothing if the model does not name the dataset."""
+    digest = provenance.get("dataset_digest")
+    return {"trained_on": {"dataset_digest": digest, "splits": provenance.get("splits", ["train"])}} if digest else {}
 
 
 def count_scans(parts: Sequence[PartInfo]) -> dict[str, Any]:

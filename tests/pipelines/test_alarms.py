@@ -234,3 +234,18 @@ def test_a_dataset_that_was_not_scored_or_changed_since_is_refused(scored, capsy
     manifest.write_bytes(replace(scored.dataset.manifest, shards=changed).to_json())
     assert scored.run("--threshold", "Gun=0.5", "--data", scored.dataset.url) == 2
     assert f"got another digest ({shard.name}" in capsys.readouterr().err
+
+
+def test_no_cell_of_a_csv_is_a_formula(tmp_path):
+    keys = ["=cmd|'/C calc'!A0", "+1", "-1", "@sum", "k1"]
+    dataset = write_dataset(tmp_path / "ds", [sample(key, (1, 0)) for key in keys])
+    url = write_parts(tmp_path / "pred", dataset, [prediction(key, (2.0, -2.0)) for key in keys], refused=["=1+1"])
+    output = tmp_path / "alarms"
+    assert cli.main(["alarms", "--predictions", url, "--output", str(output), "--threshold", "Gun=0.5"]) == 0
+    cells = {}
+    for name in ("alarms.csv", "unscored.csv"):
+        with (output / name).open(newline="") as file:
+            cells[name] = [row["key"] for row in csv.DictReader(file)]
+    assert sorted(cells["alarms.csv"]) == sorted([*(f"'{key}" for key in keys[:4]), "k1"])
+    assert cells["unscored.csv"] == ["'=1+1"]
+    assert sorted(pq.read_table(output / "alarms.parquet")["key"].to_pylist()) == sorted(keys)

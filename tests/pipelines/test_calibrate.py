@@ -1,6 +1,7 @@
 """Test `sixray calibrate` and the thresholds that it writes."""
 
 import json
+import shutil
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -91,6 +92,21 @@ def test_a_split_that_is_too_small_promises_nothing_and_says_what_it_takes(score
 def test_what_cannot_be_promised_is_refused(scored, words, message, capsys):
     assert scored.calibrate(*words) == 2
     assert message in capsys.readouterr().err
+
+
+def test_scans_that_the_model_was_trained_on_are_refused(scored, tmp_path, capsys):
+    shutil.copytree(scored.url, tmp_path / "m")
+    run = json.loads((tmp_path / "m/run.json").read_text())
+    words = ["--predictions", str(tmp_path / "m"), "--data", scored.data, "--output", str(tmp_path / "t.json")]
+    words += ["--max-false-alarms-per-1000", "50"]
+    for splits, code in ((["train", "val"], 2), (["train"], 0)):
+        run["trained_on"] = {"dataset_digest": run["dataset_digest"], "splits": splits}
+        (tmp_path / "m/run.json").write_text(json.dumps(run))
+        assert cli.main(["calibrate", *words]) == code
+        assert (tmp_path / "t.json").exists() == (code == 0)
+        if code:
+            err = capsys.readouterr().err
+            assert "'val'" in err and run["dataset_digest"] in err and "m was trained" in err
 
 
 def test_thresholds_of_another_model_are_refused(scored, tmp_path, capsys):

@@ -55,6 +55,20 @@ def test_a_report_is_a_page_its_figures_and_its_numbers(flags, tmp_path, capsys)
     assert out.splitlines()[-1] == str(tmp_path / "report" / "report.html")
 
 
+@pytest.mark.parametrize("is_training_data", [True, False, None])
+def test_the_report_warns_where_the_model_was_trained_on_the_scans(tmp_path, is_training_data):
+    dataset = write_dataset(tmp_path / "ds", SAMPLES)
+    digest = dataset.manifest.digest if is_training_data else "other"
+    run = {} if is_training_data is None else {"trained_on": {"dataset_digest": digest, "splits": ["train", "test"]}}
+    url = write_predictions(tmp_path / "pred", dataset, ROWS, **run)
+    words = ["--predictions", url, "--data", dataset.url, "--output", str(tmp_path / "report")]
+    assert cli.main(["evaluate", *words]) == 0
+    assert json.loads((tmp_path / "report/metrics.json").read_text())["is_training_data"] is is_training_data
+    assert ("The model was trained on these scans" in (tmp_path / "report/report.html").read_text()) == bool(
+        is_training_data
+    )
+
+
 def test_the_lines_of_the_readme_read_the_whole_report(flags, tmp_path, capsys):
     assert main(flags) == 0
     readme = (Path(__file__).parents[2] / "model" / "README.md").read_text()

@@ -18,7 +18,15 @@ from shards.predictions.parts import (
     read_part_infos,
     write_part,
 )
-from shards.predictions.run import count_scans, datasets_digest, open_predictions, read_run, run_document, write_run
+from shards.predictions.run import (
+    Predictions,
+    count_scans,
+    datasets_digest,
+    open_predictions,
+    read_run,
+    run_document,
+    write_run,
+)
 from tests.shards.by_hand import CLASSES, make_jpeg, write_dataset
 
 CPU = Engine("dali-cpu", "cpu", "float32", 64)
@@ -131,6 +139,21 @@ def test_the_run_says_the_same_for_the_same_parts_in_any_order(tmp_path):
     assert document["splits"]["train"]["num_scored"] == 13
     assert document["dataset_digest"] == dataset.manifest.digest
     assert (document["device"], document["dtype"], document["decoder"]) == ("cpu", "float32", "dali-cpu")
+
+
+@pytest.mark.parametrize("given", [{}, {"splits": ["train", "val"]}])
+def test_the_run_says_what_the_model_was_trained_on_if_the_model_does(tmp_path, given):
+    dataset = write_dataset(tmp_path, {"test-00000-of-00001": [("N1", make_jpeg(1))]})
+    model = MODEL | {"provenance": {"dataset_digest": "d"} | given}
+    document = run_document(model, [dataset], [info_of()], None)
+    assert document["trained_on"] == {"dataset_digest": "d", "splits": given.get("splits", ["train"])}
+    found = Predictions("", document)
+    assert found.is_training_data("d", "train") is True
+    assert found.is_training_data("d", "val") is bool(given)
+    assert found.is_training_data("e", "train") is False
+    for other in (MODEL, MODEL | {"provenance": {"recipe": "x"}}):
+        assert "trained_on" not in run_document(other, [dataset], [info_of()], None)
+        assert Predictions("", run_document(other, [dataset], [info_of()], None)).is_training_data("d", "train") is None
 
 
 def test_parts_of_two_machines_have_no_one_device(tmp_path):
