@@ -13,6 +13,7 @@ from model.metrics import class_figures
 from model.metrics.ranking import rank, trace_curve
 from model.networks.output import NetworkOutput
 from shards.corpus.layouts.registry import LAYOUTS, find_corpus
+from shards.format.classes import UNKNOWN
 from tests.corpora import jpeg_bytes, reasons_of, rows_of
 from tests.shards.plain_calls import convert_plainly
 
@@ -56,11 +57,11 @@ def test_the_layout_is_found_and_its_lists_are_read(load, tmp_path, monkeypatch)
 def test_the_loss_without_focus_is_binary_cross_entropy(load):
     loss_class = load("focal_loss_example", LOSS).FocalLossConfig
     logits_LBK = torch.tensor([[[2.0, -1.0], [0.5, 0.0]]])
-    labels_BK = torch.tensor([[1.0, 0.0], [torch.nan, 1.0]])
+    labels_BK = torch.tensor([[1.0, 0.0], [UNKNOWN, 1.0]])
     output = NetworkOutput(logits_LBK, (), torch.zeros(2, 1))
     batch = type("Batch", (), {"labels_BK": labels_BK})()
     terms = loss_class(gamma=0.0).terms(output, batch)
-    known = ~labels_BK.isnan()
+    known = labels_BK != UNKNOWN
     expected = torch.nn.functional.binary_cross_entropy_with_logits(logits_LBK[0][known], labels_BK[known])
     torch.testing.assert_close(terms["classification"], expected * known.sum() / known.numel())
     assert loss_class().terms(output, batch)["classification"] < terms["classification"]

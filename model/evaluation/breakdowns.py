@@ -15,7 +15,8 @@ from model.evaluation.uncertainty import share_interval
 from model.metrics import ranking as metrics
 from model.metrics.intervals import Interval
 from model.metrics.operating_points import OperatingPoint
-from model.metrics.ranking import ABSENT, PRESENT, Ranking
+from model.metrics.ranking import Ranking
+from shards.format.classes import ABSENT, PRESENT
 
 BoolArray = npt.NDArray[np.bool_]
 

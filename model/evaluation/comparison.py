@@ -17,7 +17,7 @@ from model.metrics.differences import Estimate, MeanEstimate, correct_difference
 from model.metrics.influence import find_influences
 from model.metrics.intervals import MIN_UNITS, Interval
 from model.metrics.operating_points import OperatingPoint, any_item, at_false_alarms
-from model.metrics.ranking import ABSENT, PRESENT, UNKNOWN
+from shards.format.classes import ABSENT, PRESENT, UNKNOWN
 
 SIDES_RATE = 10
 """False alarms per 1,000 bags at each model's own threshold, where changed alarms are counted."""

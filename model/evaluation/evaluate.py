@@ -29,7 +29,8 @@ from model.metrics.operating_points import (
     sigmoid,
     sweep,
 )
-from model.metrics.ranking import PRESENT, UNKNOWN, Curve, Ranking
+from model.metrics.ranking import Curve, Ranking
+from shards.format.classes import PRESENT, UNKNOWN
 from shards.format.dataset import Dataset
 from shards.predictions.run import Predictions
 

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from model.evaluation.scored_scans import ScoredScans
 from model.metrics.pointing import covered_shares, largest_box_centres, points_hit
-from model.metrics.ranking import PRESENT
+from shards.format.classes import PRESENT
 
 TOLERANCES_PX = (0, 15, 18)
 """0 as in the paper, 15 as in common code for the pointing game, 18 for how fast the figure still grows."""

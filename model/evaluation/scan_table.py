@@ -17,7 +17,8 @@ from model.evaluation.pointing import find_pointing_hits
 from model.evaluation.scored_scans import ScoredScans
 from model.metrics.calibration import fit_platt
 from model.metrics.operating_points import any_item, sigmoid
-from model.metrics.ranking import ABSENT, PRESENT, UNKNOWN, Ranking
+from model.metrics.ranking import Ranking
+from shards.format.classes import ABSENT, PRESENT, UNKNOWN
 
 VERDICTS = ("caught", "missed", "false_alarm", "clear")
 """Of a scan that holds the class and of one that does not, with and without an alarm; null if the label is unknown."""

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from model.evaluation.completeness import Completeness, measure_completeness
-from model.metrics.ranking import UNKNOWN
+from shards.format.classes import UNKNOWN
 from shards.format.dataset import Dataset
 from shards.format.parquet import read_parquet
 from shards.predictions.parts import part_url

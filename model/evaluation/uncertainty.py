@@ -16,7 +16,8 @@ from model.metrics import ranking as metrics
 from model.metrics.influence import Influences, find_influences
 from model.metrics.intervals import MIN_UNITS, Interval, effective_number
 from model.metrics.operating_points import FALSE_ALARM_RATES, RECALLS, OperatingFigures, sigmoid
-from model.metrics.ranking import PRESENT, UNKNOWN, Ranking
+from model.metrics.ranking import Ranking
+from shards.format.classes import PRESENT, UNKNOWN
 
 FloatArray = npt.NDArray[np.float64]
 

@@ -26,7 +26,7 @@ class Batch(NamedTuple):
     images_BCHW: Tensor
     """float32, normalised, channels_last."""
     labels_BK: Tensor
-    """float32: 1 present, 0 absent, NaN unknown (or padding, or an image that cannot be decoded)."""
+    """float32: 1 present, 0 absent, -1 unknown (or padding, or an image that cannot be decoded)."""
     rows_B: Tensor
     """int64 into the feed's samples; `feed.samples.keys` has the keys."""
     boxes: Boxes

@@ -20,6 +20,7 @@ from model.inputs.decoder import BatchDecoder, Decoded
 from model.inputs.sample_table import SampleTable
 from model.inputs.sampling import epoch_entries, epoch_order, num_batches, rank_batches
 from model.networks.config import InputConfig
+from shards.format.classes import UNKNOWN
 from shards.prefetch import iterate_in_background, map_prefetched
 
 _log = logging.getLogger(__name__)
@@ -167,8 +168,7 @@ class _Loader:
     def _make_batch(
         self, decoded: Decoded, rows_B: np.ndarray, is_void_B: np.ndarray, augmentations_B3: np.ndarray | None
     ) -> Batch:
-        labels_BK = self._samples.labels_NK[rows_B].copy()
-        labels_BK[is_void_B] = np.nan
+        labels_BK = np.where(is_void_B[:, None], UNKNOWN, self._samples.labels_NK[rows_B]).astype(np.float32)
         levels_B = np.where(is_void_B, 0, self._samples.levels_N[rows_B]).astype(np.int64)
         return Batch(
             decoded.images_BCHW,

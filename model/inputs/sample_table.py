@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from shards import storage
+from shards.format.classes import UNKNOWN
 from shards.format.dataset import Dataset
 
 _EDGES = ("xmin_px", "ymin_px", "xmax_px", "ymax_px")
@@ -33,7 +34,7 @@ class SampleTable:
     widths_px_N: np.ndarray
     heights_px_N: np.ndarray
     labels_NK: np.ndarray
-    """float32: 1 present, 0 absent, NaN unknown."""
+    """int8: 1 present, 0 absent, -1 unknown."""
     classes: tuple[str, ...]
     boxes_X4: np.ndarray
     """float32: left, top, right and bottom of every box, as fractions of its scan; also of classes that are not scored:
@@ -130,8 +131,8 @@ def _boxes(table: pa.Table) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _labels(labels: pa.StructArray, classes: tuple[str, ...]) -> np.ndarray:
-    columns = [labels.field(name).cast(pa.float32()).to_numpy(zero_copy_only=False) for name in classes]
-    return np.stack(columns, axis=1).astype(np.float32)
+    columns = [labels.field(name).fill_null(UNKNOWN).to_numpy(zero_copy_only=False) for name in classes]
+    return np.stack(columns, axis=1)
 
 
 def hold_out(samples: SampleTable, fraction: float, seed: int) -> tuple[SampleTable, SampleTable]:

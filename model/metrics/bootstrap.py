@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from model.metrics.intervals import LEVEL, Interval
-from model.metrics.ranking import ABSENT, PRESENT
+from shards.format.classes import ABSENT, PRESENT
 from shards.host import count_cores
 
 IntArray = npt.NDArray[np.integer[Any]]

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from model.metrics.intervals import effective_number
-from model.metrics.ranking import ABSENT, PRESENT
+from shards.format.classes import ABSENT, PRESENT
 
 FloatArray = npt.NDArray[np.floating[Any]]
 IntArray = npt.NDArray[np.integer[Any]]

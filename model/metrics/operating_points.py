@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from model.metrics.ranking import ABSENT, PRESENT, UNKNOWN, Curve, Ranking
+from model.metrics.ranking import Curve, Ranking
+from shards.format.classes import ABSENT, PRESENT, UNKNOWN
 
 FALSE_ALARM_RATES = (1, 5, 10, 50)
 """False alarms per 1,000 bags at which reports give the recall."""
@@ -130,13 +131,14 @@ def sweep(classes: Sequence[Ranking], any_item: Ranking) -> Sweep:
 def any_item(
     logits_NK: npt.NDArray[np.floating[Any]], labels_NK: npt.NDArray[np.integer[Any]]
 ) -> tuple[npt.NDArray[np.floating[Any]], npt.NDArray[np.int8]]:
-    """Return score and label of the alarm for any item: the highest logit, and whether any class is present.
+    """Return score and label of the alarm for any item: the highest logit, and whether any class is present."""
+    return logits_NK.max(axis=1), any_item_labels(labels_NK)
 
-    A bag with an unknown label and no class known to be present is unknown.
-    """
+
+def any_item_labels(labels_NK: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.int8]:
+    """Return whether any class is present; unknown for a bag with an unknown label and no class known to be present."""
     present_N, unknown_N = (labels_NK == PRESENT).any(axis=1), (labels_NK == UNKNOWN).any(axis=1)
-    labels_N = np.where(present_N, PRESENT, np.where(unknown_N, UNKNOWN, ABSENT)).astype(np.int8)
-    return logits_NK.max(axis=1), labels_N
+    return np.where(present_N, PRESENT, np.where(unknown_N, UNKNOWN, ABSENT)).astype(np.int8)
 
 
 def sigmoid(logits: npt.NDArray[np.floating[Any]] | np.floating[Any]) -> npt.NDArray[np.float64]:

@@ -8,11 +8,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from shards.format.classes import ABSENT, PRESENT, UNKNOWN
+
 FloatArray = npt.NDArray[np.floating[Any]]
 IntArray = npt.NDArray[np.integer[Any]]
-
-PRESENT, ABSENT, UNKNOWN = 1, 0, -1
-"""Values of a label; scans whose label is unknown (null on disk) count neither as positives nor as negatives."""
 
 
 @dataclass(frozen=True, slots=True)

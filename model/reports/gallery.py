@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from model.evaluation.scored_scans import ScoredScans
 from model.metrics.operating_points import sigmoid
-from model.metrics.ranking import ABSENT, PRESENT
+from shards.format.classes import ABSENT, PRESENT
 from shards.format.dataset import Dataset
 from shards.format.shard_reader import find_rows, read_image_of_row
 from shards.images.decode import decode_image

@@ -18,7 +18,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from model.inputs.sample_table import SampleTable, load_sample_table
+from model.metrics.operating_points import any_item_labels
 from shards import storage
+from shards.format.classes import UNKNOWN
 from shards.format.dataset import Dataset
 from shards.format.json_document import parse_document
 from shards.format.parquet import read_parquet, write_parquet
@@ -78,7 +80,7 @@ def label_levels(predictions: Predictions, dataset: Dataset, split: str) -> tupl
     level_logits_LNK = _read_levels(rows["level_logits"].combine_chunks(), names)
     labels_NK = samples.labels_NK
     if not per_class:
-        level_logits_LNK, labels_NK = level_logits_LNK.max(axis=2, keepdims=True), _any_item(labels_NK)
+        level_logits_LNK, labels_NK = level_logits_LNK.max(axis=2, keepdims=True), any_item_labels(labels_NK)[:, None]
     levels_N = least_loss_levels(level_logits_LNK, labels_NK)
     labelled_N = np.flatnonzero(levels_N)
     info = LabelsInfo(
@@ -99,12 +101,12 @@ def least_loss_levels(level_logits_LNK: np.ndarray, labels_NK: np.ndarray) -> np
 
     Args:
         level_logits_LNK: finest level first.
-        labels_NK: 1 present, 0 absent, NaN unknown.
+        labels_NK: 1 present, 0 absent, -1 unknown.
 
     Returns:
         int8 (N,), from 1 to L; 0 for a scan without known labels.
     """
-    logits_LNK, known_NK = level_logits_LNK.astype(np.float64), ~np.isnan(labels_NK)
+    logits_LNK, known_NK = level_logits_LNK.astype(np.float64), labels_NK != UNKNOWN
     # -log sigmoid(x) where present, -log(1 - sigmoid(x)) where absent
     losses_LNK = np.logaddexp(0.0, logits_LNK) - logits_LNK * np.where(known_NK, labels_NK, 0.0)
     levels_N = 1 + np.where(known_NK, losses_LNK, 0.0).sum(axis=2).argmin(axis=0)
@@ -189,9 +191,3 @@ def _read_levels(levels: pa.ListArray, classes: Sequence[str]) -> np.ndarray:
     flat = levels.flatten()
     columns = [flat.field(name).to_numpy(zero_copy_only=False).reshape(len(levels), -1).T for name in classes]
     return np.stack(columns, axis=2)
-
-
-def _any_item(labels_NK: np.ndarray) -> np.ndarray:
-    """Return float (N, 1): 1 if any class is present, 0 if all are absent, NaN if that is unknown."""
-    present_N = (labels_NK == 1).any(axis=1)
-    return np.where(present_N, 1.0, np.where(np.isnan(labels_NK).any(axis=1), np.nan, 0.0))[:, None]

@@ -21,6 +21,7 @@ from model.inputs.batch import Batch
 from model.inputs.sample_table import SampleTable
 from model.metrics import arrays, ranking
 from model.networks.output import NetworkOutput
+from shards.format.classes import UNKNOWN
 
 if TYPE_CHECKING:
     from model.training.config import TrainConfig
@@ -73,7 +74,7 @@ class Loss(ABC):
 
         Args:
             evidence: of `evidence`, (N, any).
-            labels_NK: as in `Batch`; all NaN for padding too.
+            labels_NK: as in `Batch`; all unknown for padding too.
             classes: names of the K classes.
         """
         found = average_precisions(evidence, labels_NK)
@@ -91,10 +92,10 @@ def top_accuracy(logits_NK: np.ndarray, labels_NK: np.ndarray, k: int) -> float 
 
     Args:
         logits_NK: fused logits.
-        labels_NK: one 1 in a row; rows with NaN are left out.
+        labels_NK: one 1 in a row; rows with an unknown label are left out.
         k: how many of the highest logits may hold the true class.
     """
-    known_N = ~np.isnan(labels_NK).any(axis=1)
+    known_N = (labels_NK != UNKNOWN).all(axis=1)
     if not known_N.any():
         return None
     return ranking.top_k_accuracy(logits_NK[known_N], labels_NK[known_N].argmax(axis=1), k)
@@ -105,11 +106,10 @@ def average_precisions(logits_NK: np.ndarray, labels_NK: np.ndarray) -> list[flo
 
     Args:
         logits_NK: fused logits; if any is NaN or infinite, every figure is None.
-        labels_NK: 1 present, 0 absent, NaN unknown (padding among them).
+        labels_NK: 1 present, 0 absent, -1 unknown (padding among them).
     """
     if not np.isfinite(logits_NK).all():
         _log.warning("logits of held-out scans must be finite, got NaN or infinity: the network has diverged")
         return [None] * logits_NK.shape[1]
-    coded_NK = np.where(np.isnan(labels_NK), ranking.UNKNOWN, labels_NK).astype(np.int8)
-    found_K = arrays.average_precision(logits_NK, coded_NK)
+    found_K = arrays.average_precision(logits_NK, labels_NK)
     return [None if math.isnan(value) else value for value in found_K.tolist()]

@@ -16,6 +16,7 @@ from model.inputs.batch import Batch
 from model.inputs.sample_table import SampleTable
 from model.networks.output import NetworkOutput
 from model.training.loss_base import Figures, Loss, top_accuracy
+from shards.format.classes import UNKNOWN
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +52,7 @@ class SoftmaxConfig(Loss):
     def check_samples(self, samples: SampleTable) -> None:
         """Raise ValueError if a scan has no item, several, or unknown labels."""
         num_present_N = (samples.labels_NK == 1).sum(axis=1)
-        is_bad_N = (num_present_N != 1) | np.isnan(samples.labels_NK).any(axis=1)
+        is_bad_N = (num_present_N != 1) | (samples.labels_NK == UNKNOWN).any(axis=1)
         if is_bad_N.any():
             row = int(np.argmax(is_bad_N))
             raise ValueError(
@@ -77,10 +78,10 @@ def hierarchical_loss(level_logits_LBK: Tensor, labels_BK: Tensor, config: LossC
 
     Args:
         level_logits_LBK: float32, not scores.
-        labels_BK: 1 present, 0 absent, NaN unknown; unknown labels weigh nothing.
+        labels_BK: 1 present, 0 absent, -1 unknown; unknown labels weigh nothing.
         config: whether and when negatives are dropped.
     """
-    known_BK = ~labels_BK.isnan()
+    known_BK = labels_BK != UNKNOWN
     targets_BK = torch.where(known_BK, labels_BK, 0.0)
     if config.balanced:
         weights_LBK = class_balanced_weights(level_logits_LBK, targets_BK, config.threshold) * known_BK
@@ -100,12 +101,12 @@ def softmax_loss(level_logits_LBK: Tensor, labels_BK: Tensor) -> Tensor:
 
     Args:
         level_logits_LBK: float32.
-        labels_BK: one 1 in a row, the others 0; or all NaN, then the scan adds nothing.
+        labels_BK: one 1 in a row, the others 0; or all -1 (unknown), then the scan adds nothing.
     """
     losses_LB = functional.cross_entropy(
         level_logits_LBK.movedim(2, 1), labels_BK.argmax(dim=1).expand(level_logits_LBK.shape[:2]), reduction="none"
     )
-    return torch.where(labels_BK.isnan().any(dim=1), 0.0, losses_LB).mean()
+    return torch.where((labels_BK == UNKNOWN).any(dim=1), 0.0, losses_LB).mean()
 
 
 def class_balanced_weights(level_logits_LBK: Tensor, targets_BK: Tensor, threshold: float) -> Tensor:

@@ -23,6 +23,7 @@ from model.inputs.sample_table import SampleTable
 from model.networks.output import NetworkOutput
 from model.training.attention_targets import draw_ellipses
 from model.training.loss_base import Figures, Loss
+from shards.format.classes import UNKNOWN
 
 if TYPE_CHECKING:
     from model.training.config import TrainConfig
@@ -50,7 +51,7 @@ class AttentionLossConfig(Loss):
 
     def terms(self, output: NetworkOutput, batch: Batch) -> dict[str, Tensor]:
         """Return L_att."""
-        is_known_B = ~batch.labels_BK.isnan().all(dim=1)
+        is_known_B = (batch.labels_BK != UNKNOWN).any(dim=1)
         return {"attention": attention_loss(*_mask_and_ellipses(output, batch), is_known_B)}
 
     def evidence(self, output: NetworkOutput, batch: Batch) -> Tensor:
@@ -60,7 +61,7 @@ class AttentionLossConfig(Loss):
 
     def rate(self, evidence: np.ndarray, labels_NK: np.ndarray, classes: Sequence[str]) -> Figures:
         """Return 1 - the mean squared error over all scans and cells; None without scans."""
-        errors = evidence[~np.isnan(labels_NK).all(axis=1)]
+        errors = evidence[(labels_NK != UNKNOWN).any(axis=1)]
         return {self.rating: 1 - float(errors.mean(dtype=np.float64)) if len(errors) else None}
 
 
@@ -181,9 +182,9 @@ def classification_loss(logits_BK: Tensor, labels_BK: Tensor) -> Tensor:
 
     Args:
         logits_BK: fused, float32, not scores.
-        labels_BK: 1 present, 0 absent, NaN unknown; an unknown label adds nothing.
+        labels_BK: 1 present, 0 absent, -1 unknown; an unknown label adds nothing.
     """
-    known_BK = ~labels_BK.isnan()
+    known_BK = labels_BK != UNKNOWN
     targets_BK = torch.where(known_BK, labels_BK, 0.0).to(logits_BK.dtype)
     losses_BK = functional.binary_cross_entropy_with_logits(logits_BK, targets_BK, reduction="none")
     return (losses_BK * known_BK).mean()

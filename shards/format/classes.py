@@ -1,10 +1,13 @@
-"""Load and make class sets: the prohibited items of a corpus and their spellings."""
+"""Define the values of a label; load and make class sets: the prohibited items of a corpus and their spellings."""
 
 import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
+
+PRESENT, ABSENT, UNKNOWN = 1, 0, -1
+"""Values of a label in arrays; unknown is null on disk."""
 
 _NAME = re.compile(r"[\w-]+")
 

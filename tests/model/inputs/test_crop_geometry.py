@@ -57,7 +57,7 @@ def make_samples(tmp_path, margin):
         sizes_bytes_N=sizes,
         widths_px_N=px[:, 0],
         heights_px_N=px[:, 1],
-        labels_NK=np.ones((12, 1), np.float32),
+        labels_NK=np.ones((12, 1), np.int8),
         classes=("Gun",),
         boxes_X4=np.array([edges for _, edges, *_ in drawn], np.float32),
         first_boxes_N=np.arange(12),

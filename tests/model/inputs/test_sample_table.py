@@ -3,6 +3,7 @@ import pyarrow as pa
 import pytest
 
 from model.inputs.sample_table import hold_out, load_sample_table
+from shards.format.classes import UNKNOWN
 from shards.format.manifest import samples_url
 from shards.format.parquet import write_parquet
 from tests.model.scans import make_dataset
@@ -45,11 +46,12 @@ def test_boxes_of_all_classes_are_where_attention_is_to_look(dataset):
     assert boxes_M4 == pytest.approx(np.array([[8, 16, 24, 40]] * 2) / sides)
 
 
-def test_an_unknown_label_is_nan(dataset):
+def test_an_unknown_label_is_minus_one(dataset):
     edit_rows(dataset, lambda row: row | {"labels": row["labels"] | {"Knife": None}})
     labels = load_sample_table(dataset, "train").labels_NK
-    assert np.isnan(labels[:30, 1]).all()
-    assert not np.isnan(labels[:, [0, 2]]).any()
+    assert (labels[:30, 1] == UNKNOWN).all()
+    assert (labels[:, [0, 2]] != UNKNOWN).all()
+    assert labels.dtype == np.int8
 
 
 def test_held_out_and_training_scans_make_up_the_split(dataset):

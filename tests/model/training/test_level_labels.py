@@ -20,6 +20,7 @@ from model.training.level_labels import (
     write_level_labels,
 )
 from pipelines.label_levels import main
+from shards.format.classes import UNKNOWN
 from shards.format.dataset import Dataset
 from shards.format.parquet import write_parquet
 from shards.format.schemas import predictions_schema
@@ -29,13 +30,13 @@ from tests.model.written import MODEL_ID, prediction, sample, write_dataset, wri
 
 def minimal_loss_level(logits, labels):
     """Section 3.2: the "pyramid level yielding the minimal classification loss"; logits [level][class]."""
-    if all(math.isnan(label) for label in labels):
+    if all(label == UNKNOWN for label in labels):
         return 0
     losses = []
     for level in logits:
         loss = 0.0
         for x, label in zip(level, labels, strict=True):
-            if not math.isnan(label):
+            if label != UNKNOWN:
                 y = 1 / (1 + math.exp(-x))
                 loss -= math.log(y if label == 1 else 1 - y)
         losses.append(loss)
@@ -44,7 +45,7 @@ def minimal_loss_level(logits, labels):
 
 @settings(max_examples=150, deadline=None)
 @given(
-    labels=st.lists(st.sampled_from([0.0, 1.0, math.nan]), min_size=1, max_size=4),
+    labels=st.lists(st.sampled_from([0, 1, UNKNOWN]), min_size=1, max_size=4),
     num_levels=st.integers(1, 4),
     seed=st.integers(0, 2**32 - 1),
 )
@@ -56,7 +57,7 @@ def test_the_label_is_the_level_with_the_least_loss(labels, num_levels, seed):
 
 
 def test_of_equal_levels_the_finest_is_the_label():
-    assert least_loss_levels(np.zeros((3, 2, 2)), np.array([[1.0, 0.0], [np.nan, np.nan]])).tolist() == [1, 0]
+    assert least_loss_levels(np.zeros((3, 2, 2)), np.array([[1, 0], [UNKNOWN, UNKNOWN]])).tolist() == [1, 0]
 
 
 SCANS = [sample("a", (1, 0)), sample("b", (0, 1)), sample("c", (None, None)), sample("d", (1, 0))]

@@ -15,6 +15,7 @@ from model.training.config import LOSSES
 from model.training.loss_base import average_precisions, sum_terms, top_accuracy
 from model.training.losses import LossConfig, SoftmaxConfig, hierarchical_loss, softmax_loss
 from model.training.sxmnet_losses import AttentionLossConfig, IntuitiveLabels, MetaLossConfig
+from shards.format.classes import UNKNOWN
 from tests.model.scans import make_dataset
 
 SETTINGS = {LossConfig: LossConfig(balanced=False), MetaLossConfig: MetaLossConfig(labels=IntuitiveLabels())}
@@ -27,7 +28,7 @@ def step_of(rows):
     generator = torch.Generator().manual_seed(0)
     level_logits_LNK, log_weights_NL = (torch.randn(*shape, generator=generator) for shape in ((3, 6, 3), (6, 3)))
     masks_N1hw = torch.rand(6, 1, 4, 4, generator=generator)
-    labels_NK = torch.cat([torch.eye(3)[[0, 2, 1, 1, 0]], torch.full((1, 3), math.nan)])
+    labels_NK = torch.cat([torch.eye(3)[[0, 2, 1, 1, 0]], torch.full((1, 3), float(UNKNOWN))])
     boxed = [place for place, row in enumerate(rows) if row != PADDING]
     shares_M = torch.tensor([(0.01, 0.1, 0.3, 0.05, 0.6)[rows[place]] for place in boxed])
     edges_M4 = torch.stack([0 * shares_M, 0 * shares_M, shares_M.sqrt(), shares_M.sqrt()], dim=1)
@@ -72,7 +73,7 @@ def test_scans_with_any_number_of_items_are_trained_by_the_hierarchical_loss():
 
 def test_a_class_without_held_out_positives_is_left_out_of_the_mean():
     logits = torch.tensor([[3.0, 1.0], [2.0, 2.0], [1.0, 3.0]]).numpy()
-    labels = torch.tensor([[1.0, 0.0], [0.0, 0.0], [math.nan, 0.0]]).numpy()
+    labels = torch.tensor([[1.0, 0.0], [0.0, 0.0], [UNKNOWN, 0.0]]).numpy()
     assert average_precisions(logits, labels) == [1.0, None]
     assert LossConfig().rate(logits, labels, ("Gun", "Knife")) == {
         "average_precision/Gun": 1.0,
@@ -114,10 +115,10 @@ def test_top_accuracy_is_the_share_of_scans_whose_class_is_among_the_highest(see
 def test_a_network_that_always_says_the_same_is_never_right():
     assert top_accuracy(np.zeros((3, 4)), np.eye(4)[:3], 1) == 0.0
     assert top_accuracy(np.full((3, 4), np.nan), np.eye(4)[:3], 1) == 0.0
-    assert top_accuracy(np.zeros((1, 4)), np.full((1, 4), np.nan), 1) is None
+    assert top_accuracy(np.zeros((1, 4)), np.full((1, 4), UNKNOWN), 1) is None
 
 
-@pytest.mark.parametrize("labels", [(0.0, 0.0, 0.0), (1.0, 1.0, 0.0), (1.0, math.nan, 0.0)])
+@pytest.mark.parametrize("labels", [(0, 0, 0), (1, 1, 0), (1, UNKNOWN, 0)])
 def test_scans_without_exactly_one_known_item_cannot_be_trained_by_a_soft_max(tmp_path, labels):
     samples = load_sample_table(make_dataset(tmp_path, num_train=4, num_shards=1), "train")
     samples.labels_NK[:] = np.eye(3)[[0, 1, 2, 0]]

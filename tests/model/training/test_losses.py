@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from model.training.losses import LossConfig, class_balanced_weights, hierarchical_loss
+from shards.format.classes import UNKNOWN
 
 
 def loss_in_the_papers_words(level_logits, labels, threshold, balanced):
@@ -60,7 +61,7 @@ def batches(draw):
 
 
 def as_tensor(labels):
-    return torch.tensor([[math.nan if v is None else float(v) for v in row] for row in labels], dtype=torch.float64)
+    return torch.tensor([[UNKNOWN if v is None else float(v) for v in row] for row in labels], dtype=torch.float64)
 
 
 @settings(max_examples=150, deadline=None)
@@ -94,7 +95,7 @@ def test_the_gradient_equals_that_of_the_papers_words(batch, threshold, balanced
 def test_the_gradient_equals_finite_differences_where_no_weight_switches():
     torch.manual_seed(0)
     logits = torch.randn(3, 2, 3, dtype=torch.float64, requires_grad=True)
-    labels = torch.tensor([[1.0, 0.0, math.nan], [0.0, 0.0, 1.0]], dtype=torch.float64)
+    labels = torch.tensor([[1.0, 0.0, UNKNOWN], [0.0, 0.0, 1.0]], dtype=torch.float64)
     config = LossConfig(threshold=0.3)
     assert ((logits.sigmoid() - 0.3).abs() > 1e-3).all()
     assert torch.autograd.gradcheck(lambda x: hierarchical_loss(x, labels, config), (logits,))
@@ -119,7 +120,7 @@ def test_a_score_equal_to_the_threshold_does_not_count():
 
 def test_unknown_labels_weigh_nothing():
     logits = torch.randn(3, 2, 2, requires_grad=True)
-    labels = torch.tensor([[math.nan, 1.0], [math.nan, math.nan]])
+    labels = torch.tensor([[UNKNOWN, 1.0], [UNKNOWN, UNKNOWN]])
     hierarchical_loss(logits, labels, LossConfig()).backward()
     assert logits.grad is not None
     assert torch.count_nonzero(logits.grad[:, 0, 0]) == 0

@@ -230,7 +230,7 @@ def test_positives_are_counted_a_step_as_the_feed_yields_them(dataset, tmp_path)
 
 @pytest.mark.parametrize(("num_positive", "fraction"), [(3, 0.5), (1, 0.25), (40, 0.3), (99, 0.01)])
 def test_the_balanced_sampler_gives_positives_their_share_of_an_epoch(num_positive, fraction):
-    labels_NK = np.zeros((100, 2), np.float32)
+    labels_NK = np.zeros((100, 2), np.int8)
     labels_NK[:num_positive, 1] = 1
     repeats = repeats_of_positives(labels_NK, fraction)
 

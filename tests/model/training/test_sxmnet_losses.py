@@ -16,6 +16,7 @@ from model.training.sxmnet_losses import (
     intuitive_levels,
     selection_loss,
 )
+from shards.format.classes import UNKNOWN
 
 
 def make_boxes(edges, scans=None, areas=None):
@@ -101,7 +102,7 @@ def batches(draw):
         return draw(st.lists(row, min_size=num_scans, max_size=num_scans))
 
     levels = draw(st.lists(st.integers(0, num_levels), min_size=num_scans, max_size=num_scans))
-    labels = table(st.sampled_from([0.0, 1.0, math.nan]), num_classes)
+    labels = table(st.sampled_from([0.0, 1.0, UNKNOWN]), num_classes)
     return table(numbers, num_classes), labels, table(numbers, num_levels), levels
 
 
@@ -110,7 +111,7 @@ def equation_4(logits, labels, scores, levels, weight):
     l_cls = l_meta = 0.0
     for n in range(len(logits)):
         for c in range(len(logits[n])):
-            if not math.isnan(labels[n][c]):
+            if labels[n][c] != UNKNOWN:
                 y = 1 / (1 + math.exp(-logits[n][c]))
                 l_cls -= math.log(y if labels[n][c] == 1 else 1 - y) / len(logits[n])
         if levels[n]:
@@ -131,7 +132,7 @@ def test_the_loss_of_stage_two_is_equation_4(batch, weight):
 
 def test_the_gradients_of_stage_two_equal_finite_differences():
     torch.manual_seed(0)
-    labels, levels = torch.tensor([[1.0, 0.0], [math.nan, 1.0]]), torch.tensor([2, 0])
+    labels, levels = torch.tensor([[1.0, 0.0], [UNKNOWN, 1.0]]), torch.tensor([2, 0])
     logits = torch.randn(2, 2, dtype=torch.float64, requires_grad=True)
     scores = torch.randn(2, 3, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(lambda x: classification_loss(x, labels), (logits,))
@@ -140,7 +141,7 @@ def test_the_gradients_of_stage_two_equal_finite_differences():
 
 def test_unknown_labels_and_scans_without_a_level_have_no_gradient():
     logits, scores = torch.randn(2, 2, requires_grad=True), torch.randn(2, 3, requires_grad=True)
-    classification_loss(logits, torch.tensor([[math.nan, math.nan], [math.nan, 1.0]])).backward()
+    classification_loss(logits, torch.tensor([[UNKNOWN, UNKNOWN], [UNKNOWN, 1.0]])).backward()
     selection_loss(scores.log_softmax(dim=1), torch.tensor([0, 3])).backward()
     assert logits.grad is not None and scores.grad is not None
     assert torch.count_nonzero(logits.grad[0]) == 0 and torch.count_nonzero(logits.grad[1]) == 1

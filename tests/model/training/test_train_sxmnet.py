@@ -34,6 +34,7 @@ from model.training.sxmnet_losses import (
 )
 from model.training.trainer import train
 from shards import storage
+from shards.format.classes import UNKNOWN
 from shards.format.manifest import samples_url
 from shards.format.parquet import write_parquet
 from tests.model.scans import make_dataset
@@ -303,7 +304,7 @@ def make_batch(labels, boxes, levels):
 def test_a_loss_is_its_equation_and_padding_adds_nothing():
     torch.manual_seed(0)
     boxes = Boxes(torch.tensor([[0.1, 0.1, 0.9, 0.6]]), torch.tensor([0.4]), torch.tensor([0]))
-    labels = torch.tensor([[1.0, 0.0], [torch.nan, torch.nan]])
+    labels = torch.tensor([[1.0, 0.0], [UNKNOWN, UNKNOWN]])
     batch = make_batch(labels, boxes, torch.tensor([2, 0]))
     log_weights, mask = torch.randn(2, 3).log_softmax(dim=1), torch.rand(2, 1, 6, 6)
     output = NetworkOutput(torch.randn(3, 2, 2), (), log_weights, mask)
