@@ -1,8 +1,11 @@
 """Run the command that the first word names: `sixray`, one module for each command."""
 
-import importlib.metadata
+import importlib
+import os
 import sys
 from collections.abc import Sequence
+
+from pipelines.runtime import interrupts
 
 COMMANDS = {
     "synth": "generate a corpus of X-ray scans in the SIXray layout",
@@ -28,9 +31,18 @@ COMMANDS = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; return its exit code (0 fine, 1 findings, 2 wrong usage)."""
-    words = list(sys.argv[1:] if argv is None else argv)
+    with interrupts.handle_interrupts():
+        code = _main(list(sys.argv[1:] if argv is None else argv))
+        if argv is None and interrupts.is_interrupted():
+            os._exit(code)  # threads of Beam that still work would be waited for
+        return code
+
+
+def _main(words: list[str]) -> int:
     if words == ["--version"]:
-        print(f"sixray {importlib.metadata.version('sixray-pipeline')}")
+        from importlib.metadata import version
+
+        print(f"sixray {version('sixray-pipeline')}")
         return 0
     if not words or words[0] in ("-h", "--help"):
         print(_usage())

@@ -12,6 +12,7 @@ from pipelines.phantom.corpus_plan import CorpusPlan, deal_items, format_list, m
 from pipelines.phantom.scene import Scan, make_scan
 from pipelines.runtime import command_line
 from pipelines.runtime.flags import Flag, make_config
+from pipelines.runtime.process_pool import block_interrupts
 from pipelines.runtime.progress import Progress
 from shards import storage
 from shards.host import count_cores
@@ -180,7 +181,9 @@ def _run_tasks(tasks: Sequence[_Task], num_workers: int) -> Iterator[tuple[int, 
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(min(num_workers, len(tasks)), mp_context=context) as pool:
         try:
-            for future in as_completed([pool.submit(_write_scans, task) for task in tasks]):
+            with block_interrupts():
+                futures = [pool.submit(_write_scans, task) for task in tasks]
+            for future in as_completed(futures):
                 yield future.result()
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)

@@ -10,12 +10,12 @@ from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 from typing import Any, NoReturn
 
-from pipelines.runtime import log
+from pipelines.runtime import interrupts, log
 from pipelines.runtime.flags import add_flags
 from pipelines.runtime.step_errors import find_step_error
 from shards.storage import mask_secrets
 
-OK, FINDINGS, WRONG_USAGE, STOPPED, CRASHED, INTERRUPTED = 0, 1, 2, 3, 4, 130
+OK, FINDINGS, WRONG_USAGE, STOPPED, CRASHED, INTERRUPTED = 0, 1, 2, 3, 4, interrupts.INTERRUPTED
 """Exit codes: all fine; damage or too many refused records (the output is whole all the same); wrong usage or input;
 stopped by the machine (disk full, permission lost, store out of reach), nothing unfinished under a final name; ended by
 a bug or a machine at fault, with a traceback; interrupted by Ctrl-C."""
@@ -118,16 +118,28 @@ def run_command(main: Callable[[Sequence[str]], int], argv: Sequence[str] | None
     logging.getLogger("apache_beam.runners.common").setLevel(logging.CRITICAL)
     log.use_format("text")  # until a flag says otherwise; a process may run several commands
     try:
-        code = main(sys.argv[1:] if argv is None else argv)
+        interrupts.raise_interrupts()
+        return _report_errors(main, sys.argv[1:] if argv is None else argv)
+    except BaseException as error:
+        if not interrupts.is_interrupted() and not isinstance(error, KeyboardInterrupt):
+            raise
+        interrupts.report()
+        return INTERRUPTED
+
+
+def _report_errors(main: Callable[[Sequence[str]], int], argv: Sequence[str]) -> int:
+    try:
+        code = main(argv)
         sys.stdout.flush()
         return code
-    except KeyboardInterrupt:
-        log.status("error: interrupted; run the same command again, it resumes", level="error")
-        return INTERRUPTED
     except (ValueError, FileNotFoundError, NotADirectoryError) as error:
+        if interrupts.is_interrupted():
+            raise
         log.status(f"error: {mask_secrets(str(error))}", level="error")
         return WRONG_USAGE
     except Exception as error:
+        if interrupts.is_interrupted():
+            raise
         if isinstance(error, BrokenPipeError) and _is_stdout_closed():
             return OK
         is_of_step = isinstance(error, RuntimeError) and isinstance(find_step_error(str(error)), OSError)

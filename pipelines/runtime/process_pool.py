@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from multiprocessing import forkserver, resource_tracker
 from multiprocessing.process import BaseProcess
 from types import FrameType
 from typing import Any, Generic, TypeVar
@@ -76,6 +77,17 @@ def set_job_size(num_scans: int) -> None:
     _is_small_job = num_scans < SMALL_JOB_SCANS
 
 
+@contextmanager
+def block_interrupts() -> Iterator[None]:
+    """Let processes that this thread starts in the block never see Ctrl-C, which a terminal sends to all of a group."""
+    resource_tracker.ensure_running()  # it unblocks the signal where it starts itself
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _stop(processes: Iterable[BaseProcess]) -> None:
     """End processes in the middle of a task: each may remove what is unfinished, if it does not take long."""
     for process in processes:
@@ -96,6 +108,8 @@ class Tasks(Generic[T]):
         """Start a call; return the results that must be taken before the next one may start."""
         if self._calls is None:
             return [function(*args)]
+        with block_interrupts():
+            forkserver.ensure_running()
         with _as_os_error():
             return self._calls.submit(_run, function, *args)
 
@@ -123,7 +137,7 @@ def _begin(environment: dict[str, str], store_options: dict[str, Any]) -> None:
     fsspec.config.conf.clear()
     fsspec.config.conf.update(store_options)
     gc.freeze()  # what was imported stays: no need to look through it again and again
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to all: who started this one handles it
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # where the server was started by another, outside `block_interrupts`
     signal.signal(signal.SIGTERM, _leave_task)
     threading.Thread(target=_wait_for_parent, daemon=True).start()
 
