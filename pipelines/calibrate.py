@@ -12,15 +12,13 @@ import numpy.typing as npt
 
 from model.evaluation.alarm_plans import bags_of, number_bags
 from model.evaluation.scored_scans import ScoredScans, join_predictions
-from model.metrics.guarantees import Guarantee, Promise, limit_false_alarms, limit_misses
+from model.metrics.guarantees import FALSE_ALARMS, Guarantee, Promise, limit_false_alarms, limit_misses
 from model.reports.threshold_file import thresholds_document, write_thresholds
 from pipelines.runtime import command_line, log
 from pipelines.runtime.flags import Flag, make_config
 from shards.format.dataset import open_dataset
 from shards.host import installed_versions
 from shards.predictions.run import open_predictions
-
-FALSE_ALARMS = "false_alarms_per_1000"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

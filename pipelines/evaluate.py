@@ -100,14 +100,20 @@ def check_report(config: EvaluateConfig) -> tuple[Evaluation, list[Checked]]:
     document["requirements"] = [asdict(of) for of in checked]
     if config.thresholds is not None:
         given = read_thresholds(config.thresholds, predictions.model_id)
-        document["thresholds"] = rate_thresholds(scans, given, dataset.manifest.digest)
+        document["thresholds"] = rate_thresholds(scans, given, dataset.manifest.digest, config.num_rounds > 0)
     history = read_history(config.history, document)
     figures = draw_figures(evaluation) | draw_tradeoffs(list_rows(evaluation), ANY_ITEM)
     figures |= {"history.svg": draw_history(history)} if history else {}
     files = {name: svg.encode() for name, svg in figures.items()}
     files |= {name: table.encode() for name, table in make_tables(document).items()}
     files |= _make_scan_tables(scans, evaluation)
-    report = Report(evaluation=evaluation, comparisons=comparisons, subsets=subsets, history=history)
+    report = Report(
+        evaluation=evaluation,
+        comparisons=comparisons,
+        subsets=subsets,
+        history=history,
+        thresholds=document.get("thresholds"),
+    )
     if config.format == "markdown":
         files["report.md"] = render_markdown(report).encode()
     else:

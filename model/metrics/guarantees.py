@@ -17,6 +17,8 @@ from model.metrics.joint_thresholds import NEVER, Bags, apply_thresholds, plan_j
 
 FloatArray = npt.NDArray[np.float64]
 
+FALSE_ALARMS = "false_alarms_per_1000"
+"""The subject of a promise of false alarms."""
 LADDER = tuple(float(share) for share in np.geomspace(2.0, 0.02, 40))
 """Budgets, as multiples of the promised rate, that thresholds are learnt for on one half of the clean bags."""
 HALVES_FROM = 4
@@ -76,7 +78,7 @@ def limit_false_alarms(bags: Bags, max_rate: float, confidence: float, halves_G:
     threshold = threshold_of_highest(highest_G, highest_G[bags.is_clean_G], allowed)
     thresholds_K = np.full(bags.logits_GK.shape[1], threshold)
     num_false = apply_thresholds(bags, thresholds_K).num_false if allowed >= 0 else None
-    promise = _promise("false_alarms_per_1000", max_rate, confidence, num_clean, num_false)
+    promise = _promise(FALSE_ALARMS, max_rate, confidence, num_clean, num_false)
     return Guarantee(thresholds_K=thresholds_K, rule="any_item", promises=(promise,))
 
 
@@ -151,7 +153,7 @@ def _learn_and_test(
             break
         best = (thresholds_K, num_false)
     thresholds_K, found = (np.full(bags.logits_GK.shape[1], NEVER), None) if best is None else best
-    promise = _promise("false_alarms_per_1000", max_rate, confidence, num_clean, found)
+    promise = _promise(FALSE_ALARMS, max_rate, confidence, num_clean, found)
     return Guarantee(thresholds_K=thresholds_K, rule="joint", promises=(promise,))
 
 

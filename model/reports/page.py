@@ -21,6 +21,7 @@ from model.recipes.paper_tables import PaperTables, load_paper_tables
 from model.reports import numbers, sentences
 from model.reports.charts import inline_svg, precision_recall_file, reliability_file
 from model.reports.gallery import Gallery, list_gallery_warnings
+from model.reports.given_thresholds import list_given_thresholds
 from model.reports.metrics_json import operating_points_document, scored_at
 from model.reports.trend import Entry
 from shards.format.classes import load_class_set
@@ -50,6 +51,8 @@ class Report:
     """Figures of parts of the scans, by name."""
     history: Sequence[Entry] = ()
     """This report and earlier ones."""
+    thresholds: Mapping[str, Any] | None = None
+    """Of `model.reports.threshold_file.rate_thresholds`, if thresholds were given."""
 
 
 def render_html(report: Report, figures: Mapping[str, str], gallery: Gallery | None = None) -> str:
@@ -68,10 +71,10 @@ def render_html(report: Report, figures: Mapping[str, str], gallery: Gallery | N
     return _render(
         "report.html.j2",
         report,
-        headline=sentences.state_headline(evaluation),
+        headline=sentences.state_headline(evaluation, report.thresholds),
         scored_at=scored_at(evaluation),
         warnings=sentences.list_warnings(evaluation) + list_gallery_warnings(gallery),
-        caveats=sentences.list_caveats(evaluation),
+        caveats=sentences.list_caveats(evaluation, report.thresholds),
         contents=list_contents(report, figures, gallery, slider is not None),
         # Of many classes the printed page has those that are shown one by one.
         rest=lambda name: "" if name in shown else Markup(' class="rest"'),
@@ -81,6 +84,7 @@ def render_html(report: Report, figures: Mapping[str, str], gallery: Gallery | N
         recalls=RECALLS,
         rows=list_rows(evaluation),
         slider=slider,
+        given_rows=list_given_thresholds(report.thresholds, ANY_ITEM) if report.thresholds else [],
         breakdowns=list_breakdowns(evaluation),
         metadata_titles=[_metadata_title(name) for name in _metadata_columns(evaluation)],
         mistake_rate=MISTAKE_RATE,
@@ -134,6 +138,8 @@ def _render(template: str, report: Report, **values: Any) -> str:
             compared_names=[*dict.fromkeys(name for of in comparisons for name in of.classes), ANY_ITEM],
             verdicts=[sentences.state_verdict(comparison) for comparison in comparisons],
             subsets=report.subsets,
+            given=report.thresholds,
+            is_found_elsewhere=sentences.is_found_elsewhere(report.thresholds),
             **values,
         )
     )
@@ -156,6 +162,7 @@ def list_contents(
     """Return anchor and title of every section that the page has, in order."""
     sections = [
         ("comparison-title", "Comparison", bool(report.comparisons)),
+        ("given-title", "Given thresholds", report.thresholds is not None),
         ("alarm-title", "Alarm threshold", has_slider),
         ("classes-title", "Each class", True),
         ("tradeoff-title", "Misses against false alarms", "det.svg" in figures),

@@ -2,18 +2,19 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard
 
 from model.evaluation.alarm_plans import AlarmPlans
 from model.evaluation.comparison import SIDES_RATE, Comparison
 from model.evaluation.evaluate import MAX_CLASSES_IN_FULL, NUM_EXTREME_CLASSES, Evaluation
 from model.evaluation.top_k import TopKAccuracy
-from model.metrics.intervals import MIN_UNITS
+from model.metrics.intervals import MIN_UNITS, Interval
 from model.reports.numbers import (
     format_count,
     format_gain_interval,
     format_percent,
     format_percent_interval,
+    format_rate,
     format_ratio,
 )
 
@@ -82,12 +83,17 @@ class Headline:
     detail: str
 
 
-def state_headline(evaluation: Evaluation) -> Headline:
-    """Return what the model catches at the budget of false alarms, or how often its first class is right."""
+def state_headline(evaluation: Evaluation, given: Mapping[str, Any] | None = None) -> Headline:
+    """Return what the model catches at the budget of false alarms, or how often its first class is right.
+
+    Thresholds that were `given` and found on other scans replace those of the budget: their figures are not too good.
+    """
     if evaluation.top_k_accuracy is not None:
         accuracy = evaluation.top_k_accuracy[1]
         detail = _state_top_k(evaluation, evaluation.top_k_accuracy)
         return Headline(f"Names the right class in {format_percent(accuracy.value)} of the scans", detail)
+    if is_found_elsewhere(given) and given["recall"] is not None and given["num_clean"]:
+        return _state_given(given)
     plans = evaluation.alarm_plans.get(SUMMARY_RATE)
     if plans is None or plans.joint.recall is None:
         return Headline("Catches cannot be counted in this split", summarise(evaluation)[0])
@@ -103,7 +109,25 @@ def state_headline(evaluation: Evaluation) -> Headline:
     return Headline(title, f"{note}{counts}, and {clean}.")
 
 
-def list_caveats(evaluation: Evaluation) -> list[str]:
+def is_found_elsewhere(given: Mapping[str, Any] | None) -> TypeGuard[Mapping[str, Any]]:
+    """Return whether thresholds were given, and found on other scans than they are rated on."""
+    return given is not None and not given["found_on_these_scans"]
+
+
+def _state_given(given: Mapping[str, Any]) -> Headline:
+    missed = given["any_item"]["misses"]["interval"]
+    recall = Interval(1 - missed["high"], 1 - missed["low"]) if missed else None
+    note = f"95 % interval {format_percent_interval(recall)}: " if recall else ""
+    return Headline(
+        f"Catches {format_percent(given['recall'])} of the bags with a prohibited item "
+        f"at {format_rate(given['false_alarms_per_1000'])} false alarms per 1,000 clean bags",
+        f"{note}{format_count(given['num_caught'])} of {format_count(given['num_with_item'])} with an item raise an "
+        f"alarm, and {format_count(given['num_false'])} of {format_count(given['num_clean'])} clean ones do, at the "
+        f"given thresholds, which were found on split {given['origin']['split']}, not on these scans.",
+    )
+
+
+def list_caveats(evaluation: Evaluation, given: Mapping[str, Any] | None = None) -> list[str]:
     """Return what to know before trusting the figures of this split, besides its warnings; worst first."""
     caveats = []
     if evaluation.dataset.is_generated:
@@ -116,7 +140,7 @@ def list_caveats(evaluation: Evaluation) -> list[str]:
     positives = {name: of.rank.ranking.num_positive for name, of in evaluation.classes.items()}
     if few := [name for name, number in positives.items() if 0 < number < MIN_UNITS]:
         caveats.append(f"{_name_classes(few)}: fewer than {MIN_UNITS} positive scans, too few for an interval.")
-    if evaluation.alarm_plans:
+    if evaluation.alarm_plans and not is_found_elsewhere(given):
         caveats.append(
             "Thresholds were chosen on the scans they are rated on: new scans will show somewhat more false alarms."
         )

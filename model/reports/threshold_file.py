@@ -6,10 +6,12 @@ from dataclasses import asdict
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from model.evaluation.alarm_plans import bags_of
 from model.evaluation.scored_scans import ScoredScans
-from model.metrics.guarantees import Guarantee
+from model.metrics.guarantees import FALSE_ALARMS, Guarantee
+from model.metrics.intervals import MIN_UNITS, proportion_interval
 from model.metrics.joint_thresholds import NEVER, apply_thresholds
 from model.metrics.operating_points import sigmoid
 from shards import storage
@@ -43,16 +45,69 @@ def thresholds_document(
     }
 
 
-def rate_thresholds(scans: ScoredScans, given: Mapping[str, Any], dataset_digest: str) -> dict[str, Any]:
-    """Return what thresholds.json does on scans: its origin, and counts of bags as a budget of the report has them."""
+def rate_thresholds(
+    scans: ScoredScans, given: Mapping[str, Any], dataset_digest: str, has_intervals: bool = True
+) -> dict[str, Any]:
+    """Return what thresholds.json does on scans: its origin, counts of bags as a budget of the report has them, and
+    false alarms, misses and the promise of each class and of all together.
+    """
     points = [given["thresholds"].get(name) for name in scans.classes]
     thresholds_K = np.array([NEVER if at is None else at["threshold"] for at in points], np.float64)
-    plan = apply_thresholds(bags_of(scans), thresholds_K)
+    bags = bags_of(scans)
+    plan = apply_thresholds(bags, thresholds_K)
+    alarm_GK = np.asarray(bags.logits_GK >= thresholds_K)
+    promises = {promise["subject"]: promise for promise in given["promises"]}
+    rows = {
+        name: _rate(alarm_GK[bags.is_clean_G, k], ~alarm_GK[bags.present_GK[:, k], k], has_intervals)
+        for k, name in enumerate(scans.classes)
+    }
+    alarm_G = np.asarray(alarm_GK.any(axis=1))
+    rated_any = _rate(alarm_G[bags.is_clean_G], ~alarm_G[bags.has_item_G], has_intervals)
     origin = {name: given[name] for name in ("dataset_digest", "split", "confidence", "rule", "promises")}
     is_same = (given["dataset_digest"], given["split"]) == (dataset_digest, scans.split)
     counts = ("num_clean", "num_false", "num_with_item", "num_caught", "recall", "false_alarms_per_1000")
     rated = {name: getattr(plan, name) for name in counts}
-    return {"found_on_these_scans": is_same, "origin": origin, "thresholds": dict(given["thresholds"]), **rated}
+    return {
+        "found_on_these_scans": is_same,
+        "origin": origin,
+        "thresholds": dict(given["thresholds"]),
+        **rated,
+        "classes": {name: row | {"promise": _verdict(promises.get(name), row, "misses")} for name, row in rows.items()},
+        "any_item": rated_any | {"promise": _verdict(promises.get(FALSE_ALARMS), rated_any, "false_alarms")},
+    }
+
+
+def _rate(
+    is_false_M: npt.NDArray[np.bool_], is_missed_P: npt.NDArray[np.bool_], has_intervals: bool
+) -> dict[str, dict[str, Any]]:
+    """Return shares of clean bags that alarm, and of bags with an item that do not."""
+    rated = {}
+    for name, is_wrong_G in (("false_alarms", is_false_M), ("misses", is_missed_P)):
+        num, wrong = len(is_wrong_G), int(np.count_nonzero(is_wrong_G))
+        interval = proportion_interval(wrong / num, num) if has_intervals and num >= MIN_UNITS else None
+        rated[name] = {
+            "num_bags": num,
+            "num_wrong": wrong,
+            "rate": wrong / num if num else None,
+            "interval": asdict(interval) if interval else None,
+        }
+    return rated
+
+
+def _verdict(
+    promise: Mapping[str, Any] | None, row: Mapping[str, Mapping[str, Any]], subject: str
+) -> dict[str, Any] | None:
+    """Return limit and verdict of a promise: kept, above (its limit, but within the interval), broken; None if open."""
+    if promise is None:
+        return None
+    rate, interval = row[subject]["rate"], row[subject]["interval"]
+    verdict = None
+    if promise["num_wrong"] is None:
+        verdict = "not_promised"
+    elif rate is not None:
+        is_beyond = interval is not None and interval["low"] > promise["max_rate"]
+        verdict = "kept" if rate <= promise["max_rate"] else "broken" if is_beyond else "above"
+    return {"of": subject, "max_rate": promise["max_rate"], "num_needed": promise["num_needed"], "verdict": verdict}
 
 
 def write_thresholds(url: str, document: Mapping[str, Any]) -> None:

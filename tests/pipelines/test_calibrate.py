@@ -7,9 +7,12 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from model.evaluation.scored_scans import join_predictions
 from model.metrics.operating_points import sigmoid
+from model.reports.threshold_file import rate_thresholds
 from pipelines import cli
-from tests.model.written import sample, write_dataset
+from shards.predictions.run import open_predictions
+from tests.model.written import prediction, sample, write_dataset, write_predictions
 
 NUM = 900
 
@@ -28,6 +31,7 @@ class Scored:
         (root / "s.csv").write_text("\n".join(["key,Gun,Knife", *lines]))
         words = ["--data", dataset.url, "--output", str(root / "p"), "--format", "csv", "--model-name", "m"]
         assert cli.main(["import-predictions", str(root / "s.csv"), *words]) == 0
+        self.scores = scores
         self.root, self.url, self.data = root, str(root / "p/m"), dataset.url
 
     def calibrate(self, *words):
@@ -61,6 +65,53 @@ def test_thresholds_go_from_calibrate_to_alarms_and_to_evaluate(scored, capsys):
     clean = {key for key, y in zip(scored.keys, scored.labels, strict=True) if not y.any()}
     assert (rated["num_clean"], rated["num_false"]) == (len(clean), len(alarmed & clean))
     assert rated["found_on_these_scans"] and rated["origin"]["promises"] == document["promises"]
+
+
+@pytest.mark.parametrize("words", [("--max-false-alarms-per-1000", "50"), ("--max-miss-rate", "Gun=0.2")])
+@pytest.mark.parametrize("is_elsewhere", [True, False])
+def test_the_report_shows_given_thresholds_and_warns_where_they_were_found_on_its_scans(
+    scored, tmp_path, words, is_elsewhere
+):
+    assert scored.calibrate(*words) == 0
+    document = scored.document() | ({"split": "earlier"} if is_elsewhere else {})
+    (tmp_path / "t.json").write_text(json.dumps(document))
+    flags = ["--predictions", scored.url, "--data", scored.data, "--split", "val", "--output", str(tmp_path / "r")]
+    assert cli.main(["evaluate", *flags, "--bootstrap-rounds", "1", "--thresholds", str(tmp_path / "t.json")]) == 0
+    page = (tmp_path / "r/report.html").read_text()
+    assert ("Thresholds were chosen on the scans they are rated on" in page) != is_elsewhere
+    assert ("found on split earlier, not on these scans" in page) == is_elsewhere
+    assert '<caption id="given-caption">' in page
+    rated = json.loads((tmp_path / "r/metrics.json").read_text())["thresholds"]
+    assert rated["found_on_these_scans"] != is_elsewhere
+    clean = ~scored.labels.any(axis=1)
+    alarms = np.zeros(NUM, bool)
+    for k, name in enumerate(("Gun", "Knife")):
+        at = document["thresholds"][name]
+        is_alarm = scored.scores[:, k] >= at["score"] if at else np.zeros(NUM, bool)
+        alarms |= is_alarm
+        of = rated["classes"][name]
+        assert (of["false_alarms"]["num_bags"], of["false_alarms"]["num_wrong"]) == (sum(clean), sum(is_alarm[clean]))
+        assert of["misses"]["num_wrong"] == sum(~is_alarm[scored.labels[:, k]])
+        assert of["misses"]["interval"]["low"] <= of["misses"]["rate"] <= of["misses"]["interval"]["high"]
+    assert rated["any_item"]["false_alarms"]["rate"] == pytest.approx(alarms[clean].mean())
+    kept = rated["classes"]["Gun"] if words[0] == "--max-miss-rate" else rated["any_item"]
+    assert kept["promise"]["verdict"] == "kept" and "confidence 0.9</td>" in page
+
+
+@pytest.mark.parametrize(
+    ("num_wrong", "limit", "promised", "verdict"),
+    [(2, 0.1, 1, "kept"), (15, 0.1, 1, "above"), (40, 0.1, 1, "broken"), (2, 0.1, None, "not_promised")],
+)
+def test_a_promise_is_broken_where_chance_does_not_explain_it(scored, tmp_path, num_wrong, limit, promised, verdict):
+    dataset = write_dataset(tmp_path / "ds", [sample(f"k{n:03d}", (0, 0)) for n in range(100)])
+    rows = [prediction(f"k{n:03d}", (1.0 if n < num_wrong else -1.0, -1.0)) for n in range(100)]
+    predictions = open_predictions(write_predictions(tmp_path / "p", dataset, rows))
+    promise = {"subject": "false_alarms_per_1000", "max_rate": limit, "num_wrong": promised, "num_needed": 22}
+    given = {"dataset_digest": "d", "split": "val", "confidence": 0.9, "rule": "any_item", "promises": [promise]}
+    given["thresholds"] = {name: {"threshold": 0.0, "score": 0.5} for name in ("Gun", "Knife")}
+    rated = rate_thresholds(join_predictions(predictions, dataset, "test"), given, dataset.manifest.digest)
+    assert rated["any_item"]["promise"]["verdict"] == verdict
+    assert rated["any_item"]["misses"] == {"num_bags": 0, "num_wrong": 0, "rate": None, "interval": None}
 
 
 def test_misses_are_limited_class_by_class(scored):
