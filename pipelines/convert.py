@@ -31,7 +31,7 @@ from shards.corpus.layouts.registry import LAYOUT_CHOICES, LAYOUTS, choose_class
 from shards.corpus.metadata import MetadataFile, list_metadata, open_metadata
 from shards.corpus.policy import Policy
 from shards.curation import contradictions, near_duplicates, subsets
-from shards.curation.findings import describe_findings
+from shards.curation.findings import describe_findings, describe_mixed_formats
 from shards.curation.groups import connect_pairs, find_moves, find_near_equal_leaks, move_records
 from shards.curation.leakage import Member
 from shards.curation.usefulness import Summary, find_shortcomings, summarise_dataset
@@ -337,9 +337,10 @@ def _main(argv: Sequence[str]) -> int:
         return _run_dry(job, flags)
     with run_in_processes():
         manifest = convert_job(job, flags, beam_options)
-    is_useful = _print_shortcomings(summarise_dataset(datasets.open_dataset(flags.output)), job)
+    dataset = datasets.open_dataset(flags.output)
+    is_useful = _print_shortcomings(summarise_dataset(dataset), job)
     code = report_ledger(manifest, flags.max_quarantine_fraction)
-    for line in describe_findings(json.loads(manifest.to_json())):
+    for line in (*describe_findings(json.loads(manifest.to_json())), *describe_mixed_formats(dataset)):
         print(line)
     return code if is_useful else command_line.FINDINGS
 

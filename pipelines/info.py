@@ -15,7 +15,7 @@ from rich.table import Table
 from pipelines.runtime import command_line
 from pipelines.runtime.flags import NAMES, Flag, make_config
 from shards import storage
-from shards.curation.findings import describe_findings
+from shards.curation.findings import describe_findings, describe_mixed_formats
 from shards.format.dataset import Dataset, open_dataset
 from shards.format.manifest import MANIFEST_NAME
 from shards.format.parquet import read_parquet
@@ -87,7 +87,7 @@ def _main(argv: Sequence[str]) -> int:
     if flags.json:
         print(json.dumps(document, indent=1))
     elif document["kind"] == "dataset":
-        _print_dataset(document)
+        _print_dataset(document, open_dataset(flags.folder))
     else:
         _print_facts(document)
     return command_line.OK
@@ -127,7 +127,7 @@ def make_parser() -> argparse.ArgumentParser:
     return command_line.make_parser("info", _Flags, "Describe a dataset, predictions or a model.")
 
 
-def _print_dataset(document: dict[str, Any]) -> None:
+def _print_dataset(document: dict[str, Any], dataset: Dataset) -> None:
     ledger = document["ledger"]["splits"]
     table = Table("split", "listed", "converted", "quarantined", "shards", "image GB", *document["classes"])
     for split, totals in document["splits"].items():
@@ -141,7 +141,7 @@ def _print_dataset(document: dict[str, Any]) -> None:
         )
     # Off a terminal a table is as wide as it needs to be: no figure is cut.
     Console(highlight=False, width=None if sys.stdout.isatty() else 200).print(table)
-    for line in describe_findings(document):
+    for line in (*describe_findings(document), *describe_mixed_formats(dataset)):
         print(line)
     _print_facts({name: document[name] for name in ("kind", "digest", "num_duplicates", "options", "versions")})
 

@@ -3,6 +3,9 @@
 from collections.abc import Iterator
 from typing import Any
 
+from shards import storage
+from shards.format.dataset import Dataset
+
 
 def _describe_leakage(leakage: dict[str, Any]) -> Iterator[str]:
     """Yield a line for each kind of scans that lie in several splits."""
@@ -25,3 +28,17 @@ def describe_findings(document: dict[str, Any]) -> Iterator[str]:
         first = found["examples"][0]["detail"]
         yield f"skipped: {found['count']} {kind}, such as {first}"
     yield from _describe_leakage(document.get("leakage", {}))
+
+
+def describe_mixed_formats(dataset: Dataset) -> Iterator[str]:
+    """Yield a line if the tars hold both JPEG and PNG, by their indexes; they are read until both are found."""
+    extensions: set[str] = set()
+    for shard in dataset.shards():
+        lines = storage.read_bytes(dataset.index_url(shard)).decode().splitlines()[1:]
+        extensions |= {line.partition(" ")[0] for line in lines}
+        if len(extensions) > 1:
+            yield (
+                "formats: shards mix JPEG and PNG, which the WebDataset loader of Hugging Face datasets refuses; "
+                "convert again with --transcode to make all of them JPEG"
+            )
+            return

@@ -1,12 +1,14 @@
 """Test what `sixray info` prints of a folder."""
 
 import json
+import tarfile
 
 import pytest
 
+from pipelines.convert import main as convert
 from pipelines.info import describe, main
 from shards.format.dataset import open_dataset
-from tests.corpora import make_corpus
+from tests.corpora import jpeg_bytes, make_corpus, png_bytes
 from tests.shards.plain_calls import convert_plainly
 
 
@@ -104,3 +106,19 @@ def test_the_quarantine_is_listed_by_name_and_a_dataset_without_samples_is_descr
     assert main([str(tmp_path / "ds"), "--quarantine", "--reason=x"]) == 2
     assert "reason must be one of ['empty_file', 'unknown_format'], got x" in capsys.readouterr().err
     assert main([str(tmp_path / "ds"), "--reason=x"]) == 2
+
+
+@pytest.mark.parametrize(("words", "extensions"), [([], {"jpg", "png", "json"}), (["--transcode"], {"jpg", "json"})])
+def test_shards_that_mix_jpeg_and_png_are_named_with_the_remedy(tmp_path, capsys, words, extensions):
+    (tmp_path / "corpus").mkdir()
+    (tmp_path / "corpus" / "a.jpg").write_bytes(jpeg_bytes(1))
+    (tmp_path / "corpus" / "b.png").write_bytes(png_bytes(2))
+    assert convert(["--input", str(tmp_path / "corpus"), "--output", str(tmp_path / "ds"), *words]) == 0
+    (tar,) = (tmp_path / "ds").glob("*/*.tar")
+    with tarfile.open(tar) as archive:
+        assert {name.rpartition(".")[2] for name in archive.getnames()} == extensions
+    is_mixed = "png" in extensions
+    assert ("formats: shards mix JPEG and PNG" in capsys.readouterr().out) == is_mixed
+    assert main([str(tmp_path / "ds")]) == 0
+    out = capsys.readouterr().out
+    assert ("formats: shards mix JPEG and PNG" in out and "--transcode to make" in out) == is_mixed
