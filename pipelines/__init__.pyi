@@ -2,7 +2,6 @@ from .alarms import AlarmsConfig as AlarmsConfig
 from .alarms import write_alarms as write_alarms
 from .calibrate import CalibrateConfig as CalibrateConfig
 from .calibrate import calibrate_thresholds as calibrate_thresholds
-from .convert import ConvertConfig as ConvertConfig
 from .convert import convert_corpus as convert_corpus
 from .drift import DriftConfig as DriftConfig
 from .drift import watch_drift as watch_drift
@@ -14,6 +13,7 @@ from .reshard import ReshardConfig as ReshardConfig
 from .reshard import reshard_datasets as reshard_datasets
 from .score import ScoreConfig as ScoreConfig
 from .score import score_datasets as score_datasets
+from .steps.corpus_job import ConvertConfig as ConvertConfig
 from .synth import SynthConfig as SynthConfig
 from .synth import generate_corpus as generate_corpus
 from .train import TrainJobConfig as TrainJobConfig

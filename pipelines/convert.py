@@ -8,28 +8,33 @@ run redoes only what is missing or damaged.
 import argparse
 import json
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
-from typing import Annotated, Any, Literal
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Annotated
 
 import apache_beam as beam
 from apache_beam.pvalue import AsSingleton
 
 from pipelines.runtime import command_line, log, progress
-from pipelines.runtime.flags import NAMES, PAIRS, Flag, Fraction, make_config
+from pipelines.runtime.flags import Flag, Fraction, make_config
 from pipelines.runtime.process_pool import run_in_processes
 from pipelines.runtime.runners import make_beam_options, make_pipeline
+from pipelines.steps.corpus_job import (
+    ConvertConfig,
+    Job,
+    adapt_policy,
+    check_places,
+    find_job,
+    last_change_of,
+    record_options,
+)
 from pipelines.steps.dry_run import DryRun, print_forecast
-from pipelines.steps.write_dataset import DEFAULT_SHARD_BYTES, DatasetPlan, report_ledger, write_dataset
+from pipelines.steps.write_dataset import DatasetPlan, report_ledger, write_dataset
 from shards import storage
-from shards.corpus import description as corpora
 from shards.corpus.description import Corpus, ListFile, Source
 from shards.corpus.facts import Fact, ImageFact
-from shards.corpus.label_lists import ignored_columns
-from shards.corpus.layouts.layout import Parts
-from shards.corpus.layouts.registry import LAYOUT_CHOICES, LAYOUTS, choose_classes, find_corpus
-from shards.corpus.metadata import MetadataFile, list_metadata, open_metadata
-from shards.corpus.policy import Policy
+from shards.corpus.layouts.registry import LAYOUTS
+from shards.corpus.metadata import MetadataFile, list_metadata
 from shards.curation import contradictions, near_duplicates, subsets
 from shards.curation.findings import describe_findings, describe_mixed_formats
 from shards.curation.groups import connect_pairs, find_moves, find_near_equal_leaks, move_records
@@ -37,61 +42,13 @@ from shards.curation.leakage import Member
 from shards.curation.usefulness import Summary, find_shortcomings, summarise_dataset
 from shards.format import dataset as datasets
 from shards.format.classes import ClassSet
-from shards.format.json_document import DamagedDocumentError
-from shards.format.keys import escape_control_characters
-from shards.format.manifest import MANIFEST_NAME, DatasetManifest
+from shards.format.manifest import DatasetManifest
 from shards.writing import sharding
 from shards.writing.corpus_source import ScanSource
 from shards.writing.existing_output import claim_output, find_finished
-from shards.writing.output_folder import check_output
 from shards.writing.shard_writer import DRAFTS_FOLDER
 
 _IMAGES_A_REPORT = 1000
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ConvertConfig:
-    """What to convert and how."""
-
-    input: str
-    """Folder of the corpus: a path or an fsspec URL."""
-    output: str
-    """Folder of the dataset; an unfinished one is resumed."""
-    layout: Annotated[str, Flag(choices=LAYOUT_CHOICES)] = "auto"
-    """Layout of the corpus; auto detects it and says what it found."""
-    parts: Parts = field(default_factory=Parts)
-    subset: Annotated[str, Flag(choices=corpora.SUBSETS)] = "all"
-    """Scans to take: by the corpus' lists if it has them, else as the paper defines the subset."""
-    seed: int = 0
-    """Seed of the choice if a subset must be built."""
-    split_policy: Literal["keep", "group"] = "keep"
-    """group: equal scans, and those of one group, go to one split together, whatever the lists say."""
-    near_duplicates: bool = False
-    """Take scans that look the same, by a perceptual hash, as equal too; every image is decoded once more for it."""
-    classes: Annotated[tuple[str, ...], NAMES] = ()
-    """Classes instead of the layout's own: A,B,C; all are scored. auto: those that the annotations name."""
-    class_map: Annotated[Mapping[str, str], PAIRS] = field(default_factory=dict)
-    """More spellings of classes: caidao=Knife,pilers=Pliers."""
-    policy: Annotated[Policy, Flag(without=["boxes_are_exhaustive"])] = field(default_factory=Policy)
-    metadata: str = ""
-    """Table of further columns, CSV or Parquet: a row a scan, which a column key, name or path names."""
-    group_by: Annotated[str, Flag(metavar="COLUMN")] = ""
-    """Column of the metadata that is equal for scans of one bag: their `group`, which goes to one split with
-    --split-policy group."""
-    overwrite: bool = False
-    """Replace the output if it is the dataset of another corpus or of other options; else that is refused."""
-    shard_bytes: int = DEFAULT_SHARD_BYTES
-    """Image bytes in a shard on average; a shard is the unit of shuffling, of scoring and of retry."""
-
-    def __post_init__(self) -> None:
-        if self.layout not in LAYOUT_CHOICES:
-            raise ValueError(f"layout must be one of {LAYOUT_CHOICES}, got {self.layout!r}")
-        if self.subset not in corpora.SUBSETS:
-            raise ValueError(f"subset must be one of {corpora.SUBSETS}, got {self.subset!r}")
-        if self.group_by and not self.metadata:
-            raise ValueError(f"group_by must come with metadata that have this column, got {self.group_by!r} alone")
-        if self.shard_bytes < 1:
-            raise ValueError(f"shard_bytes must be >= 1, got {self.shard_bytes}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,25 +57,6 @@ class _Flags(ConvertConfig):
     """Read all but the images, print what would become of the corpus, and write nothing."""
     max_quarantine_fraction: Fraction = 0.01
     """Exit with 1 if more than this is refused."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Job:
-    """What was found in the corpus of a config."""
-
-    corpus: Corpus
-    classes: ClassSet
-    metadata: MetadataFile | None
-
-    @property
-    def sources(self) -> list[Source | ListFile | MetadataFile]:
-        """All that facts are listed from."""
-        return [*self.corpus.sources, *self.corpus.lists, *([self.metadata] if self.metadata else [])]
-
-    @property
-    def num_metadata_rows(self) -> int:
-        """Rows of the table of metadata, if there is one."""
-        return self.metadata.num_rows if self.metadata else 0
 
 
 def convert_corpus(config: ConvertConfig, beam_options: Sequence[str] = ()) -> DatasetManifest:
@@ -132,23 +70,6 @@ def convert_corpus(config: ConvertConfig, beam_options: Sequence[str] = ()) -> D
     """
     make_beam_options(beam_options)
     return convert_job(find_job(config), config, beam_options)
-
-
-def find_job(config: ConvertConfig) -> Job:
-    """Return what is in the corpus of a config, and say it."""
-    storage.check_url(config.input)
-    check_is_no_dataset(config.input)
-    corpus = find_corpus(config.input, config.layout, config.subset, config.parts, config.classes)
-    metadata = open_metadata(config.metadata, config.group_by) if config.metadata else None
-    classes = choose_classes(corpus, config.classes, config.class_map)
-    if config.near_duplicates:
-        near_duplicates.check_library()
-    log.status(f"convert: {escape_control_characters(corpus.why)}")
-    for item in corpus.lists:
-        if item.has_labels and (ignored := ignored_columns(item.url, classes.scored, member=item.member)):
-            names = escape_control_characters(", ".join(ignored))
-            log.status(f"convert: columns of {item.uri} that are no classes are left out: {names}")
-    return Job(corpus=corpus, classes=classes, metadata=metadata)
 
 
 def convert_job(job: Job, config: ConvertConfig, beam_options: Sequence[str] = ()) -> DatasetManifest:
@@ -169,42 +90,6 @@ def convert_job(job: Job, config: ConvertConfig, beam_options: Sequence[str] = (
     ):
         add_conversion(pipeline, job, config)
     return datasets.open_dataset(config.output).manifest
-
-
-def last_change_of(corpus: Corpus, config: ConvertConfig) -> float | None:
-    """Return when a file of a corpus or its metadata was last changed, added or removed; None for a store."""
-    urls = {url for source in corpus.sources for url in source.parts or (source.url,)}
-    found = [storage.last_change(url) for url in {*urls, *(item.url for item in corpus.lists)}]
-    found += [storage.last_change(config.metadata)] if config.metadata else []
-    return None if None in found else max(when for when in found if when is not None)
-
-
-def check_is_no_dataset(url: str) -> None:
-    """Raise ValueError if the input is a dataset: its tars would be taken for scans."""
-    if storage.exists(manifest_url := storage.join_url(url, MANIFEST_NAME)):
-        try:
-            DatasetManifest.from_json(storage.read_bytes(manifest_url), manifest_url)
-        except DamagedDocumentError:
-            return
-        raise ValueError(f"input must be a corpus, got a dataset ({url}); use `sixray reshard` to make others of it")
-
-
-def check_places(corpus: Corpus, output: str) -> None:
-    """Raise ValueError if the output holds something else, or lies in a folder that the corpus is listed from.
-
-    The next run would list its own shards as scans.
-    """
-    root = f"{storage.normalise_url(output)}/"
-    for source in corpus.sources:
-        if source.form == "folder" and root.startswith(f"{storage.normalise_url(source.url)}/"):
-            raise ValueError(f"output must be a folder apart from the scans, got {output} within {source.url}")
-    check_output(output)
-
-
-def adapt_policy(corpus: Corpus, config: ConvertConfig) -> Policy:
-    """Return the policy of the config for this corpus."""
-    policy = LAYOUTS[corpus.layout].adapt_policy(config.policy)
-    return replace(policy, boxes_are_exhaustive=True) if corpus.builds_subset else policy
 
 
 def add_conversion(pipeline: beam.Pipeline, job: Job, config: ConvertConfig) -> beam.PCollection[DatasetManifest]:
@@ -275,26 +160,6 @@ def move_groups(
     moves = found | "FindMoves" >> beam.Map(lambda pairs: find_moves(connect_pairs(pairs)) if is_moved else {})
     near = found | "FindNearEqual" >> beam.FlatMap(find_near_equal_leaks, AsSingleton(moves))
     return refs | "MoveRecords" >> beam.Map(move_records, AsSingleton(moves)), near
-
-
-def record_options(corpus: Corpus, config: ConvertConfig) -> dict[str, Any]:
-    """Return what the manifest says of how the dataset was made."""
-    return {
-        "input": storage.as_uri(config.input),
-        "layout": corpus.layout,
-        "found": escape_control_characters(corpus.why),
-        "subset": config.subset,
-        "subset_from": "nothing" if config.subset == "all" else "paper" if corpus.builds_subset else "lists",
-        "seed": config.seed,
-        "split_policy": config.split_policy,
-        "near_duplicates": config.near_duplicates,
-        "shard_bytes": config.shard_bytes,
-        "classes": list(config.classes),
-        "class_map": dict(config.class_map),
-        **({"metadata": storage.as_uri(config.metadata)} if config.metadata else {}),
-        **({"group_by": config.group_by} if config.group_by else {}),
-        **asdict(LAYOUTS[corpus.layout].adapt_policy(config.policy)),
-    }
 
 
 def list_facts(

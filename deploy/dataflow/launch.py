@@ -13,6 +13,7 @@ import apache_beam as beam
 from pipelines import convert
 from pipelines.runtime.flags import make_config
 from pipelines.runtime.runners import make_beam_options
+from pipelines.steps.corpus_job import ConvertConfig, check_places, find_job, record_options
 from shards import storage
 from shards.writing.existing_output import find_finished
 
@@ -29,10 +30,10 @@ def build_pipeline(argv: Sequence[str]) -> beam.Pipeline:
         SystemExit: a parameter of the command is missing or has a value that it does not take.
     """
     words, beam_options = split_parameters(argv)
-    config = make_config(convert.ConvertConfig, convert.make_parser().parse_args(words))
-    job = convert.find_job(config)
-    convert.check_places(job.corpus, config.output)
-    options = convert.record_options(job.corpus, config)
+    config = make_config(ConvertConfig, convert.make_parser().parse_args(words))
+    job = find_job(config)
+    check_places(job.corpus, config.output)
+    options = record_options(job.corpus, config)
     find_finished(config.output, options, lambda: None, overwrite=config.overwrite)
     storage.sweep_temporaries(config.output)
     pipeline = beam.Pipeline(options=make_beam_options(beam_options))

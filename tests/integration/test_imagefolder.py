@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from pipelines import cli
-from pipelines.convert import ConvertConfig, convert_corpus
+from pipelines.convert import convert_corpus
+from pipelines.steps.corpus_job import ConvertConfig
 from shards.format.dataset import open_dataset
 from tests.corpora import files_of, jpeg_bytes, payload_of, reasons_of, rows_of
 

@@ -11,7 +11,8 @@ import duckdb
 import pytest
 from PIL import Image
 
-from pipelines.convert import ConvertConfig, convert_corpus
+from pipelines.convert import convert_corpus
+from pipelines.steps.corpus_job import ConvertConfig
 from tests.corpora import flip_byte, images_of, make_corpus, members_of, rows_of
 
 

@@ -11,8 +11,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipelines import verify
-from pipelines.convert import ConvertConfig, convert_corpus, main
+from pipelines.convert import convert_corpus, main
 from pipelines.runtime import process_pool
+from pipelines.steps.corpus_job import ConvertConfig
 from shards import storage
 from shards.corpus.policy import Policy
 from shards.images.transcode import to_jpeg

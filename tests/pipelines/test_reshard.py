@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from pipelines.convert import ConvertConfig, convert_corpus
+from pipelines.convert import convert_corpus
 from pipelines.reshard import ReshardConfig, main, reshard_datasets
+from pipelines.steps.corpus_job import ConvertConfig
 from shards import storage
 from shards.format.dataset import open_dataset
 from shards.format.manifest import samples_url
