@@ -96,7 +96,7 @@ def decode_text(text: bytes) -> str:
     if text.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return text.decode("utf-16")
     try:
-        return text.decode("utf-8-sig")
+        return text.removeprefix(codecs.BOM_UTF8).decode()
     except UnicodeDecodeError:
         if found := decode_chinese(text):
             return found

@@ -55,7 +55,7 @@ def test_evaluate_needs_no_pytorch(tmp_path, options):
 def test_alarms_needs_no_pytorch(tmp_path):
     found = run_blocked(
         *("alarms", "--predictions", PREDICTIONS, "--data", GOLDEN / "dataset", "--output", tmp_path),
-        *("--report", GOLDEN / "report", "--false-alarms-per-1000", 50),
+        *("--report", GOLDEN / "report", "--false-alarms-per-1000", 50, "--per-class"),
     )
     assert found.returncode == 0, found.stderr
     assert (
