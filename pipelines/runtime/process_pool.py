@@ -54,6 +54,8 @@ def run_in_processes(num_processes: int | None = None) -> Iterator[None]:
     if _num_processes == 1:
         yield
         return
+    # Processes that are ended at once leave semaphores to the resource tracker: it removes them, and need not warn.
+    sys.warnoptions.append("ignore:resource_tracker")
     # Not forked from here: a fork of a process with threads (progress, object stores) may hang.
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(_PRELOADED)

@@ -23,9 +23,16 @@ def corpus(tmp_path_factory):
     return make_corpus(tmp_path_factory.mktemp("corpus"), num_train=500, num_test=100).root
 
 
+def heed_interrupts():
+    """Undo what a shell does to a job in the background, of which these tests may be a part."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def start(*words):
     program = [sys.executable, "-m", "pipelines.cli", *map(str, words)]
-    return subprocess.Popen(program, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    return subprocess.Popen(
+        program, stderr=subprocess.PIPE, text=True, start_new_session=True, preexec_fn=heed_interrupts
+    )
 
 
 def interrupt_when(run, is_time):
@@ -69,7 +76,8 @@ def test_an_error_that_a_library_makes_of_an_interrupt_is_an_interrupt():
         "with interrupts.handle_interrupts():\n"
         "    sys.exit(command_line.run_command(main, []))\n"
     )
-    run = subprocess.run([sys.executable, "-c", body], stderr=subprocess.PIPE, text=True, check=False)
+    program = [sys.executable, "-c", body]
+    run = subprocess.run(program, stderr=subprocess.PIPE, text=True, check=False, preexec_fn=heed_interrupts)
     assert (run.returncode, run.stderr.splitlines()) == (interrupts.INTERRUPTED, [LINE])
 
 
