@@ -28,13 +28,13 @@ demo: setup ## generate scans, convert, train, score and report (two to six minu
 build: $(filter .bootstrap/uv,$(UV)) ## build the wheel and the sdist into dist/
 	$(UV) build --quiet --out-dir dist
 
-test: setup ## run all tests (six minutes on two cores)
+test: setup ## run all tests (eight minutes on two cores)
 	$(RUN) pytest --numprocesses 2 --dist worksteal
 
-test-fast: setup ## run all but the slow tests (90 seconds)
+test-fast: setup ## run all but the slow tests (two minutes)
 	$(RUN) pytest --numprocesses 2 --dist worksteal --hypothesis-profile fast -m "not slow and not cluster and not packaging"
 
-test-packaging: setup ## test the wheel, installed by pip into empty environments (needs PyPI; three minutes)
+test-packaging: setup ## test the wheel, installed by pip into empty environments (needs PyPI; one minute)
 	UV=$(UV) $(RUN) pytest -m packaging tests/packaging
 
 test-services: setup ## test object stores against a real S3 server (needs Go; two minutes)
