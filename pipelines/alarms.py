@@ -28,8 +28,7 @@ from pipelines.runtime import command_line, log
 from pipelines.runtime.flags import PAIRS, Flag, make_config
 from shards import storage
 from shards.format.dataset import Dataset, open_dataset
-from shards.format.parquet import parquet_bytes, read_parquet
-from shards.format.schemas import QUARANTINE_SCHEMA
+from shards.format.parquet import QUARANTINE_SCHEMA, parquet_bytes, read_parquet
 from shards.host import installed_versions
 from shards.predictions import parts
 from shards.predictions.run import Predictions, open_predictions

@@ -18,8 +18,7 @@ from shards import storage
 from shards.curation.findings import describe_findings, describe_mixed_formats
 from shards.format.dataset import Dataset, open_dataset
 from shards.format.manifest import MANIFEST_NAME
-from shards.format.parquet import read_parquet
-from shards.format.schemas import QUARANTINE_SCHEMA
+from shards.format.parquet import QUARANTINE_SCHEMA, read_parquet
 from shards.predictions.run import RUN_NAME, open_predictions
 
 

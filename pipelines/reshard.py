@@ -26,7 +26,7 @@ from shards.format import dataset as datasets
 from shards.format.classes import ClassSet
 from shards.format.dataset import Dataset, open_dataset
 from shards.format.manifest import MANIFEST_NAME, SHARD_NAME, DatasetManifest, ShardInfo
-from shards.format.schemas import samples_schema
+from shards.format.parquet import samples_schema
 from shards.writing import sharding
 from shards.writing.dataset_samples import (
     Selection,

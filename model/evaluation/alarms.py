@@ -59,7 +59,7 @@ def find_alarms(shard: str, rows: pa.Table, thresholds: Mapping[str, Threshold])
 
     Args:
         shard: the part's shard.
-        rows: of `shards.format.schemas.predictions_schema`: key, split, logits and peaks.
+        rows: of `shards.format.parquet.predictions_schema`: key, split, logits and peaks.
         thresholds: by class; a class without one raises no alarm.
     """
     logits, peaks = (rows[name].combine_chunks() for name in ("logits", "peaks"))

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from shards.format.schemas import PEAK_TYPE, QUARANTINE_SCHEMA, predictions_schema
+from shards.format.parquet import PEAK_TYPE, QUARANTINE_SCHEMA, predictions_schema
 from shards.format.shard_reader import Refusal, ScanRow
 
 

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from shards import storage
 from shards.corpus.description import Corpus, make_key
 from shards.corpus.facts import MetadataFact
-from shards.format.schemas import METADATA_TYPES, PLAIN_TYPES
+from shards.format.parquet import METADATA_TYPES, PLAIN_TYPES
 
 _NAME_COLUMNS = ("key", "name", "path", "file_name", "filename", "file", "image", "image_name", "image_path")
 _IMAGE_ENDS = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif")

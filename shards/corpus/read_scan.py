@@ -15,8 +15,8 @@ from shards.corpus.records import ScanRef
 from shards.format.classes import ClassSet
 from shards.format.keys import escape_control_characters
 from shards.images.decode import check_decodable
-from shards.images.errors import ImageError
 from shards.images.inspect import ImageBytes, is_jpeg, read_image_size
+from shards.images.jpeg import ImageError
 from shards.images.transcode import to_jpeg
 
 RETRYABLE_REASONS = frozenset({"changed_image", "unreadable_file", "vanished_image"})

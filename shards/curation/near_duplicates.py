@@ -19,7 +19,7 @@ from shards.corpus.records import ScanRef
 from shards.curation.leakage import BYTE_EQUAL, NEAR_EQUAL
 from shards.format.keys import hash_key, place_in
 from shards.images.decode import decode_image
-from shards.images.errors import ImageError
+from shards.images.jpeg import ImageError
 from shards.shuffle import NUM_PARTITIONS, batch_by, unpack
 
 MAX_DISTANCE_BITS = 4

@@ -8,8 +8,7 @@ import pyarrow as pa
 from shards import storage
 from shards.format.json_document import read_existing
 from shards.format.manifest import MANIFEST_NAME, DatasetManifest, ShardInfo, samples_url
-from shards.format.parquet import read_parquet
-from shards.format.schemas import add_columns, samples_schema
+from shards.format.parquet import add_columns, read_parquet, samples_schema
 
 
 @dataclass(frozen=True, slots=True)

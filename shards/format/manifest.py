@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from shards import storage
 from shards.format.json_document import DamagedDocumentError, parse_document
-from shards.format.schemas import METADATA_TYPES, samples_schema
+from shards.format.parquet import METADATA_TYPES, samples_schema
 
 FORMAT_VERSION = 2
 _OLDEST_VERSION = 1
@@ -75,7 +75,7 @@ class DatasetManifest:
     leakage: dict[str, Any] = field(default_factory=dict)
     """Groups of equal scans in several splits; see `shards.curation.leakage`."""
     metadata: dict[str, str] = field(default_factory=dict)
-    """The fields of the rows' `metadata` and their types, see `shards.format.schemas.METADATA_TYPES`."""
+    """The fields of the rows' `metadata` and their types, see `shards.format.parquet.METADATA_TYPES`."""
     format_version: int = FORMAT_VERSION
 
     def __post_init__(self) -> None:

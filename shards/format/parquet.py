@@ -1,13 +1,130 @@
-"""Read and write Parquet files with page checksums."""
+"""Define the Parquet tables of datasets and predictions; read and write them, with page checksums."""
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import IO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from shards import storage
+
+BOX_TYPE = pa.struct(
+    [
+        pa.field("class", pa.string(), nullable=False),
+        pa.field("xmin_px", pa.float32(), nullable=False),
+        pa.field("ymin_px", pa.float32(), nullable=False),
+        pa.field("xmax_px", pa.float32(), nullable=False),
+        pa.field("ymax_px", pa.float32(), nullable=False),
+    ]
+)
+"""A box in pixels of the image as stored, x to the right, y down."""
+
+PEAK_TYPE = pa.struct(
+    [
+        pa.field("x_px", pa.float32(), nullable=False),
+        pa.field("y_px", pa.float32(), nullable=False),
+        pa.field("level", pa.int8(), nullable=False),
+        pa.field("value", pa.float32(), nullable=False),
+    ]
+)
+"""Maximum of a class' heatmap, in pixels of the original image; `level` counts from 1 like the paper's l."""
+
+QUARANTINE_SCHEMA = pa.schema(
+    [
+        pa.field("source_uri", pa.string(), nullable=False),
+        pa.field("key", pa.string(), nullable=False),
+        pa.field("stage", pa.string(), nullable=False, metadata={"what": "list, read or score"}),
+        pa.field("reason", pa.string(), nullable=False, metadata={"what": "a short fixed word"}),
+        pa.field("detail", pa.string(), nullable=False),
+        pa.field("sha256", pa.string(), metadata={"what": "hex digest of the bytes, null where none were read"}),
+    ]
+)
+
+
+METADATA_TYPES = {
+    "string": pa.string(),
+    "int64": pa.int64(),
+    "double": pa.float64(),
+    "date": pa.date32(),
+    "timestamp": pa.timestamp("us"),
+}
+"""The types of columns of `metadata`, by the names that the manifest has for them."""
+PLAIN_TYPES = {"date": pa.int32(), "timestamp": pa.int64()}
+"""The types of those values that are neither text nor number as they travel between steps, marshalled or as JSON."""
+
+
+def samples_schema(
+    classes: Sequence[str], metadata: Mapping[str, str] | None = None, format_version: int = 2
+) -> pa.Schema:
+    """Return the schema of `samples/*.parquet`: one row per sample, in tar order.
+
+    Args:
+        classes: the fields of `labels`.
+        metadata: the fields of `metadata` and their types, see `METADATA_TYPES`; without any there is no such column,
+            since Parquet has no struct without fields.
+        format_version: of the dataset; 1 has neither `group` nor `metadata`.
+    """
+    labels = pa.struct([pa.field(name, pa.int8()) for name in classes])
+    added = [] if format_version < 2 else _fields_of_format_2(metadata or {})
+    return pa.schema(
+        [
+            pa.field("key", pa.string(), nullable=False),
+            pa.field("split", pa.string(), nullable=False),
+            pa.field("shard", pa.string(), nullable=False, metadata={"what": "file name of the tar"}),
+            pa.field("offset_bytes", pa.int64(), nullable=False, metadata={"unit": "bytes", "what": "image in tar"}),
+            pa.field("size_bytes", pa.int64(), nullable=False, metadata={"unit": "bytes", "what": "image"}),
+            pa.field("sha256", pa.string(), nullable=False, metadata={"what": "hex digest of the image's bytes"}),
+            pa.field("width_px", pa.int32(), nullable=False, metadata={"unit": "pixels"}),
+            pa.field("height_px", pa.int32(), nullable=False, metadata={"unit": "pixels"}),
+            pa.field("labels", labels, nullable=False, metadata={"what": "1 present, 0 absent, null unknown"}),
+            pa.field("boxes", pa.list_(BOX_TYPE), nullable=False, metadata={"unit": "pixels"}),
+            pa.field("source_uri", pa.string(), nullable=False),
+            pa.field("duplicate_of", pa.string(), metadata={"what": "first key with the same bytes, else null"}),
+            *added,
+        ]
+    )
+
+
+def _fields_of_format_2(metadata: Mapping[str, str]) -> list[pa.Field]:
+    group = pa.field("group", pa.string(), metadata={"what": "scans of one bag have the same; null: alone"})
+    columns = pa.struct([pa.field(name, METADATA_TYPES[kind]) for name, kind in metadata.items()])
+    more = pa.field("metadata", columns, metadata={"what": "further columns, by the user"})
+    return [group, more] if metadata else [group]
+
+
+def add_columns(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    """Return a table with the columns of a schema, in its order; columns that it lacks are null."""
+    # The table's own fields stay: Parquet calls the items of lists `element`, and a table's bytes hold that name.
+    own = set(table.column_names)
+    fields = [table.schema.field(field.name) if field.name in own else field for field in schema]
+    columns = [table[field.name] if field.name in own else pa.nulls(len(table), field.type) for field in fields]
+    return pa.Table.from_arrays(columns, schema=pa.schema(fields, table.schema.metadata))
+
+
+def predictions_schema(classes: Sequence[str], is_imported: bool = False) -> pa.Schema:
+    """Return the schema of a predictions part: one row per sample of a shard, in tar order.
+
+    Imported predictions may lack the score of a class, which is null, and have no peaks; their logits are float64, so
+    that scores which differ in the file differ here.
+    """
+    kind = pa.float64() if is_imported else pa.float32()
+    logits = pa.struct([pa.field(name, kind, nullable=is_imported) for name in classes])
+    peaks = pa.struct([pa.field(name, PEAK_TYPE, nullable=is_imported) for name in classes])
+    return pa.schema(
+        [
+            pa.field("key", pa.string(), nullable=False),
+            pa.field("split", pa.string(), nullable=False),
+            pa.field("logits", logits, nullable=False, metadata={"what": "fused; scores are sigmoid(logits)"}),
+            pa.field(
+                "level_logits",
+                pa.list_(logits),
+                nullable=False,
+                metadata={"what": "level 1 (finest) to level L"},
+            ),
+            pa.field("peaks", peaks, nullable=False, metadata={"unit": "pixels"}),
+        ]
+    )
 
 
 def read_parquet(url: str, columns: Sequence[str] | None = None) -> pa.Table:

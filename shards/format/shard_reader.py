@@ -16,9 +16,9 @@ import pyarrow.compute as pc
 from shards import storage
 from shards.format.dataset import Dataset
 from shards.format.parquet import read_parquet
-from shards.format.ustar import BLOCK_BYTES
-from shards.images.errors import ImageError
+from shards.format.tar import BLOCK_BYTES
 from shards.images.inspect import EXTENSIONS, read_image_size
+from shards.images.jpeg import ImageError
 from shards.prefetch import map_prefetched
 
 _REMOTE_BATCHES_AHEAD = 4

@@ -2,18 +2,22 @@
 
 A shard is an uncompressed POSIX ustar file: for each sample `<key>.jpg` (or `.png`, by the image's first bytes), then
 `<key>.json`. Owner, mode and time are fixed, so equal samples give equal bytes. Its digest is the sha256 over the tar
-with each image replaced by its own sha256 (32 bytes): it depends on every byte, yet every byte is hashed only once.
+with each image replaced by its own sha256 (32 bytes): it depends on every byte, yet every byte is hashed only once. The
+DALI index has a line for each sample: extension, offset, size and name of both components.
 """
 
 import hashlib
-from collections.abc import Iterable
+import tarfile
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import IO, Any, NamedTuple
 
-from shards.format.dali_index import join_index, join_index_fields
 from shards.format.sample_json import sample_json
-from shards.format.ustar import BLOCK_BYTES, END_OF_ARCHIVE, make_header, make_member, padding
 from shards.images.inspect import Extension, ImageBytes, component_extension
+
+BLOCK_BYTES = 512
+END_OF_ARCHIVE = bytes(2 * BLOCK_BYTES)
+INDEX_VERSION = "v1.2"
 
 
 @dataclass(slots=True)
@@ -97,3 +101,59 @@ class TarShardWriter:
 def json_member(row: dict[str, Any]) -> bytes:
     """Return header, text and padding of `<key>.json` for a row."""
     return make_member(f"{row['key']}.json", sample_json(row))
+
+
+def index_line(row: dict[str, Any], extension: Extension = "jpg") -> str:
+    """Return the index line of a row: extension, offset, size and name of both components."""
+    return join_index_fields(row["key"], extension, row["offset_bytes"], row["size_bytes"], len(sample_json(row)))
+
+
+def join_index_fields(key: str, extension: Extension, offset: int, image_bytes: int, text_bytes: int) -> str:
+    """Return the line of a sample whose image starts at `offset`."""
+    text_offset = offset + image_bytes + len(padding(image_bytes)) + BLOCK_BYTES
+    return f"{extension} {offset} {image_bytes} {key}.{extension} json {text_offset} {text_bytes} {key}.json"
+
+
+def join_index(lines: Sequence[str]) -> bytes:
+    """Return the index file with the given lines."""
+    return "\n".join([f"{INDEX_VERSION} {len(lines)}", *lines, ""]).encode()
+
+
+def make_header(name: str, size_bytes: int) -> bytes:
+    """Return the 512 bytes that open a member, equal to those of Python's `tarfile`.
+
+    Patches a header that `tarfile` made: building one from scratch takes 16 us, this takes 2.
+    """
+    name_field, size_field = name.encode(), b"%011o" % size_bytes
+    # The checksum is the sum of all bytes, with its own field as spaces; the constant part is summed once.
+    checksum = _HEADER_SUM + sum(name_field) + sum(size_field)
+    return b"".join(
+        (
+            name_field.ljust(100, b"\0"),
+            _HEADER[100:124],
+            size_field,
+            _HEADER[135:148],
+            b"%06o" % checksum,
+            _HEADER[154:],
+        )
+    )
+
+
+def _make_header_template() -> bytes:
+    info = tarfile.TarInfo("")
+    info.mode = 0o644
+    return info.tobuf(tarfile.USTAR_FORMAT)
+
+
+_HEADER = _make_header_template()
+_HEADER_SUM = sum(_HEADER[:124]) + sum(_HEADER[135:148]) + 8 * ord(" ") + sum(_HEADER[156:])
+
+
+def padding(size_bytes: int) -> bytes:
+    """Return the zeros that complete a member's last block."""
+    return bytes(-size_bytes % BLOCK_BYTES)
+
+
+def make_member(name: str, text: bytes) -> bytes:
+    """Return header, content and padding of a small member."""
+    return make_header(name, len(text)) + text + padding(len(text))

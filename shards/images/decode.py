@@ -7,8 +7,8 @@ import numpy as np
 import simplejpeg
 from PIL import Image
 
-from shards.images.errors import ImageError
 from shards.images.inspect import ImageBytes, is_jpeg, read_image_size
+from shards.images.jpeg import ImageError
 
 _PAPER = "white"
 """Background of transparent pixels: scanners draw empty space white."""

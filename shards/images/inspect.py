@@ -4,8 +4,7 @@ import struct
 import zlib
 from typing import Literal
 
-from shards.images.errors import MAX_PIXELS, ImageError
-from shards.images.jpeg import read_jpeg_size
+from shards.images.jpeg import MAX_PIXELS, ImageError, read_jpeg_size
 
 Extension = Literal["jpg", "png"]
 ImageBytes = bytes | memoryview

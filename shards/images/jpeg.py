@@ -4,7 +4,18 @@ import re
 import struct
 from typing import NamedTuple
 
-from shards.images.errors import MAX_PIXELS, ImageError
+MAX_PIXELS = 100_000_000
+"""Largest accepted image. SIXray's largest has 3 million pixels; a larger header is an attack on memory."""
+
+
+class ImageError(ValueError):
+    """An image that cannot become a sample; `reason` is the fixed word of its quarantine row."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(f"{reason}: {detail}")
+        self.reason = reason
+        self.detail = detail
+
 
 _START_OF_IMAGE = b"\xff\xd8"
 _END_OF_IMAGE = b"\xff\xd9"

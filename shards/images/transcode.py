@@ -5,7 +5,7 @@ import io
 from PIL import Image, UnidentifiedImageError
 
 from shards.images.decode import flatten
-from shards.images.errors import MAX_PIXELS, ImageError
+from shards.images.jpeg import MAX_PIXELS, ImageError
 
 FORMATS = ("PNG", "BMP", "TIFF", "WEBP", "GIF")
 """Accepted formats; the first frame counts."""

@@ -15,8 +15,7 @@ import pyarrow.compute as pc
 from shards import storage
 from shards.format.dataset import Dataset
 from shards.format.manifest import ShardInfo
-from shards.format.parquet import read_parquet, write_parquet
-from shards.format.schemas import PEAK_TYPE, QUARANTINE_SCHEMA, predictions_schema
+from shards.format.parquet import PEAK_TYPE, QUARANTINE_SCHEMA, predictions_schema, read_parquet, write_parquet
 from shards.host import installed_versions
 from shards.predictions.parts import Engine, PartInfo, write_part
 from shards.predictions.run import checksum_parts, read_run, run_document, write_run

@@ -12,8 +12,7 @@ import pyarrow as pa
 from shards import storage
 from shards.format.dataset import Dataset
 from shards.format.json_document import parse_document, read_existing
-from shards.format.parquet import read_parquet
-from shards.format.schemas import QUARANTINE_SCHEMA, predictions_schema
+from shards.format.parquet import QUARANTINE_SCHEMA, predictions_schema, read_parquet
 from shards.predictions.parts import FORMAT_VERSION, Engine, PartInfo, part_url, quarantine_part_url
 
 RUN_NAME = "run.json"

@@ -9,8 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from shards import storage
-from shards.format.parquet import read_parquet
-from shards.format.schemas import QUARANTINE_SCHEMA
+from shards.format.parquet import QUARANTINE_SCHEMA, read_parquet
 from shards.predictions import parts
 from shards.predictions.parts import PartInfo
 from shards.predictions.run import RUN_NAME, Predictions, count_scans

@@ -12,10 +12,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from shards import storage
-from shards.format.dali_index import INDEX_VERSION
 from shards.format.dataset import Dataset
 from shards.format.manifest import MANIFEST_NAME, ShardInfo, expected_files, quarantine_url
-from shards.format.schemas import QUARANTINE_SCHEMA
+from shards.format.parquet import QUARANTINE_SCHEMA
+from shards.format.tar import INDEX_VERSION
 from shards.verify.damage import Damage
 from shards.verify.dataset import check_manifest, find_surplus
 from shards.verify.shard import METADATA_KEY

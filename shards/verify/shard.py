@@ -8,12 +8,9 @@ from typing import IO, Any
 import pyarrow as pa
 
 from shards import storage
-from shards.format.dali_index import index_line, join_index
 from shards.format.manifest import quarantine_url
-from shards.format.parquet import parquet_bytes, read_parquet
-from shards.format.schemas import QUARANTINE_SCHEMA
-from shards.format.tar import json_member
-from shards.format.ustar import BLOCK_BYTES, END_OF_ARCHIVE, make_header, padding
+from shards.format.parquet import QUARANTINE_SCHEMA, parquet_bytes, read_parquet
+from shards.format.tar import BLOCK_BYTES, END_OF_ARCHIVE, index_line, join_index, json_member, make_header, padding
 from shards.images.inspect import EXTENSIONS, Extension, component_extension
 from shards.verify.damage import Damage
 

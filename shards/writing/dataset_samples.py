@@ -21,7 +21,7 @@ from shards.format.classes import ClassSet
 from shards.format.dataset import Dataset
 from shards.format.keys import escape_control_characters
 from shards.format.manifest import ShardInfo, quarantine_url
-from shards.format.schemas import METADATA_TYPES, PLAIN_TYPES, add_columns, samples_schema
+from shards.format.parquet import METADATA_TYPES, PLAIN_TYPES, add_columns, samples_schema
 from shards.shuffle import pack, unpack
 
 _PLACE_COLUMNS = ("shard", "offset_bytes", "size_bytes")

@@ -6,7 +6,7 @@ import tarfile
 from shards import storage
 from shards.corpus.streams.spool import SPOOL_NAME
 from shards.format.manifest import DATASET_FILE, MANIFEST_NAME, SHARD_NAME, DatasetManifest, expected_files
-from shards.format.ustar import BLOCK_BYTES, make_header
+from shards.format.tar import BLOCK_BYTES, make_header
 from shards.writing.shard_writer import DRAFTS_FOLDER, JOB_NAME
 
 _DRAFT_FILE = re.compile(
@@ -18,7 +18,7 @@ def check_output(output: str) -> None:
     """Raise ValueError if a folder holds a file that no conversion writes.
 
     Others call their shards `train-00000-of-00010.tar` too, so names are not enough. A tar without rows counts as left
-    by a stopped conversion only if its first member has the header that `shards.format.ustar` writes.
+    by a stopped conversion only if its first member has the header that `shards.format.tar` writes.
     """
     storage.check_url(output)
     root = storage.normalise_url(output)

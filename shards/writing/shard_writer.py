@@ -20,8 +20,14 @@ from shards.curation.contradictions import count_kinds
 from shards.format.classes import ClassSet
 from shards.format.keys import hash_key
 from shards.format.manifest import MANIFEST_NAME, ShardInfo, quarantine_url, samples_url
-from shards.format.parquet import parquet_bytes, read_parquet, write_parquet
-from shards.format.schemas import QUARANTINE_SCHEMA, add_columns, samples_schema
+from shards.format.parquet import (
+    QUARANTINE_SCHEMA,
+    add_columns,
+    parquet_bytes,
+    read_parquet,
+    samples_schema,
+    write_parquet,
+)
 from shards.format.tar import TarPiece, TarShardWriter, pack_samples
 from shards.prefetch import map_prefetched
 from shards.verify.shard import METADATA_KEY, check_shard, shard_metadata

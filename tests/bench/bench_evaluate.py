@@ -19,8 +19,7 @@ from sklearn.metrics import average_precision_score
 from model.metrics import ranking
 from shards import storage
 from shards.format.manifest import DatasetManifest, ShardInfo, SplitLedger, samples_url, shard_name
-from shards.format.parquet import write_parquet
-from shards.format.schemas import predictions_schema, samples_schema
+from shards.format.parquet import predictions_schema, samples_schema, write_parquet
 from shards.predictions.parts import part_url
 from tests.bench.measure import Measurement
 

@@ -24,7 +24,7 @@ from model.scoring.engines import build_engine, choose_engine, measure_engines
 from model.scoring.scorer import Scorer, ScoringNetwork
 from pipelines import cli
 from shards.format.dataset import Dataset, open_dataset
-from shards.format.schemas import QUARANTINE_SCHEMA, predictions_schema
+from shards.format.parquet import QUARANTINE_SCHEMA, predictions_schema
 from shards.format.shard_reader import read_rows
 from shards.predictions.parts import Engine, PartInfo, write_part
 from tests.bench.measure import Measurement, time_in_turn

@@ -11,8 +11,7 @@ from PIL import Image
 
 from shards.format.dataset import Dataset, open_dataset
 from shards.format.manifest import MANIFEST_NAME, DatasetManifest, ShardInfo, SplitLedger, samples_url, shard_name
-from shards.format.parquet import write_parquet
-from shards.format.schemas import samples_schema
+from shards.format.parquet import samples_schema, write_parquet
 
 CLASSES = ("Gun", "Knife", "Wrench")
 ALL_CLASSES = (*CLASSES, "Hammer")

@@ -10,8 +10,7 @@ import pyarrow as pa
 from shards import storage
 from shards.format.dataset import Dataset
 from shards.format.manifest import DatasetManifest, ShardInfo, SplitLedger, samples_url, shard_name
-from shards.format.parquet import write_parquet
-from shards.format.schemas import QUARANTINE_SCHEMA, predictions_schema, samples_schema
+from shards.format.parquet import QUARANTINE_SCHEMA, predictions_schema, samples_schema, write_parquet
 from shards.predictions.parts import part_url, quarantine_part_url
 
 CLASSES = ("Gun", "Knife")

@@ -14,7 +14,7 @@ from model.metrics.operating_points import sigmoid
 from pipelines import cli
 from pipelines.evaluate import EvaluateConfig, write_report
 from shards.format.dataset import Dataset
-from shards.format.schemas import QUARANTINE_SCHEMA, predictions_schema
+from shards.format.parquet import QUARANTINE_SCHEMA, predictions_schema
 from shards.predictions.parts import Engine, PartInfo, write_part
 from shards.predictions.run import run_document, write_run
 from tests.model.written import CLASSES, MODEL_ID, prediction, sample, write_dataset

@@ -12,11 +12,9 @@ from PIL import Image
 
 from shards.format.dataset import Dataset, open_dataset
 from shards.format.manifest import MANIFEST_NAME, DatasetManifest, ShardInfo, SplitLedger, samples_url
-from shards.format.parquet import write_parquet
-from shards.format.schemas import samples_schema
+from shards.format.parquet import samples_schema, write_parquet
 from shards.format.tar import TarShardWriter, pack_samples
-from shards.images.errors import ImageError
-from shards.images.jpeg import read_jpeg_size
+from shards.images.jpeg import ImageError, read_jpeg_size
 
 CLASSES = ("Gun", "Knife", "Wrench")
 

@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from shards import storage
 from shards.corpus.archives import ArchiveError
-from shards.format.ustar import BLOCK_BYTES
+from shards.format.tar import BLOCK_BYTES
 
 _PIECE_BYTES = 1024 * 1024
 TAR_NAME = re.compile(

@@ -15,7 +15,7 @@ from model.evaluation.alarms import (
     read_plan,
     recall_thresholds,
 )
-from shards.format.schemas import predictions_schema
+from shards.format.parquet import predictions_schema
 
 CLASSES = ("Gun", "Knife")
 

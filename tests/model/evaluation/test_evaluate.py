@@ -11,8 +11,7 @@ from model.evaluation.evaluate import evaluate
 from model.evaluation.scored_scans import join_predictions
 from model.metrics.intervals import proportion_interval
 from model.reports.metrics_json import metrics_document, metrics_json
-from shards.format.parquet import write_parquet
-from shards.format.schemas import predictions_schema
+from shards.format.parquet import predictions_schema, write_parquet
 from shards.predictions.parts import part_url
 from shards.predictions.run import Predictions, open_predictions
 from tests.model.written import CLASSES, MODEL_ID, add_split, prediction, sample, write_dataset, write_predictions

@@ -9,7 +9,7 @@ from model.evaluation.evaluate import MAX_CLASSES_IN_FULL, NUM_EXTREME_CLASSES
 from model.reports.sentences import list_warnings
 from pipelines.evaluate import EvaluateConfig, main, write_report
 from shards.format.dataset import open_dataset
-from shards.format.schemas import predictions_schema
+from shards.format.parquet import predictions_schema
 from tests.model.reports.test_metrics_json import SCHEMA, violations
 from tests.model.reports.test_page import Page
 from tests.model.written import MODEL_ID, prediction, sample, write_dataset, write_predictions

@@ -12,7 +12,7 @@ from model.networks.config import InputConfig, ModelConfig
 from model.networks.registry import build_network
 from model.scoring.engine_selection import EngineRequest
 from model.scoring.scorer import Scorer, ScoringNetwork
-from shards.format.schemas import QUARANTINE_SCHEMA, predictions_schema
+from shards.format.parquet import QUARANTINE_SCHEMA, predictions_schema
 from shards.format.shard_reader import read_rows
 from shards.predictions.parts import Engine
 from tests.model.inputs.test_decoder import as_pillow_sees

@@ -22,8 +22,7 @@ from model.training.level_labels import (
 from pipelines.label_levels import main
 from shards.format.classes import UNKNOWN
 from shards.format.dataset import Dataset
-from shards.format.parquet import write_parquet
-from shards.format.schemas import predictions_schema
+from shards.format.parquet import predictions_schema, write_parquet
 from shards.predictions.run import open_predictions
 from tests.model.written import MODEL_ID, prediction, sample, write_dataset, write_predictions
 

@@ -28,8 +28,8 @@ from shards.corpus.streams.spool import spool_stream
 from shards.format.json_document import DamagedDocumentError
 from shards.format.manifest import DatasetManifest
 from shards.images.decode import check_decodable, decode_image, without_alpha
-from shards.images.errors import ImageError
 from shards.images.inspect import read_image_size
+from shards.images.jpeg import ImageError
 from shards.images.transcode import to_jpeg
 from tests.corpora import (
     HEADER,

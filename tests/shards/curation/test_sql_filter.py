@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shards.curation.sql_filter import check_condition, choose_rows
-from shards.format.schemas import samples_schema
+from shards.format.parquet import samples_schema
 
 CLASSES = ("Gun", "Knife")
 

@@ -7,17 +7,30 @@ import tarfile
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from webdataset.tariterators import group_by_keys, tar_file_expander
 
-from shards.format.dali_index import index_line, join_index
 from shards.format.keys import MAX_KEY_BYTES
 from shards.format.sample_json import sample_json
-from shards.format.tar import TarShardWriter, pack_samples
-from shards.format.ustar import BLOCK_BYTES
+from shards.format.tar import BLOCK_BYTES, TarShardWriter, index_line, join_index, make_header, pack_samples, padding
 from shards.images.inspect import Extension
 from tests.shards.format.test_sample_json import COORDINATES, make_row
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.text(st.sampled_from("abzAZ019_-~()+,=@%."), min_size=1, max_size=100), st.integers(0, 64 * 1024 * 1024))
+def test_a_header_is_the_one_that_tarfile_makes(name, size_bytes):
+    info = tarfile.TarInfo(name)
+    info.size, info.mode = size_bytes, 0o644
+    assert make_header(name, size_bytes) == info.tobuf(tarfile.USTAR_FORMAT)
+
+
+@pytest.mark.parametrize(("size_bytes", "expected"), [(0, 0), (1, 511), (511, 1), (512, 0), (513, 511)])
+def test_padding_fills_the_last_block(size_bytes, expected):
+    assert padding(size_bytes) == bytes(expected)
+
 
 KEYS = st.text(st.sampled_from("abzAZ019_-~()+,=@%"), min_size=1, max_size=MAX_KEY_BYTES)
 BOXES = st.lists(st.tuples(st.sampled_from(["Gun", "Hammer"]), *[COORDINATES] * 4), max_size=3)

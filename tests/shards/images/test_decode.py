@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from shards.images.decode import check_decodable, decode_image, without_alpha
-from shards.images.errors import ImageError
 from shards.images.inspect import read_image_size
+from shards.images.jpeg import ImageError
 from tests.corpora import jpeg_bytes, png_bytes
 from tests.shards.images.test_jpeg import END
 

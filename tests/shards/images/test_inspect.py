@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from shards.images.errors import MAX_PIXELS, ImageError
 from shards.images.inspect import component_extension, is_jpeg, read_image_size
+from shards.images.jpeg import MAX_PIXELS, ImageError
 from tests.corpora import jpeg_bytes, png_bytes, prefixes
 
 

@@ -8,8 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from shards.images.errors import MAX_PIXELS, ImageError
-from shards.images.jpeg import read_jpeg_size
+from shards.images.jpeg import MAX_PIXELS, ImageError, read_jpeg_size
 from tests.corpora import jpeg_bytes, prefixes
 
 END = b"\xff\xd9"

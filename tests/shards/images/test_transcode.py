@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from shards.images.errors import ImageError
 from shards.images.inspect import read_image_size
+from shards.images.jpeg import ImageError
 from shards.images.transcode import to_jpeg
 from tests.corpora import jpeg_bytes, png_bytes
 

@@ -7,8 +7,7 @@ import pyarrow as pa
 import pytest
 
 from shards import storage
-from shards.format.parquet import write_parquet
-from shards.format.schemas import QUARANTINE_SCHEMA, predictions_schema
+from shards.format.parquet import QUARANTINE_SCHEMA, predictions_schema, write_parquet
 from shards.predictions.parts import (
     Engine,
     PartInfo,

@@ -6,8 +6,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from shards.format.parquet import write_parquet
-from shards.format.schemas import QUARANTINE_SCHEMA, predictions_schema
+from shards.format.parquet import QUARANTINE_SCHEMA, predictions_schema, write_parquet
 from shards.format.shard_reader import read_rows, read_scans
 from shards.predictions.parts import Engine, PartInfo, part_url, quarantine_part_url, write_part
 from shards.predictions.plan import existing_parts, plan_scoring, unlisted_parts

@@ -18,7 +18,7 @@ from shards.format.dataset import open_dataset
 from shards.format.keys import encode_key, hash_key
 from shards.format.parquet import read_parquet, write_parquet
 from shards.format.tar import TarShardWriter
-from shards.images.errors import ImageError
+from shards.images.jpeg import ImageError
 from shards.storage import atomic
 from shards.verify.shard import METADATA_KEY
 from shards.writing import sharding
