@@ -8,16 +8,16 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, cast
+from typing import IO
 
 from fsspec.spec import AbstractBufferedFile
 
 from shards.storage import object_stores
-from shards.storage.direct_io import DirectWriter
 from shards.storage.files import filesystem, list_files, local_path
 
 TEMPORARY_SUFFIX = ".tmp"
 _ABANDONED_AFTER_SECONDS = 24 * 3600
+_BUFFER_BYTES = 1024 * 1024
 
 
 @contextmanager
@@ -35,9 +35,10 @@ def atomic_writer(url: str | Path) -> Iterator[IO[bytes]]:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(_temporary_name(path.name))
     try:
-        with DirectWriter(temporary) as out:
-            yield cast(IO[bytes], out)
-            out.sync()
+        with temporary.open("xb", buffering=_BUFFER_BYTES) as out:
+            yield out
+            out.flush()
+            os.fdatasync(out.fileno())
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)

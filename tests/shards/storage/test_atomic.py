@@ -1,5 +1,6 @@
 """Test atomic writing and the removal of what killed writers left."""
 
+import errno
 import os
 import re
 import socket
@@ -18,6 +19,17 @@ def test_an_error_leaves_neither_a_file_nor_a_temporary_one(tmp_path):
     with pytest.raises(KeyError), storage.atomic_writer(tmp_path / "a.tar") as out:
         out.write(b"half")
         raise KeyError
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("num_bytes", [1, 5_000_000])
+def test_bytes_that_did_not_reach_the_disk_leave_no_file(tmp_path, monkeypatch, num_bytes):
+    def fail(descriptor):
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, "fdatasync", fail)
+    with pytest.raises(OSError, match="Input/output error"):
+        storage.write_bytes(tmp_path / "a.tar", bytes(num_bytes))
     assert list(tmp_path.iterdir()) == []
 
 
