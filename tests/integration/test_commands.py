@@ -16,12 +16,12 @@ pytestmark = pytest.mark.filterwarnings("default")
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a folder in which every command has run once, on 60 generated scans."""
+    """Return a folder in which every command has run once, on 30 generated scans."""
     root = tmp_path_factory.mktemp("commands")
     corpus, dataset, run, predictions = (str(root / name) for name in ("corpus", "dataset", "run", "predictions"))
-    small = ["--recipe", "demo", "--max-epochs", "1", "--image-size", "64"]
+    small = ["--recipe", "demo", "--max-epochs", "1", "--image-size", "64", "--backbone", "test_resnet"]
     assert (
-        cli.main(["synth", "--output", corpus, "--num-scans", "60", "--seed", "5", "--negatives-per-positive", "2"])
+        cli.main(["synth", "--output", corpus, "--num-scans", "30", "--seed", "5", "--negatives-per-positive", "2"])
         == 0
     )
     assert cli.main(["convert", "--input", corpus, "--output", dataset, "--shard-bytes", "700000"]) == 0
@@ -38,7 +38,7 @@ def scored(folder: Path) -> Path:
 def test_every_scan_of_the_corpus_is_scored(folder: Path) -> None:
     keys = {path.stem for path in (folder / "corpus" / "JPEGImage").iterdir()}
     rows = pq.read_table(sorted(scored(folder).glob("*.parquet")))
-    assert len(rows) == 60
+    assert len(rows) == 30
     assert set(rows["key"].to_pylist()) == keys
 
 

@@ -80,7 +80,7 @@ def resharding(conversion, tmp_path_factory) -> Job:
     return Job("pipelines.reshard", words, tmp_path_factory.mktemp("reshard"))
 
 
-@pytest.mark.parametrize(("name", "seed"), [("conversion", 1), ("conversion", 2), ("conversion", 3), ("resharding", 4)])
+@pytest.mark.parametrize(("name", "seed"), [("conversion", 1), ("resharding", 4)])
 def test_killed_at_five_random_moments_a_job_goes_on_from_each(request, tmp_path, name, seed):
     job: Job = request.getfixturevalue(name)
     moments = random.Random(seed)
@@ -117,8 +117,7 @@ def small_disk(folder: Path, size: str) -> Iterator[None]:
         subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
-@pytest.mark.parametrize("size", ["60k", "300k"])
-@pytest.mark.parametrize("name", ["conversion", "resharding"])
+@pytest.mark.parametrize(("name", "size"), [("conversion", "60k"), ("resharding", "300k")])
 def test_a_full_disk_stops_the_job_with_3_until_there_is_room(request, tmp_path, name, size):
     job: Job = request.getfixturevalue(name)
     with small_disk(tmp_path / "disk", size):
