@@ -36,16 +36,21 @@ from shards.corpus.facts import Fact, ImageFact
 from shards.corpus.layouts.registry import LAYOUTS
 from shards.corpus.metadata import MetadataFile, list_metadata
 from shards.curation import contradictions, near_duplicates, subsets
-from shards.curation.findings import describe_findings, describe_mixed_formats
+from shards.curation.findings import (
+    Summary,
+    describe_findings,
+    describe_mixed_formats,
+    find_shortcomings,
+    summarise_dataset,
+)
 from shards.curation.groups import connect_pairs, find_moves, find_near_equal_leaks, move_records
 from shards.curation.leakage import Member
-from shards.curation.usefulness import Summary, find_shortcomings, summarise_dataset
 from shards.format import dataset as datasets
 from shards.format.classes import ClassSet
 from shards.format.manifest import DatasetManifest
 from shards.writing import sharding
 from shards.writing.corpus_source import ScanSource
-from shards.writing.existing_output import claim_output, find_finished
+from shards.writing.output_folder import claim_output, find_finished
 from shards.writing.shard_writer import DRAFTS_FOLDER
 
 _IMAGES_A_REPORT = 1000

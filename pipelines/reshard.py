@@ -37,8 +37,7 @@ from shards.writing.dataset_samples import (
     select_samples,
 )
 from shards.writing.dataset_source import SampleSource
-from shards.writing.existing_output import claim_output, find_finished
-from shards.writing.output_folder import check_output
+from shards.writing.output_folder import check_output, claim_output, find_finished
 
 BUILT_SUBSETS = ("10", "100", "1000")
 Subset = Literal["all", "positives", "10", "100", "1000"]

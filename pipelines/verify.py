@@ -21,10 +21,10 @@ from shards.format.keys import escape_control_characters
 from shards.format.manifest import MANIFEST_NAME, ShardInfo
 from shards.predictions.run import RUN_NAME, open_predictions
 from shards.verify import dataset as checks
-from shards.verify.damage import Damage
 from shards.verify.dataset import CheckedShard
 from shards.verify.predictions import verify_predictions
 from shards.verify.quick import verify_quickly
+from shards.verify.shard import Damage
 
 _MADE_AGAIN = "run the same `sixray {command}` again, it rewrites what is damaged"
 

@@ -32,6 +32,6 @@ def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:
 def pytest_configure() -> None:
     """Run jobs, including those of fixtures, in the tests' own process, so that monkeypatching reaches them."""
     process_pool.MAX_PROCESSES = 1
-    os.fdatasync = lambda _: None  # a file of a test need not outlive a power cut
+    os.fdatasync = lambda fd: None  # a file of a test need not outlive a power cut
     # One fork server serves all tests, whoever starts it.
     process_pool._PRELOADED = PRELOADED

@@ -15,7 +15,7 @@ from pipelines.runtime.flags import make_config
 from pipelines.runtime.runners import make_beam_options
 from pipelines.steps.corpus_job import ConvertConfig, check_places, find_job, record_options
 from shards import storage
-from shards.writing.existing_output import find_finished
+from shards.writing.output_folder import find_finished
 
 
 def main(argv: Sequence[str]) -> None:

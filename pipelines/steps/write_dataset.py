@@ -17,7 +17,7 @@ from shards.curation.leakage import Member
 from shards.format.manifest import DatasetManifest, quarantine_url
 from shards.format.parquet import read_parquet
 from shards.writing import finish, sharding
-from shards.writing.duplicates import find_duplicates, find_equal, spread_checksums
+from shards.writing.finish import find_duplicates, find_equal, spread_checksums
 from shards.writing.shard_writer import Source, WrittenShard, write_batches
 from shards.writing.sharding import Tallies
 

@@ -6,7 +6,6 @@ __all__ = [
     "description",
     "facts",
     "label_lists",
-    "label_merge",
     "layouts",
     "metadata",
     "policy",

@@ -1,5 +1,6 @@
-"""Name the parts of a corpus and make the keys of its images."""
+"""Name the parts of a corpus, tell its images from other files, and make their keys."""
 
+import re
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -13,6 +14,17 @@ LISTS_IN_ORDER = ("10", "100", "1000")
 SIXray10's positives and negatives are all in SIXray100; SIXray1000 draws its own positives."""
 
 Presence = Literal["", "positive", "negative"]
+_JUNK_FILES = r"\._[^/]*|\.DS_Store|(?:eh)?Thumbs\.db|desktop\.ini|Icon\r|\.directory"
+_JUNK_FOLDERS = (
+    r"__MACOSX|@eaDir|@Recycle|#recycle|\$RECYCLE\.BIN|System Volume Information|\.ipynb_checkpoints|\.git|\.Trashes|"
+    r"\.Trash-\d+|\.Spotlight-V100|\.fseventsd|\.AppleDouble|\.thumbnails|lost\+found|__pycache__"
+)
+_JUNK = re.compile(rf"(?:^|/)(?:(?:{_JUNK_FILES})$|(?:{_JUNK_FOLDERS})/)", re.IGNORECASE)
+_OTHER_IMAGES = re.compile("bmp|dib|gif|tiff?|webp|hei[cf]|avif|jp2|p[bgnp]m|svg")
+_NO_IMAGES = re.compile(
+    "jsonl?|[ct]sv|txt|xml|ya?ml|md|rst|html?|pdf|log|ini|cfg|toml|names|data|cache|np[yz]|mat|pkl|parquet|xlsx?|docx?|db|py|"
+    "sh|ipynb|zip|tar|t?gz|7z|rar|md5|sha1|sha256|lock|bak|tmp"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,3 +99,30 @@ def make_key(path: str, *, keeps_folders: bool) -> str:
     """
     folder, _, name = path.replace("\\", "/").strip("/").rpartition("/")
     return encode_key(f"{folder}/{stem_of(name)}" if folder and keeps_folders else stem_of(name))
+
+
+def is_junk(path: str) -> bool:
+    """Return whether a path below a corpus was made by an operating system or a tool."""
+    return _JUNK.search(path) is not None
+
+
+def extension_of(path: str) -> str:
+    """Return what follows the last dot of a file name, in lower case; empty if there is none."""
+    stem, _, extension = path.rpartition("/")[2].rpartition(".")
+    return extension.lower() if stem else ""
+
+
+def is_no_image(path: str) -> bool:
+    """Return whether the extension is one of files that are no images."""
+    return _NO_IMAGES.fullmatch(extension_of(path)) is not None
+
+
+def image_rank(path: str, size_bytes: int) -> int:
+    """Return a number that is lower the likelier a file is the image among files of one key.
+
+    JPEG, PNG and names without a known extension come first, then other image formats, empty files, and files that are
+    no images.
+    """
+    if is_no_image(path):
+        return 3
+    return 2 if size_bytes == 0 else int(_OTHER_IMAGES.fullmatch(extension_of(path)) is not None)

@@ -4,9 +4,9 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from shards import storage
-from shards.corpus import archives, file_kinds
+from shards.corpus import archives
 from shards.corpus.archives import Place
-from shards.corpus.description import LISTS_IN_ORDER, Corpus, ListFile, Source, make_key
+from shards.corpus.description import LISTS_IN_ORDER, Corpus, ListFile, Source, is_junk, make_key
 from shards.corpus.label_lists import read_list
 from shards.corpus.streams.spool import spool_stream
 from shards.corpus.streams.tars import stream_tar
@@ -102,7 +102,7 @@ def list_source(source: Source, corpus: Corpus, drafts_url: str) -> Iterator[Fac
     """Yield a fact for each file of a source; images of a streamed archive are spooled below `drafts_url`, if any."""
     found = _list_images(source, corpus, drafts_url) if source.kind == "images" else _list_annotations(source)
     for path, fact in found:
-        yield SkippedFact(fact.key, fact.url, JUNK) if file_kinds.is_junk(path) else fact
+        yield SkippedFact(fact.key, fact.url, JUNK) if is_junk(path) else fact
 
 
 FileFact = ImageFact | AnnotationFact | ProblemFact

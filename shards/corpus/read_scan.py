@@ -9,8 +9,7 @@ from shards import storage
 from shards.corpus.archives import ArchiveError, read_place
 from shards.corpus.boxes import UNKNOWN_CLASS, Annotation, AnnotationError, fit_boxes
 from shards.corpus.facts import MAX_IMAGE_BYTES
-from shards.corpus.label_merge import merge_labels
-from shards.corpus.policy import Policy
+from shards.corpus.policy import Policy, merge_labels
 from shards.corpus.records import ScanRef
 from shards.format.classes import ClassSet
 from shards.format.keys import escape_control_characters

@@ -9,10 +9,9 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from shards import storage
-from shards.corpus import file_kinds
 from shards.corpus.archives import Place
 from shards.corpus.boxes import Repair
-from shards.corpus.description import Corpus
+from shards.corpus.description import Corpus, extension_of, image_rank, is_no_image
 from shards.corpus.facts import (
     UNLISTED,
     AnnotationFact,
@@ -163,7 +162,7 @@ def _join_metadata(rows: list[MetadataFact]) -> MetadataFact | None:
 
 
 def _image_order(fact: ImageFact) -> tuple[int, str, int]:
-    return file_kinds.image_rank(fact.url, fact.size_bytes), fact.url, fact.size_bytes
+    return image_rank(fact.url, fact.size_bytes), fact.url, fact.size_bytes
 
 
 def _split_side_files(images: list[ImageFact]) -> tuple[list[ImageFact], list[SkippedFact]]:
@@ -171,11 +170,11 @@ def _split_side_files(images: list[ImageFact]) -> tuple[list[ImageFact], list[Sk
     if len(images) < 2:
         return images, []
     first = images[0]
-    folder, rank = first.url.rpartition("/")[0], file_kinds.image_rank(first.url, first.size_bytes)
+    folder, rank = first.url.rpartition("/")[0], image_rank(first.url, first.size_bytes)
     kept, skipped = [first], []
     for image in images[1:]:
-        is_lesser = file_kinds.image_rank(image.url, image.size_bytes) > rank and image.size_bytes > 0
-        if file_kinds.is_no_image(image.url) or (is_lesser and image.url.rpartition("/")[0] == folder):
+        is_lesser = image_rank(image.url, image.size_bytes) > rank and image.size_bytes > 0
+        if is_no_image(image.url) or (is_lesser and image.url.rpartition("/")[0] == folder):
             skipped.append(SkippedFact(image.key, image.url, SIDE_FILE))
         else:
             kept.append(image)
@@ -189,11 +188,11 @@ def _row_order(row: RowFact) -> tuple[int, str, str, str, str]:
 
 def _split_side_annotations(annotations: list[AnnotationFact]) -> tuple[list[AnnotationFact], list[SkippedFact]]:
     """Return the annotations, and files of their name in another form, such as the JSON that an XML was made from."""
-    extensions = {file_kinds.extension_of(fact.url) for fact in annotations}
+    extensions = {extension_of(fact.url) for fact in annotations}
     if len(extensions) < 2:
         return annotations, []
     best = next((extension for extension in ("xml", "txt", "json") if extension in extensions), "")
-    kept = [fact for fact in annotations if file_kinds.extension_of(fact.url) == best]
+    kept = [fact for fact in annotations if extension_of(fact.url) == best]
     return kept, [SkippedFact(fact.key, fact.url, SIDE_FILE) for fact in annotations if fact not in kept]
 
 

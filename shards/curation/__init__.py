@@ -9,5 +9,4 @@ __all__ = [
     "near_duplicates",
     "sql_filter",
     "subsets",
-    "usefulness",
 ]

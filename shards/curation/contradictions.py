@@ -10,8 +10,7 @@ from typing import Any
 
 from shards.corpus.boxes import Annotation
 from shards.corpus.facts import JUNK
-from shards.corpus.label_merge import compare_labels
-from shards.corpus.policy import Policy
+from shards.corpus.policy import Policy, compare_labels
 from shards.corpus.records import GUESSED_ENCODING, METADATA_WITHOUT_SCAN, SIDE_FILE, ScanRef
 from shards.format.classes import ClassSet
 from shards.format.keys import escape_control_characters

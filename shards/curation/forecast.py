@@ -5,10 +5,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from shards.corpus.boxes import UNKNOWN_CLASS, Annotation, AnnotationError
-from shards.corpus.label_merge import merge_labels
-from shards.corpus.policy import Policy
+from shards.corpus.policy import Policy, merge_labels
 from shards.corpus.records import SKIPPED, ScanRef
-from shards.curation.usefulness import Summary
+from shards.curation.findings import Summary
 from shards.format.classes import ClassSet
 from shards.shuffle import unpack
 

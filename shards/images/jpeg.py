@@ -6,17 +6,6 @@ from typing import NamedTuple
 
 MAX_PIXELS = 100_000_000
 """Largest accepted image. SIXray's largest has 3 million pixels; a larger header is an attack on memory."""
-
-
-class ImageError(ValueError):
-    """An image that cannot become a sample; `reason` is the fixed word of its quarantine row."""
-
-    def __init__(self, reason: str, detail: str) -> None:
-        super().__init__(f"{reason}: {detail}")
-        self.reason = reason
-        self.detail = detail
-
-
 _START_OF_IMAGE = b"\xff\xd8"
 _END_OF_IMAGE = b"\xff\xd9"
 _START_OF_SCAN = 0xDA
@@ -34,6 +23,15 @@ _FRAME_BYTES = 8
 # Inside a scan ff 00 is a data byte, ff d0 to ff d7 restart it, ff ff fills.
 _MARKER_AFTER_SCAN = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 _RESTART = re.compile(rb"\xff[\xd0-\xd7]")
+
+
+class ImageError(ValueError):
+    """An image that cannot become a sample; `reason` is the fixed word of its quarantine row."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(f"{reason}: {detail}")
+        self.reason = reason
+        self.detail = detail
 
 
 class _Frame(NamedTuple):

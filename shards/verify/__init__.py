@@ -1,3 +1,3 @@
 """Check datasets and predictions on disk against their manifests."""
 
-__all__ = ["damage", "dataset", "predictions", "quick", "shard"]
+__all__ = ["dataset", "predictions", "quick", "shard"]

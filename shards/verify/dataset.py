@@ -12,8 +12,7 @@ from shards.format.keys import hash_key, place_in
 from shards.format.manifest import LEAKAGE_NAME, MANIFEST_NAME, ShardInfo, count_reasons, expected_files, quarantine_url
 from shards.format.parquet import read_parquet
 from shards.shuffle import NUM_PARTITIONS, batch_by, unpack
-from shards.verify.damage import Damage
-from shards.verify.shard import check_shard, shard_metadata
+from shards.verify.shard import Damage, check_shard, shard_metadata
 
 _ROWS_A_RANGE = 500_000
 """About 50 MB packed, 220 MB unpacked. No finding depends on it."""

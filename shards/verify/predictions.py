@@ -13,7 +13,7 @@ from shards.format.parquet import QUARANTINE_SCHEMA, read_parquet
 from shards.predictions import parts
 from shards.predictions.parts import PartInfo
 from shards.predictions.run import RUN_NAME, Predictions, count_scans
-from shards.verify.damage import Damage
+from shards.verify.shard import Damage
 
 
 def verify_predictions(predictions: Predictions) -> list[Damage]:

@@ -16,9 +16,8 @@ from shards.format.dataset import Dataset
 from shards.format.manifest import MANIFEST_NAME, ShardInfo, expected_files, quarantine_url
 from shards.format.parquet import QUARANTINE_SCHEMA
 from shards.format.tar import INDEX_VERSION
-from shards.verify.damage import Damage
 from shards.verify.dataset import check_manifest, find_surplus
-from shards.verify.shard import METADATA_KEY
+from shards.verify.shard import METADATA_KEY, Damage
 
 _NUM_READERS = 16
 _TAIL_BYTES = 64 * 1024

@@ -1,24 +1,41 @@
-"""Verify a shard on disk against its rows, byte for byte."""
+"""Verify a shard on disk against its rows, byte for byte; name the kinds of damage."""
 
 import hashlib
 import json
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import IO, Any
 
 import pyarrow as pa
 
 from shards import storage
+from shards.format.keys import escape_control_characters
 from shards.format.manifest import quarantine_url
 from shards.format.parquet import QUARANTINE_SCHEMA, parquet_bytes, read_parquet
 from shards.format.tar import BLOCK_BYTES, END_OF_ARCHIVE, index_line, join_index, json_member, make_header, padding
 from shards.images.inspect import EXTENSIONS, Extension, component_extension
-from shards.verify.damage import Damage
 
 METADATA_KEY = b"sixray"
 """Key in the metadata of the rows' Parquet file that holds the digest, sizes and plan of a shard."""
-
-
 _METADATA_FIELDS = {"plan", "digest", "tar_bytes", "image_bytes", "num_quarantined", "num_retryable"}
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Damage:
+    """Something wrong with a file, named so that a person can find it."""
+
+    file: str
+    """Path below the dataset's folder."""
+    key: str
+    """The damaged sample; empty for the whole file."""
+    what: str
+    """A short fixed word: checksum_mismatch, tar_structure, missing_file, ..."""
+    detail: str
+
+    def __str__(self) -> str:
+        subject = f"{self.file}: {self.key}" if self.key else self.file
+        # Names and keys come from files that nothing is known of: no control character reaches a terminal.
+        return escape_control_characters(f"{subject}: {self.what}: {self.detail}")
 
 
 def shard_metadata(table: pa.Table) -> dict[str, Any]:

@@ -4,8 +4,6 @@ __all__ = [
     "corpus_source",
     "dataset_samples",
     "dataset_source",
-    "duplicates",
-    "existing_output",
     "finish",
     "output_folder",
     "shard_writer",

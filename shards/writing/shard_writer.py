@@ -35,7 +35,7 @@ from shards.writing.sharding import unpack_records
 
 DRAFTS_FOLDER = "_drafts"
 JOB_NAME = "job.json"
-"""Says in the drafts which job writes there; see `shards.writing.existing_output`."""
+"""Says in the drafts which job writes there; see `shards.writing.output_folder`."""
 
 _REMOTE_READERS = 16
 _CHUNK_SCANS = 64

@@ -32,12 +32,11 @@ from shards.format.keys import hash_key, place_in
 from shards.format.manifest import DatasetManifest, ShardInfo
 from shards.predictions.plan import ShardTask
 from shards.shuffle import NUM_PARTITIONS, batch_by, pack, unpack
-from shards.verify.damage import Damage
 from shards.verify.dataset import CheckedShard, batch_rows_by_key, choose_num_ranges
+from shards.verify.shard import Damage
 from shards.writing import sharding
 from shards.writing.dataset_samples import SampleRef
-from shards.writing.duplicates import spread_checksums
-from shards.writing.finish import FinishedShard
+from shards.writing.finish import FinishedShard, spread_checksums
 from shards.writing.shard_writer import WrittenShard
 from shards.writing.sharding import Tally
 from tests.deploy.manifests import DEPLOY

@@ -3,7 +3,7 @@
 import pytest
 
 from pipelines.convert import main
-from shards.curation.usefulness import summarise_dataset
+from shards.curation.findings import summarise_dataset
 from shards.format.dataset import open_dataset
 from tests.corpora import SCORED, CorpusWriter, jpeg_bytes, make_corpus
 

@@ -16,10 +16,10 @@ from shards.format.classes import ClassSet, load_class_set
 from shards.format.dataset import open_dataset
 from shards.format.manifest import DatasetManifest
 from shards.verify import dataset as verification
-from shards.verify.damage import Damage
+from shards.verify.shard import Damage
 from shards.writing import finish, sharding
 from shards.writing.corpus_source import ScanSource
-from shards.writing.duplicates import find_duplicates, find_equal, spread_checksums
+from shards.writing.finish import find_duplicates, find_equal, spread_checksums
 from shards.writing.shard_writer import write_shard
 
 CLASSES = load_class_set("sixray")

@@ -4,8 +4,7 @@ import re
 from collections.abc import Iterator, Sequence
 
 from shards import storage
-from shards.corpus import file_kinds
-from shards.corpus.description import Corpus, Source, make_key
+from shards.corpus.description import Corpus, Source, is_junk, make_key
 from shards.corpus.facts import JUNK, Fact, ImageFact, ProblemFact, RowFact, SkippedFact
 from shards.corpus.layouts.folders import SPLITS, RootFolder, list_names
 from shards.corpus.layouts.layout import Contents, Layout, Parts
@@ -36,7 +35,7 @@ def _find(root: RootFolder, parts: Parts) -> Contents:
 def _find_class_folders(split_urls: Sequence[str]) -> tuple[str, ...]:
     found: set[str] = set()
     for url in split_urls:
-        names = {name for name, is_folder in list_names(url) if is_folder and not file_kinds.is_junk(f"{name}/")}
+        names = {name for name, is_folder in list_names(url) if is_folder and not is_junk(f"{name}/")}
         if not names:
             raise ValueError(
                 f"the folder of a split must hold a folder a class, got none there ({url}); sort its images "
@@ -71,7 +70,7 @@ def list_class_folders(source: Source, _corpus: Corpus, classes: ClassSet, _draf
         folder = below.rpartition("/")[0].partition("/")[0]
         key = make_key(f"{storage.base_name(source.url)}/{below}", keeps_folders=True)
         class_name = classes.spellings.get(folder.lower())
-        if file_kinds.is_junk(below):
+        if is_junk(below):
             yield SkippedFact(key, info.url, JUNK)
         elif info.size_bytes < 0:
             yield ImageFact(key, info.url, info.size_bytes, source.split)

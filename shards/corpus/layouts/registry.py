@@ -8,18 +8,16 @@ from contextlib import suppress
 from dataclasses import replace
 
 from shards import storage
-from shards.corpus import file_kinds
 from shards.corpus.boxes import AnnotationError, SeenClasses
-from shards.corpus.description import Corpus, ListFile
+from shards.corpus.description import Corpus, ListFile, extension_of, is_no_image
 from shards.corpus.facts import AnnotationFact
 from shards.corpus.layouts.coco import COCO
 from shards.corpus.layouts.dvxray import DVXRAY
-from shards.corpus.layouts.folders import RootFolder, explain_archive, read_root
+from shards.corpus.layouts.folders import RootFolder, explain_archive, pick_lists, read_root
 from shards.corpus.layouts.imagefolder import IMAGEFOLDER
 from shards.corpus.layouts.images import IMAGES
 from shards.corpus.layouts.labelme import LABELME
 from shards.corpus.layouts.layout import Contents, Layout, Parts
-from shards.corpus.layouts.list_files import pick_lists
 from shards.corpus.layouts.opixray import OPIXRAY
 from shards.corpus.layouts.sixray import ANNOTATION_FOLDERS, LIST_FOLDERS, SIXRAY
 from shards.corpus.layouts.survey import Survey
@@ -201,7 +199,7 @@ def _detect(
 
 def _is_dicom(survey: Survey, path: str) -> bool:
     """Return whether a file without extension is DICOM: scanners number them."""
-    return not file_kinds.extension_of(path) and survey.read_start(path)[128:132] == b"DICM"
+    return not extension_of(path) and survey.read_start(path)[128:132] == b"DICM"
 
 
 def _refuse_unreadable(survey: Survey) -> None:
@@ -209,7 +207,7 @@ def _refuse_unreadable(survey: Survey) -> None:
     for kind, (pattern, remedy) in _UNREADABLE.items():
         is_dicom = kind.startswith("DICOM")
         mine = [path for path in survey.paths if pattern.fullmatch(path) or (is_dicom and _is_dicom(survey, path))]
-        others = (path for path in survey.paths if not file_kinds.is_no_image(path) and path not in mine)
+        others = (path for path in survey.paths if not is_no_image(path) and path not in mine)
         if mine and not any(others):
             raise ValueError(f"corpus must hold images, got {kind} such as {mine[0]} ({survey.url}); {remedy}")
 

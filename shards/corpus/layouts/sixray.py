@@ -8,14 +8,20 @@ import re
 from collections.abc import Iterator
 from itertools import islice
 
-from shards.corpus import facts, file_kinds
+from shards.corpus import facts
 from shards.corpus.annotations import parse_annotation
 from shards.corpus.boxes import AnnotationError
-from shards.corpus.description import Corpus, ListFile, Source
+from shards.corpus.description import Corpus, ListFile, Source, extension_of
 from shards.corpus.facts import AnnotationFact
-from shards.corpus.layouts.folders import RootFolder, find_by_split, list_names, source_at
+from shards.corpus.layouts.folders import (
+    RootFolder,
+    find_by_split,
+    find_named_lists,
+    list_files_in,
+    list_names,
+    source_at,
+)
 from shards.corpus.layouts.layout import Contents, Layout, Parts
-from shards.corpus.layouts.list_files import find_named_lists, list_files_in
 from shards.corpus.layouts.survey import Survey, split_of_name
 from shards.corpus.read_annotations import read_text
 from shards.corpus.streams.tars import check_parts, split_tar_name
@@ -72,7 +78,7 @@ def splits_by_folder(found: Contents) -> bool:
 def holds_xml(source: Source) -> bool:
     """Return whether a source of annotations has XML files, or nothing yet."""
     names = [fact.url for fact in islice(_list_annotations(source), _NUM_TRIED)]
-    return not names or any(file_kinds.extension_of(name.partition("::")[0]) == "xml" for name in names)
+    return not names or any(extension_of(name.partition("::")[0]) == "xml" for name in names)
 
 
 def _may_be_sixray(source: Source) -> bool:

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from shards import storage
-from shards.corpus import file_kinds
-from shards.corpus.description import Source, make_key
+from shards.corpus.description import Source, extension_of, is_junk, is_no_image, make_key
 from shards.corpus.facts import JUNK, AnnotationFact, Fact, ImageFact, SkippedFact
 from shards.corpus.layouts.folders import list_names
 from shards.format.keys import stem_of
@@ -69,12 +68,12 @@ class Survey:
             num_images = num_documents = 0
             for name, is_folder in list_names(storage.join_url(self.url, folder) if folder else self.url):
                 path = f"{folder}/{name}" if folder else name
-                if file_kinds.is_junk(f"{path}/" if is_folder else path):
+                if is_junk(f"{path}/" if is_folder else path):
                     continue
                 if is_folder:
                     if depth < _MAX_DEPTH and len(folders) < _MAX_FOLDERS:
                         folders.append((path, depth + 1))
-                elif file_kinds.is_no_image(name):
+                elif is_no_image(name):
                     num_documents += 1
                     if num_documents <= _MAX_DOCUMENTS:
                         found.append(path)
@@ -86,7 +85,7 @@ class Survey:
 
     def with_extension(self, *extensions: str) -> tuple[str, ...]:
         """Return the paths that end in one of some extensions."""
-        return tuple(path for path in self.paths if file_kinds.extension_of(path) in extensions)
+        return tuple(path for path in self.paths if extension_of(path) in extensions)
 
     def sample(self, *extensions: str) -> tuple[str, ...]:
         """Return up to some hundred of the paths that end in one of some extensions, from all of them alike."""
@@ -96,7 +95,7 @@ class Survey:
     @cached_property
     def has_images(self) -> bool:
         """Whether there are files that may be images."""
-        return any(not file_kinds.is_no_image(path) for path in self.paths)
+        return any(not is_no_image(path) for path in self.paths)
 
     def read_start(self, path: str) -> bytes:
         """Return the first 64 kB of a file."""
@@ -109,9 +108,9 @@ class Survey:
 
 def list_image(source: Source, path: str, url: str, size_bytes: int) -> Fact | None:
     """Return the fact of a file below a corpus if it is an image or junk, else None."""
-    if file_kinds.is_junk(path):
+    if is_junk(path):
         return SkippedFact(scan_key(path), url, JUNK)
-    if file_kinds.is_no_image(path):
+    if is_no_image(path):
         return None
     return ImageFact(scan_key(path), url, size_bytes, source.split or split_of_path(path))
 
@@ -140,7 +139,7 @@ def list_pairs(
             keys.add(fact.key)
         if fact is not None:
             yield fact
-        elif file_kinds.extension_of(path) == extension:
+        elif extension_of(path) == extension:
             annotations.append((info.url, path))
     for url, path in annotations:
         key = scan_key(path)
@@ -157,7 +156,7 @@ class ImageIndex:
         self._paths: dict[str, list[str]] = {}
         for info in storage.list_files(url):
             path = info.url.removeprefix(url).strip("/")
-            if not file_kinds.is_junk(path) and not file_kinds.is_no_image(path):
+            if not is_junk(path) and not is_no_image(path):
                 self._paths.setdefault(stem_of(path).lower(), []).append(path)
 
     def find_keys(self, name: str, split: str = "", folder: str = "") -> set[str]:

@@ -14,10 +14,9 @@ from typing import Any
 import yaml
 
 from shards import storage
-from shards.corpus import file_kinds
 from shards.corpus.annotations import MAX_ANNOTATION_BYTES, decode_text
 from shards.corpus.boxes import Annotation, AnnotationError, collect_boxes
-from shards.corpus.description import Corpus, Source
+from shards.corpus.description import Corpus, Source, is_junk, is_no_image
 from shards.corpus.facts import Fact, RowFact
 from shards.corpus.layouts.folders import SPLITS, RootFolder
 from shards.corpus.layouts.layout import Contents, Layout, Parts
@@ -205,7 +204,7 @@ def _list_source(source: Source, corpus: Corpus, _classes: ClassSet, _drafts_url
         folder = source.url.removeprefix(corpus.url).strip("/")
         for info in storage.list_files(source.url):
             path = f"{folder}/{info.url.removeprefix(source.url).strip('/')}"
-            if not file_kinds.is_no_image(path) and not file_kinds.is_junk(path):
+            if not is_no_image(path) and not is_junk(path):
                 yield RowFact(scan_key(path), source.url, _LIST_RANK, source.split, (), "")
 
 

@@ -9,8 +9,7 @@ from shards.corpus import read_scan as scans
 from shards.corpus.annotations import parse_annotation
 from shards.corpus.boxes import Annotation, AnnotationError
 from shards.corpus.facts import MAX_IMAGE_BYTES
-from shards.corpus.label_merge import merge_labels
-from shards.corpus.policy import Policy
+from shards.corpus.policy import Policy, merge_labels
 from shards.corpus.read_annotations import read_annotations
 from shards.corpus.read_scan import Scan, read_scan
 from shards.corpus.records import ScanRef

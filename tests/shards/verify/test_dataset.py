@@ -15,9 +15,8 @@ from shards.format.dataset import open_dataset
 from shards.format.parquet import parquet_bytes, read_parquet
 from shards.shuffle import pack
 from shards.verify import dataset as verification
-from shards.verify.damage import Damage
 from shards.verify.dataset import CheckedShard
-from shards.verify.shard import check_tar, shard_metadata
+from shards.verify.shard import Damage, check_tar, shard_metadata
 from tests.corpora import flip_byte, make_corpus, members_of, png_bytes, rewrite_rows
 from tests.shards.plain_calls import convert_plainly, verify_plainly
 
