@@ -1,9 +1,11 @@
 """Parse command lines strictly, run the body of a command, and turn its errors into messages and exit codes."""
 
 import argparse
+import builtins
 import io
 import logging
 import os
+import re
 import select
 import sys
 from collections.abc import Callable, Sequence
@@ -12,7 +14,6 @@ from typing import Any, NoReturn
 
 from pipelines.runtime import interrupts, log
 from pipelines.runtime.flags import add_flags
-from pipelines.runtime.step_errors import find_step_error
 from shards.storage import mask_secrets
 
 OK, FINDINGS, WRONG_USAGE, STOPPED, CRASHED, INTERRUPTED = 0, 1, 2, 3, 4, interrupts.INTERRUPTED
@@ -168,3 +169,32 @@ def _crash() -> int:
     # Not left to Python, which would end with 1, the code of a whole output with findings.
     logging.getLogger(__name__).critical("ended by an error that is not foreseen", exc_info=True)
     return CRASHED
+
+
+def find_step_error(text: str) -> Exception | None:
+    """Return the ValueError or OSError that a step raised, as what it was; None if the text holds none.
+
+    The embedded runner raises an OSError of a step as RuntimeError("OSError: [Errno 28] … [while running 'Step']"),
+    with a traceback before it if a worker process raised it; other engines put pages of Java around it.
+    """
+    found = re.findall(r"^(\w+): (.*?) \[while running '([^']+)'", text, re.DOTALL | re.MULTILINE)
+    if not found:
+        return None
+    name, message, step = found[-1]
+    kind = getattr(builtins, name, None)
+    if isinstance(kind, type) and issubclass(kind, (ValueError, OSError)):
+        return kind(f"{message} (step {step})")
+    return None
+
+
+def find_cause(text: str) -> Exception:
+    """Return what failed, from what an engine reports of a failed job.
+
+    What no step raised (a lost machine, too few slots, too little memory) is an OSError: the same command may be run
+    again. An error of a step that is neither ValueError nor OSError is a bug, and a RuntimeError.
+    """
+    if (error := find_step_error(text)) is not None:
+        return error
+    if "[while running '" in text:
+        return RuntimeError(text)
+    return OSError(f"job must run to its end on its engine, got: {text.strip().partition(chr(10))[0]}")

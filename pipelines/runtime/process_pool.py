@@ -32,6 +32,7 @@ MAX_PROCESSES = 8
 SMALL_JOB_SCANS = 200
 """Jobs of fewer scans run in the command's own process: others take longer to start than all of the work."""
 _STOP_SECONDS = 10
+_TRACKER_WARNING = "ignore:resource_tracker"
 _PRELOADED = ["shards.writing.finish", "shards.writing.dataset_source", "shards.writing.corpus_source"]
 
 _pool: ProcessPoolExecutor | None = None
@@ -55,7 +56,8 @@ def run_in_processes(num_processes: int | None = None) -> Iterator[None]:
         yield
         return
     # Processes that are ended at once leave semaphores to the resource tracker: it removes them, and need not warn.
-    sys.warnoptions.append("ignore:resource_tracker")
+    if _TRACKER_WARNING not in sys.warnoptions:
+        sys.warnoptions.append(_TRACKER_WARNING)
     # Not forked from here: a fork of a process with threads (progress, object stores) may hang.
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(_PRELOADED)

@@ -14,7 +14,7 @@ from apache_beam.options.pipeline_options import PipelineOptions, StandardOption
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from apache_beam.runners.runner import PipelineResult
 
-from pipelines.runtime.step_errors import find_cause
+from pipelines.runtime.command_line import find_cause
 
 _WORKER_THREAD = "run_worker"
 """What the embedded runner calls the threads that wait for its worker processes."""

@@ -1,6 +1,6 @@
 """Write the references of samples as a dataset: the steps that `convert` and `reshard` share."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -69,7 +69,8 @@ def write_dataset(
         | "AssignShards" >> beam.FlatMap(assign_shards, AsSingleton(tallies), plan)
         # ((split, shard name), batch of records)
         | "GroupByShard" >> beam.GroupByKey()
-        | "WriteShard" >> beam.ParDo(WriteShard(plan))
+        | "WriteShard" >> beam.ParDo(DoTasks(writing_task, plan))
+        | "ReportShard" >> beam.Map(report_shard, plan)
         # WrittenShard
     )
     equal = (
@@ -90,7 +91,7 @@ def write_dataset(
     return (
         {"info": infos, "duplicates": duplicates}
         | "GroupByShardName" >> beam.CoGroupByKey()
-        | "FinishShard" >> beam.ParDo(FinishShard(plan))
+        | "FinishShard" >> beam.ParDo(DoTasks(finishing_task, plan))
         # FinishedShard
         | "GatherShards" >> beam.combiners.ToList()
         | "WriteManifest"
@@ -113,78 +114,58 @@ def assign_shards(batch: bytes, tallies: Tallies, plan: DatasetPlan) -> Iterator
     return sharding.assign_shards(batch, tallies, plan.shard_bytes, plan.kept_num_shards)
 
 
-class _ShardFn(beam.DoFn):
-    """Process one shard an element, in other processes if there are any; results come in order."""
+class DoTasks(beam.DoFn):
+    """Do a task for each element, in other processes if there are any; results come in order."""
+
+    def __init__(self, make_task: Callable[[Any, DatasetPlan], tuple[Any, ...]], plan: DatasetPlan) -> None:
+        """Take what makes of an element the function to call and its arguments."""
+        self.make_task = make_task
+        self.plan = plan
 
     def start_bundle(self) -> None:
-        """Begin with no shard under way."""
+        """Begin with no task under way."""
         self._tasks: Tasks[Any] = Tasks()
 
     def process(self, element: Any) -> Iterator[Any]:
-        """Start on a shard; yield those that were started earlier and are done."""
-        for shard in self._tasks.call(*self._task_of(element)):
-            yield self._report(shard)
+        """Start a task; yield the results of those that were started earlier and are done."""
+        yield from self._tasks.call(*self.make_task(element, self.plan))
 
     def finish_bundle(self) -> Iterator[WindowedValue]:
-        """Yield the shards that are still under way."""
-        for shard in self._tasks.finish():
-            yield GlobalWindows.windowed_value(self._report(shard))
-
-    def _task_of(self, element: Any) -> tuple[Any, ...]:
-        """Return the function to call for an element, and its arguments."""
-        raise NotImplementedError
-
-    def _report(self, shard: Any) -> Any:
-        return shard
+        """Yield the results of the tasks that are still under way."""
+        yield from map(GlobalWindows.windowed_value, self._tasks.finish())
 
 
-class WriteShard(_ShardFn):
-    """Write a shard unless a correct one exists; count its records."""
-
-    def __init__(self, plan: DatasetPlan) -> None:
-        self.plan = plan
-        label = plan.label
-        self.converted_scans = Metrics.counter(label, "converted-scans")
-        self.quarantined_scans = Metrics.counter(label, "quarantined-scans")
-        self.written_bytes = Metrics.counter(label, "written-bytes")
-        self.reused_shards = Metrics.counter(label, "reused-shards")
-
-    def _task_of(self, element: tuple[tuple[str, str], Iterable[bytes]]) -> tuple[Any, ...]:
-        (split, name), batches = element
-        return write_batches, self.plan.output, split, name, list(batches), self.plan.source
-
-    def _report(self, shard: WrittenShard) -> WrittenShard:
-        self.converted_scans.inc(shard.info.num_scans)
-        self.quarantined_scans.inc(shard.info.num_quarantined)
-        self.reused_shards.inc(int(shard.was_reused))
-        self.written_bytes.inc(0 if shard.was_reused else shard.info.tar_bytes)
-        log_shard(self.plan, shard)
-        progress.advance(self.plan.label, shard.info.num_scans + shard.info.num_quarantined, shard.info.tar_bytes)
-        return shard
+def writing_task(element: tuple[tuple[str, str], Iterable[bytes]], plan: DatasetPlan) -> tuple[Any, ...]:
+    """Write a shard unless a correct one exists."""
+    (split, name), batches = element
+    return write_batches, plan.output, split, name, list(batches), plan.source
 
 
-class FinishShard(_ShardFn):
+def finishing_task(element: tuple[str, dict[str, Iterable[Any]]], plan: DatasetPlan) -> tuple[Any, ...]:
     """Write the rows of a shard, with its duplicates, under their final name."""
-
-    def __init__(self, plan: DatasetPlan) -> None:
-        self.plan = plan
-
-    def _task_of(self, element: tuple[str, dict[str, Iterable[Any]]]) -> tuple[Any, ...]:
-        _, found = element
-        return finish.finish_shard, self.plan.output, list(found["info"]), list(found["duplicates"]), self.plan.source
+    _, found = element
+    return finish.finish_shard, plan.output, list(found["info"]), list(found["duplicates"]), plan.source
 
 
-def log_shard(plan: DatasetPlan, shard: WrittenShard) -> None:
-    """Log to the worker's log the outcome of one shard, and each record that it refused."""
-    if not log.logs_events():
-        return
+def report_shard(shard: WrittenShard, plan: DatasetPlan) -> WrittenShard:
+    """Count the records of a shard, and log to the worker's log its outcome and each record that it refused."""
     info = shard.info
-    if info.num_quarantined:
-        refused = read_parquet(quarantine_url(plan.output, info.name), ["key", "reason"])
-        for row in refused.to_pylist():
-            log.event("refused", job=plan.label, shard=info.name, key=row["key"], reason=row["reason"])
-    counts = {"num_scans": info.num_scans, "num_quarantined": info.num_quarantined, "tar_bytes": info.tar_bytes}
-    log.event("reused" if shard.was_reused else "written", job=plan.label, shard=info.name, **counts)
+    for name, count in (
+        ("converted-scans", info.num_scans),
+        ("quarantined-scans", info.num_quarantined),
+        ("reused-shards", int(shard.was_reused)),
+        ("written-bytes", 0 if shard.was_reused else info.tar_bytes),
+    ):
+        Metrics.counter(plan.label, name).inc(count)
+    progress.advance(plan.label, info.num_scans + info.num_quarantined, info.tar_bytes)
+    if log.logs_events():
+        if info.num_quarantined:
+            refused = read_parquet(quarantine_url(plan.output, info.name), ["key", "reason"])
+            for row in refused.to_pylist():
+                log.event("refused", job=plan.label, shard=info.name, key=row["key"], reason=row["reason"])
+        counts = {"num_scans": info.num_scans, "num_quarantined": info.num_quarantined, "tar_bytes": info.tar_bytes}
+        log.event("reused" if shard.was_reused else "written", job=plan.label, shard=info.name, **counts)
+    return shard
 
 
 def report_ledger(manifest: DatasetManifest, max_quarantine_fraction: float) -> int:

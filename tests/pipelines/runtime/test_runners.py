@@ -12,8 +12,8 @@ from apache_beam.options.pipeline_options import FlinkRunnerOptions, StandardOpt
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from apache_beam.testing.util import assert_that, equal_to
 
+from pipelines.runtime.command_line import find_cause
 from pipelines.runtime.runners import _cancel_if_stopped, make_beam_options, make_pipeline, read_counters
-from pipelines.runtime.step_errors import find_cause
 
 
 def test_known_options_are_taken():
