@@ -4,8 +4,9 @@ Encoded images are fed from outside (`pipeline.feed_input("encoded", [uint8 arra
 what is read, in which order, and how to recover from an image that cannot be decoded (`model.inputs.decoder`).
 
 Call them as `scoring_graph(config, "cpu", batch_size=..., num_threads=..., device_id=...)`; batches may be smaller than
-`batch_size`. `device_id` is None on a machine without a GPU. Output: float32, (B, 3, H, W), normalised; and if margins
-are trimmed a second one, int32 (B, 6): x, y, width and height of what was kept, width and height of the whole.
+`batch_size`. `device_id` is None on a machine without a GPU. Output: float32, normalised, (B, H, W, 3) if
+`channels_last`, else (B, 3, H, W); and if margins are trimmed a second one, int32 (B, 6): x, y, width and height of
+what was kept, width and height of the whole.
 """
 
 from typing import Any
@@ -14,9 +15,13 @@ from nvidia.dali import fn, pipeline_def, types
 
 from model.networks.config import WHITE, InputConfig
 
+HW_DECODER_LOAD = 1.0
+"""Share of a batch's bytes that the GPU's JPEG engines decode. The rest, the smallest images, would go to CUDA kernels
+that round otherwise, so with less an image could depend on its neighbours."""
+
 
 @pipeline_def
-def scoring_graph(config: InputConfig, decode_device: str) -> Any:
+def scoring_graph(config: InputConfig, decode_device: str, channels_last: bool) -> Any:
     """Decode, squash to a square, normalise. Inputs: `encoded`.
 
     The aspect ratio is not kept, so the whole scan is always seen.
@@ -24,15 +29,16 @@ def scoring_graph(config: InputConfig, decode_device: str) -> Any:
     Args:
         config: of the network's input.
         decode_device: `cpu`, or `mixed` (nvJPEG) on a machine with a GPU.
+        channels_last: memory format of the images.
     """
     images, *windows = _decode(config, decode_device)
     images = _squash(images, config.size_px)
-    images = fn.crop_mirror_normalize(images, **_normalisation(config))
+    images = fn.crop_mirror_normalize(images, **_normalisation(config, channels_last))
     return images, *windows
 
 
 @pipeline_def
-def training_graph(config: InputConfig, resize_px: int, decode_device: str) -> Any:
+def training_graph(config: InputConfig, resize_px: int, decode_device: str, channels_last: bool) -> Any:
     """Decode, squash, crop, mirror, normalise. Inputs: `encoded`, `crop_x`, `crop_y`, `mirror`.
 
     The random numbers are inputs, one of each a sample, so that a sample's augmentation depends neither on its batch,
@@ -42,6 +48,7 @@ def training_graph(config: InputConfig, resize_px: int, decode_device: str) -> A
         config: of the network's input, the crop.
         resize_px: side of the square that the scan is squashed to before the crop.
         decode_device: `cpu`, or `mixed` (nvJPEG) on a machine with a GPU.
+        channels_last: memory format of the images.
     """
     crop_x = fn.external_source(name="crop_x", dtype=types.FLOAT, ndim=0)
     crop_y = fn.external_source(name="crop_y", dtype=types.FLOAT, ndim=0)
@@ -54,7 +61,7 @@ def training_graph(config: InputConfig, resize_px: int, decode_device: str) -> A
         crop_pos_x=crop_x,
         crop_pos_y=crop_y,
         mirror=mirror,
-        **_normalisation(config),
+        **_normalisation(config, channels_last),
     )
     return images, *windows
 
@@ -62,7 +69,14 @@ def training_graph(config: InputConfig, resize_px: int, decode_device: str) -> A
 def _decode(config: InputConfig, decode_device: str) -> tuple[Any, ...]:
     encoded = fn.external_source(name="encoded", dtype=types.UINT8, ndim=1)
     # Orientation tags are not applied: sizes and boxes are those of the scan as it is stored.
-    images = fn.decoders.image(encoded, device=decode_device, output_type=types.RGB, adjust_orientation=False)
+    images = fn.decoders.image(
+        encoded,
+        device=decode_device,
+        output_type=types.RGB,
+        adjust_orientation=False,
+        jpeg_fancy_upsampling=True,  # as on a CPU, where neither this nor the next option changes anything
+        hw_decoder_load=HW_DECODER_LOAD,
+    )
     return _trim(images) if config.trim_margins else (images,)
 
 
@@ -71,9 +85,9 @@ def _squash(images: Any, side_px: int) -> Any:
     return fn.resize(images, resize_x=side_px, resize_y=side_px, interp_type=types.INTERP_LINEAR)
 
 
-def _normalisation(config: InputConfig) -> dict[str, Any]:
+def _normalisation(config: InputConfig, channels_last: bool) -> dict[str, Any]:
     mean, std = ([255 * value for value in values] for values in (config.mean, config.std))
-    return {"dtype": types.FLOAT, "output_layout": "CHW", "mean": mean, "std": std}
+    return {"dtype": types.FLOAT, "output_layout": "HWC" if channels_last else "CHW", "mean": mean, "std": std}
 
 
 def _trim(images: Any) -> tuple[Any, Any]:

@@ -1,39 +1,47 @@
 """Decode batches of images with DALI; an image that cannot be decoded costs its own place alone.
 
-One bad image ends a DALI pipeline object for good, and its error does not always name the image. So the pipeline is
-built anew (2 ms on a CPU) and the batch decoded again in pieces of about the square root of its size, and a piece that
-fails image by image: two more decodes of that batch, and none if nothing is wrong. DALI's dynamic mode would recover
-by itself, but is a third slower for every batch.
+One bad image ends a DALI pipeline object, and its error does not always name the image. So the pipeline is built anew
+(2 ms on a CPU) and the batch decoded again in parts of about the square root of its size, and a part that fails image
+by image: two more decodes of that batch, and none if nothing is wrong. DALI's dynamic mode would recover by itself, but
+is a third slower for every batch.
 
-Shapes: B batch  C colour  H W pixels
+DALI reports neither memory that ended nor an image that it does not know as such. An image that it refuses alone, and
+that `check_decodable` accepts, is therefore decoded by Pillow: no sound scan is refused.
+
+Shapes: B batch  P images of a part  C colour  H W pixels
 """
 
-import io
+import logging
 import math
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass, field
-from functools import cache
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
-from PIL import Image
+from nvidia.dali import backend
 from torch import Tensor
-from torch.utils.dlpack import from_dlpack
 
 from model.hardware import Hardware
-from model.inputs.augment import is_mirrored
-from model.inputs.crop_geometry import read_windows, whole_windows
-from model.inputs.dali_graphs import scoring_graph, training_graph
+from model.inputs.crop_geometry import whole_windows
+from model.inputs.dali_pipeline import DEPTH, DecodingPipeline, Taken
 from model.networks.config import InputConfig
-from shards.images.decode import without_alpha
+from shards.images.decode import as_ppm, check_decodable, without_alpha
+from shards.images.errors import ImageError
+from shards.images.inspect import read_image_size
+
+T = TypeVar("T")
+
+_log = logging.getLogger(__name__)
 
 
 class Decoded(NamedTuple):
     """A batch of images."""
 
     images_BCHW: Tensor
-    """float32, normalised, in the memory format asked for, on the device; zeros for places without an image."""
+    """float32, normalised, in the memory format asked for, on the device. A place without an image holds zeros; with
+    crops the first image of the batch, for a batch norm in training sees every place."""
     errors: dict[int, str]
     """DALI's message by place, of images that cannot be decoded."""
     windows_B4: Tensor
@@ -47,13 +55,21 @@ class _Job:
     arrays: dict[int, np.ndarray]
     """Encoded images by place."""
     augmentations_B3: np.ndarray | None
-    images_BCHW: Tensor
     windows_B4: np.ndarray
     errors: dict[int, str] = field(default_factory=dict)
+    images_BCHW: Tensor | None = None
+    is_started: bool = False
+
+    def select_augmentations(self, places: Sequence[int]) -> np.ndarray | None:
+        return None if self.augmentations_B3 is None else self.augmentations_B3[list(places)]
 
 
 class BatchDecoder:
-    """Decodes batches on one device, one at a time: whole scans, or with `resize_px` the random crops of training."""
+    """Decodes batches on one device: whole scans, or with `resize_px` the random crops of training.
+
+    `decode` takes a batch and returns it. `submit` and `collect` do so in two steps, so that up to `DEPTH` batches are
+    under way: the next one is decoded while the caller works on one. Not thread-safe.
+    """
 
     def __init__(
         self,
@@ -74,6 +90,9 @@ class BatchDecoder:
             resize_px: side of the square that crops are taken from; None: no crops.
             device_index: of the GPU, if the device is one.
             channels_last: memory format of the images.
+
+        Raises:
+            RuntimeError: the machine decodes nothing (driver, memory).
         """
         if batch_size < 1:
             raise ValueError(f"batch_size must be >= 1, got {batch_size}")
@@ -81,108 +100,207 @@ class BatchDecoder:
         self._hardware = hardware
         self._batch_size = batch_size
         self._resize_px = resize_px
-        self._memory_format = torch.channels_last if channels_last else torch.contiguous_format
+        self._channels_last = channels_last
         self._gpu = torch.device("cuda", device_index) if hardware.device == "cuda" else None
-        self._pipeline = self._build()
-        # The copy out of DALI's buffers must end before DALI reuses them, and must not wait for the network.
         self._stream = None if self._gpu is None else torch.cuda.Stream(self._gpu)  # type: ignore[no-untyped-call]
+        self._jobs: deque[_Job] = deque()
+        self._pipeline = self._build()
+
+    def decode_ahead(
+        self, batches: Iterable[tuple[T, Sequence[bytes | None], np.ndarray | None]]
+    ) -> Generator[tuple[T, Decoded], None, None]:
+        """Yield each batch with what it was given for, the next one being decoded meanwhile.
+
+        Args:
+            batches: anything that tells the batch, and the arguments of `submit`.
+        """
+        given: deque[T] = deque()
+        try:
+            for label, encoded, augmentations_B3 in batches:
+                self.submit(encoded, augmentations_B3)
+                given.append(label)
+                if len(given) == DEPTH:
+                    yield given.popleft(), self.collect()
+            while given:
+                yield given.popleft(), self.collect()
+        finally:
+            if self._jobs:  # the caller stopped early
+                self._jobs.clear()
+                self._rebuild()
 
     def decode(self, encoded: Sequence[bytes | None], augmentations_B3: np.ndarray | None = None) -> Decoded:
-        """Return the images of a batch, and why some could not be decoded.
+        """Return the images of a batch, and why some could not be decoded: `submit` and `collect` in one."""
+        assert not self._jobs
+        self.submit(encoded, augmentations_B3)
+        return self.collect()
 
-        An image keeps its place and values whether or not its neighbours can be decoded.
+    def submit(self, encoded: Sequence[bytes | None], augmentations_B3: np.ndarray | None = None) -> None:
+        """Start to decode a batch; its turn to be collected comes after those submitted before.
 
         Args:
             encoded: at most `batch_size` JPEGs or PNGs (transparency is laid on white, as everywhere); None holds a
                 place for an image that is not to be decoded.
             augmentations_B3: of `model.inputs.augment`, if there is a `resize_px`.
-
-        Raises:
-            RuntimeError: the decoder fails on a sound image too, so the machine is at fault (memory, driver).
         """
         assert (augmentations_B3 is None) == (self._resize_px is None)
-        with torch.cuda.stream(self._stream):
-            job = self._start(encoded, augmentations_B3)
-            self._decode(job, list(job.arrays))
-        if self._gpu is not None:  # memory of one stream, used by the network on another
-            job.images_BCHW.record_stream(torch.cuda.default_stream(self._gpu))
-        return Decoded(job.images_BCHW, job.errors, torch.from_numpy(job.windows_B4))
-
-    def _start(self, encoded: Sequence[bytes | None], augmentations_B3: np.ndarray | None) -> _Job:
-        arrays: dict[int, np.ndarray] = {}
-        errors: dict[int, str] = {}
+        assert len(self._jobs) < DEPTH, "collect a batch first"
+        job = _Job({}, augmentations_B3, whole_windows(len(encoded)))
         for place, image in enumerate(encoded):
             if image is not None:
                 try:
-                    arrays[place] = np.frombuffer(without_alpha(image), np.uint8)
+                    job.arrays[place] = np.frombuffer(without_alpha(image), np.uint8)
                 except (OSError, SyntaxError, ValueError) as error:
-                    errors[place] = f"{type(error).__name__}: {error}"
-        size = self._config.size_px
-        images_BCHW = torch.zeros(len(encoded), 3, size, size, device=self._gpu or "cpu")
-        images_BCHW = images_BCHW.contiguous(memory_format=self._memory_format)
-        return _Job(arrays, augmentations_B3, images_BCHW, whole_windows(len(encoded)), errors)
+                    job.errors[place] = f"{type(error).__name__}: {error}"
+        self._jobs.append(job)
+        self._start(job)
 
-    def _decode(self, job: _Job, places: list[int]) -> None:
-        if not places:
+    def collect(self) -> Decoded:
+        """Return the oldest batch that was submitted; pass its images to `use_on_current_stream` before they are used.
+
+        An image keeps its place and values whether or not its neighbours can be decoded.
+
+        Raises:
+            MemoryError: a sound image does not fit into memory, not even alone.
+            RuntimeError: the decoder fails on a sound image too, so the machine is at fault (driver, memory).
+        """
+        job = self._jobs.popleft()
+        places = list(job.arrays)
+        with torch.cuda.stream(self._stream):
+            if places:
+                try:
+                    self._put(job, places, self._take_started(job))
+                except (RuntimeError, MemoryError) as error:
+                    self._decode_parts(job, places, error)
+                    for other in self._jobs:  # lost with the pipeline
+                        self._start(other)
+            images_BCHW = self._fill(job)
+            if self._stream is not None:
+                self._stream.synchronize()
+        return Decoded(images_BCHW, job.errors, torch.from_numpy(job.windows_B4))
+
+    def _start(self, job: _Job) -> None:
+        if not job.arrays:
             return
         try:
-            self._run(job, places)
-        except RuntimeError as error:
-            self._pipeline = self._build()
-            if len(places) == 1:
-                self._check_health(error)
-                job.errors[places[0]] = _shorten(error)
-                return
-            step = math.isqrt(len(places) - 1) + 1
-            step = 1 if step >= len(places) else step
-            for first in range(0, len(places), step):
-                self._decode(job, places[first : first + step])
+            self._pipeline.start(list(job.arrays.values()), job.select_augmentations(list(job.arrays)))
+            job.is_started = True
+        except (RuntimeError, MemoryError):  # after another batch has ended the pipeline: `collect` begins again
+            job.is_started = False
 
-    def _run(self, job: _Job, places: list[int]) -> None:
-        self._pipeline.feed_input("encoded", [job.arrays[place] for place in places])
-        if job.augmentations_B3 is not None:
-            augmentations_P3 = job.augmentations_B3[places]
-            self._pipeline.feed_input("crop_x", augmentations_P3[:, 0].astype(np.float32))
-            self._pipeline.feed_input("crop_y", augmentations_P3[:, 1].astype(np.float32))
-            self._pipeline.feed_input("mirror", is_mirrored(augmentations_P3).astype(np.int32))
-        decoded, *windows = self._pipeline.run()
-        if windows:
-            job.windows_B4[places] = read_windows(windows[0])
-        if len(places) == len(job.images_BCHW):
-            job.images_BCHW.copy_(from_dlpack(decoded.as_tensor()))
-        else:
-            job.images_BCHW[places] = from_dlpack(decoded.as_tensor())
-        if self._stream is not None:
-            self._stream.synchronize()
+    def _take_started(self, job: _Job) -> Taken:
+        if not job.is_started:
+            raise RuntimeError("the pipeline took no further batch")
+        return self._pipeline.take()
 
-    def _check_health(self, error: RuntimeError) -> None:
+    def _put(self, job: _Job, places: list[int], taken: Taken) -> None:
+        if taken.windows_P4 is not None:
+            job.windows_B4[places] = taken.windows_P4
+        if len(places) == len(job.windows_B4):
+            job.images_BCHW = taken.images_PCHW
+            return
+        if job.images_BCHW is None:
+            job.images_BCHW = self._blank(len(job.windows_B4))
+        job.images_BCHW[places] = taken.images_PCHW
+
+    def _decode_parts(self, job: _Job, places: list[int], error: Exception) -> None:
+        """Decode images that failed together in parts, down to the ones that fail alone."""
+        error.__traceback__ = None  # its frames hold the pipeline, and that its memory
+        self._rebuild()
+        if len(places) == 1:
+            self._decode_refused(job, places[0], error)
+            return
+        step = math.isqrt(len(places) - 1) + 1
+        step = 1 if step >= len(places) else step
+        num_errors = len(job.errors)
+        for first in range(0, len(places), step):
+            part = places[first : first + step]
+            try:
+                self._put(job, part, self._run([job.arrays[place] for place in part], job.select_augmentations(part)))
+            except (RuntimeError, MemoryError) as part_error:
+                self._decode_parts(job, part, part_error)
+        if len(job.errors) == num_errors:
+            _log.warning(
+                "%d images could not be decoded at once, and all of them in parts: %s; if that recurs, memory is "
+                "short: take a smaller --batch-size",
+                len(places),
+                _shorten(error),
+            )
+
+    def _decode_refused(self, job: _Job, place: int, error: Exception) -> None:
+        """Note the error of an image that cannot be decoded; decode a sound one in another way."""
+        image = job.arrays[place].tobytes()
         try:
-            self._run(self._start([_sound_image()], None if self._resize_px is None else np.zeros((1, 3))), [0])
-        except RuntimeError as second_error:
-            raise RuntimeError(
-                f"DALI must decode a sound image, got {_shorten(second_error)}; the machine is at fault, not a scan"
+            check_decodable(image)
+            size_px = read_image_size(image)
+        except ImageError:
+            job.errors[place] = _shorten(error)
+            return
+        try:
+            if self._gpu is not None:
+                torch.cuda.empty_cache()
+            backend.ReleaseUnusedMemory()  # type: ignore[attr-defined]  # missing in its stubs
+            pixels = np.frombuffer(as_ppm(image), np.uint8)
+            self._put(job, [place], self._run([pixels], job.select_augmentations([place])))
+        except (RuntimeError, MemoryError) as second_error:
+            second_error.__traceback__ = None
+            self._rebuild()
+            raise MemoryError(
+                f"a sound image must fit into memory, got one of {size_px[0]} x {size_px[1]} pixels that does not, "
+                f"decoded alone: {_shorten(second_error)} (image {place} of a batch of {len(job.windows_B4)}); free "
+                f"memory of the machine, or run on a larger one"
             ) from error
 
-    def _build(self) -> Any:
-        arguments = {
-            "batch_size": self._batch_size,
-            "num_threads": self._hardware.num_cores,
-            "device_id": None if self._gpu is None else self._gpu.index,
-            "prefetch_queue_depth": 1,  # callers prefetch reading and decoding together
-        }
-        if self._resize_px is None:
-            return scoring_graph(self._config, self._hardware.decode_device, **arguments)
-        return training_graph(self._config, self._resize_px, self._hardware.decode_device, **arguments)
+    def _run(self, encoded: list[np.ndarray], augmentations_P3: np.ndarray | None) -> Taken:
+        self._pipeline.start(encoded, augmentations_P3)
+        return self._pipeline.take()
+
+    def _fill(self, job: _Job) -> Tensor:
+        num_images = len(job.windows_B4)
+        images_BCHW = self._blank(num_images) if job.images_BCHW is None else job.images_BCHW
+        decoded = job.arrays.keys() - job.errors.keys()
+        if self._resize_px is not None and 0 < len(decoded) < num_images:
+            empty = [place for place in range(num_images) if place not in decoded]
+            images_BCHW[empty] = images_BCHW[min(decoded)].clone()
+        return images_BCHW
+
+    def _blank(self, num_images: int) -> Tensor:
+        size = self._config.size_px
+        memory_format = torch.channels_last if self._channels_last else torch.contiguous_format
+        blank_BCHW = torch.zeros(num_images, 3, size, size, device=self._gpu or "cpu")
+        return blank_BCHW.contiguous(memory_format=memory_format)
+
+    def _rebuild(self) -> None:
+        del self._pipeline  # before the next one takes memory
+        self._pipeline = self._build()
+
+    def _build(self) -> DecodingPipeline:
+        try:
+            return DecodingPipeline(
+                self._config,
+                self._hardware,
+                self._batch_size,
+                resize_px=self._resize_px,
+                stream=self._stream,
+                channels_last=self._channels_last,
+            )
+        except RuntimeError as error:
+            raise RuntimeError(
+                f"DALI must decode a sound image, got {_shorten(error)}; the machine is at fault, not a scan"
+            ) from error
 
 
-@cache
-def _sound_image() -> bytes:
-    out = io.BytesIO()
-    Image.new("RGB", (16, 16), "white").save(out, "JPEG")
-    return out.getvalue()
+def use_on_current_stream(images_BCHW: Tensor) -> Tensor:
+    """Return the images of a decoder after telling PyTorch that the caller's stream uses them.
+
+    They lie in memory of the decoder's stream: without this, the next batch could be written over them while kernels of
+    the caller still read. Nothing to do on a CPU.
+    """
+    if images_BCHW.is_cuda:
+        images_BCHW.record_stream(torch.cuda.current_stream(images_BCHW.device))
+    return images_BCHW
 
 
-def _shorten(error: RuntimeError) -> str:
+def _shorten(error: Exception) -> str:
     """Return DALI's message without the traceback of the graph before it."""
     words = str(error).rpartition("encountered:")[2].strip()
     return words.splitlines()[0].rstrip(" :") if words else repr(error)

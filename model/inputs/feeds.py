@@ -16,7 +16,7 @@ from model.hardware import Hardware
 from model.inputs.augment import crop_windows, epoch_augmentations
 from model.inputs.batch import Batch, Boxes
 from model.inputs.crop_geometry import areas_in, boxes_in_windows
-from model.inputs.decoder import BatchDecoder, Decoded
+from model.inputs.decoder import BatchDecoder, Decoded, use_on_current_stream
 from model.inputs.sample_table import SampleTable
 from model.inputs.sampling import epoch_entries, epoch_order, num_batches, rank_batches
 from model.networks.config import InputConfig
@@ -69,6 +69,7 @@ class TrainingFeed:
         self._entries_E = epoch_entries(samples.labels_NK, config.positive_repeats)
         self._place = (rank, world_size)
         self._epoch, self._next_batch = 0, 0
+        self._bad_rows: dict[int, str] = {}
 
     def __len__(self) -> int:
         """Return the number of batches of a whole epoch, the same on every rank."""
@@ -79,8 +80,8 @@ class TrainingFeed:
         order_E = epoch_order(len(self._entries_E), self.config.seed, epoch)
         batches = rank_batches(order_E, self.config.batch_size, *self._place)
         augmentations_E3 = epoch_augmentations(len(self._entries_E), self.config.seed, epoch)
-        loader = _Loader(self.samples, self.config, self._entries_E, augmentations_E3)
-        for number, batch in enumerate(iterate_in_background(loader.load(batches[first:])), start=first + 1):
+        loader = _Loader(self.samples, self.config, self._entries_E, augmentations_E3, self._bad_rows)
+        for number, batch in enumerate(loader.load_in_background(batches[first:]), start=first + 1):
             self._epoch, self._next_batch = (epoch, number) if number < len(batches) else (epoch + 1, 0)
             yield batch
 
@@ -100,6 +101,7 @@ class ValidationFeed:
         self.samples = samples
         self.config = config
         self._place = (rank, world_size)
+        self._bad_rows: dict[int, str] = {}
 
     def __len__(self) -> int:
         """Return the number of batches, the same on every rank."""
@@ -107,23 +109,35 @@ class ValidationFeed:
 
     def __iter__(self) -> Iterator[Batch]:
         batches = rank_batches(np.arange(len(self.samples)), self.config.batch_size, *self._place)
-        loader = _Loader(self.samples, self.config, np.arange(len(self.samples)), None)
-        return iterate_in_background(loader.load(batches))
+        loader = _Loader(self.samples, self.config, np.arange(len(self.samples)), None, self._bad_rows)
+        return loader.load_in_background(batches)
 
 
 class _Loader:
     """Reads and decodes batches of entries: augmented for training, whole for validation."""
 
     def __init__(
-        self, samples: SampleTable, config: FeedConfig, entries_E: np.ndarray, augmentations_E3: np.ndarray | None
+        self,
+        samples: SampleTable,
+        config: FeedConfig,
+        entries_E: np.ndarray,
+        augmentations_E3: np.ndarray | None,
+        bad_rows: dict[int, str],
     ) -> None:
         self._samples = samples
         self._config = config
         self._entries_E = entries_E
         self._augmentations_E3 = augmentations_E3
+        self._bad_rows = bad_rows
+        """Why rows cannot be decoded: found in one epoch, and not tried in the next."""
 
-    def load(self, batches: Sequence[np.ndarray]) -> Generator[Batch, None, None]:
-        """Yield the batches of entries; a negative one, -1 - entry, stands for padding."""
+    def load_in_background(self, batches: Sequence[np.ndarray]) -> Generator[Batch, None, None]:
+        """Yield the batches of entries, prepared ahead in a thread; a negative one, -1 - entry, stands for padding."""
+        for batch in iterate_in_background(self._load(batches)):
+            use_on_current_stream(batch.images_BCHW)
+            yield batch
+
+    def _load(self, batches: Sequence[np.ndarray]) -> Generator[Batch, None, None]:
         decoder = BatchDecoder(
             self._config.input,
             self._config.hardware,
@@ -135,39 +149,45 @@ class _Loader:
         rows = [self._entries_E[entries_B] for entries_B in entries]
         depth = _READ_BATCHES * self._config.batch_size
         row_of_image = itertools.chain.from_iterable(rows_B.tolist() for rows_B in rows)
-        with closing(map_prefetched(self._samples.read_image, row_of_image, _READ_THREADS, depth)) as images:
-            for coded_B, entries_B, rows_B in zip(batches, entries, rows, strict=True):
-                encoded = list(itertools.islice(images, len(rows_B)))
-                augmentations_B3 = None if self._augmentations_E3 is None else self._augmentations_E3[entries_B]
-                decoded, is_bad_B = self._decode(decoder, rows_B, encoded, augmentations_B3)
-                yield self._make_batch(decoded, rows_B, (coded_B < 0) | is_bad_B, augmentations_B3)
-
-    def _decode(
-        self, decoder: BatchDecoder, rows_B: np.ndarray, encoded: list[bytes], augmentations_B3: np.ndarray | None
-    ) -> tuple[Decoded, np.ndarray]:
-        """Return the images, and which are bad; a good one stands in for each bad one."""
-        decoded = decoder.decode(encoded, augmentations_B3)
-        is_bad_B = np.isin(np.arange(len(rows_B)), list(decoded.errors))
-        if not is_bad_B.any():
-            return decoded, is_bad_B
-        for place, reason in decoded.errors.items():
-            _log.warning(
-                "image cannot be decoded and weighs nothing (%s): %s; run `sixray verify` on the dataset",
-                self._samples.describe(int(rows_B[place])),
-                reason,
+        with closing(map_prefetched(self._read, row_of_image, _READ_THREADS, depth)) as images:
+            asked = (
+                (
+                    (coded_B, entries_B, rows_B),
+                    list(itertools.islice(images, len(rows_B))),
+                    None if self._augmentations_E3 is None else self._augmentations_E3[entries_B],
+                )
+                for coded_B, entries_B, rows_B in zip(batches, entries, rows, strict=True)
             )
+            with closing(decoder.decode_ahead(asked)) as found:
+                for (coded_B, entries_B, rows_B), decoded in found:
+                    is_bad_B = self._note_bad(rows_B, decoded)
+                    yield self._make_batch(decoded, rows_B, (coded_B < 0) | is_bad_B, entries_B)
+
+    def _read(self, row: int) -> bytes | None:
+        return None if row in self._bad_rows else self._samples.read_image(row)
+
+    def _note_bad(self, rows_B: np.ndarray, decoded: Decoded) -> np.ndarray:
+        """Return which images are bad; a new one is logged and remembered."""
+        for place, reason in decoded.errors.items():
+            row = int(rows_B[place])
+            if row not in self._bad_rows:
+                _log.warning(
+                    "image cannot be decoded and weighs nothing (%s): %s; run `sixray verify` on the dataset",
+                    self._samples.describe(row),
+                    reason,
+                )
+            self._bad_rows[row] = reason
+        is_bad_B = np.array([row in self._bad_rows for row in rows_B.tolist()])
         if is_bad_B.all():
+            row = int(rows_B[0])
             raise ValueError(
                 f"a batch must have an image that DALI decodes, got {len(rows_B)} bad ones of {len(rows_B)} "
-                f"(first: {self._samples.describe(int(rows_B[0]))}: {decoded.errors[0]})"
+                f"(first: {self._samples.describe(row)}: {self._bad_rows[row]})"
             )
-        good = encoded[int(np.argmin(is_bad_B))]
-        substituted = [good if is_bad else image for image, is_bad in zip(encoded, is_bad_B, strict=True)]
-        return decoder.decode(substituted, augmentations_B3), is_bad_B
+        return is_bad_B
 
-    def _make_batch(
-        self, decoded: Decoded, rows_B: np.ndarray, is_void_B: np.ndarray, augmentations_B3: np.ndarray | None
-    ) -> Batch:
+    def _make_batch(self, decoded: Decoded, rows_B: np.ndarray, is_void_B: np.ndarray, entries_B: np.ndarray) -> Batch:
+        augmentations_B3 = None if self._augmentations_E3 is None else self._augmentations_E3[entries_B]
         labels_BK = np.where(is_void_B[:, None], UNKNOWN, self._samples.labels_NK[rows_B]).astype(np.float32)
         levels_B = np.where(is_void_B, 0, self._samples.levels_N[rows_B]).astype(np.int64)
         return Batch(

@@ -61,6 +61,15 @@ def without_alpha(data: ImageBytes) -> ImageBytes:
     """
     if not _has_alpha(data):
         return data
+    return as_ppm(data)
+
+
+def as_ppm(data: ImageBytes) -> bytes:
+    """Return an image decoded by Pillow as a PPM, in RGB, transparency laid on white.
+
+    Raises:
+        OSError, SyntaxError or ValueError: it cannot be decoded.
+    """
     out = io.BytesIO()
     decode_image(data).convert("RGB").save(out, "PPM")
     return out.getvalue()
@@ -80,6 +89,7 @@ def check_decodable(data: bytes) -> None:
 
     Raises:
         ImageError: partial_image if the data ends early or is damaged within, undecodable_image for anything else.
+        MemoryError: memory ended, which says nothing of the image.
     """
     try:
         if is_jpeg(data):
@@ -90,6 +100,8 @@ def check_decodable(data: bytes) -> None:
         else:
             with Image.open(io.BytesIO(data), formats=("PNG",)) as image:
                 image.load()
+    except MemoryError:
+        raise
     except Exception as error:  # Pillow's decoders raise many types: OSError, SyntaxError, struct.error, ...
         padding = _EXTRANEOUS.search(str(error))
         if padding is None or int(padding[1]) > _MAX_PADDING_BYTES:

@@ -2,6 +2,8 @@
 
 import dataclasses
 import io
+import resource
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from model.hardware import detect_hardware
-from model.inputs import decoder as decode
+from model.inputs import dali_pipeline
 from model.inputs.decoder import BatchDecoder
 from model.networks.config import InputConfig
 from shards.images.decode import decode_image
@@ -158,8 +160,62 @@ def test_a_batch_goes_on_after_any_number_of_lost_pipelines(decoder, sound):
     assert torch.equal(images, sound)
 
 
+@given(bad=st.dictionaries(st.tuples(st.integers(0, 5), st.integers(0, 10)), st.sampled_from(sorted(BAD)), max_size=4))
+@settings(max_examples=10, deadline=None)
+def test_batches_decoded_ahead_are_those_decoded_one_by_one_also_beside_bad_images(decoder, sound, bad):
+    batches = [[BAD[bad[n, place]] if (n, place) in bad else IMAGES[place] for place in range(11)] for n in range(6)]
+    found = list(decoder.decode_ahead((n, batch, None) for n, batch in enumerate(batches)))
+    assert [n for n, _ in found] == list(range(6))
+    for n, (images, errors, _) in found:
+        assert set(errors) == {place for at, place in bad if at == n}
+        for place in range(11):
+            assert torch.equal(images[place], torch.zeros(3, 64, 64) if place in errors else sound[place])
+
+
+def test_a_caller_that_stops_early_leaves_a_decoder_that_works(decoder, sound):
+    ahead = decoder.decode_ahead((n, IMAGES[n:], None) for n in range(9))
+    assert torch.equal(next(ahead)[1].images_BCHW, sound)
+    ahead.close()
+    assert torch.equal(decoder.decode(IMAGES[5:]).images_BCHW, sound[5:])
+
+
+def test_images_stay_as_they_are_while_later_batches_are_decoded(decoder, sound):
+    kept = [found.images_BCHW for _, found in decoder.decode_ahead((n, IMAGES[n:], None) for n in range(11))]
+    assert all(torch.equal(images, sound[n:]) for n, images in enumerate(kept))
+
+
+def test_a_sound_image_that_dali_refuses_is_decoded_nevertheless(decoder, sound, monkeypatch):
+    start = dali_pipeline.DecodingPipeline.start
+    refused = len(IMAGES[4])
+
+    def start_unless_refused(self, encoded, augmentations_P3):
+        start(self, [np.zeros(9, np.uint8) if len(one) == refused else one for one in encoded], augmentations_P3)
+
+    monkeypatch.setattr(dali_pipeline.DecodingPipeline, "start", start_unless_refused)
+    images, errors, _ = decoder.decode(IMAGES)
+    assert errors == {}
+    assert torch.equal(images, sound)
+
+
+def test_a_sound_image_is_not_called_undecodable_because_memory_ended(decoder, sound):
+    out = io.BytesIO()
+    Image.new("RGB", (9400, 9400), "white").save(out, "JPEG")
+    status = Path("/proc/self/status").read_text()
+    used_bytes = next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmSize")) * 1024
+    limits = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (used_bytes + 250_000_000, limits[1]))
+    try:
+        with pytest.raises(MemoryError, match=r"got one of 9400 x 9400 pixels that does not.*image 1 of a batch of 3"):
+            decoder.decode([IMAGES[0], out.getvalue(), IMAGES[1]])
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, limits)
+    images, errors, _ = decoder.decode([IMAGES[0], out.getvalue(), IMAGES[1]])
+    assert errors == {}
+    assert torch.equal(images[[0, 2]], sound[:2])
+
+
 def test_a_machine_that_decodes_nothing_blames_no_scan(decoder, monkeypatch):
-    monkeypatch.setattr(decode, "_sound_image", lambda: bytes(10))
+    monkeypatch.setattr(dali_pipeline, "_sound_image", lambda: bytes(10))
     with pytest.raises(RuntimeError, match=r"DALI must decode a sound image, got .*; the machine is at fault"):
         decoder.decode([IMAGES[0], BAD["zeros"]])
 

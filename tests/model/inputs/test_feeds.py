@@ -176,6 +176,23 @@ def test_an_image_that_cannot_be_decoded_weighs_nothing_and_is_named(samples, ca
     assert all(torch.equal(found[row][0], unharmed[row][0]) for row in found)
 
 
+@pytest.mark.parametrize("feed", [TrainingFeed, ValidationFeed])
+def test_a_bad_image_is_tried_and_named_once_and_not_again_in_each_epoch(samples, caplog, feed):
+    damaged = with_damage(samples, row=5)
+    epochs = feed(damaged, config_of())
+    with caplog.at_level(logging.WARNING):
+        found = [by_row(epochs) for _ in range(3)]
+    assert caplog.text.count("image cannot be decoded and weighs nothing") == 1
+    assert damaged.asked.count(5) == 1
+    assert all(images.keys() == set(range(11)) - {5} for images in found)
+
+
+def test_another_image_of_its_batch_takes_the_place_of_a_bad_one_in_training(samples):
+    (batch,) = TrainingFeed(with_damage(samples, row=5), config_of(batch_size=11))
+    at = batch.rows_B.tolist().index(5)
+    assert torch.equal(batch.images_BCHW[at], batch.images_BCHW[1 if at == 0 else 0])
+
+
 def test_a_batch_without_any_decodable_image_is_an_error(samples):
     with pytest.raises(ValueError, match=r"a batch must have an image that DALI decodes, got 1 bad ones of 1.*'P0"):
         list(TrainingFeed(with_damage(samples, row=5), config_of(batch_size=1)))
@@ -183,7 +200,10 @@ def test_a_batch_without_any_decodable_image_is_an_error(samples):
 
 def with_damage(samples, row):
     class Damaged(SampleTable):
+        asked = []
+
         def read_image(self, asked):
+            self.asked.append(asked)
             return b"\xff\xd8 garbage" if asked == row else samples.read_image(asked)
 
     return Damaged(*(getattr(samples, name) for name in SampleTable.__dataclass_fields__))
