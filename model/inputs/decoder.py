@@ -28,8 +28,8 @@ from model.inputs.crop_geometry import whole_windows
 from model.inputs.dali_pipeline import DEPTH, DecodingPipeline, Taken
 from model.networks.config import InputConfig
 from shards.images.decode import as_ppm, check_decodable, without_alpha
-from shards.images.errors import ImageError
 from shards.images.inspect import read_image_size
+from shards.images.jpeg import ImageError
 
 T = TypeVar("T")
 
