@@ -178,7 +178,7 @@ def test_an_image_that_cannot_be_decoded_weighs_nothing_and_is_named(samples, ca
 
 @pytest.mark.parametrize("feed", [TrainingFeed, ValidationFeed])
 def test_a_bad_image_is_tried_and_named_once_and_not_again_in_each_epoch(samples, caplog, feed):
-    reads = []
+    reads: list[int] = []
     epochs = feed(with_damage(samples, row=5, reads=reads), config_of())
     with caplog.at_level(logging.WARNING):
         found = [by_row(epochs) for _ in range(3)]
