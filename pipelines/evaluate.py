@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Annotated, Any, Literal, get_args
 
 from model.evaluation.comparison import Comparison, DecideBy, compare_models
-from model.evaluation.evaluate import MISTAKE_RATE, NUM_EXTREME_CLASSES, Evaluation, ScoreFigures, evaluate_scans
+from model.evaluation.evaluate import NUM_EXTREME_CLASSES, Evaluation, evaluate_scans
 from model.evaluation.scan_table import list_errors, rate_columns, scans_parquet
 from model.evaluation.scored_scans import ScoredScans, join_predictions
 from model.evaluation.subsets import rate_subsets
@@ -20,7 +20,7 @@ from model.reports.numbers import format_count, format_ratio
 from model.reports.page import ANY_ITEM, Report, list_rows, render_html, render_markdown
 from model.reports.report_folder import find_earlier_files, write_report_files
 from model.reports.requirements import Checked, check_requirements, parse_requirement
-from model.reports.threshold_file import rate_thresholds, read_thresholds
+from model.reports.threshold_file import given_thresholds, rate_thresholds, read_thresholds
 from model.reports.tradeoff_charts import draw_tradeoffs
 from model.reports.trend import read_history
 from pipelines.runtime import command_line, log
@@ -54,7 +54,7 @@ class EvaluateConfig:
     subsets: Annotated[Mapping[str, str], Flag("--subset", metavar="NAME=LIST")] = field(default_factory=dict)
     """Rate the scans of a list as well, e.g. 10=CORPUS/ImageSet/10/test.csv; repeatable."""
     thresholds: str | None = None
-    """File of `sixray calibrate` to rate on these scans."""
+    """File of `sixray calibrate` to rate on these scans; misses and false alarms are listed at its thresholds."""
     history: Annotated[tuple[str, ...], Flag(metavar="REPORT_DIR")] = ()
     """An earlier report of the same split to show beside this one, oldest first; repeatable."""
     num_rounds: Annotated[int, Flag("--bootstrap-rounds", metavar="N")] = NUM_ROUNDS
@@ -92,14 +92,15 @@ def check_report(config: EvaluateConfig) -> tuple[Evaluation, list[Checked]]:
     identity = {"model_id": predictions.model_id, "dataset_digest": dataset.manifest.digest, "split": config.split}
     find_earlier_files(config.output, identity)  # now, not after a minute of work
     scans = join_predictions(predictions, dataset, config.split)
-    evaluation = evaluate_scans(scans, predictions, dataset, config.num_rounds)
+    given = read_thresholds(config.thresholds, predictions.model_id) if config.thresholds is not None else None
+    given_K = given_thresholds(given, scans.classes) if given is not None else None
+    evaluation = evaluate_scans(scans, predictions, dataset, config.num_rounds, given_K)
     comparisons, baselines = _compare(config, scans, predictions, dataset)
     subsets = rate_subsets(scans, predictions, dataset, config.subsets)
     document = metrics_document(evaluation, comparisons, subsets)
     checked = check_requirements([parse_requirement(text) for text in config.require], document, baselines)
     document["requirements"] = [asdict(of) for of in checked]
-    if config.thresholds is not None:
-        given = read_thresholds(config.thresholds, predictions.model_id)
+    if given is not None:
         document["thresholds"] = rate_thresholds(scans, given, dataset.manifest.digest, config.num_rounds > 0)
     history = read_history(config.history, document)
     figures = draw_figures(evaluation) | draw_tradeoffs(list_rows(evaluation), ANY_ITEM)
@@ -117,23 +118,17 @@ def check_report(config: EvaluateConfig) -> tuple[Evaluation, list[Checked]]:
     if config.format == "markdown":
         files["report.md"] = render_markdown(report).encode()
     else:
-        thresholds = {name: _find_threshold(evaluation.classes[name]) for name in evaluation.shown_classes}
-        gallery = collect_gallery(scans, dataset, thresholds)
+        thresholds = dict(zip(scans.classes, evaluation.alarm_thresholds.logits_K.tolist(), strict=True))
+        gallery = collect_gallery(scans, dataset, {name: thresholds[name] for name in evaluation.shown_classes})
         files["report.html"] = render_html(report, figures, gallery).encode()
     write_report_files(config.output, document, files)
     return evaluation, checked
 
 
-def _find_threshold(figures: ScoreFigures) -> float | None:
-    """Return the logit at which errors are listed; None if the score never alarms."""
-    point = figures.rank.operation.at_false_alarms.get(MISTAKE_RATE)
-    return point.threshold if point is not None else None
-
-
 def _make_scan_tables(scans: ScoredScans, evaluation: Evaluation) -> dict[str, bytes]:
     """Return `scans.parquet` and `errors.csv`."""
     rated = [*evaluation.classes.values(), evaluation.any_item]
-    columns = rate_columns(scans, [of.rank.ranking for of in rated], [_find_threshold(of) for of in rated])
+    columns = rate_columns(scans, [of.rank.ranking for of in rated], evaluation.alarm_thresholds.logits_K)
     return {
         "scans.parquet": scans_parquet(scans, columns),
         "errors.csv": errors_table(list_errors(scans, columns)).encode(),

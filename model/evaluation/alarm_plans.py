@@ -37,6 +37,29 @@ class AlarmPlans:
     """Of the recall of `joint`; None if bags are too few, or no intervals were asked for."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BagCounts:
+    """Bags that were rated."""
+
+    num: int
+    num_with_item: int
+    num_clean: int
+
+    @property
+    def num_unknown(self) -> int:
+        """Bags without a known item, of which a label is unknown."""
+        return self.num - self.num_with_item - self.num_clean
+
+
+def count_bags(bags: Bags) -> BagCounts:
+    """Return how many bags there are."""
+    return BagCounts(
+        num=len(bags.is_clean_G),
+        num_with_item=int(np.count_nonzero(bags.has_item_G)),
+        num_clean=int(np.count_nonzero(bags.is_clean_G)),
+    )
+
+
 def number_bags(scans: ScoredScans) -> npt.NDArray[np.int64]:
     """Return a number for the bag of each scan: the dataset's `group`; a scan without one is a bag of its own."""
     groups = scans.names_of_groups_N
@@ -53,9 +76,14 @@ def bags_of(scans: ScoredScans) -> Bags:
     return make_bags(scans.logits_NK, scans.labels_NK, number_bags(scans))
 
 
-def plan_alarms(scans: ScoredScans, has_intervals: bool = True) -> dict[int, AlarmPlans]:
-    """Return the rules for each budget that reports name; none if no bag is clean."""
-    bags = bags_of(scans)
+def plan_alarms(scans: ScoredScans, bags: Bags, has_intervals: bool = True) -> dict[int, AlarmPlans]:
+    """Return the rules for each budget that reports name; none if no bag is clean.
+
+    Args:
+        scans: of one split.
+        bags: of these scans.
+        has_intervals: whether to compute intervals.
+    """
     if not bags.is_clean_G.any():
         return {}
     labels_NK = np.stack([scans.column(k)[1] for k in range(len(scans.classes))], axis=1)

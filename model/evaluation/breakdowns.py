@@ -14,7 +14,7 @@ from model.evaluation.scored_scans import UNSCORED, ScoredScans
 from model.evaluation.uncertainty import share_interval
 from model.metrics import ranking as metrics
 from model.metrics.intervals import Interval
-from model.metrics.operating_points import OperatingPoint
+from model.metrics.joint_thresholds import NEVER
 from model.metrics.ranking import Ranking
 from shards.format.classes import ABSENT, PRESENT
 
@@ -40,7 +40,7 @@ class Breakdown:
     """Depends on the ratio of positives to negatives: compare breakdowns by the other figures."""
     roc_auc: float | None
     recall: float | None
-    """At the threshold of the whole split for a few false alarms; None without one or without positives."""
+    """At the threshold of the whole split; None without one or without positives."""
     recall_interval: Interval | None
     """None if bags are too few, or no intervals were asked for."""
     false_alarms_per_1000: float | None
@@ -89,7 +89,7 @@ def find_bands(scans: ScoredScans) -> ScanBands:
 
 
 def rate_breakdowns(
-    scans: ScoredScans, k: int, bands: ScanBands, point: OperatingPoint | None, has_intervals: bool = True
+    scans: ScoredScans, k: int, bands: ScanBands, threshold: float, has_intervals: bool = True
 ) -> ClassBreakdowns:
     """Return the breakdowns of class `k`.
 
@@ -97,11 +97,10 @@ def rate_breakdowns(
         scans: of one split.
         k: index of the class.
         bands: of `find_bands`.
-        point: gives the threshold of recall and false alarms.
+        threshold: logit, of recall and false alarms; NEVER if the class has none.
         has_intervals: whether to compute intervals.
     """
     scores_N, labels_N = scans.column(k)
-    threshold = point.threshold if point is not None else None
     negatives_M = metrics.rank(scores_N, labels_N).negatives_M
 
     def rate(named: list[Band], keep_negatives: bool) -> tuple[Breakdown, ...]:
@@ -113,7 +112,7 @@ def rate_breakdowns(
                 ranking = replace(ranking, negatives_M=negatives_M)
             positive = np.flatnonzero(within_N & (labels_N == PRESENT))
             interval = None
-            if has_intervals and threshold is not None and len(positive):
+            if has_intervals and threshold < NEVER and len(positive):
                 interval = share_interval(scores_N[positive] >= threshold, scans.groups_N[positive])
             found.append(_rate(name, ranking, threshold, interval, not keep_negatives))
         return tuple(found)
@@ -127,10 +126,9 @@ def rate_breakdowns(
 
 
 def _rate(
-    name: str, ranking: Ranking, threshold: float | None, interval: Interval | None, has_own_negatives: bool
+    name: str, ranking: Ranking, threshold: float, interval: Interval | None, has_own_negatives: bool
 ) -> Breakdown:
-    never = np.inf if threshold is None else threshold
-    at = np.array([never], ranking.positives_P.dtype)
+    at, has_threshold = np.array([threshold]), threshold < NEVER
     num_true, num_false = int(ranking.num_true(at)[0]), int(ranking.num_false(at)[0])
     return Breakdown(
         name=name,
@@ -138,10 +136,10 @@ def _rate(
         num_negative=ranking.num_negative,
         average_precision=metrics.average_precision(metrics.trace_curve(ranking)),
         roc_auc=metrics.roc_auc(ranking),
-        recall=num_true / ranking.num_positive if threshold is not None and ranking.num_positive else None,
+        recall=num_true / ranking.num_positive if has_threshold and ranking.num_positive else None,
         recall_interval=interval,
         false_alarms_per_1000=1000 * num_false / ranking.num_negative
-        if threshold is not None and has_own_negatives and ranking.num_negative
+        if has_threshold and has_own_negatives and ranking.num_negative
         else None,
     )
 
@@ -226,10 +224,8 @@ class Mistakes:
     """Of these, scans that raise a false alarm for class j instead; shape (0, 0) if not asked for."""
 
 
-def count_mistakes(scans: ScoredScans, points: list[OperatingPoint | None], by_pair: bool = True) -> Mistakes:
-    """Return the misses of each class and, `by_pair`, its confusions with each other class."""
-    never = np.inf
-    thresholds_K = np.array([never if p is None or p.threshold is None else p.threshold for p in points])
+def count_mistakes(scans: ScoredScans, thresholds_K: npt.NDArray[np.float64], by_pair: bool = True) -> Mistakes:
+    """Return the misses of each class at its threshold (a logit) and, `by_pair`, its confusions with each other."""
     alarm_NK = scans.logits_NK >= thresholds_K
     missed_NK = (scans.labels_NK == PRESENT) & ~alarm_NK & (scans.logits_NK != UNSCORED)
     if not by_pair:

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 
-from model.evaluation.alarm_plans import AlarmPlans, plan_alarms
+from model.evaluation.alarm_plans import AlarmPlans, BagCounts, bags_of, count_bags, plan_alarms
 from model.evaluation.breakdowns import ClassBreakdowns, Mistakes, count_mistakes, find_bands, rate_breakdowns
 from model.evaluation.completeness import Completeness, DatasetFacts, describe_dataset
 from model.evaluation.pointing import PointingFigures, rate_pointing
@@ -20,9 +21,9 @@ from model.metrics import ranking as metrics
 from model.metrics.calibration import CalibrationFigures, rate_calibration
 from model.metrics.class_figures import CLASS_FIGURES
 from model.metrics.intervals import Interval
+from model.metrics.joint_thresholds import NEVER
 from model.metrics.operating_points import (
     OperatingFigures,
-    OperatingPoint,
     Sweep,
     any_item,
     rate_operation,
@@ -34,8 +35,8 @@ from shards.format.classes import PRESENT, UNKNOWN
 from shards.format.dataset import Dataset
 from shards.predictions.run import Predictions
 
-MISTAKE_RATE = 10
-"""False alarms per 1,000 bags at which misses and confusions are counted."""
+ALARM_RATE = 10
+"""False alarms per 1,000 clean bags at which a report counts what is caught and lists misses and false alarms."""
 MAX_CLASSES_IN_FULL = 40
 """A report shows everything of each class up to this many: a table of 40 columns fills a wide screen. Corpora of X-ray
 scans have 5 to 15 classes, ILSVRC2012 has 1,000."""
@@ -101,6 +102,16 @@ class BootstrapFigures:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AlarmThresholds:
+    """The thresholds at which a report lists misses and false alarms."""
+
+    rule: str
+    """`given`; `joint`: those of the headline; `per_class`: where no bag is clean, ALARM_RATE for each class alone."""
+    logits_K: npt.NDArray[np.float64]
+    """A logit of at least this raises an alarm; NEVER for a class without one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Evaluation:
     """Quality of one model's predictions of one split of a dataset."""
 
@@ -113,14 +124,16 @@ class Evaluation:
     run: dict[str, Any]
     """`run.json` of the predictions: versions, decoder, timings."""
     completeness: Completeness
+    bags: BagCounts
     classes: dict[str, ClassFigures]
     mean: MeanFigures
     top_k_accuracy: dict[int, TopKAccuracy] | None
     """By k; None unless every scan has exactly one class."""
     any_item: ScoreFigures
     """The alarm that an operator gets: the bag holds something, of whichever class."""
+    alarm_thresholds: AlarmThresholds
+    """Of breakdowns, mistakes and lists of errors."""
     mistakes: Mistakes
-    """At the thresholds that allow each class MISTAKE_RATE false alarms per 1,000 bags."""
     alarm_plans: dict[int, AlarmPlans]
     """By false alarms per 1,000 clean bags; empty if no bag is clean."""
     sweep: Sweep
@@ -159,18 +172,33 @@ def evaluate(
     return evaluate_scans(join_predictions(predictions, dataset, split), predictions, dataset, num_rounds)
 
 
-def evaluate_scans(scans: ScoredScans, predictions: Predictions, dataset: Dataset, num_rounds: int) -> Evaluation:
-    """Return every figure of scans that were joined from these predictions and this dataset; see `evaluate`."""
+def evaluate_scans(
+    scans: ScoredScans,
+    predictions: Predictions,
+    dataset: Dataset,
+    num_rounds: int,
+    given_K: npt.NDArray[np.float64] | None = None,
+) -> Evaluation:
+    """Return every figure of scans that were joined from these predictions and this dataset; see `evaluate`.
+
+    Thresholds that are `given` (logits, NEVER for a class without one) replace those of the report's own budget where
+    misses and false alarms are counted.
+    """
     any_score = any_item(scans.logits_NK, scans.labels_NK)
     ranks = [_rate_ranks(*scans.column(k)) for k in range(len(scans.classes))]
     any_rank = _rate_ranks(*any_score)
     bands = find_bands(scans)
+    bags = bags_of(scans)
+    plans = plan_alarms(scans, bags, has_intervals=num_rounds > 0)
+    alarm_thresholds = _choose_thresholds(given_K, plans, ranks)
     uncertainty = _find_intervals(scans, any_score, ranks, any_rank) if num_rounds else None
     classes = [
         ClassFigures(
             rank=rank,
             pointing=rate_pointing(scans, k),
-            breakdowns=rate_breakdowns(scans, k, bands, _point(rank), has_intervals=num_rounds > 0),
+            breakdowns=rate_breakdowns(
+                scans, k, bands, float(alarm_thresholds.logits_K[k]), has_intervals=num_rounds > 0
+            ),
             level_average_precision=_rate_levels(scans, k),
             intervals=uncertainty.classes[k] if uncertainty else None,
         )
@@ -184,14 +212,14 @@ def evaluate_scans(scans: ScoredScans, predictions: Predictions, dataset: Datase
         is_training_data=predictions.is_training_data(dataset.manifest.digest, scans.split),
         run=predictions.run,
         completeness=scans.completeness,
+        bags=count_bags(bags),
         classes=dict(zip(scans.classes, classes, strict=True)),
         mean=_average(classes),
         top_k_accuracy=rate_top_k(scans, with_intervals=bool(num_rounds)),
         any_item=ScoreFigures(rank=any_rank, intervals=uncertainty.any_item if uncertainty else None),
-        mistakes=count_mistakes(
-            scans, [_point(rank) for rank in ranks], by_pair=len(scans.classes) <= MAX_CLASSES_IN_FULL
-        ),
-        alarm_plans=plan_alarms(scans, has_intervals=num_rounds > 0),
+        alarm_thresholds=alarm_thresholds,
+        mistakes=count_mistakes(scans, alarm_thresholds.logits_K, by_pair=len(scans.classes) <= MAX_CLASSES_IN_FULL),
+        alarm_plans=plans,
         sweep=sweep([rank.ranking for rank in ranks], any_rank.ranking),
         bootstrap=_summarize(uncertainty, num_rounds) if uncertainty else None,
     )
@@ -243,8 +271,16 @@ def _summarize(uncertainty: Uncertainty, num_rounds: int) -> BootstrapFigures:
     )
 
 
-def _point(rank: RankFigures) -> OperatingPoint | None:
-    return rank.operation.at_false_alarms.get(MISTAKE_RATE)
+def _choose_thresholds(
+    given_K: npt.NDArray[np.float64] | None, plans: dict[int, AlarmPlans], ranks: Sequence[RankFigures]
+) -> AlarmThresholds:
+    if given_K is not None:
+        return AlarmThresholds(rule="given", logits_K=given_K)
+    if ALARM_RATE in plans:
+        return AlarmThresholds(rule="joint", logits_K=plans[ALARM_RATE].joint.thresholds_K)
+    points = [rank.operation.at_false_alarms.get(ALARM_RATE) for rank in ranks]
+    logits = [NEVER if point is None or point.threshold is None else point.threshold for point in points]
+    return AlarmThresholds(rule="per_class", logits_K=np.array(logits, np.float64))
 
 
 def _rate_levels(scans: ScoredScans, k: int) -> tuple[float | None, ...]:

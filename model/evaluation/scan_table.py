@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from model.evaluation.pointing import find_pointing_hits
 from model.evaluation.scored_scans import ScoredScans
 from model.metrics.calibration import fit_platt
+from model.metrics.joint_thresholds import NEVER, any_reaches
 from model.metrics.operating_points import any_item, sigmoid
 from model.metrics.ranking import Ranking
 from shards.format.classes import ABSENT, PRESENT, UNKNOWN
@@ -34,7 +35,7 @@ _WHAT = {
     "score": "sigmoid(logit)",
     "probability": "score after Platt scaling on these scans",
     "rank": "1 is the highest score of the class; tied scans share the first rank",
-    "threshold": "score from which on the class raises an alarm; null: it never does",
+    "threshold": "score from which on the class raises an alarm; null: it never does, or any item: where a class does",
     "verdict": f"{', '.join(VERDICTS)}; null where the label is unknown",
     "peak": "where the class' heatmap is highest, in pixels of the image",
     "hit": "whether the peak lies in a box of the class; null without the class or without a box of it",
@@ -51,7 +52,7 @@ class ScoreColumn:
     probability_N: npt.NDArray[np.float64]
     rank_N: npt.NDArray[np.int32]
     threshold: float | None
-    """A logit."""
+    """A logit; None if there is none, as for any item: it alarms where a class does."""
     verdict_N: npt.NDArray[np.int8]
     """Index into VERDICTS; -1 unknown."""
     peaks_N2: npt.NDArray[np.float32] | None = None
@@ -65,20 +66,21 @@ class ScoreColumn:
 
 
 def rate_columns(
-    scans: ScoredScans, rankings: Sequence[Ranking], thresholds: Sequence[float | None]
+    scans: ScoredScans, rankings: Sequence[Ranking], thresholds_K: npt.NDArray[np.float64]
 ) -> list[ScoreColumn]:
     """Return the column of each class, and last that of any item.
 
     Args:
         scans: of one split.
         rankings: of each class, and last of any item.
-        thresholds: logits that decide the verdicts, in the same order; None: no alarm.
+        thresholds_K: logits of the classes that decide the verdicts; NEVER: no alarm.
     """
     any_logit_N, any_label_N = any_item(scans.logits_NK, scans.labels_NK)
     columns = []
-    for k, (ranking, threshold) in enumerate(zip(rankings, thresholds, strict=True)):
+    for k, ranking in enumerate(rankings):
         is_class = k < len(scans.classes)
         logit_N, label_N = scans.column(k) if is_class else (any_logit_N, any_label_N)
+        alarm_N = logit_N >= thresholds_K[k] if is_class else any_reaches(scans.logits_NK, thresholds_K)
         columns.append(
             ScoreColumn(
                 name=scans.classes[k] if is_class else ANY_ITEM,
@@ -86,8 +88,8 @@ def rate_columns(
                 logit_N=logit_N,
                 probability_N=fit_platt(ranking).apply(logit_N),
                 rank_N=_rank_of_each(logit_N),
-                threshold=threshold,
-                verdict_N=_judge(logit_N, label_N, threshold),
+                threshold=float(thresholds_K[k]) if is_class and thresholds_K[k] < NEVER else None,
+                verdict_N=_judge(alarm_N, label_N),
                 peaks_N2=scans.peaks_NK2[:, k] if is_class else None,
                 hit_N=_hits(scans, k) if is_class else None,
             )
@@ -139,8 +141,7 @@ def _error(scans: ScoredScans, column: ScoreColumn, n: int) -> dict[str, Any]:
     }
 
 
-def _judge(logit_N: npt.NDArray[Any], label_N: npt.NDArray[Any], threshold: float | None) -> npt.NDArray[np.int8]:
-    alarm_N = np.zeros(len(logit_N), bool) if threshold is None else logit_N >= threshold
+def _judge(alarm_N: npt.NDArray[np.bool_], label_N: npt.NDArray[Any]) -> npt.NDArray[np.int8]:
     verdict_N = np.where(alarm_N, _FALSE_ALARM, _CLEAR)
     verdict_N = np.where(label_N == PRESENT, np.where(alarm_N, _CAUGHT, _MISSED), verdict_N)
     return np.where(label_N == UNKNOWN, -1, verdict_N).astype(np.int8)

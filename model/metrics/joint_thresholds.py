@@ -80,7 +80,7 @@ def make_bags(
 
 def apply_thresholds(bags: Bags, thresholds_K: FloatArray) -> AlarmPlan:
     """Return what thresholds do on bags."""
-    alarm_G = _any_reaches(bags.logits_GK, thresholds_K)
+    alarm_G = any_reaches(bags.logits_GK, thresholds_K)
     clean_G, item_G = bags.is_clean_G, bags.has_item_G
     counts = (clean_G, clean_G & alarm_G, item_G, item_G & alarm_G)
     return AlarmPlan(thresholds_K, *(int(np.count_nonzero(of)) for of in counts))
@@ -152,16 +152,16 @@ class _Search:
         self.budget = _floor(per_1000, len(clean_MK))
         # A class that alarms on more than the budget's clean bags breaks it alone: lower scores need not be looked at.
         self.limits_K = np.array([_allow(scores_M, self.budget) for scores_M in clean_MK.T])
-        self.clean_MK = np.asfortranarray(clean_MK[_any_reaches(clean_MK, self.limits_K)])
+        self.clean_MK = np.asfortranarray(clean_MK[any_reaches(clean_MK, self.limits_K)])
         self.values = values
         self.free_K = np.array([_above(self.values[k], _allow(clean_MK[:, k], 0)) for k in range(clean_MK.shape[1])])
         """Thresholds above all clean bags, which cost nothing."""
 
     def num_false(self, thresholds_K: FloatArray) -> int:
-        return int(np.count_nonzero(_any_reaches(self.clean_MK, thresholds_K)))
+        return int(np.count_nonzero(any_reaches(self.clean_MK, thresholds_K)))
 
     def num_caught(self, thresholds_K: FloatArray) -> int:
-        return int(np.count_nonzero(_any_reaches(self.items_PK, thresholds_K)))
+        return int(np.count_nonzero(any_reaches(self.items_PK, thresholds_K)))
 
     def only_trained(self, thresholds_K: FloatArray) -> FloatArray:
         return np.where(self.is_held_K, thresholds_K, NEVER)
@@ -209,10 +209,10 @@ class _Search:
         """Return the thresholds with the best one of class `k`, given the others."""
         others_K = thresholds_K.copy()
         others_K[k] = NEVER
-        quiet_M = ~_any_reaches(self.clean_MK, others_K)
+        quiet_M = ~any_reaches(self.clean_MK, others_K)
         spare = self.budget - int(np.count_nonzero(~quiet_M))
         limit = max(_allow(self.clean_MK[quiet_M, k], spare), self.limits_K[k])
-        missed_P = ~_any_reaches(self.items_PK, others_K)
+        missed_P = ~any_reaches(self.items_PK, others_K)
         found = _lowest_catch(self.values[k], self.items_PK[missed_P, k], limit)
         others_K[k] = min(found, self.free_K[k])
         return others_K
@@ -247,7 +247,7 @@ class _Search:
     def _raise(self, thresholds_K: FloatArray, k: int, part: int) -> FloatArray:
         others_K = thresholds_K.copy()
         others_K[k] = NEVER
-        own_M = np.sort(self.clean_MK[~_any_reaches(self.clean_MK, others_K), k])
+        own_M = np.sort(self.clean_MK[~any_reaches(self.clean_MK, others_K), k])
         own_M = own_M[own_M >= thresholds_K[k]]
         if len(own_M):
             others_K[k] = _above(self.values[k], own_M[min(max(part, 1), len(own_M)) - 1])
@@ -256,7 +256,8 @@ class _Search:
         return others_K
 
 
-def _any_reaches(logits_NK: npt.NDArray[np.floating[Any]], thresholds_K: FloatArray) -> BoolArray:
+def any_reaches(logits_NK: npt.NDArray[np.floating[Any]], thresholds_K: FloatArray) -> BoolArray:
+    """Return which rows reach the threshold of any class."""
     # Class by class: a matrix of comparisons takes three times as long.
     reached_N = np.zeros(len(logits_NK), bool)
     for k in np.flatnonzero(thresholds_K < NEVER):

@@ -73,7 +73,7 @@ class Gallery:
 
 
 def collect_gallery(
-    scans: ScoredScans, dataset: Dataset, thresholds: Mapping[str, float | None], num_examples: int = NUM_EXAMPLES
+    scans: ScoredScans, dataset: Dataset, thresholds: Mapping[str, float], num_examples: int = NUM_EXAMPLES
 ) -> Gallery:
     """Return the worst misses and false alarms, one a bag, with their pictures, read by offset from the shards.
 
@@ -82,7 +82,7 @@ def collect_gallery(
     Args:
         scans: of one split.
         dataset: with their pictures.
-        thresholds: logit from which on each class to show raises an alarm; None: it never does.
+        thresholds: logit from which on each class to show raises an alarm; NEVER: it does not.
         num_examples: misses, and as many false alarms, of each class.
     """
     classes = {
@@ -122,11 +122,10 @@ def shrink_picture(image: bytes, side_px: int) -> bytes:
     return out.getvalue()
 
 
-def _pick(scans: ScoredScans, k: int, threshold: float | None, num_examples: int) -> ClassGallery:
+def _pick(scans: ScoredScans, k: int, threshold: float, num_examples: int) -> ClassGallery:
     logits_N, labels_N = scans.column(k)
     positive_N, negative_N = np.flatnonzero(labels_N == PRESENT), np.flatnonzero(labels_N == ABSENT)
-    bound = np.inf if threshold is None else threshold
-    missed_N, alarmed_N = positive_N[logits_N[positive_N] < bound], negative_N[logits_N[negative_N] >= bound]
+    missed_N, alarmed_N = positive_N[logits_N[positive_N] < threshold], negative_N[logits_N[negative_N] >= threshold]
     lowest = _first_of_groups(missed_N[np.argsort(logits_N[missed_N], kind="stable")], scans, num_examples)
     highest = _first_of_groups(alarmed_N[np.argsort(-logits_N[alarmed_N], kind="stable")], scans, num_examples)
     return ClassGallery(

@@ -12,7 +12,7 @@ import numpy as np
 from model.evaluation.alarm_plans import AlarmPlans
 from model.evaluation.breakdowns import ClassBreakdowns
 from model.evaluation.comparison import SIDES_RATE, ClassComparison, Comparison, Difference
-from model.evaluation.evaluate import MISTAKE_RATE, ClassFigures, Evaluation, RankFigures
+from model.evaluation.evaluate import ALARM_RATE, ClassFigures, Evaluation, RankFigures
 from model.evaluation.pointing import TOLERANCES_PX
 from model.evaluation.subsets import SubsetFigures
 from model.evaluation.top_k import TopKAccuracy
@@ -58,6 +58,7 @@ def metrics_document(
         "is_training_data": evaluation.is_training_data,
         "scored_at": scored_at(evaluation),
         **_select(completeness, "num_samples", "num_scans", "num_missing", "num_quarantined", "quarantined_by_reason"),
+        "bags": asdict(evaluation.bags),
         "coverage": {
             **_select(completeness, "num_listed", "num_refused", "num_copies", "num_crossing"),
             "missing_keys": list(completeness.missing_keys),
@@ -75,7 +76,8 @@ def metrics_document(
         if evaluation.bootstrap
         else None,
         "mistakes": {
-            "at_false_alarms_per_1000": MISTAKE_RATE,
+            "rule": evaluation.alarm_thresholds.rule,
+            "at_false_alarms_per_1000": None if evaluation.alarm_thresholds.rule == "given" else ALARM_RATE,
             "num_missed": evaluation.mistakes.num_missed_K.tolist(),
             "num_missed_with_false_alarm": evaluation.mistakes.num_confused_KK.tolist(),
         },
@@ -90,12 +92,12 @@ def metrics_document(
 
 
 def _headline(evaluation: Evaluation) -> dict[str, Any] | None:
-    """Return what the report says first: what is caught with a budget of MISTAKE_RATE, over all classes together."""
-    plans = evaluation.alarm_plans.get(MISTAKE_RATE)
+    """Return what the report says first: what is caught with a budget of ALARM_RATE, over all classes together."""
+    plans = evaluation.alarm_plans.get(ALARM_RATE)
     if plans is None:
         return None
     return {
-        "at_false_alarms_per_1000": MISTAKE_RATE,
+        "at_false_alarms_per_1000": ALARM_RATE,
         **_plan(plans.joint, evaluation),
         "recall_interval": _interval(plans.joint_interval),
     }

@@ -12,7 +12,7 @@ from markupsafe import Markup
 
 from model.evaluation.breakdowns import Breakdown
 from model.evaluation.comparison import SIDES_RATE, Comparison
-from model.evaluation.evaluate import MISTAKE_RATE, Evaluation, ScoreFigures
+from model.evaluation.evaluate import ALARM_RATE, Evaluation, ScoreFigures
 from model.evaluation.pointing import TOLERANCES_PX
 from model.evaluation.subsets import SubsetFigures
 from model.metrics.class_figures import CLASS_FIGURES
@@ -87,7 +87,7 @@ def render_html(report: Report, figures: Mapping[str, str], gallery: Gallery | N
         given_rows=list_given_thresholds(report.thresholds, ANY_ITEM) if report.thresholds else [],
         breakdowns=list_breakdowns(evaluation),
         metadata_titles=[_metadata_title(name) for name in _metadata_columns(evaluation)],
-        mistake_rate=MISTAKE_RATE,
+        errors_at=sentences.describe_alarm_thresholds(evaluation),
         tolerances=TOLERANCES_PX,
         sides_rate=SIDES_RATE,
         overview=_inline(figures["average_precision.svg"], "ap", overview_label),
@@ -129,7 +129,7 @@ def _render(template: str, report: Report, **values: Any) -> str:
         .render(
             evaluation=evaluation,
             sentences=sentences.summarise(evaluation),
-            summary_rate=sentences.SUMMARY_RATE,
+            summary_rate=ALARM_RATE,
             left_out=sentences.describe_omissions(evaluation),
             # Many classes have a row each in one table, but no columns.
             column_classes=tuple(evaluation.classes) if evaluation.is_in_full else (),
@@ -214,7 +214,7 @@ def prepare_slider(evaluation: Evaluation) -> dict[str, Any] | None:
     swept = evaluation.sweep
     if not len(swept.thresholds_T) or not evaluation.is_in_full:
         return None
-    quiet = evaluation.any_item.rank.operation.at_false_alarms.get(sentences.SUMMARY_RATE)
+    quiet = evaluation.any_item.rank.operation.at_false_alarms.get(ALARM_RATE)
     threshold = quiet.threshold if quiet is not None else None
     last = len(swept.thresholds_T) - 1
     start = last if threshold is None else min(int(np.searchsorted(swept.thresholds_T, threshold)), last)

@@ -6,7 +6,7 @@ from typing import Any, TypeGuard
 
 from model.evaluation.alarm_plans import AlarmPlans
 from model.evaluation.comparison import SIDES_RATE, Comparison
-from model.evaluation.evaluate import MAX_CLASSES_IN_FULL, NUM_EXTREME_CLASSES, Evaluation
+from model.evaluation.evaluate import ALARM_RATE, MAX_CLASSES_IN_FULL, NUM_EXTREME_CLASSES, Evaluation
 from model.evaluation.top_k import TopKAccuracy
 from model.metrics.intervals import MIN_UNITS, Interval
 from model.reports.numbers import (
@@ -22,8 +22,6 @@ FEW_POSITIVES = 200
 """With 190 positives a 95 % interval of an average precision is about 11 points wide."""
 MAX_NAMES = 6
 """A sentence names at most this many classes, and counts more."""
-SUMMARY_RATE = 10
-"""False alarms per 1,000 bags at which the summary gives the recall."""
 
 
 def list_warnings(evaluation: Evaluation) -> list[str]:
@@ -94,19 +92,28 @@ def state_headline(evaluation: Evaluation, given: Mapping[str, Any] | None = Non
         return Headline(f"Names the right class in {format_percent(accuracy.value)} of the scans", detail)
     if is_found_elsewhere(given) and given["recall"] is not None and given["num_clean"]:
         return _state_given(given)
-    plans = evaluation.alarm_plans.get(SUMMARY_RATE)
+    plans = evaluation.alarm_plans.get(ALARM_RATE)
     if plans is None or plans.joint.recall is None:
         return Headline("Catches cannot be counted in this split", summarise(evaluation)[0])
     caught = plans.joint
     title = (
         f"Catches {format_percent(caught.recall)} of the bags with a prohibited item "
-        f"at {SUMMARY_RATE} false alarms per 1,000 clean bags"
+        f"at {ALARM_RATE} false alarms per 1,000 clean bags"
     )
     counts = f"{format_count(caught.num_caught)} of {format_count(caught.num_with_item)} with an item raise an alarm"
     clean = f"{format_count(caught.num_false)} of {format_count(caught.num_clean)} clean ones do"
     note = "Too few bags for an interval: " if evaluation.bootstrap else ""
     note = f"95 % interval {format_percent_interval(plans.joint_interval)}: " if plans.joint_interval else note
     return Headline(title, f"{note}{counts}, and {clean}.")
+
+
+def describe_alarm_thresholds(evaluation: Evaluation) -> str:
+    """Return at which thresholds misses and false alarms are counted."""
+    return {
+        "given": "at the given thresholds",
+        "joint": f"at the thresholds of {ALARM_RATE} false alarms per 1,000 clean bags over all classes together",
+        "per_class": f"at {ALARM_RATE} false alarms per 1,000 scans for each class alone, as no bag is clean",
+    }[evaluation.alarm_thresholds.rule]
 
 
 def is_found_elsewhere(given: Mapping[str, Any] | None) -> TypeGuard[Mapping[str, Any]]:
@@ -164,7 +171,7 @@ def summarise(evaluation: Evaluation) -> list[str]:
         f"{format_ratio(mean)} over {len(rated)} {'class' if len(rated) == 1 else 'classes'}; a random order would "
         f"give {format_ratio(evaluation.mean.prevalence)}, a perfect one 1."
     ]
-    plans = evaluation.alarm_plans.get(SUMMARY_RATE)
+    plans = evaluation.alarm_plans.get(ALARM_RATE)
     if plans is not None and plans.joint.recall is not None:
         sentences.insert(0, _state_recall(plans))
     if evaluation.top_k_accuracy is not None:
@@ -197,7 +204,7 @@ def summarise(evaluation: Evaluation) -> list[str]:
 def _state_recall(plans: AlarmPlans) -> str:
     note = f" (95 % interval {format_percent_interval(plans.joint_interval)})" if plans.joint_interval else ""
     return (
-        f"With thresholds at which at most {SUMMARY_RATE} of 1,000 clean bags raise an alarm of any class, the model "
+        f"With thresholds at which at most {ALARM_RATE} of 1,000 clean bags raise an alarm of any class, the model "
         f"catches {format_percent(plans.joint.recall)} of the bags that hold a prohibited item{note}."
     )
 
@@ -227,7 +234,7 @@ def state_verdict(comparison: Comparison) -> str:
         figures = f"mean average precision {format_ratio(deciding.new)} against {format_ratio(deciding.baseline)}"
     else:
         figures = (
-            f"at {SIDES_RATE} false alarms per 1,000 it catches {format_percent(deciding.new)} of the bags with "
+            f"at {SIDES_RATE} false alarms per 1,000 it catches {format_percent(deciding.new)} of the scans with "
             f"an item against {format_percent(deciding.baseline)}"
         )
     interval = f", 95 % interval of the difference {format_gain_interval(deciding.interval)}"

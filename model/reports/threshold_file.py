@@ -45,14 +45,19 @@ def thresholds_document(
     }
 
 
+def given_thresholds(given: Mapping[str, Any], classes: Sequence[str]) -> npt.NDArray[np.float64]:
+    """Return the thresholds (logits) of thresholds.json for classes; NEVER for a class without one."""
+    points = [given["thresholds"].get(name) for name in classes]
+    return np.array([NEVER if at is None else at["threshold"] for at in points], np.float64)
+
+
 def rate_thresholds(
     scans: ScoredScans, given: Mapping[str, Any], dataset_digest: str, has_intervals: bool = True
 ) -> dict[str, Any]:
     """Return what thresholds.json does on scans: its origin, counts of bags as a budget of the report has them, and
     false alarms, misses and the promise of each class and of all together.
     """
-    points = [given["thresholds"].get(name) for name in scans.classes]
-    thresholds_K = np.array([NEVER if at is None else at["threshold"] for at in points], np.float64)
+    thresholds_K = given_thresholds(given, scans.classes)
     bags = bags_of(scans)
     plan = apply_thresholds(bags, thresholds_K)
     alarm_GK = np.asarray(bags.logits_GK >= thresholds_K)

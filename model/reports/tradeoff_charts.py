@@ -51,7 +51,7 @@ def _draw_det(shown: Mapping[str, ScoreFigures], any_item: str) -> str:
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g} %"))
         axes.grid(True, color=GRID, linewidth=0.7)
         axes.set_axisbelow(True)
-        axes.set_xlabel("False alarms per 1,000 clean bags")
+        axes.set_xlabel("False alarms per 1,000 clean scans")
         axes.set_ylabel("Misses: share of the items not found")
         axes.set_title("DET", loc="left", fontweight="bold", fontsize=11.5, pad=9)
         axes.legend(frameon=False, loc="lower left", fontsize=9, labelcolor=INK)
@@ -77,7 +77,7 @@ def _draw_roc(shown: Mapping[str, ScoreFigures], any_item: str) -> str:
             axes.plot(false_T, 1 - miss_T, label=f"{name} {of.rank.roc_auc:.3f}{note}", **_style(k, name == any_item))
         mark_unit_axis(axes, "x")
         mark_unit_axis(axes, "y")
-        axes.set_xlabel("False alarms: share of the clean bags")
+        axes.set_xlabel("False alarms: share of the clean scans")
         axes.set_ylabel("Recall: share of the items found")
         axes.set_title("ROC", loc="left", fontweight="bold", fontsize=11.5, pad=9)
         title = "area" if all(of.intervals is None for of in shown.values()) else "area (95 % interval)"

@@ -1,7 +1,9 @@
 """Test `sixray calibrate` and the thresholds that it writes."""
 
+import csv
 import json
 import shutil
+from collections import Counter
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -94,6 +96,11 @@ def test_the_report_shows_given_thresholds_and_warns_where_they_were_found_on_it
         assert of["misses"]["num_wrong"] == sum(~is_alarm[scored.labels[:, k]])
         assert of["misses"]["interval"]["low"] <= of["misses"]["rate"] <= of["misses"]["interval"]["high"]
     assert rated["any_item"]["false_alarms"]["rate"] == pytest.approx(alarms[clean].mean())
+    errors = list(csv.DictReader((tmp_path / "r/errors.csv").read_text().splitlines()))
+    listed = Counter((row["class"], row["verdict"]) for row in errors)
+    assert listed["any item", "false_alarm"] == rated["num_false"]
+    assert listed["Gun", "missed"] == rated["classes"]["Gun"]["misses"]["num_wrong"]
+    assert "at the given thresholds, one scan a bag" in page or "at the given thresholds; in small print" in page
     kept = rated["classes"]["Gun"] if words[0] == "--max-miss-rate" else rated["any_item"]
     assert kept["promise"]["verdict"] == "kept" and "confidence 0.9</td>" in page
 

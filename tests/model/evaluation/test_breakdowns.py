@@ -9,6 +9,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from model.evaluation.breakdowns import count_mistakes, find_bands, rate_breakdowns
 from model.evaluation.evaluate import evaluate
 from model.evaluation.scored_scans import join_predictions
+from model.metrics.joint_thresholds import NEVER
 from model.reports.charts import draw_figures
 from model.reports.csv_tables import make_tables
 from model.reports.metrics_json import metrics_document
@@ -65,7 +66,7 @@ def test_each_breakdown_is_rated_over_its_own_positives(random_scans):
 def test_the_number_of_items_counts_the_boxes_of_all_classes(random_scans):
     predictions, dataset, facts = random_scans
     scans = join_predictions(predictions, dataset, "test")
-    breakdowns = rate_breakdowns(scans, 0, find_bands(scans), None).by_num_items
+    breakdowns = rate_breakdowns(scans, 0, find_bands(scans), NEVER).by_num_items
     expected = [sum(gun and boxes == n for gun, _, boxes, _, _ in facts) for n in (1, 2)]
     expected.append(sum(gun and boxes >= 3 for gun, _, boxes, _, _ in facts))
     assert [breakdown.num_positive for breakdown in breakdowns] == expected
@@ -76,7 +77,7 @@ def test_the_number_of_items_counts_the_boxes_of_all_classes(random_scans):
 def test_an_image_size_has_its_own_negatives(random_scans):
     predictions, dataset, facts = random_scans
     scans = join_predictions(predictions, dataset, "test")
-    below, middle, above = rate_breakdowns(scans, 0, find_bands(scans), None).by_image_size
+    below, middle, above = rate_breakdowns(scans, 0, find_bands(scans), NEVER).by_image_size
     assert below.num_negative == sum(not gun and size == (400, 400) for gun, _, _, size, _ in facts)
     assert above.num_positive == sum(gun and size == (1000, 1000) for gun, _, _, size, _ in facts)
     assert (middle.num_positive, middle.average_precision, middle.roc_auc) == (0, None, None)
@@ -111,7 +112,7 @@ def test_each_column_of_metadata_with_several_values_breaks_the_figures_down(tmp
     assert [name.split()[0] for name in names["speed"][::3]] == ["below", "from"]
     assert names["day"] == ["2026", "2027"]
     assert set(names) == {"site", "belt", "speed", "day"}
-    threshold = gun.rank.operation.at_false_alarms[10].threshold or 0.0
+    threshold = float(evaluation.alarm_thresholds.logits_K[0])
     for part, site in zip(found["site"], ["B", "A", None], strict=True):
         own = [i for i, of in enumerate(samples) if of["metadata"]["site"] == site]
         alarms = np.array([np.float32(rows[i]["logits"]["Gun"]) >= threshold for i in own])
@@ -172,17 +173,14 @@ def test_a_miss_with_a_false_alarm_for_another_class_is_a_confusion(tmp_path):
     samples = [sample(key, of) for key, of in labels.items()]
     predictions, dataset = write(tmp_path, samples, [prediction(key, of) for key, of in logits.items()])
     evaluation = evaluate(predictions, dataset, "test", num_rounds=0)
-    points = [figures.rank.operation.at_recall[0.5] for figures in evaluation.classes.values()]
-    assert [point.threshold for point in points] == [0.0, 5.0]
-    gun = evaluation.classes["Gun"].rank.operation.at_false_alarms[10]
-    mistakes = count_mistakes(join_predictions(predictions, dataset, "test"), [gun, points[1]])
-    assert gun.threshold == 5.0
+    assert evaluation.mistakes.num_missed_K.tolist() == [3, 0]
+    mistakes = count_mistakes(join_predictions(predictions, dataset, "test"), np.array([5.0, 5.0]))
     assert mistakes.num_missed_K.tolist() == [3, 0]
     assert mistakes.num_confused_KK.tolist() == [[0, 1], [0, 0]]
 
 
 def test_without_any_threshold_every_positive_is_missed_and_none_confused(tmp_path):
     predictions, dataset = write(tmp_path, [sample("a", (1, 0))], [prediction("a", (1, 1))])
-    mistakes = count_mistakes(join_predictions(predictions, dataset, "test"), [None, None])
+    mistakes = count_mistakes(join_predictions(predictions, dataset, "test"), np.array([NEVER, NEVER]))
     assert mistakes.num_missed_K.tolist() == [1, 0]
     assert not mistakes.num_confused_KK.any()

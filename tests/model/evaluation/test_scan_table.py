@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from model.evaluation import scan_table
-from model.evaluation.evaluate import MISTAKE_RATE, evaluate_scans
+from model.evaluation.evaluate import ALARM_RATE, evaluate_scans
 from model.evaluation.scan_table import VERDICTS, list_errors, rate_columns, scans_parquet
 from model.evaluation.scored_scans import join_predictions
 from model.metrics.operating_points import sigmoid
@@ -39,8 +39,8 @@ def rated(tmp_path):
         scans = join_predictions(predictions, dataset, "test")
         evaluation = evaluate_scans(scans, predictions, dataset, 0)
         of_all = [*evaluation.classes.values(), evaluation.any_item]
-        thresholds = [of.rank.operation.at_false_alarms[MISTAKE_RATE].threshold for of in of_all]
-        return scans, rate_columns(scans, [of.rank.ranking for of in of_all], thresholds), evaluation
+        thresholds_K = evaluation.alarm_thresholds.logits_K
+        return scans, rate_columns(scans, [of.rank.ranking for of in of_all], thresholds_K), evaluation
 
     return rate
 
@@ -68,11 +68,10 @@ def test_each_scan_has_a_row_with_label_score_rank_verdict_peak_and_hit(rated):
 
 def test_verdicts_count_what_metrics_json_counts(rated):
     scans, columns, evaluation = rated()
-    for column, of in zip(columns, [*evaluation.classes.values(), evaluation.any_item], strict=True):
-        point = of.rank.operation.at_false_alarms[MISTAKE_RATE]
-        counts = {name: int((column.verdict_N == code).sum()) for code, name in enumerate(VERDICTS)}
-        assert (counts["caught"], counts["false_alarm"]) == (point.num_true, point.num_false)
-        assert counts["caught"] + counts["missed"] == point.num_positive
+    plan = evaluation.alarm_plans[ALARM_RATE].joint
+    counts = {name: int((columns[-1].verdict_N == code).sum()) for code, name in enumerate(VERDICTS)}
+    assert (counts["caught"], counts["false_alarm"]) == (plan.num_caught, plan.num_false)
+    assert counts["caught"] + counts["missed"] == plan.num_with_item
     assert [int((of.verdict_N == 1).sum()) for of in columns[:2]] == evaluation.mistakes.num_missed_K.tolist()
     assert len(list_errors(scans, columns)) == sum(int(np.isin(of.verdict_N, (1, 2)).sum()) for of in columns)
 

@@ -8,6 +8,7 @@ from PIL import Image
 
 from model.evaluation.evaluate import evaluate_scans
 from model.evaluation.scored_scans import join_predictions
+from model.metrics.joint_thresholds import NEVER
 from model.reports import gallery as gallery_module
 from model.reports.charts import draw_figures
 from model.reports.gallery import LARGE_PX, SMALL_PX, collect_gallery, shrink_picture
@@ -41,7 +42,7 @@ ALL_GUNS_MISSED, SOME = 100.0, 5.0
 
 def collect(written, num_examples=3, gun=SOME):
     predictions, dataset = written
-    thresholds = {"Gun": gun, "Knife": None}
+    thresholds = {"Gun": gun, "Knife": NEVER}
     return collect_gallery(join_predictions(predictions, dataset, "test"), dataset, thresholds, num_examples)
 
 
@@ -129,7 +130,7 @@ def test_the_page_holds_every_picture_of_the_gallery_with_its_boxes(written):
     predictions, dataset = written
     scans = join_predictions(predictions, dataset, "test")
     evaluation = evaluate_scans(scans, predictions, dataset, num_rounds=0)
-    gallery = collect_gallery(scans, dataset, {"Gun": SOME, "Knife": None}, 3)
+    gallery = collect_gallery(scans, dataset, {"Gun": SOME, "Knife": NEVER}, 3)
     html = render_html(Report(evaluation=evaluation), draw_figures(evaluation), gallery)
     section = html[html.index("Gun: misses") : html.index("Knife: misses")]
     assert section.count("data:image/jpeg;base64,") == 6
