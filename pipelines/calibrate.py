@@ -19,6 +19,7 @@ from pipelines.runtime.flags import Flag, make_config
 from shards.format.dataset import open_dataset
 from shards.host import installed_versions
 from shards.predictions.run import open_predictions
+from shards.predictions.trained_on import find_trained_share, is_training_data
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,10 +73,12 @@ def calibrate_thresholds(config: CalibrateConfig) -> dict[str, Any]:
         ValueError: the predictions do not match the dataset, the model was trained on the split, or a class is unknown.
     """
     predictions, dataset = open_predictions(config.predictions), open_dataset(config.data)
-    if predictions.is_training_data(dataset.manifest.digest, config.split):
+    trained_share = find_trained_share(predictions.run.get("trained_on"), dataset, config.split)
+    if is_training_data(trained_share):
         raise ValueError(
             f"split must be one that the model was not trained on, got {config.split!r} of dataset "
-            f"{dataset.manifest.digest} ({dataset.url}), on which {predictions.model_id} was trained"
+            f"{dataset.manifest.digest} ({dataset.url}): {predictions.model_id} was trained on "
+            f"{100 * (trained_share or 0):.0f} % of its scans"
         )
     scans = join_predictions(predictions, dataset, config.split)
     found = find_guarantee(scans, config)
@@ -86,6 +89,7 @@ def calibrate_thresholds(config: CalibrateConfig) -> dict[str, Any]:
         "num_scans": len(scans.keys_N),
         "num_bags": len(np.unique(number_bags(scans))),
         "num_in_other_splits": scans.completeness.num_crossing,
+        "trained_share": trained_share,
     }
     document = thresholds_document(found, scans.classes, config.confidence, identity)
     document["versions"] = installed_versions()
@@ -132,6 +136,14 @@ def _main(argv: Sequence[str]) -> int:
             f"on it, the promise does not hold",
             level="warning",
         )
+    elif document["trained_share"]:
+        log.status(
+            f"the model was trained on about {100 * document['trained_share']:.1f} % of these scans: for them the "
+            f"promise does not hold",
+            level="warning",
+        )
+    if document["trained_share"] is None:
+        log.status("the predictions do not say what the model was trained on: if on these scans, no promise holds")
     is_kept = all(promise.num_wrong is not None for promise in promises)
     return command_line.OK if is_kept else command_line.FINDINGS
 

@@ -34,6 +34,7 @@ from model.metrics.ranking import Curve, Ranking
 from shards.format.classes import PRESENT, UNKNOWN
 from shards.format.dataset import Dataset
 from shards.predictions.run import Predictions
+from shards.predictions.trained_on import find_trained_share, is_training_data
 
 ALARM_RATE = 10
 """False alarms per 1,000 clean bags at which a report counts what is caught and lists misses and false alarms."""
@@ -119,8 +120,8 @@ class Evaluation:
     dataset_digest: str
     dataset: DatasetFacts
     split: str
-    is_training_data: bool | None
-    """Whether the model was trained on the split; None if unknown."""
+    trained_share: float | None
+    """Share of the scans that the model was trained on, an estimate; None if unknown."""
     run: dict[str, Any]
     """`run.json` of the predictions: versions, decoder, timings."""
     completeness: Completeness
@@ -138,6 +139,11 @@ class Evaluation:
     """By false alarms per 1,000 clean bags; empty if no bag is clean."""
     sweep: Sweep
     bootstrap: BootstrapFigures | None
+
+    @property
+    def is_training_data(self) -> bool | None:
+        """Whether the model was trained on the split; None if unknown."""
+        return is_training_data(self.trained_share)
 
     @property
     def is_in_full(self) -> bool:
@@ -209,7 +215,7 @@ def evaluate_scans(
         dataset_digest=dataset.manifest.digest,
         dataset=describe_dataset(dataset, scans.split, scans.has_groups),
         split=scans.split,
-        is_training_data=predictions.is_training_data(dataset.manifest.digest, scans.split),
+        trained_share=find_trained_share(predictions.run.get("trained_on"), dataset, scans.split),
         run=predictions.run,
         completeness=scans.completeness,
         bags=count_bags(bags),

@@ -55,7 +55,7 @@ def metrics_document(
         "dataset_digest": evaluation.dataset_digest,
         "dataset": asdict(evaluation.dataset),
         "split": evaluation.split,
-        "is_training_data": evaluation.is_training_data,
+        **_select(evaluation, "is_training_data", "trained_share"),
         "scored_at": scored_at(evaluation),
         **_select(completeness, "num_samples", "num_scans", "num_missing", "num_quarantined", "quarantined_by_reason"),
         "bags": asdict(evaluation.bags),

@@ -30,9 +30,11 @@ def list_warnings(evaluation: Evaluation) -> list[str]:
     if not found.num_scans:
         warnings.append("No scan of this split has a prediction: every figure is undefined.")
     if evaluation.is_training_data:
+        share = evaluation.trained_share or 0
+        part = "these scans" if share == 1 else f"about {format_percent(share)} of these scans"
         warnings.append(
-            f"The model was trained on these scans, split {evaluation.split} of dataset "
-            f"{evaluation.dataset_digest[:12]}: the figures say nothing of new scans."
+            f"The model was trained on {part}, split {evaluation.split} of dataset {evaluation.dataset_digest[:12]}: "
+            f"the figures say nothing of new scans."
         )
     if found.num_missing:
         warnings.append(
@@ -271,7 +273,8 @@ def list_run_facts(run: dict[str, Any]) -> list[tuple[str, str]]:
     }
     if len(run.get("engines", ())) == 1:
         shown_elsewhere.add("engines")  # the fields of the run name it
-    return [fact for name, value in run.items() if name not in shown_elsewhere for fact in _flatten(name, value)]
+    facts = [fact for name, value in run.items() if name not in shown_elsewhere for fact in _flatten(name, value)]
+    return [(name, value) for name, value in facts if name != "trained_on.checksums"]  # a thousand of them
 
 
 def _flatten(name: str, value: object) -> list[tuple[str, str]]:

@@ -32,6 +32,7 @@ from model.training.sxmnet_losses import AttentionLossConfig, MetaLossConfig, Ne
 from shards import storage
 from shards.format.dataset import Dataset
 from shards.host import installed_versions
+from shards.predictions.trained_on import sample_checksums
 
 TRAIN_SPLIT = "train"
 DEVICES_STRATEGY = "ddp_spawn"
@@ -228,6 +229,7 @@ def _provenance(
         "config": module.config.to_json(),
         **inputs,
         "dataset_digest": dataset.manifest.digest,
+        "scan_checksums": sample_checksums(dataset, TRAIN_SPLIT),
         "epoch": keeper.result_epoch,
         "num_epochs": keeper.num_epochs,
         f"validation_{module.config.loss.rating}": keeper.best["rating"],

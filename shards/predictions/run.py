@@ -31,13 +31,6 @@ class Predictions:
         """`<network>-<backbone>-<first 12 hex digits of the sha256 over weights and config>`."""
         return str(self.run["model_id"])
 
-    def is_training_data(self, dataset_digest: str, split: str) -> bool | None:
-        """Return whether the model was trained on a split; None if `run.json` does not say what it was trained on."""
-        trained_on = self.run.get("trained_on")
-        if trained_on is None:
-            return None
-        return bool(trained_on["dataset_digest"] == dataset_digest and split in trained_on["splits"])
-
     @property
     def schema(self) -> pa.Schema:
         """Schema of the parts."""
@@ -119,9 +112,14 @@ def run_document(
 
 
 def _trained_on(provenance: Mapping[str, Any]) -> dict[str, Any]:
-    """Return `trained_on`: digest and splits of the training data; nothing if the model does not name the dataset."""
+    """Return `trained_on`: digest, splits and a sample of the checksums of the training data, see
+    `shards.predictions.trained_on`; nothing if the model does not name the dataset.
+    """
     digest = provenance.get("dataset_digest")
-    return {"trained_on": {"dataset_digest": digest, "splits": provenance.get("splits", ["train"])}} if digest else {}
+    if not digest:
+        return {}
+    checksums = {"checksums": provenance["scan_checksums"]} if "scan_checksums" in provenance else {}
+    return {"trained_on": {"dataset_digest": digest, "splits": provenance.get("splits", ["train"]), **checksums}}
 
 
 def count_scans(parts: Sequence[PartInfo]) -> dict[str, Any]:

@@ -164,7 +164,7 @@ def test_scans_that_the_model_was_trained_on_are_refused(scored, tmp_path, capsy
         assert (tmp_path / "t.json").exists() == (code == 0)
         if code:
             err = capsys.readouterr().err
-            assert "'val'" in err and run["dataset_digest"] in err and "m was trained" in err
+            assert "'val'" in err and run["dataset_digest"] in err and "m was trained on 100 % of its scans" in err
 
 
 def test_thresholds_of_another_model_are_refused(scored, tmp_path, capsys):

@@ -18,7 +18,6 @@ from shards.predictions.parts import (
     write_part,
 )
 from shards.predictions.run import (
-    Predictions,
     count_scans,
     datasets_digest,
     open_predictions,
@@ -146,13 +145,10 @@ def test_the_run_says_what_the_model_was_trained_on_if_the_model_does(tmp_path, 
     model = MODEL | {"provenance": {"dataset_digest": "d"} | given}
     document = run_document(model, [dataset], [info_of()], None)
     assert document["trained_on"] == {"dataset_digest": "d", "splits": given.get("splits", ["train"])}
-    found = Predictions("", document)
-    assert found.is_training_data("d", "train") is True
-    assert found.is_training_data("d", "val") is bool(given)
-    assert found.is_training_data("e", "train") is False
+    named = run_document(model | {"provenance": model["provenance"] | {"scan_checksums": "0a"}}, [dataset], [], None)
+    assert named["trained_on"] == document["trained_on"] | {"checksums": "0a"}
     for other in (MODEL, MODEL | {"provenance": {"recipe": "x"}}):
         assert "trained_on" not in run_document(other, [dataset], [info_of()], None)
-        assert Predictions("", run_document(other, [dataset], [info_of()], None)).is_training_data("d", "train") is None
 
 
 def test_parts_of_two_machines_have_no_one_device(tmp_path):
