@@ -66,7 +66,7 @@ def test_the_digest_decides_where_a_run_names_no_scans():
 
 def test_the_same_scans_are_known_after_a_reshard_into_other_shards(tmp_path):
     dataset = open_dataset(str(steps.DATASET))
-    words = ["--input", dataset.url, "--output", str(tmp_path / "again"), "--shard-bytes", "20000"]
+    words = ["--input", dataset.url, "--output", str(tmp_path / "again"), "--shard-bytes", "1000000"]
     assert cli.main(["reshard", *words, "--max-quarantine-fraction", "1"]) == 0
     again = open_dataset(str(tmp_path / "again"))
     assert again.manifest.digest != dataset.manifest.digest
