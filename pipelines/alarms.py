@@ -227,7 +227,7 @@ def _describe(
     num_scans: int,
     num_unscored: int,
 ) -> dict[str, Any]:
-    per_class = dict(zip(*(column.to_pylist() for column in _count(alarms)), strict=True))
+    per_class = {row["values"]: row["counts"] for row in pc.value_counts(alarms["class"].combine_chunks()).to_pylist()}
     return {
         "format": FORMAT_VERSION,
         "model_id": predictions.model_id,
@@ -241,11 +241,6 @@ def _describe(
         "classes": {name: per_class.get(name, 0) for name in thresholds},
         "versions": installed_versions(),
     }
-
-
-def _count(alarms: pa.Table) -> tuple[pa.ChunkedArray, pa.ChunkedArray]:
-    counts = alarms.group_by("class").aggregate([("class", "count")])
-    return counts["class"], counts["class_count"]
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -1,5 +1,6 @@
 """Find the thresholds of a report: what they catch with a budget of false alarms, over all classes together."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,7 +21,10 @@ from model.metrics.joint_thresholds import (
     plan_jointly,
     sort_scores,
 )
-from model.metrics.operating_points import FALSE_ALARM_RATES
+from model.metrics.operating_points import FALSE_ALARM_RATES, OperatingFigures
+
+ALARM_RATE = 10
+"""False alarms per 1,000 clean bags at which a report counts what is caught and lists misses and false alarms."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +39,16 @@ class AlarmPlans:
     """Each class has the budget for itself: all together may have several times as many false alarms."""
     joint_interval: Interval | None
     """Of the recall of `joint`; None if bags are too few, or no intervals were asked for."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AlarmThresholds:
+    """The thresholds at which a report lists misses and false alarms."""
+
+    rule: str
+    """`given`; `joint`: those of the headline; `per_class`: where no bag is clean, ALARM_RATE for each class alone."""
+    logits_K: npt.NDArray[np.float64]
+    """A logit of at least this raises an alarm; NEVER for a class without one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,6 +112,25 @@ def plan_alarms(scans: ScoredScans, bags: Bags, has_intervals: bool = True) -> d
             joint_interval=_find_interval(bags, joint, rate) if has_intervals else None,
         )
     return plans
+
+
+def choose_thresholds(
+    given_K: npt.NDArray[np.float64] | None, plans: dict[int, AlarmPlans], operations: Sequence[OperatingFigures]
+) -> AlarmThresholds:
+    """Return the thresholds at which misses and false alarms are listed.
+
+    Args:
+        given_K: logits, NEVER for a class without one; None if none were given.
+        plans: of `plan_alarms`.
+        operations: of each class.
+    """
+    if given_K is not None:
+        return AlarmThresholds(rule="given", logits_K=given_K)
+    if ALARM_RATE in plans:
+        return AlarmThresholds(rule="joint", logits_K=plans[ALARM_RATE].joint.thresholds_K)
+    points = [of.at_false_alarms.get(ALARM_RATE) for of in operations]
+    logits = [NEVER if point is None or point.threshold is None else point.threshold for point in points]
+    return AlarmThresholds(rule="per_class", logits_K=np.array(logits, np.float64))
 
 
 def _find_interval(bags: Bags, plan: AlarmPlan, rate: float) -> Interval | None:

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow.compute as pc
 
+from model.evaluation.changed_sides import ChangedSides, find_changed_sides
 from model.evaluation.scored_scans import UNSCORED, ScoredScans
 from model.metrics import bootstrap
 from model.metrics import ranking as metrics
@@ -17,11 +18,10 @@ from model.metrics.differences import Estimate, MeanEstimate, correct_difference
 from model.metrics.influence import find_influences
 from model.metrics.intervals import MIN_UNITS, Interval
 from model.metrics.operating_points import OperatingPoint, any_item, at_false_alarms
-from shards.format.classes import ABSENT, PRESENT, UNKNOWN
+from shards.format.classes import PRESENT, UNKNOWN
 
 SIDES_RATE = 10
 """False alarms per 1,000 bags at each model's own threshold, where changed alarms are counted."""
-NUM_KEYS = 12
 
 DecideBy = Literal["mean_average_precision", "recall_at_false_alarms"]
 """The figure that decides a comparison; the second is the recall of the alarm for any item at SIDES_RATE."""
@@ -50,20 +50,6 @@ class Difference:
         if self.interval is None:
             return "open"
         return "better" if self.interval.low > 0 else "worse" if self.interval.high < 0 else "open"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ChangedSides:
-    """Scans on which the alarms of the two models differ, each at its own threshold."""
-
-    num_newly_caught: int
-    num_newly_missed: int
-    num_newly_alarmed: int
-    """Scans without the item that only the new model alarms for."""
-    num_newly_quiet: int
-    newly_missed_keys: tuple[str, ...]
-    """The first few, the largest fall of the logit first."""
-    newly_alarmed_keys: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -253,7 +239,7 @@ def _compare_score(
     mean: MeanEstimate | None,
 ) -> _Compared:
     new, baseline = _rate(pair.new_N, pair.labels_N), _rate(pair.baseline_N, pair.labels_N)
-    sides = _find_changed_sides(pair, new.point, baseline.point, keys)
+    sides = find_changed_sides(pair.labels_N, (pair.new_N, pair.baseline_N), (new.point, baseline.point), keys)
     if recall_variance is None:
         return _Compared(new, baseline, None, None, None, sides)
     of = find_influences(pair.new_N, pair.labels_N, groups_N, int(groups_N.max()) + 1, pair.baseline_N)
@@ -306,27 +292,3 @@ def _compare_means(compared: Sequence[_Compared], mean: MeanEstimate, num_baseli
     estimate = mean.estimate(new - baseline) if new is not None and baseline is not None else None
     (tested,) = correct_differences([estimate], num_baselines)
     return Difference(new=new, baseline=baseline, interval=tested.interval, p_value=tested.p_value)
-
-
-def _find_changed_sides(
-    pair: _Pair, new: OperatingPoint | None, baseline: OperatingPoint | None, keys: npt.NDArray[Any]
-) -> ChangedSides | None:
-    if new is None or baseline is None:
-        return None
-    now_N, before_N = _alarms(pair.new_N, new), _alarms(pair.baseline_N, baseline)
-    present_N, absent_N = pair.labels_N == PRESENT, pair.labels_N == ABSENT
-    gain_N = pair.new_N.astype(np.float64) - pair.baseline_N
-    missed, alarmed = np.flatnonzero(present_N & before_N & ~now_N), np.flatnonzero(absent_N & now_N & ~before_N)
-    return ChangedSides(
-        num_newly_caught=int((present_N & now_N & ~before_N).sum()),
-        num_newly_missed=len(missed),
-        num_newly_alarmed=len(alarmed),
-        num_newly_quiet=int((absent_N & before_N & ~now_N).sum()),
-        newly_missed_keys=tuple(keys[missed[np.argsort(gain_N[missed], kind="stable")][:NUM_KEYS]]),
-        newly_alarmed_keys=tuple(keys[alarmed[np.argsort(-gain_N[alarmed], kind="stable")][:NUM_KEYS]]),
-    )
-
-
-def _alarms(logits_N: npt.NDArray[np.floating[Any]], point: OperatingPoint) -> npt.NDArray[np.bool_]:
-    never = point.threshold is None
-    return np.zeros(len(logits_N), bool) if never else logits_N >= logits_N.dtype.type(point.threshold)

@@ -9,7 +9,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from model.evaluation.alarm_plans import AlarmPlans, BagCounts, bags_of, count_bags, plan_alarms
+from model.evaluation.alarm_plans import (
+    AlarmPlans,
+    AlarmThresholds,
+    BagCounts,
+    bags_of,
+    choose_thresholds,
+    count_bags,
+    plan_alarms,
+)
 from model.evaluation.breakdowns import ClassBreakdowns, Mistakes, count_mistakes, find_bands, rate_breakdowns
 from model.evaluation.completeness import Completeness, DatasetFacts, describe_dataset
 from model.evaluation.pointing import PointingFigures, rate_pointing
@@ -21,7 +29,6 @@ from model.metrics import ranking as metrics
 from model.metrics.calibration import CalibrationFigures, rate_calibration
 from model.metrics.class_figures import CLASS_FIGURES
 from model.metrics.intervals import Interval
-from model.metrics.joint_thresholds import NEVER
 from model.metrics.operating_points import (
     OperatingFigures,
     Sweep,
@@ -36,8 +43,6 @@ from shards.format.dataset import Dataset
 from shards.predictions.run import Predictions
 from shards.predictions.trained_on import find_trained_share, is_training_data
 
-ALARM_RATE = 10
-"""False alarms per 1,000 clean bags at which a report counts what is caught and lists misses and false alarms."""
 MAX_CLASSES_IN_FULL = 40
 """A report shows everything of each class up to this many: a table of 40 columns fills a wide screen. Corpora of X-ray
 scans have 5 to 15 classes, ILSVRC2012 has 1,000."""
@@ -100,16 +105,6 @@ class BootstrapFigures:
     mean_average_precision: Interval | None
     mean_roc_auc: Interval | None
     mean_pointing_accuracy: Interval | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AlarmThresholds:
-    """The thresholds at which a report lists misses and false alarms."""
-
-    rule: str
-    """`given`; `joint`: those of the headline; `per_class`: where no bag is clean, ALARM_RATE for each class alone."""
-    logits_K: npt.NDArray[np.float64]
-    """A logit of at least this raises an alarm; NEVER for a class without one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -196,7 +191,7 @@ def evaluate_scans(
     bands = find_bands(scans)
     bags = bags_of(scans)
     plans = plan_alarms(scans, bags, has_intervals=num_rounds > 0)
-    alarm_thresholds = _choose_thresholds(given_K, plans, ranks)
+    alarm_thresholds = choose_thresholds(given_K, plans, [rank.operation for rank in ranks])
     uncertainty = _find_intervals(scans, any_score, ranks, any_rank) if num_rounds else None
     classes = [
         ClassFigures(
@@ -275,18 +270,6 @@ def _summarize(uncertainty: Uncertainty, num_rounds: int) -> BootstrapFigures:
         mean_roc_auc=uncertainty.mean.roc_auc,
         mean_pointing_accuracy=uncertainty.mean.pointing_accuracy,
     )
-
-
-def _choose_thresholds(
-    given_K: npt.NDArray[np.float64] | None, plans: dict[int, AlarmPlans], ranks: Sequence[RankFigures]
-) -> AlarmThresholds:
-    if given_K is not None:
-        return AlarmThresholds(rule="given", logits_K=given_K)
-    if ALARM_RATE in plans:
-        return AlarmThresholds(rule="joint", logits_K=plans[ALARM_RATE].joint.thresholds_K)
-    points = [rank.operation.at_false_alarms.get(ALARM_RATE) for rank in ranks]
-    logits = [NEVER if point is None or point.threshold is None else point.threshold for point in points]
-    return AlarmThresholds(rule="per_class", logits_K=np.array(logits, np.float64))
 
 
 def _rate_levels(scans: ScoredScans, k: int) -> tuple[float | None, ...]:

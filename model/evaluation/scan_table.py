@@ -24,6 +24,8 @@ from shards.format.classes import ABSENT, PRESENT, UNKNOWN
 VERDICTS = ("caught", "missed", "false_alarm", "clear")
 """Of a scan that holds the class and of one that does not, with and without an alarm; null if the label is unknown."""
 ANY_ITEM = "any item"
+ERROR_FIELDS = ("class", "verdict", "key", "score", "probability", "rank", "threshold", "x_px", "y_px", "hit")
+"""Of a row of `list_errors`."""
 _CAUGHT, _MISSED, _FALSE_ALARM, _CLEAR = range(4)
 _ROWS_OF_GROUP = 100_000
 _CLASS_FIELDS = ("label", "score", "probability", "rank", "threshold", "verdict", "peak", "hit")

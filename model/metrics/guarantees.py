@@ -6,7 +6,7 @@ Nothing is assumed about the scores: the bounds are exact binomial ones (Clopper
 
 # G bags  K classes  n bags of a promise  k of them wrong
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,7 +19,7 @@ FloatArray = npt.NDArray[np.float64]
 
 FALSE_ALARMS = "false_alarms_per_1000"
 """The subject of a promise of false alarms."""
-LADDER = tuple(float(share) for share in np.geomspace(2.0, 0.02, 40))
+LADDER = tuple(float(share) for share in np.geomspace(0.02, 2.0, 40))
 """Budgets, as multiples of the promised rate, that thresholds are learnt for on one half of the clean bags."""
 HALVES_FROM = 4
 """Half of the clean bags is given to learning if there are this many times as many as the promise needs at least."""
@@ -72,7 +72,12 @@ def limit_false_alarms(bags: Bags, max_rate: float, confidence: float, halves_G:
     needed = count_needed(max_rate, confidence)
     num_clean = int(np.count_nonzero(bags.is_clean_G))
     if num_clean >= HALVES_FROM * needed and bags.logits_GK.shape[1] > 1:
-        return _learn_and_test(bags, max_rate, confidence, halves_G, needed)
+        learn, test = _select(bags, halves_G), _select(bags, ~halves_G)
+        found = choose_tested(propose_thresholds(learn, max_rate), test, max_rate, confidence)
+        thresholds_K, num_false = found or (np.full(bags.logits_GK.shape[1], NEVER), None)
+        num_tested = int(np.count_nonzero(test.is_clean_G))
+        promise = _promise(FALSE_ALARMS, max_rate, confidence, num_tested, num_false)
+        return Guarantee(thresholds_K=thresholds_K, rule="joint", promises=(promise,))
     highest_G = bags.logits_GK.max(axis=1)
     allowed = count_allowed(num_clean, max_rate, confidence)
     threshold = threshold_of_highest(highest_G, highest_G[bags.is_clean_G], allowed)
@@ -138,23 +143,29 @@ def threshold_of_highest(values_G: npt.NDArray[np.floating], scores_M: npt.NDArr
     return _middle(limit, float(above_G.min()))
 
 
-def _learn_and_test(
-    bags: Bags, max_rate: float, confidence: float, halves_G: npt.NDArray[np.bool_], needed: int
-) -> Guarantee:
-    learn, test = _select(bags, halves_G), _select(bags, ~halves_G)
-    values = sort_scores(learn.logits_GK)
-    num_clean = int(np.count_nonzero(test.is_clean_G))
-    allowed = count_allowed(num_clean, max_rate, confidence)
-    best: tuple[FloatArray, int] | None = None
-    for share in reversed(LADDER):  # the strictest first; the sequence ends with the first that fails
-        thresholds_K = plan_jointly(learn, 1000 * max_rate * share, values).thresholds_K
-        num_false = apply_thresholds(test, thresholds_K).num_false
+def propose_thresholds(bags: Bags, max_rate: float) -> list[FloatArray]:
+    """Return thresholds that were learnt on bags for a rising ladder of budgets, the strictest first."""
+    values = sort_scores(bags.logits_GK)
+    return [plan_jointly(bags, 1000 * max_rate * share, values).thresholds_K for share in LADDER]
+
+
+def choose_tested(
+    proposals: Sequence[FloatArray], bags: Bags, max_rate: float, confidence: float
+) -> tuple[FloatArray, int] | None:
+    """Return the last of the proposals before the first that cannot keep the rate on other bags, and its false alarms.
+
+    None if the first cannot. The rate is broken on new bags with probability 1 - confidence at most, however the
+    proposals were found: each null hypothesis is tested at this level, and the first true one ends the sequence
+    (fixed sequence testing: Angelopoulos et al., "Learn then Test", 2021).
+    """
+    allowed = count_allowed(int(np.count_nonzero(bags.is_clean_G)), max_rate, confidence)
+    best = None
+    for thresholds_K in proposals:
+        num_false = apply_thresholds(bags, thresholds_K).num_false
         if num_false > allowed:
             break
         best = (thresholds_K, num_false)
-    thresholds_K, found = (np.full(bags.logits_GK.shape[1], NEVER), None) if best is None else best
-    promise = _promise(FALSE_ALARMS, max_rate, confidence, num_clean, found)
-    return Guarantee(thresholds_K=thresholds_K, rule="joint", promises=(promise,))
+    return best
 
 
 def _select(bags: Bags, chosen_G: npt.NDArray[np.bool_]) -> Bags:

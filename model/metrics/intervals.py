@@ -22,6 +22,8 @@ EXTRA_TAIL = 1.0
 """Of the tails of a recall whose uncertainty is that of its threshold; chosen by simulation."""
 NUM_PLACES = 9
 """Between the fewest and the most positives above a threshold that is known by the negatives above it only."""
+MAX_TAIL = 50
+"""Negatives whose excess over the next lower one tells how the scores go on above the highest."""
 MAX_BINS = 128
 """Recalls that are mixed; a thousand of them took 20 ms an interval, 90 s for 1,000 classes."""
 MAX_COUNTS = 100
@@ -171,10 +173,11 @@ def recall_interval(
         _hits_above(positives_P, negatives_M, last_J)[1],
     )
     places = (np.arange(NUM_PLACES) + 0.5) / NUM_PLACES
-    recalls, chances = _gather(
-        ((fewest_J[:, None] + (most_J - fewest_J)[:, None] * places) / len(positives_P)).ravel(),
-        np.repeat(chance_J / NUM_PLACES, NUM_PLACES),
-    )
+    hits_JL = fewest_J[:, None] + (most_J - fewest_J)[:, None] * places
+    if first_J[0] == 0:
+        beyond_L = _scores_beyond(negatives_M, num_negative * false_alarm_share, places)
+        hits_JL[0] = np.minimum(len(positives_P) - np.searchsorted(positives_P, beyond_L, side="left"), most_J[0])
+    recalls, chances = _gather((hits_JL / len(positives_P)).ravel(), np.repeat(chance_J / NUM_PLACES, NUM_PLACES))
     a, b = recalls * num_positive + 0.5, (1 - recalls) * num_positive + 0.5
     mean = chances @ recalls
     from_threshold, from_scans = chances @ (recalls - mean) ** 2, (mean * (1 - mean) + 0.25) / (num_positive + 1)
@@ -242,6 +245,23 @@ def _count_exceeding(
     first_J = np.floor(counts_J * scans + 1e-9).astype(np.int64)
     last_J = np.maximum(np.ceil((counts_J + 1) * scans - 1e-9).astype(np.int64) - 1, first_J)
     return chance_J / chance_J.sum(), first_J, last_J
+
+
+def _scores_beyond(
+    negatives_M: FloatArray, num_expected: float, places_L: npt.NDArray[np.float64]
+) -> npt.NDArray[np.float64]:
+    """Return likely thresholds above all negatives, where `num_expected` of so many are above on average.
+
+    The tail of the scores is taken to fall exponentially, as its mean excess over the highest tenth says: then the
+    number above a score is exp(-excess / scale) of what it was, and the arrivals above it are a Poisson process.
+
+    Source:
+        Peaks over threshold with shape 0: Davison and Smith, "Models for exceedances over high thresholds" (1990).
+    """
+    num_tail = min(max(len(negatives_M) // 10, 1), len(negatives_M) - 1, MAX_TAIL)
+    tail = negatives_M[len(negatives_M) - num_tail :]
+    scale = float(np.mean(tail - negatives_M[len(negatives_M) - num_tail - 1])) if num_tail else 0.0
+    return negatives_M[-1] + scale * np.log1p(-np.log1p(-places_L) / num_expected)
 
 
 def _gather(

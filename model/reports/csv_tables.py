@@ -3,11 +3,13 @@
 import csv
 import functools
 import io
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
+
+from model.evaluation.scan_table import ERROR_FIELDS
 
 ANY_ITEM, MEAN = "any item", "mean"
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
@@ -100,7 +102,7 @@ def _ranked(document: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:
 
 def errors_table(rows: Iterable[Mapping[str, Any]]) -> str:
     """Return `errors.csv`: a row for each miss and each false alarm, of `model.evaluation.scan_table.list_errors`."""
-    return _write(rows)
+    return _write(rows, ERROR_FIELDS)
 
 
 def neutralise(cell: Any) -> Any:
@@ -119,11 +121,12 @@ def neutralise_strings(table: pa.Table) -> pa.Table:
     return table
 
 
-def _write(rows: Iterable[Mapping[str, Any]]) -> str:
+def _write(rows: Iterable[Mapping[str, Any]], fields: Sequence[str] = ()) -> str:
+    """Return a table; `fields` name the columns of one that may have no rows."""
     listed = [{name: neutralise(cell) for name, cell in row.items()} for row in rows]
     out = io.StringIO()
-    if listed:
-        writer = csv.DictWriter(out, list(listed[0]), restval="", lineterminator="\n")
+    if listed or fields:
+        writer = csv.DictWriter(out, fields or list(listed[0]), restval="", lineterminator="\n")
         writer.writeheader()
         # csv writes None as an empty cell and a float with all its digits.
         writer.writerows(listed)

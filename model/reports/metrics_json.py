@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from model.evaluation.alarm_plans import AlarmPlans
+from model.evaluation.alarm_plans import ALARM_RATE, AlarmPlans
 from model.evaluation.breakdowns import ClassBreakdowns
 from model.evaluation.comparison import SIDES_RATE, ClassComparison, Comparison, Difference
-from model.evaluation.evaluate import ALARM_RATE, ClassFigures, Evaluation, RankFigures
+from model.evaluation.evaluate import ClassFigures, Evaluation, RankFigures
 from model.evaluation.pointing import TOLERANCES_PX
 from model.evaluation.subsets import SubsetFigures
 from model.evaluation.top_k import TopKAccuracy
@@ -23,7 +23,7 @@ from model.metrics.joint_thresholds import NEVER, AlarmPlan
 from model.metrics.operating_points import AlarmCounts, OperatingPoint, sigmoid
 from model.reports.sentences import describe_omissions
 from shards import storage
-from shards.format.json_document import DamagedDocumentError, check_format, parse_object, read_existing
+from shards.format.json_document import check_format, parse_object, read_existing
 
 FORMAT_VERSION = 2
 READ_VERSIONS = (1, 2)
@@ -93,8 +93,7 @@ def metrics_document(
 
 def _headline(evaluation: Evaluation) -> dict[str, Any] | None:
     """Return what the report says first: what is caught with a budget of ALARM_RATE, over all classes together."""
-    plans = evaluation.alarm_plans.get(ALARM_RATE)
-    if plans is None:
+    if (plans := evaluation.alarm_plans.get(ALARM_RATE)) is None:
         return None
     return {
         "at_false_alarms_per_1000": ALARM_RATE,
@@ -138,18 +137,6 @@ def parse_interval(value: Mapping[str, float] | Sequence[float] | None) -> Inter
     return Interval(low, high)
 
 
-def list_files_of_report(text: bytes) -> list[str]:
-    """Return the file names that a metrics.json lists; none if it is damaged or lists none."""
-    try:
-        names = parse_object(text, METRICS_NAME, "").get("files")
-    except DamagedDocumentError:
-        return []
-    if not isinstance(names, list):
-        return []
-    # A report's files lie beside its metrics.json; a name that points elsewhere is not ours.
-    return [name for name in names if isinstance(name, str) and name and "/" not in name and name != METRICS_NAME]
-
-
 def scored_at(evaluation: Evaluation) -> str | None:
     """Return when scoring finished according to `run.json`: ISO 8601, UTC; None if it does not say."""
     at: str | None = (evaluation.run.get("timings") or {}).get("finished_at")
@@ -188,9 +175,10 @@ def _mean_document(evaluation: Evaluation) -> dict[str, Any]:
 
 def _top_k_document(accuracies: Mapping[int, TopKAccuracy]) -> dict[str, Any]:
     named = {f"top{number}_accuracy": of for number, of in accuracies.items()}
-    has_intervals = any(of.interval for of in named.values())
-    intervals = {name: _interval(of.interval) for name, of in named.items()} if has_intervals else None
-    return {name: of.value for name, of in named.items()} | {"intervals": intervals}
+    intervals = {name: _interval(of.interval) for name, of in named.items()}
+    return {name: of.value for name, of in named.items()} | {
+        "intervals": intervals if any(intervals.values()) else None
+    }
 
 
 def _subset_document(subset: SubsetFigures) -> dict[str, Any]:
@@ -220,11 +208,8 @@ def _class_document(figures: ClassFigures) -> dict[str, Any]:
 
 def _breakdowns(breakdowns: ClassBreakdowns) -> dict[str, Any]:
     document = asdict(breakdowns)
-    kinds = ("by_box_size", "by_num_items", "by_image_size")
-    return {
-        **{kind: list(document[kind]) for kind in kinds},
-        "by_metadata": {column: list(parts) for column, parts in document["by_metadata"].items()},
-    }
+    by_metadata = {column: list(parts) for column, parts in document.pop("by_metadata").items()}
+    return {kind: list(parts) for kind, parts in document.items()} | {"by_metadata": by_metadata}
 
 
 def _rank_document(rank: RankFigures, intervals: RankIntervals | None) -> dict[str, Any]:
@@ -241,8 +226,8 @@ def _rank_document(rank: RankFigures, intervals: RankIntervals | None) -> dict[s
 
 
 def _point(point: OperatingPoint) -> dict[str, Any]:
-    fields = ("threshold", "score", "num_true", "num_false", "recall", "precision", "false_alarms_per_1000", "f1")
-    return _select(point, *fields)
+    counts = ("threshold", "score", "num_true", "num_false")
+    return _select(point, *counts, "recall", "precision", "false_alarms_per_1000", "f1")
 
 
 def _select(value: object, *fields: str) -> dict[str, Any]:
@@ -278,9 +263,8 @@ def _intervals(intervals: RankIntervals) -> dict[str, Any]:
 def _comparison(comparison: Comparison) -> dict[str, Any]:
     return {
         "baseline_model_id": comparison.baseline_id,
-        **_select(comparison, "num_scans", "num_only_new", "num_only_baseline"),
+        **_select(comparison, "num_scans", "num_only_new", "num_only_baseline", "decide_by"),
         "left_out_classes": list(comparison.left_out_classes),
-        "decide_by": comparison.decide_by,
         "verdict": comparison.deciding.verdict,
         "mean_average_precision": _difference(comparison.mean_average_precision),
         "classes": {name: _class_comparison(of) for name, of in comparison.classes.items()},
@@ -299,12 +283,9 @@ def _class_comparison(compared: ClassComparison) -> dict[str, Any]:
 
 def _difference(difference: Difference) -> dict[str, Any]:
     return {
-        "new": difference.new,
-        "baseline": difference.baseline,
+        **_select(difference, "new", "baseline", "p_value", "verdict"),
         "difference": difference.value,
         "interval": _interval(difference.interval),
-        "p_value": difference.p_value,
-        "verdict": difference.verdict,
     }
 
 

@@ -10,9 +10,9 @@ import jinja2
 import numpy as np
 from markupsafe import Markup
 
-from model.evaluation.breakdowns import Breakdown
+from model.evaluation.alarm_plans import ALARM_RATE
 from model.evaluation.comparison import SIDES_RATE, Comparison
-from model.evaluation.evaluate import ALARM_RATE, Evaluation, ScoreFigures
+from model.evaluation.evaluate import Evaluation, ScoreFigures
 from model.evaluation.pointing import TOLERANCES_PX
 from model.evaluation.subsets import SubsetFigures
 from model.metrics.class_figures import CLASS_FIGURES
@@ -21,8 +21,8 @@ from model.recipes.paper_tables import PaperTables, load_paper_tables
 from model.reports import numbers, sentences
 from model.reports.charts import inline_svg, precision_recall_file, reliability_file
 from model.reports.gallery import Gallery, list_gallery_warnings
-from model.reports.given_thresholds import list_given_thresholds
 from model.reports.metrics_json import operating_points_document, scored_at
+from model.reports.table_rows import list_breakdowns, list_given_thresholds, list_run_facts
 from model.reports.trend import Entry
 from shards.format.classes import load_class_set
 
@@ -31,12 +31,6 @@ DEFINITION_LABELS = {
     "non_interpolated": "Average precision",
     "voc_all_points": "VOC all-points",
     "voc2007_11_point": "VOC2007 11-point",
-}
-
-BREAKDOWN_TITLES = {
-    "by_box_size": "By size of the item, as a share of the image",
-    "by_num_items": "By number of labelled items in the bag",
-    "by_image_size": "By size of the image",
 }
 
 
@@ -86,7 +80,6 @@ def render_html(report: Report, figures: Mapping[str, str], gallery: Gallery | N
         slider=slider,
         given_rows=list_given_thresholds(report.thresholds, ANY_ITEM) if report.thresholds else [],
         breakdowns=list_breakdowns(evaluation),
-        metadata_titles=[_metadata_title(name) for name in _metadata_columns(evaluation)],
         errors_at=sentences.describe_alarm_thresholds(evaluation),
         tolerances=TOLERANCES_PX,
         sides_rate=SIDES_RATE,
@@ -105,7 +98,7 @@ def render_html(report: Report, figures: Mapping[str, str], gallery: Gallery | N
         history=report.history,
         trend=trend,
         paper=find_paper_tables(evaluation, report.subsets),
-        run_facts=sentences.list_run_facts(evaluation.run),
+        run_facts=list_run_facts(evaluation.run),
     )
 
 
@@ -182,27 +175,6 @@ def list_contents(
 def list_rows(evaluation: Evaluation) -> dict[str, ScoreFigures]:
     """Return the rows of tables about alarms: every class, then the alarm for any item."""
     return {**evaluation.classes, ANY_ITEM: evaluation.any_item}
-
-
-def list_breakdowns(evaluation: Evaluation) -> list[tuple[str, dict[str, tuple[Breakdown, ...]]]]:
-    """Return title and parts, by class, of every table of breakdowns."""
-    found = {name: of.breakdowns for name, of in evaluation.classes.items()}
-    fixed = [
-        (title, {name: getattr(of, field) for name, of in found.items()}) for field, title in BREAKDOWN_TITLES.items()
-    ]
-    by_column = [
-        (_metadata_title(column), {name: of.by_metadata[column] for name, of in found.items()})
-        for column in _metadata_columns(evaluation)
-    ]
-    return fixed + by_column
-
-
-def _metadata_columns(evaluation: Evaluation) -> list[str]:
-    return list(next(iter(evaluation.classes.values())).breakdowns.by_metadata)
-
-
-def _metadata_title(column: str) -> str:
-    return f"By {column}"
 
 
 def prepare_slider(evaluation: Evaluation) -> dict[str, Any] | None:

@@ -4,7 +4,7 @@ import json
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
-from model.reports.metrics_json import METRICS_NAME, list_files_of_report, metrics_json
+from model.reports.metrics_json import METRICS_NAME, metrics_json
 from shards import storage
 from shards.format.json_document import DamagedDocumentError, parse_object
 
@@ -36,7 +36,7 @@ def find_earlier_files(output: str, document: Mapping[str, Any]) -> list[str]:
                     f"output must be empty or hold a report of the same scores, with {name} {document[name]!r}, got a "
                     f"report with {name} {found[name]!r} ({output}); name another folder, or remove that report"
                 )
-        files += list_files_of_report(text)
+        files += _list_files(text)
     return list(dict.fromkeys(files))
 
 
@@ -59,6 +59,18 @@ def write_report_files(output: str, document: Mapping[str, Any], files: Mapping[
         storage.write_bytes(storage.join_url(output, name), content)
     storage.write_bytes(storage.join_url(output, METRICS_NAME), metrics_json(document, files))
     _remove(output, [MARKER_NAME])
+
+
+def _list_files(text: bytes) -> list[str]:
+    """Return the file names that a metrics.json or a marker lists; none if it is damaged or lists none."""
+    try:
+        names = parse_object(text, METRICS_NAME, "").get("files")
+    except DamagedDocumentError:
+        return []
+    if not isinstance(names, list):
+        return []
+    # A report's files lie beside its metrics.json; a name that points elsewhere is not ours.
+    return [name for name in names if isinstance(name, str) and name and "/" not in name and name != METRICS_NAME]
 
 
 def _parse(text: bytes, url: str) -> dict[str, Any]:

@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeGuard
 
-from model.evaluation.alarm_plans import AlarmPlans
+from model.evaluation.alarm_plans import ALARM_RATE, AlarmPlans
 from model.evaluation.comparison import SIDES_RATE, Comparison
-from model.evaluation.evaluate import ALARM_RATE, MAX_CLASSES_IN_FULL, NUM_EXTREME_CLASSES, Evaluation
+from model.evaluation.evaluate import MAX_CLASSES_IN_FULL, NUM_EXTREME_CLASSES, Evaluation
 from model.evaluation.top_k import TopKAccuracy
 from model.metrics.intervals import MIN_UNITS, Interval
 from model.reports.numbers import (
@@ -255,36 +255,6 @@ def state_verdict(comparison: Comparison) -> str:
             named = _join(names) if len(names) <= MAX_NAMES else f"{format_count(len(names))} classes"
             sentence += f" {named} {_verb(len(names), 'is', 'are')} found {word}."
     return sentence
-
-
-def list_run_facts(run: dict[str, Any]) -> list[tuple[str, str]]:
-    """Return the facts of run.json about the scoring as (name, value); nested values get dotted names."""
-    shown_elsewhere = {
-        "format",
-        "parts",
-        "classes",
-        "model_id",
-        "dataset_digest",
-        "datasets",
-        "counts",
-        "split",
-        "splits",
-        "sha256",  # of every part: hundreds of rows
-    }
-    if len(run.get("engines", ())) == 1:
-        shown_elsewhere.add("engines")  # the fields of the run name it
-    facts = [fact for name, value in run.items() if name not in shown_elsewhere for fact in _flatten(name, value)]
-    return [(name, value) for name, value in facts if name != "trained_on.checksums"]  # a thousand of them
-
-
-def _flatten(name: str, value: object) -> list[tuple[str, str]]:
-    if isinstance(value, dict):
-        return [fact for key, inner in value.items() for fact in _flatten(f"{name}.{key}", inner)]
-    if isinstance(value, list) and any(isinstance(item, dict) for item in value):
-        return [fact for number, item in enumerate(value, 1) for fact in _flatten(f"{name}.{number}", item)]
-    if isinstance(value, list):
-        return [(name, ", ".join(str(item) for item in value))]
-    return [(name, "–" if value is None else str(value))]
 
 
 def _scans(number: int) -> str:

@@ -7,10 +7,9 @@ the measurements are the lowest and the highest coverage of each figure. Takes m
 # N scans  K classes
 
 import csv
-import itertools
 import os
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
@@ -22,19 +21,25 @@ import numpy.typing as npt
 from scipy.special import expit
 from scipy.stats import norm
 
+from model.evaluation.alarm_plans import _find_interval
 from model.evaluation.comparison import _compare_means, _compare_score, _correct, _Pair, _resample_recalls
 from model.evaluation.uncertainty import Rated, _find_class_intervals, _Mean, share_interval
 from model.metrics import ranking as metrics
 from model.metrics.differences import MeanEstimate
+from model.metrics.guarantees import limit_false_alarms
 from model.metrics.influence import find_influences
 from model.metrics.intervals import Interval
+from model.metrics.joint_thresholds import apply_thresholds, make_bags, plan_jointly
 from model.metrics.operating_points import RECALLS, rate_operation
 from tests.bench.measure import Measurement
 
-NUM_BAGS, NUM_SPLITS = 200, 300
+NUM_BAGS, NUM_SPLITS, NUM_PROMISES = 200, 300, 2000
+POSITIVES, SEPARATIONS = (8, 10, 20, 40, 8), (1.5, 2.0, 2.5, 1.5, 3.0)
+"""Of five classes."""
 GRID = np.linspace(-8, 10, 6001)
 TABLE = Path(__file__).with_name("coverage.csv")
 Row = dict[str, Any]
+Job = tuple[Callable[..., list[Row]], tuple[Any, ...]]
 Found = dict[str, list[tuple[bool, float]]]
 """By figure: whether the interval covered, and its width, in every split."""
 
@@ -59,25 +64,39 @@ CONDITIONS = (
 def run(scratch: Path) -> Iterator[Measurement]:
     """Write the table, and measure the lowest and the highest coverage of each figure."""
     del scratch
-    jobs: list[tuple[Callable[..., list[Row]], tuple[Any, ...]]] = [
-        (simulate_class, (condition,)) for condition in CONDITIONS
-    ]
-    jobs += [(simulate_means, (5, (8, 10, 20, 40, 8), (1.5, 2.0, 2.5, 1.5, 3.0)))]
-    jobs += [(simulate_means, (100, (5,), (separation,))) for separation in (1.5, 2.5)]
-    jobs += [(simulate_equal_models, (shared,)) for shared in (0.5, 0.9)]
     with ProcessPoolExecutor(2, get_context("spawn"), initializer=os.nice, initargs=(10,)) as pool:
-        results = [pool.submit(function, *arguments) for function, arguments in jobs]
+        results = [pool.submit(function, *arguments) for function, arguments in list_jobs()]
         rows = [row for result in results for row in result.result()]
-    with TABLE.open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+    write_table(rows)
     covered = defaultdict(list)
     for row in rows:
         covered[row["figure"]].append(float(row["covered"]))
     for figure, shares in covered.items():
         yield Measurement(f"{figure}, lowest", min(shares), "share", f"of {len(shares)} conditions; aim 0.93 to 0.97")
         yield Measurement(f"{figure}, highest", max(shares), "share")
+
+
+def list_jobs() -> list[Job]:
+    """Return the simulations, as functions with their arguments: each returns rows of the table."""
+    jobs: list[Job] = [(simulate_class, (condition,)) for condition in CONDITIONS]
+    jobs += [(simulate_means, (5, POSITIVES, SEPARATIONS, scores)) for scores in ("distinct", "series")]
+    jobs += [(simulate_means, (100, (5,), (separation,))) for separation in (1.5, 2.5)]
+    jobs += [(simulate_equal_models, (shared, scores)) for scores in ("distinct", "series") for shared in (0.5, 0.9)]
+    jobs += [
+        (simulate_alarms, (scores, num_clean, rate))
+        for scores in ("distinct", "series")
+        for num_clean, rate in ((200, 10), (200, 50), (1000, 10), (3000, 10))
+    ]
+    jobs += [(simulate_promises, (scores, size)) for scores in ("distinct", "rounded", "series") for size in (80, 500)]
+    return jobs
+
+
+def write_table(rows: list[Row]) -> None:
+    """Write coverage.csv."""
+    with TABLE.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
 
 
 def simulate_class(condition: Condition) -> list[Row]:
@@ -103,6 +122,21 @@ def draw(
         labels_N, noise = labels_N[groups_N], random.normal(size=NUM_BAGS)[groups_N]
         scores_N = np.sqrt(0.99) * noise + 0.1 * random.normal(size=len(groups_N)) + condition.separation * labels_N
     return scores_N, labels_N, groups_N
+
+
+def draw_bags(
+    random: np.random.Generator, scores: str, labels_GK: npt.NDArray[np.int8], separations_K: npt.NDArray[np.float64]
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int8], npt.NDArray[np.int64]]:
+    """Return scores, labels and bags of scans of several classes; see `Condition.scores`."""
+    num_bags = len(labels_GK)
+    groups_N = np.repeat(np.arange(num_bags), random.integers(2, 9, num_bags) if scores == "series" else 1)
+    of_bag_GK = random.normal(size=labels_GK.shape)
+    if scores == "rounded":
+        return np.round(2 * (of_bag_GK + separations_K * labels_GK)) / 2, labels_GK, groups_N
+    noise_NK = of_bag_GK[groups_N]
+    if scores == "series":
+        noise_NK = np.sqrt(0.99) * noise_NK + 0.1 * random.normal(size=noise_NK.shape)
+    return noise_NK + separations_K * labels_GK[groups_N], labels_GK[groups_N], groups_N
 
 
 def rate(
@@ -199,54 +233,64 @@ def brier_of(condition: Condition, prevalence: float) -> float:
     return (1 - prevalence) * sides[0] + prevalence * sides[1]
 
 
-def simulate_means(num_classes: int, positives: tuple[int, ...], separations: tuple[float, ...]) -> list[Row]:
-    """Return the rows of the means over classes; every scan is of one class at most, as far as there are scans."""
+def simulate_means(
+    num_classes: int, positives: tuple[int, ...], separations: tuple[float, ...], scores: str = "distinct"
+) -> list[Row]:
+    """Return the rows of the means over classes; every bag is of one class at most, as far as there are bags."""
     random, found = np.random.default_rng(8), defaultdict(list)
     of_class = [(positives[k % len(positives)], separations[k % len(separations)]) for k in range(num_classes)]
-    num_scans = max(NUM_BAGS, sum(number for number, _ in of_class) + 100)
-    starts = np.cumsum([0, *(number for number, _ in of_class)])
-    labels_NK = np.zeros((num_scans, num_classes), np.int8)
-    for k, (number, _) in enumerate(of_class):
-        labels_NK[starts[k] : starts[k] + number, k] = 1
+    labels_GK = label_bags([number for number, _ in of_class])
+    num_bags, separations_K = len(labels_GK), np.array([separation for _, separation in of_class])
     classes = [Condition("distinct", separation, number) for number, separation in of_class]
-    precision = float(np.mean([average_precision_of(of, of.num_positive / num_scans) for of in classes]))
-    auc = float(np.mean([auc_of(of) for of in classes]))
-    groups_N, share = np.arange(num_scans), 0.8
+    auc, share = float(np.mean([auc_of(of) for of in classes])), 0.8
     for _ in range(NUM_SPLITS if num_classes < 50 else NUM_SPLITS // 3):
-        means = [_Mean(num_scans) for _ in range(3)]
-        for k, of in enumerate(classes):
-            scores_N = random.normal(size=num_scans) + of.separation * labels_NK[:, k]
-            rated = rate_score(scores_N, labels_NK[:, k])
-            influences = find_influences(scores_N, labels_NK[:, k], groups_N, num_scans)
+        scores_NK, labels_NK, groups_N = draw_bags(random, scores, labels_GK, separations_K)
+        truths = [average_precision_of(of, float(labels_NK[:, k].mean())) for k, of in enumerate(classes)]
+        means = [_Mean(num_bags) for _ in range(3)]
+        for k in range(num_classes):
+            rated = rate_score(scores_NK[:, k], labels_NK[:, k])
+            influences = find_influences(scores_NK[:, k], labels_NK[:, k], groups_N, num_bags)
             assert rated.average_precision is not None
             assert rated.roc_auc is not None
             means[0].add_average_precision(
                 rated.average_precision, influences, metrics.debiased_average_precision(rated.ranking)
             )
             means[1].add_roc_auc(rated.roc_auc, influences)
-            means[2].add_share(random.random(of.num_positive) < share, np.flatnonzero(labels_NK[:, k]))
+            groups_S = groups_N[np.flatnonzero(labels_NK[:, k])]
+            means[2].add_share((random.random(num_bags) < share)[groups_S], groups_S)
         for name, mean, truth in zip(
-            ("average precision", "roc auc", "pointing accuracy"), means, (precision, auc, share), strict=True
+            ("average precision", "roc auc", "pointing accuracy"),
+            means,
+            (float(np.mean(truths)), auc, share),
+            strict=True,
         ):
             interval = held(mean.interval())
             found[f"mean {name}"].append((interval.low <= truth <= interval.high, interval.high - interval.low))
-    return table(f"{num_classes} classes", separations[0], positives[0], found)
+    return table(f"{num_classes} classes, {scores}", separations[0], positives[0], found)
 
 
-def simulate_equal_models(shared: float) -> list[Row]:
+def label_bags(positives: Sequence[int], num_clean: int | None = None) -> npt.NDArray[np.int8]:
+    """Return labels of bags, so many with each class, one after the other, and clean ones."""
+    num_clean = max(NUM_BAGS - sum(positives), 100) if num_clean is None else num_clean
+    of_bag = np.repeat(np.arange(len(positives)), positives)
+    labels_GK = np.zeros((len(of_bag) + num_clean, len(positives)), np.int8)
+    labels_GK[np.arange(len(of_bag)), of_bag] = 1
+    return labels_GK
+
+
+def simulate_equal_models(shared: float, scores: str = "distinct") -> list[Row]:
     """Return how often two models of equal quality, with a share of noise in common, are not called different."""
     random, found = np.random.default_rng(9), defaultdict(list)
-    positives, separations = (8, 10, 20, 40, 8), np.array([1.5, 2.0, 2.5, 1.5, 3.0])
-    starts = np.cumsum([0, *positives])
-    bags = np.arange(NUM_BAGS)
-    labels_NK = np.stack([(bags >= first) & (bags < last) for first, last in itertools.pairwise(starts)], axis=1)
-    labels_NK = labels_NK.astype(np.int8)
-    groups_N, keys = np.arange(NUM_BAGS), np.arange(NUM_BAGS).astype(str)
+    labels_GK, separations = label_bags(POSITIVES), np.array(SEPARATIONS)
     for _ in range(NUM_SPLITS):
-        common_NK = np.sqrt(shared) * random.normal(size=labels_NK.shape) + separations * labels_NK
-        new_NK, there_NK = (common_NK + np.sqrt(1 - shared) * random.normal(size=labels_NK.shape) for _ in range(2))
+        common_NK, labels_NK, groups_N = draw_bags(random, scores, labels_GK, separations / np.sqrt(shared))
+        keys = np.arange(len(groups_N)).astype(str)
+        new_NK, there_NK = (
+            np.sqrt(shared) * common_NK + np.sqrt(1 - shared) * random.normal(size=labels_GK.shape)[groups_N]
+            for _ in range(2)
+        )
         pairs = [_Pair(labels_NK[:, k], new_NK[:, k], there_NK[:, k]) for k in range(5)]
-        mean = MeanEstimate(NUM_BAGS)
+        mean = MeanEstimate(len(labels_GK))
         variances = _resample_recalls(pairs, groups_N, 200)
         compared = [_compare_score(pair, groups_N, keys, of, mean) for pair, of in zip(pairs, variances, strict=True)]
         classes = _correct(compared, 1)
@@ -261,7 +305,44 @@ def simulate_equal_models(shared: float) -> list[Row]:
         found["difference in mean average precision"].append(
             (difference.verdict == "open", interval.high - interval.low)
         )
-    return table(f"equal models, {shared} in common", separations[0], positives[0], found)
+    return table(f"equal models, {shared} in common, {scores}", SEPARATIONS[0], POSITIVES[0], found)
+
+
+def simulate_alarms(scores: str, num_clean: int, rate_1000: int) -> list[Row]:
+    """Return how often the headline's interval covers the recall of thresholds that are chosen on a million bags, and
+    that of its own thresholds on new bags: the choice of the thresholds is part of both.
+    """
+    random, found = np.random.default_rng(10), defaultdict(list)
+    separations_K = np.array(SEPARATIONS)
+    new = make_bags(*draw_bags(random, scores, label_bags([of * 120 for of in POSITIVES], 60_000), separations_K))
+    best = plan_jointly(new, rate_1000).recall
+    for _ in range(NUM_SPLITS):
+        bags = make_bags(*draw_bags(random, scores, label_bags(POSITIVES, num_clean), separations_K))
+        plan = plan_jointly(bags, rate_1000)
+        interval = held(_find_interval(bags, plan, rate_1000))
+        own = apply_thresholds(new, plan.thresholds_K).recall
+        for what, truth in (("of the best thresholds", best), ("of its thresholds on new bags", own)):
+            covered = truth is not None and interval.low <= truth <= interval.high
+            found[f"caught at {rate_1000} per 1,000, {what}"].append((covered, interval.high - interval.low))
+    return table(f"5 classes, {scores}, {num_clean} clean bags", SEPARATIONS[0], POSITIVES[0], found)
+
+
+def simulate_promises(scores: str, num_clean: int) -> list[Row]:
+    """Return how often thresholds of `sixray calibrate` keep 50 false alarms per 1,000 new bags; nominal 0.9."""
+    random, found = np.random.default_rng(11), defaultdict(list)
+    separations_K, rounds, limit = np.array([1.5, 2.5]), NUM_PROMISES if num_clean < 100 else NUM_SPLITS, 0.05
+    new = make_bags(*draw_bags(random, scores, label_bags((1, 1), 60_000), separations_K))
+    for _ in range(rounds):
+        bags = make_bags(*draw_bags(random, scores, label_bags((20, 20), num_clean), separations_K))
+        chosen = limit_false_alarms(bags, limit, 0.9, random.random(len(bags.is_clean_G)) < 0.5)
+        plan = apply_thresholds(new, chosen.thresholds_K)
+        found[f"promise of false alarms, {chosen.rule}"].append(
+            (plan.num_false <= (limit + 0.002) * plan.num_clean, 0.0)
+        )
+    return [
+        row | {"nominal": 0.9, "mean_width": "", "zero_width_share": ""}
+        for row in table(f"2 classes, {scores}, {num_clean} clean bags", 1.5, 20, found)
+    ]
 
 
 def table(scores: str, separation: float, num_positive: int, found: Found) -> list[Row]:

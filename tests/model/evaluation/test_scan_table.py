@@ -9,10 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from model.evaluation import scan_table
-from model.evaluation.evaluate import ALARM_RATE, evaluate_scans
-from model.evaluation.scan_table import VERDICTS, list_errors, rate_columns, scans_parquet
+from model.evaluation.alarm_plans import ALARM_RATE
+from model.evaluation.evaluate import evaluate_scans
+from model.evaluation.scan_table import ERROR_FIELDS, VERDICTS, list_errors, rate_columns, scans_parquet
 from model.evaluation.scored_scans import join_predictions
 from model.metrics.operating_points import sigmoid
+from model.reports.csv_tables import errors_table
 from shards.predictions.run import open_predictions
 from tests.model.written import prediction, sample, write_dataset, write_predictions
 
@@ -102,6 +104,11 @@ def test_errors_are_the_worst_first_of_each_class(rated):
     ]
     assert (errors[0]["x_px"], errors[0]["hit"], errors[0]["rank"]) == (50, 0, 3)
     assert errors[0]["score"] < errors[0]["threshold"]
+    assert all(tuple(row) == ERROR_FIELDS for row in errors)
+
+
+def test_without_errors_their_table_still_names_its_columns():
+    assert errors_table([]) == ",".join(ERROR_FIELDS) + "\n"
 
 
 @given(st.lists(st.integers(-3, 3), max_size=30))
