@@ -8,7 +8,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from model.evaluation.scored_scans import ScoredScans
+from model.evaluation.scored_scans import UNSCORED, ScoredScans
 from model.metrics.intervals import MIN_UNITS, Interval, recall_interval
 from model.metrics.joint_thresholds import (
     NEVER,
@@ -86,8 +86,10 @@ def number_bags(scans: ScoredScans) -> npt.NDArray[np.int64]:
 
 
 def bags_of(scans: ScoredScans) -> Bags:
-    """Return the bags of scans."""
-    return make_bags(scans.logits_NK, scans.labels_NK, number_bags(scans))
+    """Return the bags of scans; the logit of a class without a score is -inf."""
+    unscored_NK = scans.logits_NK == UNSCORED
+    logits_NK = np.where(unscored_NK, -np.inf, scans.logits_NK) if unscored_NK.any() else scans.logits_NK
+    return make_bags(logits_NK, scans.labels_NK, number_bags(scans))
 
 
 def plan_alarms(scans: ScoredScans, bags: Bags, has_intervals: bool = True) -> dict[int, AlarmPlans]:

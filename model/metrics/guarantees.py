@@ -81,7 +81,8 @@ def limit_false_alarms(bags: Bags, max_rate: float, confidence: float, halves_G:
     highest_G = bags.logits_GK.max(axis=1)
     allowed = count_allowed(num_clean, max_rate, confidence)
     threshold = threshold_of_highest(highest_G, highest_G[bags.is_clean_G], allowed)
-    thresholds_K = np.full(bags.logits_GK.shape[1], threshold)
+    is_scored_K = (bags.logits_GK > -np.inf).any(axis=0)
+    thresholds_K = np.where(is_scored_K, threshold, NEVER)
     num_false = apply_thresholds(bags, thresholds_K).num_false if allowed >= 0 else None
     promise = _promise(FALSE_ALARMS, max_rate, confidence, num_clean, num_false)
     return Guarantee(thresholds_K=thresholds_K, rule="any_item", promises=(promise,))
@@ -103,10 +104,10 @@ def limit_misses(bags: Bags, max_rates: Mapping[int, float], confidence: float) 
     for k, max_rate in max_rates.items():
         scores_P = np.sort(bags.logits_GK[bags.present_GK[:, k], k].astype(np.float64))
         allowed = count_allowed(len(scores_P), max_rate, each)
-        if allowed >= 0:
-            thresholds_K[k] = scores_P[allowed] if allowed < len(scores_P) else NEVER
-            thresholds_K[k] = _between_lower(bags.logits_GK[:, k], thresholds_K[k])
-        num_missed = int(np.count_nonzero(scores_P < thresholds_K[k])) if allowed >= 0 else None
+        num_missed = None
+        if 0 <= allowed < len(scores_P) and scores_P[allowed] > -np.inf:  # a bag without a score is always missed
+            thresholds_K[k] = _between_lower(bags.logits_GK[:, k], scores_P[allowed])
+            num_missed = int(np.count_nonzero(scores_P < thresholds_K[k]))
         promises.append(_promise(str(k), max_rate, each, len(scores_P), num_missed))
     return Guarantee(thresholds_K=thresholds_K, rule="per_class", promises=tuple(promises))
 
@@ -189,5 +190,5 @@ def _between_lower(values_G: npt.NDArray[np.floating], score: float) -> float:
 
 
 def _middle(low: float, high: float) -> float:
-    middle = low + (high - low) / 2
+    middle = low + (high - low) / 2 if low > -np.inf else high
     return middle if low < middle else high

@@ -259,8 +259,8 @@ def _scores_beyond(
         Peaks over threshold with shape 0: Davison and Smith, "Models for exceedances over high thresholds" (1990).
     """
     num_tail = min(max(len(negatives_M) // 10, 1), len(negatives_M) - 1, MAX_TAIL)
-    tail = negatives_M[len(negatives_M) - num_tail :]
-    scale = float(np.mean(tail - negatives_M[len(negatives_M) - num_tail - 1])) if num_tail else 0.0
+    tail, start = negatives_M[len(negatives_M) - num_tail :], negatives_M[len(negatives_M) - num_tail - 1]
+    scale = float(np.mean(tail - start)) if num_tail and np.isfinite(start) else 0.0
     return negatives_M[-1] + scale * np.log1p(-np.log1p(-places_L) / num_expected)
 
 

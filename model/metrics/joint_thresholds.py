@@ -26,11 +26,17 @@ class Bags:
     """The highest logit of each class over the scans of each bag, and what the bag holds."""
 
     logits_GK: npt.NDArray[np.floating[Any]]
+    """-inf for a class without a score."""
     present_GK: BoolArray
     """A scan of the bag holds the class."""
     is_clean_G: BoolArray
     """Every class is known to be absent from every scan. A bag that is neither clean nor has an item is unknown: it
     counts for nothing."""
+
+    @property
+    def can_alarm_K(self) -> BoolArray:
+        """Whether a bag that holds the class has a score of it: without one there is nothing to find a threshold by."""
+        return np.asarray((self.present_GK & (self.logits_GK > -np.inf)).any(axis=0))
 
     @property
     def has_item_G(self) -> BoolArray:
@@ -91,7 +97,7 @@ def plan_any_item(bags: Bags, per_1000: float) -> AlarmPlan:
     highest_G = bags.logits_GK.max(axis=1)
     clean_M = highest_G[bags.is_clean_G]
     threshold = _above(np.sort(highest_G), _allow(clean_M, _floor(per_1000, len(clean_M))))
-    return apply_thresholds(bags, np.where(bags.present_GK.any(axis=0), threshold, NEVER))
+    return apply_thresholds(bags, np.where(bags.can_alarm_K, threshold, NEVER))
 
 
 def sort_scores(logits_GK: npt.NDArray[np.floating[Any]]) -> list[FloatArray]:
@@ -105,7 +111,7 @@ def plan_jointly(bags: Bags, per_1000: float, values: list[FloatArray] | None = 
     The best of three starts (one threshold; an equal share for each class; each class as far down as its own ratio of
     catches to false alarms stays above a common value) is improved by setting each class to the best of its thresholds
     given the others, then by trading false alarms between two classes. Exact optimality is not claimed: the problem is
-    a knapsack. A class without a bag that holds it has no threshold.
+    a knapsack. A class without a scored bag that holds it has no threshold.
 
     Args:
         bags: to find them on.
@@ -148,7 +154,7 @@ class _Search:
         clean_MK = np.asfortranarray(bags.logits_GK[bags.is_clean_G])
         self.items_PK = np.asfortranarray(bags.logits_GK[bags.has_item_G])
         self.held_PK = bags.present_GK[bags.has_item_G]
-        self.is_held_K = self.held_PK.any(axis=0)
+        self.can_alarm_K = bags.can_alarm_K
         self.budget = _floor(per_1000, len(clean_MK))
         # A class that alarms on more than the budget's clean bags breaks it alone: lower scores need not be looked at.
         self.limits_K = np.array([_allow(scores_M, self.budget) for scores_M in clean_MK.T])
@@ -164,7 +170,7 @@ class _Search:
         return int(np.count_nonzero(any_reaches(self.items_PK, thresholds_K)))
 
     def only_trained(self, thresholds_K: FloatArray) -> FloatArray:
-        return np.where(self.is_held_K, thresholds_K, NEVER)
+        return np.where(self.can_alarm_K, thresholds_K, NEVER)
 
     def start_any_item(self) -> FloatArray:
         limit = _allow(self.clean_MK.max(axis=1, initial=-np.inf), self.budget)

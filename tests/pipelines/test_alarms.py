@@ -154,7 +154,7 @@ def test_a_class_that_cannot_alarm_is_said_first(scored, capsys):
     words = ("--report", report, "--false-alarms-per-1000", "50")
     capsys.readouterr()
     assert scored.run(*words) == 1
-    assert capsys.readouterr().out.startswith("no alarm can be raised for Knife: no bag of the report holds it")
+    assert capsys.readouterr().out.startswith("no alarm can be raised for Knife: no bag of the report that holds it")
     assert scored.summary()["cannot_alarm"] == ["Knife"] and scored.table()
     assert scored.run(*words, "--threshold", "Knife=0.9") == 0
 

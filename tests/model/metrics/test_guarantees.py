@@ -120,6 +120,17 @@ def test_a_limit_takes_so_many_bags(max_rate, needed):
     assert upper_bound(0, needed, 0.9) <= max_rate < upper_bound(0, needed - 1, 0.9)
 
 
+def test_nothing_is_promised_of_a_class_without_scores():
+    rng = np.random.default_rng(5)
+    present = np.repeat([[True, False], [False, True]], 60, axis=0)
+    logits = np.stack([rng.normal(size=120), np.full(120, -np.inf)], axis=1)
+    found = limit_misses(Bags(logits, present, np.zeros(120, bool)), {0: 0.1, 1: 0.1}, 0.9)
+    assert found.thresholds_K[1] == NEVER and np.isfinite(found.thresholds_K[0])
+    assert [promise.num_wrong is None for promise in found.promises] == [False, True]
+    clean = Bags(logits, np.zeros((120, 2), bool), np.ones(120, bool))
+    assert limit_false_alarms(clean, 0.05, 0.9, np.zeros(120, bool)).thresholds_K[1] == NEVER
+
+
 def test_too_few_bags_promise_nothing_and_say_how_many_it_takes():
     bags = Bags(np.zeros((255, 1)), np.zeros((255, 1), bool), np.ones(255, bool))
     found = limit_false_alarms(bags, 0.001, 0.9, np.zeros(255, bool))

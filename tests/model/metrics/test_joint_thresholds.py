@@ -92,6 +92,19 @@ def test_a_class_that_no_bag_holds_has_no_threshold():
     assert plan_each_class(logits, labels, 20)[1] == NEVER
 
 
+@pytest.mark.parametrize("plan", [plan_jointly, plan_any_item])
+def test_a_class_without_scores_has_no_threshold_and_its_bags_are_missed(plan):
+    logits, labels, _ = draw_bags(3)
+    logits[:, 2] = -np.inf
+    bags = make_bags(logits, labels, np.arange(len(logits)))
+    found = plan(bags, 50)
+    assert found.thresholds_K[2] == NEVER and (found.thresholds_K[:2] < NEVER).all()
+    assert found.num_with_item == (labels == 1).any(axis=1).sum() and found.num_false <= 0.05 * found.num_clean
+    logits[labels[:, 2] == 1, 2] = 5.0  # a class that only some scans have a score of
+    partly = plan(make_bags(logits, labels, np.arange(len(logits))), 50)
+    assert partly.num_caught >= (labels[:, 2] == 1).sum() and np.isfinite(partly.thresholds_K).all()
+
+
 def test_a_bag_with_an_unknown_label_and_no_item_counts_for_nothing():
     logits, labels = np.array([[1.0, 1.0], [2.0, 2.0], [3.0, 0.0]], np.float32), np.array([[0, 0], [0, -1], [1, -1]])
     plan = apply_thresholds(make_bags(logits, labels, np.arange(3)), np.zeros(2))
