@@ -252,7 +252,9 @@ def _main(argv: Sequence[str]) -> int:
     config = make_config(AlarmsConfig, make_parser().parse_args(argv))
     document = write_alarms(config)
     if silent := document.get("cannot_alarm"):
-        why = "nothing is promised of it" if config.thresholds else "no bag of the report that holds it has a score of it"
+        why = (
+            "nothing is promised of it" if config.thresholds else "no bag of the report that holds it has a score of it"
+        )
         print(f"no alarm can be raised for {', '.join(silent)}: {why}; give --threshold CLASS=SCORE")
     if "on_report" in document:
         print(_describe_plan(document["on_report"], config))
