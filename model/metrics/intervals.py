@@ -261,7 +261,8 @@ def _scores_beyond(
     num_tail = min(max(len(negatives_M) // 10, 1), len(negatives_M) - 1, MAX_TAIL)
     tail, start = negatives_M[len(negatives_M) - num_tail :], negatives_M[len(negatives_M) - num_tail - 1]
     scale = float(np.mean(tail - start)) if num_tail and np.isfinite(start) else 0.0
-    return negatives_M[-1] + scale * np.log1p(-np.log1p(-places_L) / num_expected)
+    beyond_L: npt.NDArray[np.float64] = negatives_M[-1] + scale * np.log1p(-np.log1p(-places_L) / num_expected)
+    return beyond_L
 
 
 def _gather(

@@ -145,7 +145,9 @@ def test_the_run_says_what_the_model_was_trained_on_if_the_model_does(tmp_path, 
     model = MODEL | {"provenance": {"dataset_digest": "d"} | given}
     document = run_document(model, [dataset], [info_of()], None)
     assert document["trained_on"] == {"dataset_digest": "d", "splits": given.get("splits", ["train"])}
-    named = run_document(model | {"provenance": model["provenance"] | {"scan_checksums": "0a"}}, [dataset], [], None)
+    named = run_document(
+        MODEL | {"provenance": {"dataset_digest": "d", "scan_checksums": "0a"} | given}, [dataset], [], None
+    )
     assert named["trained_on"] == document["trained_on"] | {"checksums": "0a"}
     for other in (MODEL, MODEL | {"provenance": {"recipe": "x"}}):
         assert "trained_on" not in run_document(other, [dataset], [info_of()], None)

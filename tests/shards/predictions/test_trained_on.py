@@ -18,7 +18,7 @@ from shards.predictions.trained_on import (
 from tests.golden import steps
 
 
-class Scans:
+class _Scans:
     """A dataset of which only the checksums of its scans are read."""
 
     manifest = SimpleNamespace(digest="this")
@@ -31,20 +31,24 @@ class Scans:
         return pa.table({"sha256": pa.array(self._sha256, pa.string())})
 
 
+def scans(numbers):
+    return _Scans(numbers)
+
+
 @pytest.mark.parametrize("num", [0, 1, 700, NUM_CHECKSUMS - 1])
 def test_of_few_scans_each_is_known(num):
-    sample = sample_checksums(Scans(range(num)), "test")
-    found = find_known_scans(sample, Scans([*range(num), -1, -2]), "test")
+    sample = sample_checksums(scans(range(num)), "test")
+    found = find_known_scans(sample, scans([*range(num), -1, -2]), "test")
     assert (found.num_known, found.num_compared) == (num, num + 2)
 
 
 @pytest.mark.parametrize("share", [0, 0.05, 0.5, 1])
 def test_of_many_scans_the_share_of_known_ones_is_estimated(share):
-    sample = sample_checksums(Scans(range(20_000)), "test")
+    sample = sample_checksums(scans(range(20_000)), "test")
     assert len(sample) == 12 * NUM_CHECKSUMS
     rated = 10_000
     found = find_known_scans(
-        sample, Scans(range(round(20_000 - share * rated), round(20_000 + (1 - share) * rated))), "test"
+        sample, scans(range(round(20_000 - share * rated), round(20_000 + (1 - share) * rated))), "test"
     )
     assert found.num_compared > 400
     assert found.share == pytest.approx(share, abs=0.08) and (share in (0, 1)) <= (found.share == share)
@@ -52,16 +56,16 @@ def test_of_many_scans_the_share_of_known_ones_is_estimated(share):
 
 
 def test_no_scan_that_can_be_compared_leaves_it_open():
-    sample = sample_checksums(Scans(range(1_000_000, 1_020_000)), "test")
+    sample = sample_checksums(scans(range(1_000_000, 1_020_000)), "test")
     lowest_first = sorted(range(100), key=lambda number: hashlib.sha256(str(number).encode()).hexdigest())
     trained_on = {"dataset_digest": "other", "splits": ["train"], "checksums": sample}
-    assert find_trained_share(trained_on, Scans(lowest_first[50:]), "test") is None is is_training_data(None)
+    assert find_trained_share(trained_on, scans(lowest_first[50:]), "test") is None is is_training_data(None)
 
 
 def test_the_digest_decides_where_a_run_names_no_scans():
     for splits, share in ((["train", "test"], 1.0), (["train"], 0.0)):
-        assert find_trained_share({"dataset_digest": "this", "splits": splits}, Scans([1]), "test") == share
-    assert find_trained_share(None, Scans([1]), "test") is None
+        assert find_trained_share({"dataset_digest": "this", "splits": splits}, scans([1]), "test") == share
+    assert find_trained_share(None, scans([1]), "test") is None
 
 
 def test_the_same_scans_are_known_after_a_reshard_into_other_shards(tmp_path):
