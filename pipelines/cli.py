@@ -11,6 +11,7 @@ COMMANDS = {
     "synth": "generate a corpus of X-ray scans in the SIXray layout",
     "convert": "turn a corpus into a dataset of WebDataset shards",
     "reshard": "turn datasets into one with other shards, splits, classes or rows",
+    "project": "multiply items into other scans: threat image projection",
     "verify": "read every byte of a dataset or of predictions and name what is wrong",
     "info": "describe a dataset, predictions or a model",
     "train": "train a network on a dataset",

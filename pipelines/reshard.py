@@ -17,6 +17,7 @@ from pipelines.runtime import command_line, log, progress
 from pipelines.runtime.flags import NAMES, Flag, Fraction, make_config
 from pipelines.runtime.process_pool import run_in_processes
 from pipelines.runtime.runners import make_beam_options, make_pipeline
+from pipelines.steps.dataset_inputs import check_places, describe_inputs, last_change_of, recorded_shard_bytes
 from pipelines.steps.write_dataset import DEFAULT_SHARD_BYTES, DatasetPlan, report_ledger, write_dataset
 from shards import storage
 from shards.curation.contradictions import add_contradictions
@@ -25,8 +26,7 @@ from shards.curation.subsets import choose_subset
 from shards.format import dataset as datasets
 from shards.format.classes import ClassSet
 from shards.format.dataset import Dataset, open_dataset
-from shards.format.manifest import MANIFEST_NAME, SHARD_NAME, DatasetManifest, ShardInfo
-from shards.format.parquet import samples_schema
+from shards.format.manifest import SHARD_NAME, DatasetManifest, ShardInfo
 from shards.writing import sharding
 from shards.writing.dataset_samples import (
     Selection,
@@ -37,7 +37,7 @@ from shards.writing.dataset_samples import (
     select_samples,
 )
 from shards.writing.dataset_source import SampleSource
-from shards.writing.output_folder import check_output, claim_output, find_finished
+from shards.writing.output_folder import claim_output, find_finished
 
 BUILT_SUBSETS = ("10", "100", "1000")
 Subset = Literal["all", "positives", "10", "100", "1000"]
@@ -98,7 +98,7 @@ def reshard_datasets(config: ReshardConfig, beam_options: Sequence[str] = ()) ->
     pipeline_options = make_beam_options(beam_options)
     inputs = tuple(open_dataset(url) for url in config.inputs)
     selection = make_selection(config, inputs)
-    check_places(config, inputs)
+    check_places(config.output, inputs)
     storage.sweep_temporaries(config.output)
     options = _describe(config, inputs, selection, choose_shard_bytes(config, inputs))
     finished = find_finished(config.output, options, lambda: last_change_of(inputs), overwrite=config.overwrite)
@@ -116,13 +116,7 @@ def reshard_datasets(config: ReshardConfig, beam_options: Sequence[str] = ()) ->
 
 def choose_shard_bytes(config: ReshardConfig, inputs: Sequence[Dataset]) -> int:
     """Return the bytes in a shard that the config asks for, else those of the inputs."""
-    return config.shard_bytes or _recorded_shard_bytes(inputs) or DEFAULT_SHARD_BYTES
-
-
-def last_change_of(inputs: Sequence[Dataset]) -> float | None:
-    """Return when a manifest of the inputs was last written; None if that is unknown, as on a store."""
-    found = [storage.last_change(storage.join_url(item.url, MANIFEST_NAME)) for item in inputs]
-    return None if None in found else max(when for when in found if when is not None)
+    return config.shard_bytes or recorded_shard_bytes(inputs) or DEFAULT_SHARD_BYTES
 
 
 def add_resharding(
@@ -146,12 +140,12 @@ def add_resharding(
     is_whole = selection.takes_all and not selection.splits and not config.classes
     found = {
         name: add_contradictions(getattr(item.manifest, name) for item in inputs) if is_whole else {}
-        for name in ("contradictions", "repairs")
+        for name in ("contradictions", "repairs", "projections")
     }
     plan = DatasetPlan(
         label="reshard",
         output=storage.normalise_url(config.output),
-        source=SampleSource(inputs, selection.classes, selection.metadata),
+        source=SampleSource(inputs, selection.classes, selection.metadata, selection.is_projected),
         shard_bytes=shard_bytes,
         options_record=_describe(config, inputs, selection, shard_bytes),
         kept_num_shards=keep_num_shards(inputs, selection, shard_bytes),
@@ -194,10 +188,11 @@ def make_selection(config: ReshardConfig, inputs: Sequence[Dataset]) -> Selectio
         raise ValueError(f"split must be one of {known}, got {', '.join(absent)} ({', '.join(config.inputs)})")
     for condition in config.where:
         for dataset in inputs:
-            check_condition(condition, samples_schema(dataset.manifest.classes, dataset.manifest.metadata))
+            check_condition(condition, dataset.manifest.read_schema)
     return Selection(
         classes=_choose_classes(config.classes, inputs),
         metadata=join_metadata(dataset.manifest.metadata for dataset in inputs),
+        is_projected=any(dataset.manifest.is_projected for dataset in inputs),
         splits=tuple(sorted(config.splits)),
         condition=_join_conditions(config.where),
         subset=config.subset,
@@ -225,21 +220,12 @@ def _choose_classes(names: tuple[str, ...], inputs: Sequence[Dataset]) -> ClassS
     )
 
 
-def check_places(config: ReshardConfig, inputs: Sequence[Dataset]) -> None:
-    """Raise ValueError if the output is an input, lies within one, holds one, or holds something else."""
-    output = f"{storage.normalise_url(config.output)}/"
-    for dataset in inputs:
-        if output.startswith(f"{dataset.url}/") or f"{dataset.url}/".startswith(output):
-            raise ValueError(f"output must be a folder apart from the inputs, got {config.output} beside {dataset.url}")
-    check_output(config.output)
-
-
 def keep_num_shards(inputs: Sequence[Dataset], selection: Selection, shard_bytes: int) -> dict[str, int]:
     """Return the number of shards of each split if one dataset is resharded with its own settings.
 
     It would not follow from the bytes: `convert` counted those of scans that it then refused.
     """
-    if len(inputs) > 1 or not selection.takes_all or shard_bytes != _recorded_shard_bytes(inputs):
+    if len(inputs) > 1 or not selection.takes_all or shard_bytes != recorded_shard_bytes(inputs):
         return {}
     return {
         found["split"]: int(found["num"])
@@ -248,18 +234,12 @@ def keep_num_shards(inputs: Sequence[Dataset], selection: Selection, shard_bytes
     }
 
 
-def _recorded_shard_bytes(inputs: Sequence[Dataset]) -> int | None:
-    found = {dataset.manifest.options.get("shard_bytes") for dataset in inputs}
-    value = found.pop() if len(found) == 1 else None
-    return value if isinstance(value, int) else None
-
-
 def _describe(
     config: ReshardConfig, inputs: Sequence[Dataset], selection: Selection, shard_bytes: int
 ) -> dict[str, Any]:
     return {
         "command": "reshard",
-        "inputs": [{"url": storage.as_uri(item.url), "digest": item.manifest.digest} for item in inputs],
+        "inputs": describe_inputs(inputs),
         "shard_bytes": shard_bytes,
         "subset": config.subset,
         "seed": config.seed,

@@ -1,4 +1,4 @@
-"""Write the references of samples as a dataset: the steps that `convert` and `reshard` share."""
+"""Write the references of samples as a dataset: the steps that `convert`, `reshard` and `project` share."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -117,10 +117,10 @@ def assign_shards(batch: bytes, tallies: Tallies, plan: DatasetPlan) -> Iterator
 class DoTasks(beam.DoFn):
     """Do a task for each element, in other processes if there are any; results come in order."""
 
-    def __init__(self, make_task: Callable[[Any, DatasetPlan], tuple[Any, ...]], plan: DatasetPlan) -> None:
-        """Take what makes of an element the function to call and its arguments."""
+    def __init__(self, make_task: Callable[[Any, Any], tuple[Any, ...]], settings: Any) -> None:
+        """Take what makes of an element, and of settings, the function to call and its arguments."""
         self.make_task = make_task
-        self.plan = plan
+        self.settings = settings
 
     def start_bundle(self) -> None:
         """Begin with no task under way."""
@@ -128,7 +128,7 @@ class DoTasks(beam.DoFn):
 
     def process(self, element: Any) -> Iterator[Any]:
         """Start a task; yield the results of those that were started earlier and are done."""
-        yield from self._tasks.call(*self.make_task(element, self.plan))
+        yield from self._tasks.call(*self.make_task(element, self.settings))
 
     def finish_bundle(self) -> Iterator[WindowedValue]:
         """Yield the results of the tasks that are still under way."""

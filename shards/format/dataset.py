@@ -8,7 +8,7 @@ import pyarrow as pa
 from shards import storage
 from shards.format.json_document import read_existing
 from shards.format.manifest import MANIFEST_NAME, DatasetManifest, ShardInfo, samples_url
-from shards.format.parquet import add_columns, read_parquet, samples_schema
+from shards.format.parquet import add_columns, read_parquet
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,11 +47,12 @@ class Dataset:
     ) -> pa.Table:
         """Return the rows of all shards of a split (or of `shards`), in shard and tar order.
 
-        Those of a dataset of format 1 have columns of format 2 too, null; `metadata` is there only if it has fields.
+        Those of a dataset of format 1 have columns of format 2 too, null; `metadata` is there only if it has
+        fields, `projected_from` only if the dataset has projected scans.
         """
         chosen = self.shards(split) if shards is None else tuple(shards)
         tables = [read_parquet(self.samples_url(shard), columns) for shard in chosen]
-        schema = samples_schema(self.manifest.classes, self.manifest.metadata)
+        schema = self.manifest.read_schema
         if columns is not None:
             schema = pa.schema([schema.field(name) for name in columns if name in schema.names])
         if not tables:

@@ -35,10 +35,13 @@ def encode_key(stem: str) -> str:
     else:
         raw = unicodedata.normalize("NFC", _repair_text(stem)).encode("utf-8", errors="surrogateescape")
         key = urllib.parse.quote(raw, safe=_SAFE_IN_KEYS).replace(".", "%2E")
-    return key if len(key) <= MAX_KEY_BYTES else _shorten(key)
+    return shorten_key(key)
 
 
-def _shorten(key: str) -> str:
+def shorten_key(key: str) -> str:
+    """Return a key that fits a tar: one that is too long keeps its beginning and ends in `~` and a hash."""
+    if len(key) <= MAX_KEY_BYTES:
+        return key
     digest = hashlib.blake2b(key.encode(), digest_size=_LONG_KEY_DIGITS // 2).hexdigest()
     start = urllib.parse.unquote_to_bytes(re.sub("%.?$", "", key[: MAX_KEY_BYTES - 1 - _LONG_KEY_DIGITS]))
     readable = urllib.parse.quote(start.decode("utf-8", "ignore"), safe=_SAFE_IN_KEYS).replace(".", "%2E")

@@ -16,7 +16,7 @@ from shards.format.parquet import METADATA_TYPES, samples_schema
 FORMAT_VERSION = 2
 _OLDEST_VERSION = 1
 MANIFEST_NAME = "dataset.json"
-_OPTIONAL = ("metadata", "contradictions", "repairs", "skipped", "leakage")
+_OPTIONAL = ("metadata", "contradictions", "repairs", "skipped", "leakage", "is_projected", "projections")
 """Fields that the manifest has only if they are not empty."""
 SHARD_NAME = re.compile(r"(?P<split>[a-z0-9_]+)-(?P<index>\d{5,})-of-(?P<num>\d{5,})")
 
@@ -76,6 +76,10 @@ class DatasetManifest:
     """Groups of equal scans in several splits; see `shards.curation.leakage`."""
     metadata: dict[str, str] = field(default_factory=dict)
     """The fields of the rows' `metadata` and their types, see `shards.format.parquet.METADATA_TYPES`."""
+    is_projected: bool = False
+    """Whether the rows have `projected_from`; see `shards.images.projection`."""
+    projections: dict[str, Any] = field(default_factory=dict)
+    """The objects that were projected, by class, like `contradictions`."""
     format_version: int = FORMAT_VERSION
 
     def __post_init__(self) -> None:
@@ -97,7 +101,12 @@ class DatasetManifest:
     @property
     def samples_schema(self) -> pa.Schema:
         """The schema of the rows on disk."""
-        return samples_schema(self.classes, self.metadata, self.format_version)
+        return samples_schema(self.classes, self.metadata, self.format_version, is_projected=self.is_projected)
+
+    @property
+    def read_schema(self) -> pa.Schema:
+        """The schema of the rows as they are read: those of an older format have the newer columns, null."""
+        return samples_schema(self.classes, self.metadata, is_projected=self.is_projected)
 
     @property
     def num_scans(self) -> int:

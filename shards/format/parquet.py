@@ -20,6 +20,22 @@ BOX_TYPE = pa.struct(
 )
 """A box in pixels of the image as stored, x to the right, y down."""
 
+PROJECTED_TYPE = pa.struct(
+    [
+        pa.field("scan", pa.string(), nullable=False, metadata={"what": "key of the scan that was projected into"}),
+        pa.field("item", pa.string(), nullable=False, metadata={"what": "key of the scan that the object is of"}),
+        pa.field("class", pa.string(), metadata={"what": "null: an object that is no item"}),
+        *(pa.field(name, pa.int32(), nullable=False) for name in ("xmin_px", "ymin_px", "xmax_px", "ymax_px")),
+        pa.field(
+            "occlusion",
+            pa.float32(),
+            nullable=False,
+            metadata={"what": "share of the object's pixels where the scan alone takes more light than the object"},
+        ),
+    ]
+)
+"""Where a projected scan comes from; both scans are of its split."""
+
 PEAK_TYPE = pa.struct(
     [
         pa.field("x_px", pa.float32(), nullable=False),
@@ -55,7 +71,11 @@ PLAIN_TYPES = {"date": pa.int32(), "timestamp": pa.int64()}
 
 
 def samples_schema(
-    classes: Sequence[str], metadata: Mapping[str, str] | None = None, format_version: int = 2
+    classes: Sequence[str],
+    metadata: Mapping[str, str] | None = None,
+    format_version: int = 2,
+    *,
+    is_projected: bool = False,
 ) -> pa.Schema:
     """Return the schema of `samples/*.parquet`: one row per sample, in tar order.
 
@@ -64,9 +84,10 @@ def samples_schema(
         metadata: the fields of `metadata` and their types, see `METADATA_TYPES`; without any there is no such column,
             since Parquet has no struct without fields.
         format_version: of the dataset; 1 has neither `group` nor `metadata`.
+        is_projected: whether there is `projected_from`; null for a scan as a scanner took it.
     """
     labels = pa.struct([pa.field(name, pa.int8()) for name in classes])
-    added = [] if format_version < 2 else _fields_of_format_2(metadata or {})
+    added = [] if format_version < 2 else _fields_of_format_2(metadata or {}, is_projected=is_projected)
     return pa.schema(
         [
             pa.field("key", pa.string(), nullable=False),
@@ -86,11 +107,12 @@ def samples_schema(
     )
 
 
-def _fields_of_format_2(metadata: Mapping[str, str]) -> list[pa.Field]:
+def _fields_of_format_2(metadata: Mapping[str, str], *, is_projected: bool) -> list[pa.Field]:
     group = pa.field("group", pa.string(), metadata={"what": "scans of one bag have the same; null: alone"})
     columns = pa.struct([pa.field(name, METADATA_TYPES[kind]) for name, kind in metadata.items()])
     more = pa.field("metadata", columns, metadata={"what": "further columns, by the user"})
-    return [group, more] if metadata else [group]
+    projected = pa.field("projected_from", PROJECTED_TYPE, metadata={"what": "null: as a scanner took it"})
+    return [group, *[more] * bool(metadata), *[projected] * is_projected]
 
 
 def add_columns(table: pa.Table, schema: pa.Schema) -> pa.Table:

@@ -1,8 +1,9 @@
-"""Transcode images of other formats to JPEG."""
+"""Transcode images of other formats to JPEG, and encode changed ones as they were."""
 
 import io
 
-from PIL import Image, UnidentifiedImageError
+import numpy as np
+from PIL import Image, JpegImagePlugin, UnidentifiedImageError
 
 from shards.images.decode import flatten
 from shards.images.jpeg import MAX_PIXELS, ImageError
@@ -39,4 +40,23 @@ def to_jpeg(data: bytes) -> bytes:
         raise ImageError("unknown_format", detail) from error
     except Exception as error:  # Pillow's decoders raise many types: OSError, SyntaxError, struct.error, ...
         raise ImageError("undecodable_image", f"{type(error).__name__}: {error}") from error
+    return out.getvalue()
+
+
+def encode_like(pixels_HWC: np.ndarray, original: bytes) -> bytes:
+    """Encode changed pixels as their image was: a PNG stays one, a JPEG keeps its tables, and grey stays grey.
+
+    So what was not changed is nearly the same to the bit, and no other quality tells which images were changed.
+    """
+    with Image.open(io.BytesIO(original), formats=("JPEG", "PNG")) as image:
+        changed = Image.fromarray(pixels_HWC)
+        if image.mode in ("1", "L", "LA", "I", "I;16"):
+            changed = changed.convert("L")
+        out = io.BytesIO()
+        if image.format == "PNG":
+            changed.save(out, "PNG")
+        else:
+            assert isinstance(image, JpegImagePlugin.JpegImageFile)
+            sampling = JpegImagePlugin.get_sampling(image)
+            changed.save(out, "JPEG", qtables=image.quantization, subsampling=SUBSAMPLING if sampling < 0 else sampling)
     return out.getvalue()

@@ -4,8 +4,10 @@ __all__ = [
     "corpus_source",
     "dataset_samples",
     "dataset_source",
+    "donors",
     "finish",
     "output_folder",
+    "projected_samples",
     "shard_writer",
     "sharding",
 ]

@@ -21,7 +21,7 @@ from shards.format.classes import ClassSet
 from shards.format.dataset import Dataset
 from shards.format.keys import escape_control_characters
 from shards.format.manifest import ShardInfo, quarantine_url
-from shards.format.parquet import METADATA_TYPES, PLAIN_TYPES, add_columns, samples_schema
+from shards.format.parquet import METADATA_TYPES, PLAIN_TYPES, add_columns
 from shards.shuffle import pack, unpack
 
 _PLACE_COLUMNS = ("shard", "offset_bytes", "size_bytes")
@@ -64,6 +64,10 @@ class Selection:
     classes: ClassSet
     metadata: Mapping[str, str] = field(default_factory=dict)
     """The fields of the samples' metadata and their types."""
+    is_projected: bool = False
+    """Whether the samples have `projected_from`."""
+    keeps_duplicates: bool = False
+    """Whether `duplicate_of` is that of the input; else it is left to be found again."""
     splits: tuple[str, ...] = ()
     """Empty: all."""
     condition: str = ""
@@ -86,9 +90,10 @@ def list_samples(dataset: Dataset, input_index: int, info: ShardInfo, selection:
     if selection.splits and info.split not in selection.splits:
         return
     tar_url = dataset.tar_url(info)
-    table = add_columns(_read_table(dataset.samples_url(info), info.samples_sha256), _schema_of(dataset))
+    table = add_columns(_read_table(dataset.samples_url(info), info.samples_sha256), dataset.manifest.read_schema)
     chosen = choose_rows(table, selection.condition) if selection.condition else range(table.num_rows)
     taken = _with_metadata(table.take(pa.array(chosen, pa.int64())), selection.metadata)
+    added: dict[str, Any] = {"projected_from": None} if selection.is_projected else {}
     for number, row in zip(chosen, taken.to_pylist(), strict=True):
         labels = {name: row["labels"].get(name) for name in selection.classes.all}
         if selection.subset == "positives" and not any(labels[name] == 1 for name in selection.classes.scored):
@@ -96,7 +101,8 @@ def list_samples(dataset: Dataset, input_index: int, info: ShardInfo, selection:
         boxes = [box for box in row["boxes"] if box["class"] in labels]
         place = (row["size_bytes"], row["offset_bytes"])
         row = {name: value for name, value in row.items() if name not in _PLACE_COLUMNS}
-        row |= {"labels": labels, "boxes": boxes, "duplicate_of": None}
+        original = row["duplicate_of"] if selection.keeps_duplicates else None
+        row = added | row | {"labels": labels, "boxes": boxes, "duplicate_of": original}
         yield SampleRef(row["key"], input_index, info.name, number, "", info.split, *place, tar_url, marshal.dumps(row))
     if info.num_quarantined and selection.takes_all:
         refused = _read_table(quarantine_url(dataset.url, info.name), info.quarantine_sha256)
@@ -104,10 +110,6 @@ def list_samples(dataset: Dataset, input_index: int, info: ShardInfo, selection:
             place = (0, 0)
             reason, packed = row["reason"], marshal.dumps(row)
             yield SampleRef(row["key"], input_index, info.name, number, reason, info.split, *place, tar_url, packed)
-
-
-def _schema_of(dataset: Dataset) -> pa.Schema:
-    return samples_schema(dataset.manifest.classes, dataset.manifest.metadata)
 
 
 def _with_metadata(table: pa.Table, kinds: Mapping[str, str]) -> pa.Table:

@@ -22,6 +22,7 @@ from shards.images.inspect import ImageBytes
 from shards.verify.shard import shard_metadata
 from shards.writing.dataset_samples import SampleRef, quarantine_row
 
+_ADDED_COLUMNS = ("group", "metadata", "projected_from")
 _MAX_GAP_BYTES = 64 * 1024
 """Reading this much in vain is cheaper than a second request to an object store."""
 
@@ -34,6 +35,8 @@ class SampleSource:
     classes: ClassSet
     metadata: Mapping[str, str] = field(default_factory=dict)
     """The fields of the samples' metadata and their types."""
+    is_projected: bool = False
+    """Whether the samples have `projected_from`."""
 
     def read(self, refs: Sequence[SampleRef]) -> list[Scan | dict[str, Any]]:
         """Return the sample of each record from its tar, or its quarantine row."""
@@ -71,14 +74,15 @@ class SampleSource:
         num_refused = sum(bool(ref.reason) for ref in refs)
         is_whole = (len(refs) - num_refused, num_refused) == (info.num_scans, info.num_quarantined)
         manifest = dataset.manifest
-        own = (self.classes.all, self.classes.scored, self.metadata)
-        if not is_whole or (manifest.classes, manifest.scored_classes, manifest.metadata) != own:
+        own = (self.classes.all, self.classes.scored, self.metadata, self.is_projected)
+        its = (manifest.classes, manifest.scored_classes, manifest.metadata, manifest.is_projected)
+        if not is_whole or own != its:
             return ""
         return str(shard_metadata(read_parquet(dataset.samples_url(info), ["key"]))["plan"])
 
 
 def _without_empty(row: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in row.items() if value is not None or name not in ("group", "metadata")}
+    return {name: value for name, value in row.items() if value is not None or name not in _ADDED_COLUMNS}
 
 
 def _read_images(tar_url: str, refs: Sequence[SampleRef]) -> Iterator[tuple[str, ImageBytes]]:

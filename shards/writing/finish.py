@@ -66,7 +66,7 @@ class FinishedShard:
     info: ShardInfo
     quarantined_by_reason: dict[str, int] = field(default_factory=dict)
     found: dict[str, Any] = field(default_factory=dict)
-    """What was found when its scans were read: contradictions and repairs, as in the manifest."""
+    """What was found when its scans were read: contradictions, repairs and projections, as in the manifest."""
 
 
 def finish_shard(
@@ -119,6 +119,8 @@ def write_manifest(
         contradictions=sum_found("contradictions"),
         repairs=sum_found("repairs"),
         skipped=sum_found("skipped"),
+        is_projected=source.is_projected,
+        projections=sum_found("projections"),
     )
     manifest_url = storage.join_url(output, MANIFEST_NAME)
     is_written = storage.exists(manifest_url) and storage.read_bytes(manifest_url) == manifest.to_json()

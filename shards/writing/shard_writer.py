@@ -75,7 +75,7 @@ InRef = TypeVar("InRef", bound=Ref, contravariant=True)
 Refused = dict[str, Any]
 """A row of quarantine, perhaps with `remarks` of its scan."""
 FoundInScan = tuple[str, str, str, str]
-"""`repairs` or `contradictions`, kind, key and description."""
+"""`repairs`, `contradictions` or `projections`, kind, key and description."""
 
 
 class Source(Protocol[InRef]):
@@ -89,6 +89,11 @@ class Source(Protocol[InRef]):
     @property
     def metadata(self) -> Mapping[str, str]:
         """The fields of the samples' metadata and their types."""
+        ...
+
+    @property
+    def is_projected(self) -> bool:
+        """Whether the samples have `projected_from`."""
         ...
 
     def read(self, refs: Sequence[InRef], /) -> Sequence[Scan | Refused]:
@@ -151,7 +156,7 @@ def write_shard(
             group: count_kinds(item[1:] for item in found if item[0] == group)
             for group in sorted({item[0] for item in found})
         }
-    table = pa.Table.from_pylist(rows, schema=samples_schema(source.classes.all, source.metadata))
+    table = pa.Table.from_pylist(rows, schema=_schema_of(source))
     table = table.replace_schema_metadata({METADATA_KEY: json.dumps(metadata).encode()})
     storage.remove(samples_url(dataset_url, name))
     write_parquet(_draft_url(dataset_url, name), table)
@@ -168,7 +173,7 @@ def finish_rows(dataset_url: str, name: str, duplicate_of: Mapping[str, str], so
     has_draft = storage.exists(draft_url)
     table = read_parquet(draft_url if has_draft else final_url)
     originals = pa.array([duplicate_of.get(key) for key in table["key"].to_pylist()], pa.string())
-    whole = add_columns(table, samples_schema(source.classes.all, source.metadata))
+    whole = add_columns(table, _schema_of(source))
     at = whole.schema.get_field_index("duplicate_of")
     finished = whole.set_column(at, whole.schema.field(at), originals)
     if has_draft or not finished.equals(table):
@@ -177,6 +182,10 @@ def finish_rows(dataset_url: str, name: str, duplicate_of: Mapping[str, str], so
         storage.remove(draft_url)
     found: dict[str, Any] = shard_metadata(table).get("found", {})
     return found
+
+
+def _schema_of(source: Source[Any]) -> pa.Schema:
+    return samples_schema(source.classes.all, source.metadata, is_projected=source.is_projected)
 
 
 def _write_tar(
@@ -282,8 +291,12 @@ def _find_finished(
 
 def _read_rows(url: str, source: Source[AnyRef]) -> pa.Table | None:
     """Return the rows in a file; None if it is absent or its bytes are not those written for these rows."""
-    schema = samples_schema(source.classes.all, source.metadata)
-    known = [schema] if source.metadata else [schema, samples_schema(source.classes.all, format_version=1)]
+    schema = _schema_of(source)
+    known = (
+        [schema]
+        if source.metadata or source.is_projected
+        else [schema, samples_schema(source.classes.all, format_version=1)]
+    )
     try:
         table = read_parquet(url)
         shard_metadata(table)
