@@ -9,6 +9,8 @@ from .evaluate import EvaluateConfig as EvaluateConfig
 from .evaluate import write_report as write_report
 from .import_predictions import ImportPredictionsConfig as ImportPredictionsConfig
 from .import_predictions import import_predictions as import_predictions
+from .project import ProjectConfig as ProjectConfig
+from .project import project_items as project_items
 from .reshard import ReshardConfig as ReshardConfig
 from .reshard import reshard_datasets as reshard_datasets
 from .score import ScoreConfig as ScoreConfig

@@ -121,7 +121,7 @@ def add_projecting(
         pipeline
         | "CreateDonorShards" >> beam.Create(wanted)
         | "SpreadDonorShards" >> beam.Reshuffle()
-        | "ListDonors" >> beam.FlatMap(lambda shard, seed: list_donors(*shard, seed), config.seed)
+        | "ListDonors" >> beam.FlatMap(lambda shard, seed: list_donors(shard[0], shard[1], shard[2], seed), config.seed)
         # ((split, class), (rank, Donor))
         | "DrawDonors" >> beam.combiners.Top.SmallestPerKey(MAX_DONORS)
         | "DropRanks" >> beam.FlatMap(lambda drawn: [donor for _, donor in drawn[1]])

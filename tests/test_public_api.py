@@ -21,9 +21,9 @@ EXPORTED = {
         save_model train
     """,
     "pipelines": """
-        AlarmsConfig CalibrateConfig ConvertConfig DriftConfig EvaluateConfig ImportPredictionsConfig ReshardConfig
+        AlarmsConfig CalibrateConfig ConvertConfig DriftConfig EvaluateConfig ImportPredictionsConfig ProjectConfig ReshardConfig
         ScoreConfig SynthConfig TrainJobConfig VerifyConfig calibrate_thresholds convert_corpus generate_corpus
-        import_predictions reshard_datasets score_datasets train_network verify_folder watch_drift write_alarms
+        import_predictions project_items reshard_datasets score_datasets train_network verify_folder watch_drift write_alarms
         write_report
     """,
 }

@@ -6,7 +6,9 @@ away is the scan divided by what would be there without it, which is estimated f
 Shapes: H W pixels  C colour
 """
 
+import math
 from dataclasses import dataclass
+from functools import reduce
 from typing import NamedTuple
 
 import numpy as np
@@ -27,6 +29,8 @@ _MARGIN_FRACTION = 0.2
 _MAX_ATTENUATION = float(np.log(255))
 _THIN_PX = 3
 """How far thin parts may reach from what is surely the object."""
+_EDGE_PX = 2
+"""How far an edge reaches beyond where it is half as dense as the object."""
 _BLOCK_PX = 4
 """The surroundings are smooth: they are estimated on blocks of pixels."""
 _EIGHT = np.ones((3, 3), bool)
@@ -75,12 +79,12 @@ class Cutout:
 
 def find_white(pixels_HWC: Pixels) -> tuple[int, int, int]:
     """Return the colour in which a scan shows empty space: in each channel the most common value of bright grey."""
-    flat = pixels_HWC[::2, ::2].reshape(-1, 3)
-    low, high = flat.min(axis=1), flat.max(axis=1)
-    bright = flat[(low >= _MIN_LEVEL) & (high - low <= _MAX_TINT)]
-    if not len(bright):
+    planes = [pixels_HWC[::2, ::2, at].ravel() for at in range(3)]
+    low, high = reduce(np.minimum, planes), reduce(np.maximum, planes)
+    is_bright = (low >= _MIN_LEVEL) & (high - low <= _MAX_TINT)
+    if not is_bright.any():
         return 255, 255, 255
-    red, green, blue = (int(np.bincount(bright[:, at], minlength=256).argmax()) for at in range(3))
+    red, green, blue = (int(np.bincount(plane[is_bright], minlength=256).argmax()) for plane in planes)
     return red, green, blue
 
 
@@ -105,13 +109,11 @@ def cut_object(
     """
     white = white or find_white(pixels_HWC)
     height, width = pixels_HWC.shape[:2]
-    inner = _clip(Extent(*np.floor(box[:2]).astype(int), *np.ceil(box[2:]).astype(int)), width, height)
+    inner = _clip(Extent(*map(math.floor, box[:2]), *map(math.ceil, box[2:])), width, height)
     if min(inner.width, inner.height) < _MIN_SIDE_PX:
         return None
     across, down = (max(_MIN_MARGIN_PX, int(_MARGIN_FRACTION * side)) for side in (inner.width, inner.height))
-    outer = _clip(
-        Extent(inner.left - across, inner.top - down, inner.right + across, inner.bottom + down), width, height
-    )
+    outer = _grow(inner, across, down, width, height)
     seen_HWC = attenuation_of(pixels_HWC[outer.top : outer.bottom, outer.left : outer.right], white)
     rows = slice(inner.top - outer.top, inner.bottom - outer.top)
     columns = slice(inner.left - outer.left, inner.right - outer.left)
@@ -143,7 +145,9 @@ def find_dense_objects(
     extents = (
         Extent(across.start, down.start, across.stop, down.stop) for down, across in ndimage.find_objects(labels_HW)
     )
-    return sorted(at for at in extents if min_side_px <= max(at.width, at.height) <= max_side_px)
+    height, width = dense_HW.shape
+    chosen = (at for at in extents if min_side_px <= max(at.width, at.height) <= max_side_px)
+    return sorted(_grow(at, _EDGE_PX, _EDGE_PX, width, height) for at in chosen)
 
 
 def split_in_two(values: Floats) -> float:
@@ -174,7 +178,7 @@ def trim(attenuation_HWC: Floats) -> tuple[Floats, Extent]:
 
 def mask_of(attenuation_HWC: Floats) -> Mask:
     """Return which pixels are of the object."""
-    is_object_HW: Mask = attenuation_HWC.max(axis=2) > 0
+    is_object_HW: Mask = reduce(np.maximum, np.moveaxis(attenuation_HWC, 2, 0)) > 0
     return is_object_HW
 
 
@@ -263,6 +267,11 @@ def _block_means(values_HWC: Floats) -> Floats:
     split = padded.reshape(padded.shape[0] // _BLOCK_PX, _BLOCK_PX, padded.shape[1] // _BLOCK_PX, _BLOCK_PX, channels)
     means: Floats = split.mean(axis=(1, 3))
     return means
+
+
+def _grow(at: Extent, across_px: int, down_px: int, width: int, height: int) -> Extent:
+    whole = Extent(at.left - across_px, at.top - down_px, at.right + across_px, at.bottom + down_px)
+    return _clip(whole, width, height)
 
 
 def _clip(at: Extent, width: int, height: int) -> Extent:

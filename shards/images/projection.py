@@ -4,9 +4,11 @@ Shapes: H W pixels  C colour  h w blocks of pixels
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from PIL import Image
 from scipy import ndimage, signal
 
 from shards.images.cutouts import (
@@ -17,7 +19,6 @@ from shards.images.cutouts import (
     Pixels,
     attenuation_of,
     drop_traces,
-    find_white,
     mask_of,
     trim,
 )
@@ -29,6 +30,8 @@ _NUM_ATTEMPTS = 4
 _MAX_BLOCKS = 160
 """Places are compared on blocks of pixels, as many along the longer side: the bag is shrunk to blocks that lie wholly
 within, the object grown to all that it touches, so that no pixel of it lies outside."""
+_ROOM_PX = 2
+"""Around an object, for the interpolation at its edge."""
 _MAX_BAG_LIGHT = 0.93
 """A bag takes 7 % of the light in some channel, be it empty."""
 _MIN_BAG_FRACTION = 0.01
@@ -47,19 +50,23 @@ class Projection:
 
 
 def project(
-    pixels_HWC: Pixels, cutout: Cutout, rng: np.random.Generator, taken: list[Extent] | None = None
+    pixels_HWC: Pixels,
+    white: tuple[int, int, int],
+    cutout: Cutout,
+    rng: np.random.Generator,
+    taken: Sequence[Extent] = (),
 ) -> Projection | None:
     """Multiply a scaled and turned object into a bag of a scan; None if there is no place within one.
 
     Args:
         pixels_HWC: a scan in RGB.
+        white: of the scan, see `shards.images.cutouts`.
         cutout: the object.
         rng: chooses scale, angle, mirror and place.
         taken: extents that the object must keep off, those of the items in the scan.
     """
-    white = find_white(pixels_HWC)
     free_HW = find_bags(pixels_HWC, white)
-    for at in taken or ():
+    for at in taken:
         free_HW[at.top : at.bottom, at.left : at.right] = False
     for attempt in range(_NUM_ATTEMPTS):
         is_last = attempt == _NUM_ATTEMPTS - 1
@@ -90,15 +97,15 @@ def multiply(pixels_HWC: Pixels, attenuation_HWC: Floats, x: int, y: int) -> Pix
 
 def turn(attenuation_HWC: Floats, scale: float, angle: float, *, is_mirrored: bool) -> Floats:
     """Return an object mirrored, scaled and turned (radians), trimmed to its new extent; interpolated once."""
-    source_HWC = attenuation_HWC[:, ::-1] if is_mirrored else attenuation_HWC
+    room = ((_ROOM_PX, _ROOM_PX), (_ROOM_PX, _ROOM_PX), (0, 0))
+    source_HWC = np.pad(attenuation_HWC[:, ::-1] if is_mirrored else attenuation_HWC, room)
     height, width = source_HWC.shape[:2]
     cos, sin = math.cos(angle), math.sin(angle)
     # A pixel of the result at p - centre comes from matrix @ (p - centre) of the source; axes are y, x.
     matrix = np.array([[cos, sin], [-sin, cos]]) / scale
-    size = [
-        math.ceil(scale * (abs(cos) * height + abs(sin) * width)) + 4,
-        math.ceil(scale * (abs(sin) * height + abs(cos) * width)) + 4,
-    ]
+    sides = (abs(cos) * height + abs(sin) * width, abs(sin) * height + abs(cos) * width)
+    # Less a trifle, so that a quarter turn needs no interpolation.
+    size = [math.ceil(scale * side - 1e-6) for side in sides]
     centre = (np.array(size) - 1) / 2
     offset = (np.array([height, width]) - 1) / 2 - matrix @ centre
     light_HWC = np.expm1(-source_HWC)  # 0 beside the object, as the interpolation assumes outside of the array
@@ -118,9 +125,8 @@ def find_bags(pixels_HWC: Pixels, white: tuple[int, int, int]) -> Mask:
     height, width = pixels_HWC.shape[:2]
     block_px = _block_size(height, width)
     rows, columns = height // block_px, width // block_px
-    whole_HWC = pixels_HWC[: rows * block_px, : columns * block_px]
-    sums_hwC = whole_HWC.reshape(rows, block_px, columns, block_px, -1).sum(axis=(1, 3), dtype=np.uint32)
-    darkest_hw = (sums_hwC / (block_px**2 * np.array(white))).min(axis=2)
+    means_hwC = np.asarray(Image.fromarray(pixels_HWC).reduce(block_px))[:rows, :columns]
+    darkest_hw = (means_hwC / np.array(white)).min(axis=2)
     is_bag_hw = np.pad(darkest_hw < _MAX_BAG_LIGHT, 4)
     closed_hw = ndimage.binary_fill_holes(ndimage.binary_closing(is_bag_hw, iterations=3))
     # Opened, so that handles and lines of the belt fall away, and shrunk from the edge.
@@ -138,16 +144,11 @@ def find_place(free_HW: Mask, object_HW: Mask, rng: np.random.Generator) -> tupl
     """Return a random upper left corner (x, y) at which all of an object lies where it may; None if there is none."""
     block_px = _block_size(*free_HW.shape)
     rows, columns = (side // block_px for side in free_HW.shape)
-    free_hw = (
-        free_HW[: rows * block_px, : columns * block_px].reshape(rows, block_px, columns, block_px).all(axis=(1, 3))
-    )
-    room = tuple((0, -side % block_px) for side in object_HW.shape)
-    padded = np.pad(object_HW, room)
-    h, w = (side // block_px for side in padded.shape)
-    object_hw = padded.reshape(h, block_px, w, block_px).any(axis=(1, 3))
-    if h > rows or w > columns:
+    taken_hw = _any_of_blocks(~free_HW[: rows * block_px, : columns * block_px], block_px)
+    object_hw = _any_of_blocks(np.pad(object_HW, [(0, -side % block_px) for side in object_HW.shape]), block_px)
+    if object_hw.shape[0] > rows or object_hw.shape[1] > columns:
         return None
-    outside_hw = signal.fftconvolve(~free_hw, object_hw[::-1, ::-1].astype(np.float32), mode="valid")
+    outside_hw = signal.fftconvolve(taken_hw, object_hw[::-1, ::-1], mode="valid")
     places = np.argwhere(outside_hw < 0.5)
     if not len(places):
         return None
@@ -160,6 +161,13 @@ def measure_occlusion(own_HWC: Floats, scan_HWC: Floats) -> float:
     is_object_HW = mask_of(own_HWC)
     is_hidden_HW = scan_HWC.sum(axis=2) > own_HWC.sum(axis=2)
     return float((is_hidden_HW & is_object_HW).sum() / is_object_HW.sum())
+
+
+def _any_of_blocks(mask_HW: Mask, block_px: int) -> Floats:
+    """Return 1 for each block that has a pixel of a mask, else 0."""
+    rows, columns = (side // block_px for side in mask_HW.shape)
+    any_hw: Floats = mask_HW.reshape(rows, block_px, columns, block_px).max(axis=(1, 3)).astype(np.float32)
+    return any_hw
 
 
 def _block_size(height: int, width: int) -> int:

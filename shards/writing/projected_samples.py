@@ -104,7 +104,7 @@ def project_sample(ref: SampleRef, scan: Scan) -> Scan | dict[str, Any]:
     taken = [_extent_of(box) for box in row["boxes"]]
     for donor in sorted(donors, key=lambda donor: not fits_scanner(donor, white)):
         cutout = cut_donor(donor)
-        found = None if cutout is None else project(pixels, cutout, seeded(f"{seed} place {ref.key}"), taken)
+        found = None if cutout is None else project(pixels, white, cutout, seeded(f"{seed} place {ref.key}"), taken)
         if found is not None:
             return _make_sample(row, bytes(scan.image), scan_key, donor, found)
     detail = f"none of {len(donors)} objects fits into a bag of {scan_key}"
