@@ -140,7 +140,7 @@ def add_resharding(
     is_whole = selection.takes_all and not selection.splits and not config.classes
     found = {
         name: add_contradictions(getattr(item.manifest, name) for item in inputs) if is_whole else {}
-        for name in ("contradictions", "repairs", "projections")
+        for name in ("contradictions", "repairs")
     }
     plan = DatasetPlan(
         label="reshard",

@@ -23,7 +23,7 @@ RETRYABLE_REASONS = frozenset({"changed_image", "unreadable_file", "vanished_ima
 
 SIZE_MISMATCH = "size_mismatch"
 Remark = tuple[str, str, str]
-"""`repairs`, `contradictions` or `projections`, kind and description: what was found when a scan was made."""
+"""`repairs` or `contradictions`, kind and description: what was found when a scan was read."""
 _DEFAULT_POLICY = Policy()
 
 

@@ -22,19 +22,15 @@ BOX_TYPE = pa.struct(
 
 PROJECTED_TYPE = pa.struct(
     [
-        pa.field("scan", pa.string(), nullable=False, metadata={"what": "key of the scan that was projected into"}),
-        pa.field("item", pa.string(), nullable=False, metadata={"what": "key of the scan that the object is of"}),
-        pa.field("class", pa.string(), metadata={"what": "null: an object that is no item"}),
+        pa.field("scan", pa.string(), nullable=False),
+        pa.field("item", pa.string(), nullable=False),
+        pa.field("class", pa.string()),
         *(pa.field(name, pa.int32(), nullable=False) for name in ("xmin_px", "ymin_px", "xmax_px", "ymax_px")),
-        pa.field(
-            "occlusion",
-            pa.float32(),
-            nullable=False,
-            metadata={"what": "share of the object's pixels where the scan alone takes more light than the object"},
-        ),
+        pa.field("occlusion", pa.float32(), nullable=False),
     ]
 )
-"""Where a projected scan comes from; both scans are of its split."""
+"""What a projected scan is made of: keys of the scan and of the one that the object is of, both of its split; the
+object's class (null: no item) and extent; the share of its pixels where the scan alone takes away more light."""
 
 PEAK_TYPE = pa.struct(
     [
@@ -99,7 +95,8 @@ def samples_schema(
             pa.field("width_px", pa.int32(), nullable=False, metadata={"unit": "pixels"}),
             pa.field("height_px", pa.int32(), nullable=False, metadata={"unit": "pixels"}),
             pa.field("labels", labels, nullable=False, metadata={"what": "1 present, 0 absent, null unknown"}),
-            pa.field("boxes", pa.list_(BOX_TYPE), nullable=False, metadata={"unit": "pixels"}),
+            # `element`, as it is when read again: else a draft would not equal what is written of its rows.
+            pa.field("boxes", pa.list_(pa.field("element", BOX_TYPE)), nullable=False, metadata={"unit": "pixels"}),
             pa.field("source_uri", pa.string(), nullable=False),
             pa.field("duplicate_of", pa.string(), metadata={"what": "first key with the same bytes, else null"}),
             *added,

@@ -66,7 +66,7 @@ class FinishedShard:
     info: ShardInfo
     quarantined_by_reason: dict[str, int] = field(default_factory=dict)
     found: dict[str, Any] = field(default_factory=dict)
-    """What was found when its scans were read: contradictions, repairs and projections, as in the manifest."""
+    """What was found in its scans: contradictions, repairs and projections, as in the manifest."""
 
 
 def finish_shard(

@@ -121,7 +121,7 @@ def _make_sample(row: dict[str, Any], image: bytes, scan_key: str, donor: Donor,
         row["boxes"] = [*row["boxes"], Box(name, *map(float, found.extent)).to_row()]
     encoded = encode_like(found.pixels_HWC, image)
     row["sha256"] = hashlib.sha256(encoded).hexdigest()
-    return Scan(row, encoded, (("projections", name or "other_object", f"of {donor.key} in {scan_key}"),))
+    return Scan(row, encoded)
 
 
 def _extent_of(box: Mapping[str, Any]) -> Extent:

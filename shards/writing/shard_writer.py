@@ -75,7 +75,7 @@ InRef = TypeVar("InRef", bound=Ref, contravariant=True)
 Refused = dict[str, Any]
 """A row of quarantine, perhaps with `remarks` of its scan."""
 FoundInScan = tuple[str, str, str, str]
-"""`repairs`, `contradictions` or `projections`, kind, key and description."""
+"""`repairs` or `contradictions`, kind, key and description."""
 
 
 class Source(Protocol[InRef]):
@@ -166,7 +166,7 @@ def write_shard(
 def finish_rows(dataset_url: str, name: str, duplicate_of: Mapping[str, str], source: Source[Any]) -> dict[str, Any]:
     """Write the final rows of a shard, with `duplicate_of` by key, and the columns that an older release lacked.
 
-    Returns what was found when its scans were read.
+    Returns what was found when its scans were read, and what was projected into them.
     """
     draft_url = _draft_url(dataset_url, name)
     final_url = samples_url(dataset_url, name)
@@ -181,7 +181,14 @@ def finish_rows(dataset_url: str, name: str, duplicate_of: Mapping[str, str], so
         write_parquet(final_url, finished)
         storage.remove(draft_url)
     found: dict[str, Any] = shard_metadata(table).get("found", {})
-    return found
+    return found | {"projections": _count_projections(table)} if source.is_projected else found
+
+
+def _count_projections(table: pa.Table) -> dict[str, Any]:
+    made = zip(table["key"].to_pylist(), table["projected_from"].to_pylist(), strict=True)
+    return count_kinds(
+        (of["class"] or "other_object", key, f"of {of['item']} in {of['scan']}") for key, of in made if of is not None
+    )
 
 
 def _schema_of(source: Source[Any]) -> pa.Schema:
