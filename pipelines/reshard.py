@@ -27,6 +27,7 @@ from shards.format import dataset as datasets
 from shards.format.classes import ClassSet
 from shards.format.dataset import Dataset, open_dataset
 from shards.format.manifest import SHARD_NAME, DatasetManifest, ShardInfo
+from shards.format.parquet import samples_schema
 from shards.writing import sharding
 from shards.writing.dataset_samples import (
     Selection,
@@ -186,13 +187,16 @@ def make_selection(config: ReshardConfig, inputs: Sequence[Dataset]) -> Selectio
     known = sorted({split for dataset in inputs for split in dataset.manifest.splits})
     if absent := sorted(set(config.splits) - set(known)):
         raise ValueError(f"split must be one of {known}, got {', '.join(absent)} ({', '.join(config.inputs)})")
+    is_projected = any(dataset.manifest.is_projected for dataset in inputs)
     for condition in config.where:
         for dataset in inputs:
-            check_condition(condition, dataset.manifest.read_schema)
+            manifest = dataset.manifest
+            schema = samples_schema(manifest.classes, manifest.metadata, is_projected=is_projected)
+            check_condition(condition, schema)
     return Selection(
         classes=_choose_classes(config.classes, inputs),
         metadata=join_metadata(dataset.manifest.metadata for dataset in inputs),
-        is_projected=any(dataset.manifest.is_projected for dataset in inputs),
+        is_projected=is_projected,
         splits=tuple(sorted(config.splits)),
         condition=_join_conditions(config.where),
         subset=config.subset,

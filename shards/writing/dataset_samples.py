@@ -21,7 +21,7 @@ from shards.format.classes import ClassSet
 from shards.format.dataset import Dataset
 from shards.format.keys import escape_control_characters
 from shards.format.manifest import ShardInfo, quarantine_url
-from shards.format.parquet import METADATA_TYPES, PLAIN_TYPES, add_columns
+from shards.format.parquet import METADATA_TYPES, PLAIN_TYPES, add_columns, samples_schema
 from shards.shuffle import pack, unpack
 
 _PLACE_COLUMNS = ("shard", "offset_bytes", "size_bytes")
@@ -90,10 +90,11 @@ def list_samples(dataset: Dataset, input_index: int, info: ShardInfo, selection:
     if selection.splits and info.split not in selection.splits:
         return
     tar_url = dataset.tar_url(info)
-    table = add_columns(_read_table(dataset.samples_url(info), info.samples_sha256), dataset.manifest.read_schema)
+    manifest = dataset.manifest
+    schema = samples_schema(manifest.classes, manifest.metadata, is_projected=selection.is_projected)
+    table = add_columns(_read_table(dataset.samples_url(info), info.samples_sha256), schema)
     chosen = choose_rows(table, selection.condition) if selection.condition else range(table.num_rows)
     taken = _with_metadata(table.take(pa.array(chosen, pa.int64())), selection.metadata)
-    added: dict[str, Any] = {"projected_from": None} if selection.is_projected else {}
     for number, row in zip(chosen, taken.to_pylist(), strict=True):
         labels = {name: row["labels"].get(name) for name in selection.classes.all}
         if selection.subset == "positives" and not any(labels[name] == 1 for name in selection.classes.scored):
@@ -102,7 +103,7 @@ def list_samples(dataset: Dataset, input_index: int, info: ShardInfo, selection:
         place = (row["size_bytes"], row["offset_bytes"])
         row = {name: value for name, value in row.items() if name not in _PLACE_COLUMNS}
         original = row["duplicate_of"] if selection.keeps_duplicates else None
-        row = added | row | {"labels": labels, "boxes": boxes, "duplicate_of": original}
+        row |= {"labels": labels, "boxes": boxes, "duplicate_of": original}
         yield SampleRef(row["key"], input_index, info.name, number, "", info.split, *place, tar_url, marshal.dumps(row))
     if info.num_quarantined and selection.takes_all:
         refused = _read_table(quarantine_url(dataset.url, info.name), info.quarantine_sha256)
