@@ -21,7 +21,7 @@ from pipelines.runtime import command_line, log, process_pool, progress
 from pipelines.runtime.flags import NAMES, Flag, Fraction, make_config
 from pipelines.runtime.runners import make_beam_options, make_pipeline
 from pipelines.steps.dataset_inputs import check_places, describe_inputs, last_change_of, recorded_shard_bytes
-from pipelines.steps.write_dataset import DEFAULT_SHARD_BYTES, DatasetPlan, TaskFn, report_ledger, write_dataset
+from pipelines.steps.write_dataset import DEFAULT_SHARD_BYTES, DatasetPlan, DoTasks, report_ledger, write_dataset
 from shards import storage
 from shards.format import dataset as datasets
 from shards.format.classes import ClassSet
@@ -126,7 +126,8 @@ def add_projecting(
         | "DrawDonors" >> beam.combiners.Top.SmallestPerKey(MAX_DONORS)
         | "DropRanks" >> beam.FlatMap(lambda drawn: [donor for _, donor in drawn[1]])
         | "SpreadDonors" >> beam.Reshuffle()
-        | "CompleteDonors" >> beam.ParDo(CompleteDonor(config.seed))
+        | "CompleteDonors" >> beam.ParDo(DoTasks(completing_task, config.seed))
+        | "DropUnusable" >> beam.Filter(lambda donor: donor is not None)
         # Donor, if its object can be cut out
     )
     shards = pipeline | "CreateShards" >> beam.Create(scans.manifest.shards) | "SpreadShards" >> beam.Reshuffle()
@@ -160,22 +161,9 @@ def add_projecting(
     return write_dataset(refs, plan, findings=findings)
 
 
-class CompleteDonor(TaskFn):
-    """Cut out the object of a donor, to see whether it can be; yield the donors that can be used."""
-
-    def __init__(self, seed: int) -> None:
-        self.seed = seed
-
-    def process(self, element: Donor) -> Iterator[Donor]:
-        """Start on a donor; yield those that were started earlier and can be used."""
-        yield from (found for found in super().process(element) if found is not None)
-
-    def finish_bundle(self) -> Iterator[Any]:
-        """Yield those that are still under way and can be used."""
-        yield from (found for found in super().finish_bundle() if found.value is not None)
-
-    def _task_of(self, element: Donor) -> tuple[Any, ...]:
-        return complete_donor, element, self.seed
+def completing_task(donor: Donor, seed: int) -> tuple[Any, ...]:
+    """Cut out the object of a donor, to see whether it can be."""
+    return complete_donor, donor, seed
 
 
 def list_batches(
