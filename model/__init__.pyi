@@ -15,7 +15,7 @@ from .networks.registry import NETWORKS as NETWORKS
 from .networks.registry import build_network as build_network
 from .recipes.registry import RECIPES as RECIPES
 from .scoring.scorer import Scorer as Scorer
-from .scoring.scorer import ScoringNetwork as ScoringNetwork
+from .scoring.scoring_network import ScoringNetwork as ScoringNetwork
 from .training.config import TrainConfig as TrainConfig
 from .training.trainer import TrainResult as TrainResult
 from .training.trainer import train as train

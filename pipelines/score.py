@@ -12,15 +12,18 @@ import argparse
 import logging
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 import apache_beam as beam
 from apache_beam.metrics import Metrics
+from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, StandardOptions
+from apache_beam.transforms.window import GlobalWindows
 from apache_beam.utils.shared import Shared
+from apache_beam.utils.windowed_value import WindowedValue
 
 from model.artifacts.model_files import read_model_files
 from model.scoring.engine_selection import DTYPES, ENGINES, EngineRequest
@@ -28,6 +31,7 @@ from pipelines.runtime import command_line, log, progress
 from pipelines.runtime.flags import Flag, Fraction, make_config, parse_datetime
 from pipelines.runtime.progress import Progress
 from pipelines.runtime.runners import make_beam_options, make_pipeline, read_counters
+from pipelines.steps.score_on_devices import count_gpus, score_on_devices
 from pipelines.steps.score_run import (
     RunPlan,
     describe_dry_run,
@@ -38,22 +42,16 @@ from pipelines.steps.score_run import (
     plan_targets,
     sum_counts,
 )
+from pipelines.steps.score_shards import Outcome, ScoringJob, load_network, score_tasks
 from shards import storage
-from shards.format.manifest import count_reasons
-from shards.format.shard_reader import read_rows
-from shards.predictions.parts import Engine, PartInfo, quarantine_part_url, read_part_info, write_part
+from shards.predictions.parts import PartInfo
 from shards.predictions.plan import ShardTask, choose_tasks
 from shards.predictions.run import forget_checksums
 from shards.predictions.targets import Found, find_targets
-from shards.storage import mask_secrets
-
-if TYPE_CHECKING:  # PyTorch and DALI are imported by a worker that scores, not by a run that finds nothing to do
-    from model.scoring.scorer import Scorer, ScoringNetwork, ShardScores
+from shards.prefetch import PushedStream
 
 UNREAD = "unread-shards"
 """The counter of shards that could not be read."""
-
-_logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,14 +75,16 @@ class ScoreConfig:
     """Force the inference engine; otherwise that of earlier parts, else the fastest in a short trial."""
     dtype: Annotated[str | None, Flag(choices=DTYPES)] = None
     """Force the number format of activations; otherwise chosen like the engine."""
-    batch_size: int = 64
-    """Scans that go through the network at once."""
+    batch_size: int | None = None
+    """Scans that go through the network at once; 256 on a GPU and 64 on a processor if not given."""
+    num_devices: Annotated[int | None, Flag("--devices", metavar="N")] = None
+    """GPUs (or on a CPU processes) of this machine that score, each other shards; all GPUs if not given."""
 
     def __post_init__(self) -> None:
-        if self.batch_size < 1:
-            raise ValueError(f"batch_size must be >= 1, got {self.batch_size}")
-        if self.limit_shards is not None and self.limit_shards < 1:
-            raise ValueError(f"limit_shards must be >= 1, got {self.limit_shards}")
+        for name in ("batch_size", "limit_shards", "num_devices"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name} must be >= 1, got {value}")
         EngineRequest(engine=self.engine, dtype=self.dtype)  # checked before anything is read
 
 
@@ -137,8 +137,10 @@ def score_datasets(config: ScoreConfig, beam_options: Sequence[str] = ()) -> Sco
             num_earlier_scans=plan.num_existing_scans,
             num_scans=plan.num_scans,
         )
+        job = ScoringJob(model_url=config.model, model_id=model.model_id, request=request, batch_size=config.batch_size)
+        num_devices = choose_devices(config.num_devices, pipeline_options)
         with Progress("score", plan.num_scans, "scans"), make_pipeline(pipeline_options) as pipeline:
-            add_scoring(pipeline, plan.chosen, ScoreShard(config.model, model.model_id, request, config.batch_size))
+            add_scoring(pipeline, plan.chosen, ScoreShard(job, num_devices))
         counted["counters"] = read_counters(pipeline, "score")
     timings = make_timings(plan.num_scans, time.monotonic() - started) | counted
     runs = [
@@ -157,6 +159,25 @@ def plan_run(config: ScoreConfig, found: Found, model_id: str) -> RunPlan:
     return RunPlan(tuple(plans), tuple(choose_tasks(tasks, config.since, config.limit_shards)))
 
 
+def choose_devices(num_devices: int | None, options: PipelineOptions) -> int:
+    """Return how many devices score at once: as many as were asked for, else all GPUs of this machine.
+
+    Raises:
+        ValueError: this machine has fewer GPUs, or another engine starts the workers, of which each has one device.
+    """
+    if options.view_as(StandardOptions).runner or options.view_as(DirectOptions).direct_num_workers != 1:
+        if num_devices not in (None, 1):
+            raise ValueError(
+                f"devices must be left out where Beam starts the workers, got {num_devices}; each worker scores on one "
+                f"GPU: start as many as there are"
+            )
+        return 1
+    num_gpus = count_gpus()
+    if num_devices is not None and 0 < num_gpus < num_devices:
+        raise ValueError(f"devices must be at most the {num_gpus} GPUs of this machine, got {num_devices}")
+    return num_devices or max(1, num_gpus)
+
+
 def add_scoring(
     pipeline: beam.Pipeline, tasks: Sequence[ShardTask], score_shard: "ScoreShard"
 ) -> beam.PCollection[PartInfo]:
@@ -172,13 +193,15 @@ def add_scoring(
 
 
 class ScoreShard(beam.DoFn):
-    """Score a shard and write its part; a DoFn because of its model and its counters."""
+    """Score shards and write their parts, one after the other; a DoFn because of its model and its counters.
 
-    def __init__(self, model_url: str, model_id: str, request: EngineRequest, batch_size: int) -> None:
-        self.model_url = model_url
-        self.model_id = model_id
-        self.request = request
-        self.batch_size = batch_size
+    Scoring takes the next shards before it is done with one, so what becomes of a shard comes with a later one, or when
+    the bundle ends.
+    """
+
+    def __init__(self, job: ScoringJob, num_devices: int = 1) -> None:
+        self.job = job
+        self.num_devices = num_devices
         self.shared_network = Shared()
         self.scored_scans = Metrics.counter("score", "scored-scans")
         self.quarantined_scans = Metrics.counter("score", "quarantined-scans")
@@ -186,99 +209,38 @@ class ScoreShard(beam.DoFn):
         self.unread_shards = Metrics.counter("score", UNREAD)
 
     def setup(self) -> None:
-        """Load the model, once a process whatever the number of its threads; each thread has its own decoder."""
+        """Load the model, once a process whatever the number of its threads; each thread has its own decoders."""
+        if self.num_devices > 1:
+            self.score = partial(score_on_devices, self.job, self.num_devices)
+            return
         from model.scoring.scorer import Scorer
 
-        load = partial(load_network, self.model_url, self.model_id, self.request)
-        network = self.shared_network.acquire(load, tag=(self.model_id, self.request))
-        self.scorer = Scorer(network, self.batch_size)
+        network = self.shared_network.acquire(partial(load_network, self.job), tag=self.job)
+        report = partial(progress.advance, "score")
+        self.score = partial(score_tasks, Scorer(network), self.job.model_id, report=report)
+
+    def start_bundle(self) -> None:
+        """Begin to score."""
+        self.stream = PushedStream[ShardTask, Outcome](self.score)
 
     def process(self, task: ShardTask) -> Iterator[PartInfo]:
-        """Score one shard, write its part and yield its contents; yield nothing if the shard cannot be read."""
-        if (held := find_part(task, self.model_id)) is not None:
-            yield held
-            return
-        try:
-            scores = read_and_score(self.scorer, task)
-        except (OSError, ValueError) as error:
-            text = mask_secrets(str(error))
-            log.status(f"findings: {task.shard.name} cannot be read and stays unscored: {text}", level="warning")
-            log.event("unread", job="score", shard=task.shard.name, reason=text)
-            self.unread_shards.inc()
-            return
-        part = write_scores(task, scores, self.scorer.engine, self.model_id)
-        self.scored_scans.inc(part.num_scored)
-        self.quarantined_scans.inc(part.num_quarantined)
-        self.read_bytes.inc(scores.num_read_bytes)
-        counts = {"num_scored": part.num_scored, "num_quarantined": part.num_quarantined}
-        log.event("scored", job="score", shard=part.shard, **counts)
-        yield part
+        """Hand a shard over; yield the parts that were written meanwhile."""
+        yield from self._count(self.stream.push(task))
 
+    def finish_bundle(self) -> Iterator[WindowedValue]:
+        """Yield the parts that are left."""
+        for part in self._count(self.stream.finish()):
+            yield GlobalWindows.windowed_value(part)
 
-def load_network(model_url: str, model_id: str, request: EngineRequest) -> "ScoringNetwork":
-    """Return the model on the best device of this machine, by the requested engine or the fastest.
-
-    Raises:
-        ValueError: the model is another than was planned for, or what was asked for cannot run here.
-    """
-    import torch
-
-    from model.artifacts.saved_model import load_model
-    from model.hardware import detect_hardware
-    from model.scoring.scorer import ScoringNetwork
-
-    model = load_model(model_url)
-    if model.model_id != model_id:
-        raise ValueError(
-            f"model must be {model_id} until all shards are scored, got {model.model_id} ({model_url}); "
-            f"it was replaced during the run: run the same command again"
-        )
-    hardware = detect_hardware()
-    torch.set_num_threads(min(torch.get_num_threads(), hardware.num_cores))  # PyTorch sees no container's quota
-    network = ScoringNetwork(model, hardware, request)
-    _logger.info("scoring by %s on %s (%s cores)", network.spec, hardware.name, hardware.num_cores)
-    return network
-
-
-def find_part(task: ShardTask, model_id: str) -> PartInfo | None:
-    """Return a part that was written since the run was planned, by a retry or by another run."""
-    if task.why != "unscored":
-        return None
-    info = read_part_info(task.predictions_url, task.shard.name)
-    if info is None or not info.is_of(task.shard, model_id):
-        return None
-    quarantine_url = quarantine_part_url(task.predictions_url, task.shard.name)
-    return info if info.num_quarantined == 0 or storage.exists(quarantine_url) else None
-
-
-def read_and_score(scorer: "Scorer", task: ShardTask) -> "ShardScores":
-    """Return the scores of one shard.
-
-    Raises:
-        OSError: the shard is there but cannot be read now.
-        ValueError: its table of samples is not what the manifest says.
-        RuntimeError: the decoder or the device fails on sound images.
-    """
-    rows = read_rows(task.samples_url, task.shard.num_scans)
-    return scorer.score_shard(task.tar_url, rows, report=partial(progress.advance, "score"))
-
-
-def write_scores(task: ShardTask, scores: "ShardScores", engine: Engine, model_id: str) -> PartInfo:
-    """Write the part of one shard; return its contents."""
-    info = PartInfo(
-        model_id=model_id,
-        shard=task.shard.name,
-        shard_digest=task.shard.digest,
-        split=task.shard.split,
-        num_scored=scores.predictions.num_rows,
-        num_quarantined=scores.quarantine.num_rows,
-        quarantined_by_reason=count_reasons(scores.quarantine),
-        engine=engine,
-    )
-    write_part(task.predictions_url, scores.predictions, scores.quarantine, info)
-    for row in scores.quarantine.select(["key", "reason"]).to_pylist():
-        log.event("refused", job="score", shard=task.shard.name, key=row["key"], reason=row["reason"])
-    return info
+    def _count(self, outcomes: Iterable[Outcome]) -> Iterator[PartInfo]:
+        for outcome in outcomes:
+            if outcome.part is None:
+                self.unread_shards.inc()
+                continue
+            self.scored_scans.inc(outcome.part.num_scored)
+            self.quarantined_scans.inc(outcome.part.num_quarantined)
+            self.read_bytes.inc(outcome.num_read_bytes)
+            yield outcome.part
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -291,7 +253,7 @@ def _main(argv: Sequence[str]) -> int:
     flags = make_config(_Flags, make_parser().parse_args(words))
     log.use_format(flags.log_format)
     # How the scores are computed, and what the trial found; for machines every shard and refused scan too.
-    for name in (__name__, "model", *(["sixray"] if log.is_json() else [])):
+    for name in ("pipelines", "model", *(["sixray"] if log.is_json() else [])):
         logging.getLogger(name).setLevel(logging.INFO)
     if flags.dry_run:
         return _print_dry_run(flags)

@@ -27,7 +27,7 @@ from model.inputs.crop_geometry import whole_windows
 from model.inputs.dali_pipeline import DEPTH, DecodingPipeline, Taken
 from model.networks.config import InputConfig
 from shards.images.decode import as_ppm, check_decodable, without_alpha
-from shards.images.inspect import read_image_size
+from shards.images.inspect import ImageBytes, read_image_size
 from shards.images.jpeg import ImageError
 
 T = TypeVar("T")
@@ -116,7 +116,7 @@ class BatchDecoder:
         self._num_submitted = 0
 
     def decode_ahead(
-        self, batches: Iterable[tuple[T, Sequence[bytes | None], np.ndarray | None]]
+        self, batches: Iterable[tuple[T, Sequence[ImageBytes | None], np.ndarray | None]]
     ) -> Generator[tuple[T, Decoded], None, None]:
         """Yield each batch with what it was given for, the next one being decoded meanwhile.
 
@@ -141,7 +141,7 @@ class BatchDecoder:
             for pipeline in abandoned:
                 self._rebuild(pipeline)
 
-    def decode(self, encoded: Sequence[bytes | None], augmentations_B3: np.ndarray | None = None) -> Decoded:
+    def decode(self, encoded: Sequence[ImageBytes | None], augmentations_B3: np.ndarray | None = None) -> Decoded:
         """Return the images of a batch, and why some could not be decoded.
 
         An image keeps its place and values whether or not its neighbours can be decoded. Pass the images to
@@ -160,7 +160,7 @@ class BatchDecoder:
         self._submit(encoded, augmentations_B3)
         return self._collect()
 
-    def _submit(self, encoded: Sequence[bytes | None], augmentations_B3: np.ndarray | None) -> None:
+    def _submit(self, encoded: Sequence[ImageBytes | None], augmentations_B3: np.ndarray | None) -> None:
         assert (augmentations_B3 is None) == (self._resize_px is None)
         pipeline = self._num_submitted % len(self._pipelines)
         job = _Job({}, augmentations_B3, whole_windows(len(encoded)), pipeline)
@@ -310,7 +310,7 @@ class BatchDecoder:
             ) from error
 
 
-def _lacks_end(image: bytes) -> bool:
+def _lacks_end(image: ImageBytes) -> bool:
     return image[:2] == b"\xff\xd8" and b"\xff\xd9" not in bytes(image[-_TAIL_BYTES:])
 
 

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from model.hardware import Hardware
+from model.networks.bf16 import with_bf16_weights
 from model.networks.config import ModelConfig
 from model.networks.output import NetworkOutput
 from model.scoring.batchnorm_folding import fold_batch_norms
@@ -135,6 +136,8 @@ def _build(spec: EngineSpec, folded: nn.Module, config: ModelConfig, hardware: H
         compute = _build_onnxruntime(folded, config, hardware)
     else:
         folded.to(hardware.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if hardware.device == "cuda" and spec.dtype == "bfloat16":
+            folded = with_bf16_weights(folded)
         compute = (_Compiled if spec.engine == "compiled" else _Eager)(folded, spec, hardware)
     return _in_parts(compute) if hardware.device == "cpu" else compute
 
@@ -151,11 +154,13 @@ class _Eager:
     def __init__(self, network: nn.Module, spec: EngineSpec, hardware: Hardware) -> None:
         self._network: Callable[[Tensor], NetworkOutput] = network
         self._device = hardware.device
-        self._is_half = spec.dtype == "bfloat16"
+        is_half = spec.dtype == "bfloat16"
+        self._uses_autocast = is_half and self._device == "cpu"  # on a GPU the weights are bf16
+        self._dtype = torch.bfloat16 if is_half and not self._uses_autocast else torch.float32
 
     def __call__(self, images_BCHW: Tensor) -> NetworkOutput:
-        with torch.inference_mode(), torch.autocast(self._device, torch.bfloat16, enabled=self._is_half):
-            return self._network(images_BCHW)
+        with torch.inference_mode(), torch.autocast(self._device, torch.bfloat16, enabled=self._uses_autocast):
+            return self._network(images_BCHW.to(self._dtype))
 
 
 class _Compiled(_Eager):

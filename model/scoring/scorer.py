@@ -1,34 +1,50 @@
-"""Score one shard at a time: read, decode, run the network, find peaks; imports no Beam.
+"""Score shards: read, decode, run the network, collect; imports no Beam.
 
-Reading, decoding and the network run in threads of their own, each prefetching a batch or two, so that the latency of
-a disk or an object store is hidden. On a CPU decoder and network share the cores and keep them busy.
+Each stage works ahead of the one after it, across the borders of shards too: while the network computes a batch, the
+next ones are decoded, the next shard's first bytes are read, and the scores of the batch before are collected. On a CPU
+decoder and network share the cores and keep them busy; on a GPU the slower of the two sets the pace.
 
 Shapes: B batch  K classes  L levels  C colour  H W pixels  N scans of a shard
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
+from itertools import chain
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import torch
-from torch import Tensor
 
-from model.artifacts.saved_model import LoadedModel, load_model
-from model.hardware import Hardware, detect_hardware
-from model.inputs.decoder import BatchDecoder, Decoded
-from model.networks.config import ModelConfig
-from model.networks.peaks import find_peaks
-from model.scoring.engine_selection import EngineRequest
-from model.scoring.engines import choose_engine
+from model.artifacts.saved_model import load_model
+from model.hardware import detect_hardware
+from model.inputs.decoder import BatchDecoder, Decoded, use_on_current_stream
 from model.scoring.prediction_tables import BatchScores, predictions_table, quarantine_table
+from model.scoring.scoring_network import ScoringNetwork, StartedBatch
 from shards.format.dataset import Dataset
+from shards.format.manifest import ShardInfo
 from shards.format.shard_reader import ReadScan, Refusal, ScanRow, read_rows, read_scans
 from shards.predictions.parts import Engine
-from shards.prefetch import iterate_in_background
+from shards.prefetch import iterate_in_background, map_prefetched
 
 Report = Callable[[int, int], None]
 """Called after every batch with the scans done and the bytes read."""
+
+_BATCHES_AHEAD = 2
+"""Decoded before the network asks for them, beside those that the decoder has under way."""
+
+
+class ShardFiles(NamedTuple):
+    """Where a shard is."""
+
+    tar_url: str
+    samples_url: str
+    num_scans: int
+
+    @classmethod
+    def of(cls, dataset: Dataset, shard: ShardInfo) -> "ShardFiles":
+        """Return those of a dataset's shard."""
+        return cls(dataset.tar_url(shard), dataset.samples_url(shard), shard.num_scans)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,53 +58,37 @@ class ShardScores:
     num_read_bytes: int
 
 
-class ScoringNetwork:
-    """A model on its device, ready for inference; may be shared between scorers."""
+@dataclass(frozen=True, slots=True)
+class UnreadShard:
+    """A shard that cannot be read now; a retry may help."""
 
-    def __init__(self, model: LoadedModel, hardware: Hardware, request: EngineRequest | None = None) -> None:
-        """Prepare a model.
+    error: OSError | ValueError
 
-        Args:
-            model: as loaded.
-            hardware: the device.
-            request: engine and dtype; None: the fastest.
 
-        Raises:
-            ValueError: the requested engine cannot run here.
-        """
-        self.config: ModelConfig = model.config
-        self.model_id = model.model_id
-        self.hardware = hardware
-        network = model.network.eval()
-        self.spec, self._compute = choose_engine(network, model.config, hardware, request or EngineRequest())
+class _Batch(NamedTuple):
+    """Neighbouring scans of a shard, on their way through the stages."""
 
-    def score(
-        self, images_BCHW: Tensor, widths_px_B: Tensor, heights_px_B: Tensor, windows_B4: Tensor | None = None
-    ) -> BatchScores:
-        """Return the scores of normalised images (B, 3, H, W) of scans of the given sizes as stored.
-
-        If margins were trimmed, `windows_B4` are the parts of the scans that the images show.
-        """
-        output = self._compute(images_BCHW)
-        with torch.inference_mode():
-            peaks = find_peaks(output.heatmaps, widths_px_B, heights_px_B, windows_B4)
-            peaks_B4K = torch.stack([peaks.x_px_BK, peaks.y_px_BK, peaks.level_BK.float(), peaks.value_BK], dim=1)
-            return BatchScores(
-                output.logits_BK.float().cpu().numpy(),
-                output.level_logits_LBK.float().cpu().numpy(),
-                peaks_B4K.float().cpu().numpy(),
-            )
+    scans: list[ReadScan]
+    num_bytes: int
+    is_last: bool
+    """Of its shard."""
+    error: OSError | ValueError | None = None
+    """Why the shard cannot be read further; the batch is its last one and has no scans."""
+    decoded: Decoded | None = None
+    started: StartedBatch | None = None
 
 
 class Scorer:
     """Scores shards one after the other; not thread-safe."""
 
-    def __init__(self, network: ScoringNetwork, batch_size: int = 64) -> None:
+    def __init__(self, network: ScoringNetwork, batch_size: int | None = None) -> None:
         self._network = network
-        self._batch_size = batch_size
+        self._batch_size = batch_size or network.requested_batch_size
         # ONNX Runtime takes its images channel by channel, PyTorch's fastest kernels pixel by pixel.
         channels_last = network.spec.engine != "onnxruntime"
-        self._decoder = BatchDecoder(network.config.input, network.hardware, batch_size, channels_last=channels_last)
+        self._decoder = BatchDecoder(
+            network.config.input, network.hardware, self._batch_size, channels_last=channels_last
+        )
 
     @classmethod
     def load(cls, folder: str) -> "Scorer":
@@ -100,63 +100,129 @@ class Scorer:
         """The classes of the logits."""
         return self._network.config.classes
 
-    def score_split(self, dataset: Dataset, split: str) -> pa.Table:
-        """Return the predictions of the scans of a split; those that cannot be scored have no row."""
-        scored = (
-            self.score_shard(dataset.tar_url(shard), read_rows(dataset.samples_url(shard), shard.num_scans))
-            for shard in dataset.shards(split)
-        )
-        return pa.concat_tables(shard.predictions for shard in scored)
-
     @property
     def engine(self) -> Engine:
         """The engine, in the form that parts record."""
         hardware, spec = self._network.hardware, self._network.spec
-        decoder = f"dali-{hardware.decode_device}"
-        return Engine(decoder, hardware.device, spec.dtype, self._batch_size, spec.engine)
+        batch_size = min(self._batch_size, self._network.batch_size)
+        return Engine(f"dali-{hardware.decode_device}", hardware.device, spec.dtype, batch_size, spec.engine)
 
-    def score_shard(self, tar_url: str, rows: Sequence[ScanRow], report: Report | None = None) -> ShardScores:
-        """Return the scores of the scans of a shard, and the reasons of those that cannot be scored.
+    def score_split(self, dataset: Dataset, split: str) -> pa.Table:
+        """Return the predictions of the scans of a split; those that cannot be scored have no row.
+
+        Raises:
+            OSError or ValueError: a shard cannot be read.
+        """
+        shards = [ShardFiles.of(dataset, shard) for shard in dataset.shards(split)]
+        return pa.concat_tables(_raise_unread(found).predictions for found in self.score_shards(shards))
+
+    def score_shard(self, shard: ShardFiles, report: Report | None = None) -> ShardScores:
+        """Return the scores of one shard; `score_shards` is faster for several.
+
+        Raises:
+            OSError or ValueError: the shard cannot be read.
+        """
+        (found,) = self.score_shards([shard], report)
+        return _raise_unread(found)
+
+    def score_shards(
+        self, shards: Iterable[ShardFiles], report: Report | None = None
+    ) -> Generator[ShardScores | UnreadShard, None, None]:
+        """Yield the scores of each shard, and the reasons of the scans that cannot be scored.
 
         A scan that cannot be used leaves its place in the batch empty, so that the logits of the others do not change.
 
         Args:
-            tar_url: of the shard.
-            rows: of the shard, in tar order.
-            report: called after every batch.
+            shards: taken one ahead.
+            report: called after every batch, from another thread.
 
         Raises:
-            OSError: the shard is there but cannot be read now.
+            OSError: memory ended.
             RuntimeError: the decoder or the device fails on sound images.
         """
-        scored: list[tuple[list[ScanRow], BatchScores]] = []
-        refused: list[tuple[ScanRow, Refusal]] = []
-        num_read_bytes = 0
-        for scans, decoded in iterate_in_background(self._decode(read_scans(tar_url, rows, self._batch_size))):
-            sizes_B2 = torch.tensor([(scan.row.width_px, scan.row.height_px) for scan in scans])
-            widths_px_B, heights_px_B = sizes_B2.unbind(1)
-            scores = self._network.score(decoded.images_BCHW, widths_px_B, heights_px_B, decoded.windows_B4)
-            kept = _refuse_non_finite(scans, scores)
-            good_B = np.array([scan.refusal is None for scan in kept])
-            refused += [(scan.row, scan.refusal) for scan in kept if scan.refusal is not None]
-            scored.append(([scan.row for scan in kept if scan.refusal is None], _choose(scores, good_B)))
-            batch_bytes = sum(len(scan.image) for scan in scans if scan.image is not None)
-            num_read_bytes += batch_bytes
-            if report is not None:
-                report(len(scans), batch_bytes)
-        shard = ShardScores(
-            predictions_table(scored, self._network.config.classes), quarantine_table(refused), num_read_bytes
-        )
-        assert shard.predictions.num_rows + shard.quarantine.num_rows == len(rows)
-        return shard
+        opened = map_prefetched(self._open, shards, num_threads=1, depth=1)
+        read = (batch for batches in opened for batch in batches)
+        decoded = iterate_in_background(self._decode(read), _BATCHES_AHEAD)
+        started = (self._start(batch) for batch in decoded)
+        collect = _Collector(self.classes, report)
+        with closing(map_prefetched(collect, started, num_threads=1, depth=1)) as collected:
+            yield from (found for found in collected if found is not None)
 
-    def _decode(self, batches: Iterator[list[ReadScan]]) -> Iterator[tuple[list[ReadScan], Decoded]]:
-        for scans in batches:
-            decoded = self._decoder.decode([scan.image for scan in scans])
+    def _open(self, shard: ShardFiles) -> Iterator[_Batch]:
+        """Return the batches of a shard; the first is read when this returns, and some more are being read."""
+        batches = self._read(shard)
+        return chain([next(batches)], batches)
+
+    def _read(self, shard: ShardFiles) -> Iterator[_Batch]:
+        try:
+            rows = read_rows(shard.samples_url, shard.num_scans)
+            num_left = len(rows)
+            for scans in read_scans(shard.tar_url, rows, self._batch_size):
+                num_left -= len(scans)
+                num_bytes = sum(len(scan.image) for scan in scans if scan.image is not None)
+                yield _Batch(scans, num_bytes, is_last=num_left == 0)
+            if not rows:
+                yield _Batch([], 0, is_last=True)
+        except (OSError, ValueError) as error:
+            yield _Batch([], 0, is_last=True, error=error)
+
+    def _decode(self, batches: Iterable[_Batch]) -> Iterator[_Batch]:
+        encoded = ((batch, [scan.image for scan in batch.scans], None) for batch in batches)
+        for batch, decoded in self._decoder.decode_ahead(encoded):
+            scans = [ReadScan(row, None, refusal) for row, _, refusal in batch.scans]  # lets the bytes go
             for place, words in decoded.errors.items():
                 row = scans[place].row
-                scans[place] = ReadScan(row, scans[place].image, Refusal("undecodable", words, row.sha256))
-            yield scans, decoded
+                scans[place] = ReadScan(row, None, Refusal("undecodable", words, row.sha256))
+            yield batch._replace(scans=scans, decoded=decoded)
+
+    def _start(self, batch: _Batch) -> _Batch:
+        if batch.decoded is None or not batch.scans:
+            return batch
+        images_BCHW, _, windows_B4 = batch.decoded
+        sizes_px_B2 = np.array([(scan.row.width_px, scan.row.height_px) for scan in batch.scans])
+        started = self._network.start(use_on_current_stream(images_BCHW), sizes_px_B2, windows_B4.numpy())
+        return batch._replace(decoded=None, started=started)
+
+
+class _Collector:
+    """Gathers the batches of a shard, in order, and makes its tables when the last one is there."""
+
+    def __init__(self, classes: Sequence[str], report: Report | None) -> None:
+        self._classes, self._report = classes, report
+        self._scored: list[tuple[list[ScanRow], BatchScores]] = []
+        self._refused: list[tuple[ScanRow, Refusal]] = []
+        self._num_bytes = 0
+
+    def __call__(self, batch: _Batch) -> ShardScores | UnreadShard | None:
+        """Wait for the scores of a batch; return those of its shard if it is the last one."""
+        if batch.started is not None:
+            self._add(batch.scans, batch.started.result())
+        self._num_bytes += batch.num_bytes
+        if self._report is not None:
+            self._report(len(batch.scans), batch.num_bytes)
+        return self._finish(batch.error) if batch.is_last else None
+
+    def _add(self, scans: Sequence[ReadScan], scores: BatchScores) -> None:
+        scans = _refuse_non_finite(scans, scores)
+        good_B = np.array([scan.refusal is None for scan in scans])
+        self._scored.append(([scan.row for scan in scans if scan.refusal is None], _choose(scores, good_B)))
+        self._refused += [(scan.row, scan.refusal) for scan in scans if scan.refusal is not None]
+
+    def _finish(self, error: OSError | ValueError | None) -> ShardScores | UnreadShard:
+        found: ShardScores | UnreadShard
+        if error is not None:
+            found = UnreadShard(error)
+        else:
+            tables = predictions_table(self._scored, self._classes), quarantine_table(self._refused)
+            found = ShardScores(*tables, self._num_bytes)
+        self._scored, self._refused, self._num_bytes = [], [], 0
+        return found
+
+
+def _raise_unread(found: ShardScores | UnreadShard) -> ShardScores:
+    if isinstance(found, UnreadShard):
+        raise found.error
+    return found
 
 
 def _refuse_non_finite(scans: Sequence[ReadScan], scores: BatchScores) -> list[ReadScan]:

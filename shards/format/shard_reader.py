@@ -17,7 +17,7 @@ from shards import storage
 from shards.format.dataset import Dataset
 from shards.format.parquet import read_parquet
 from shards.format.tar import BLOCK_BYTES
-from shards.images.inspect import EXTENSIONS, read_image_size
+from shards.images.inspect import EXTENSIONS, ImageBytes, read_image_size
 from shards.images.jpeg import ImageError
 from shards.prefetch import map_prefetched
 
@@ -53,7 +53,8 @@ class ReadScan(NamedTuple):
     """A row with either its image or the refusal."""
 
     row: ScanRow
-    image: bytes | None
+    image: ImageBytes | None
+    """A view of the range that was read, which lives as long as it."""
     refusal: Refusal | None
 
 
@@ -80,7 +81,8 @@ def find_rows(dataset: Dataset, keys: Iterable[str], split: str | None = None) -
 
 
 def _to_rows(table: pa.Table) -> list[ScanRow]:
-    return [ScanRow(*values) for values in zip(*(table[name].to_pylist() for name in ScanRow._fields), strict=True)]
+    columns = [table[name].to_pylist() for name in ScanRow._fields]
+    return list(map(ScanRow._make, zip(*columns, strict=True)))
 
 
 def read_image(dataset: Dataset, key: str) -> bytes:
@@ -104,7 +106,7 @@ def read_image_of_row(tar_url: str, row: ScanRow) -> bytes:
             f"({tar_url}); run `sixray verify` on the dataset"
         )
     assert scan.image is not None
-    return scan.image
+    return bytes(scan.image)
 
 
 def read_scans(tar_url: str, rows: Sequence[ScanRow], batch_size: int) -> Generator[list[ReadScan], None, None]:
@@ -138,14 +140,14 @@ class ShardReader:
 
     def _check(self, row: ScanRow, piece: memoryview, start: int) -> ReadScan:
         at = row.offset_bytes - start
-        image = bytes(piece[at : at + row.size_bytes])
+        image: ImageBytes = piece[at : at + row.size_bytes]
         refusal = check_image(row, image) if len(image) == row.size_bytes else _truncated(row, image)
         if refusal is not None and not _names_member(piece[max(0, at - BLOCK_BYTES) : at], row.key):
             # The scan is not at the offset of its row: another tool rewrote the tar, or it is truncated.
             image, refusal = self._read_member(row, refusal)
         return ReadScan(row, image if refusal is None else None, refusal)
 
-    def _read_member(self, row: ScanRow, refusal: Refusal) -> tuple[bytes, Refusal | None]:
+    def _read_member(self, row: ScanRow, refusal: Refusal) -> tuple[ImageBytes, Refusal | None]:
         member = next((self._members[name] for name in _member_names(row.key) if name in self._members), None)
         if member is not None:
             image = storage.read_range(self.tar_url, *member)
@@ -168,7 +170,7 @@ class ShardReader:
         return found
 
 
-def check_image(row: ScanRow, image: bytes) -> Refusal | None:
+def check_image(row: ScanRow, image: ImageBytes) -> Refusal | None:
     """Return why these bytes are not the image of a row, or None; checks the checksum, then the size."""
     checksum = hashlib.sha256(image).hexdigest()
     if not image:
@@ -185,7 +187,7 @@ def check_image(row: ScanRow, image: bytes) -> Refusal | None:
     return None
 
 
-def _truncated(row: ScanRow, image: bytes) -> Refusal:
+def _truncated(row: ScanRow, image: ImageBytes) -> Refusal:
     detail = f"the tar ends after {len(image)} of the image's {row.size_bytes} bytes"
     return Refusal("truncated_shard", detail, hashlib.sha256(image).hexdigest() if image else None)
 

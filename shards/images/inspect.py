@@ -32,12 +32,12 @@ def component_extension(data: ImageBytes) -> Extension:
     return "png" if data[: len(_PNG_START)] == _PNG_START else "jpg"
 
 
-def is_jpeg(data: bytes) -> bool:
+def is_jpeg(data: ImageBytes) -> bool:
     """Return whether these bytes begin like a JPEG."""
-    return data.startswith(_JPEG_START)
+    return data[: len(_JPEG_START)] == _JPEG_START
 
 
-def read_image_size(data: bytes) -> tuple[int, int]:
+def read_image_size(data: ImageBytes) -> tuple[int, int]:
     """Return (width, height) in pixels of a complete JPEG or PNG, without decoding.
 
     Raises:
@@ -47,14 +47,14 @@ def read_image_size(data: bytes) -> tuple[int, int]:
         raise ImageError("empty_file", "the file has 0 bytes")
     if is_jpeg(data):
         return read_jpeg_size(data)
-    if data.startswith(_PNG_START):
+    if data[: len(_PNG_START)] == _PNG_START:
         return _read_png_size(data)
     raise ImageError(
         "unknown_format", f"the file begins with {data[:8].hex(' ')}, a JPEG begins with ff d8, a PNG with 89 50 4e 47"
     )
 
 
-def _read_png_size(data: bytes) -> tuple[int, int]:
+def _read_png_size(data: ImageBytes) -> tuple[int, int]:
     """Return the size of a PNG after checking that every chunk is complete and matches its checksum.
 
     Source:
@@ -79,7 +79,7 @@ def _read_png_size(data: bytes) -> tuple[int, int]:
     return size
 
 
-def _read_chunk(data: bytes, at: int) -> tuple[bytes, memoryview]:
+def _read_chunk(data: ImageBytes, at: int) -> tuple[bytes, memoryview]:
     end = len(data)
     if at + _CHUNK_EDGE_BYTES > end:
         raise ImageError("truncated_png", f"the file ends before its IEND chunk, after {end} bytes")
@@ -90,7 +90,7 @@ def _read_chunk(data: bytes, at: int) -> tuple[bytes, memoryview]:
     (expected,) = struct.unpack_from(">I", data, at + 8 + length)
     if zlib.crc32(view[at + 4 : at + 8 + length]) != expected:
         raise ImageError("bad_png", f"the chunk at byte {at} is not what its checksum says")
-    return data[at + 4 : at + 8], view[at + 8 : at + 8 + length]
+    return bytes(view[at + 4 : at + 8]), view[at + 8 : at + 8 + length]
 
 
 def _parse_header(kind: bytes, body: memoryview) -> tuple[tuple[int, int], int]:

@@ -44,7 +44,7 @@ class _Frame(NamedTuple):
     has_tables: bool = False
 
 
-def read_jpeg_size(data: bytes) -> tuple[int, int]:
+def read_jpeg_size(data: bytes | memoryview) -> tuple[int, int]:
     """Return (width, height) in pixels of a complete JPEG.
 
     Complete means: the markers can be walked from the start to the first scan, a frame gives the size, an end marker
@@ -67,7 +67,7 @@ def read_jpeg_size(data: bytes) -> tuple[int, int]:
         frame, scan_at, interval = _walk_to_scan(data)
     except (IndexError, struct.error) as error:
         raise ImageError("truncated_jpeg", f"the file ends in its header, after {len(data)} bytes") from error
-    if not (data.endswith(_END_OF_IMAGE, scan_at) or _has_end_marker(data, scan_at)):
+    if data[max(scan_at, len(data) - 2) :] != _END_OF_IMAGE and not _has_end_marker(data, scan_at):
         raise ImageError("truncated_jpeg", f"no end marker behind the scan, in {len(data)} bytes")
     size = _check_size((frame.width, frame.height))
     _check_kind(frame)
@@ -75,7 +75,7 @@ def read_jpeg_size(data: bytes) -> tuple[int, int]:
     return size
 
 
-def can_draft(data: bytes) -> bool:
+def can_draft(data: bytes | memoryview) -> bool:
     """Return whether Pillow may decode a JPEG at reduced size: on a lossless one `draft` corrupts the heap."""
     try:
         read_jpeg_size(data)
@@ -96,7 +96,7 @@ def _check_kind(frame: _Frame) -> None:
         raise ImageError("bad_jpeg", f"the components have the sampling factors {frame.sampling.hex(' ')}")
 
 
-def _check_scan(data: bytes, frame: _Frame, scan_at: int, interval: int) -> None:
+def _check_scan(data: bytes | memoryview, frame: _Frame, scan_at: int, interval: int) -> None:
     """Raise ImageError if the compressed data is too short for the size, however little there is to see.
 
     A block takes at least one bit for its mean, and in a sequential frame one for the end of its other coefficients.
@@ -115,7 +115,7 @@ def _check_scan(data: bytes, frame: _Frame, scan_at: int, interval: int) -> None
             raise ImageError("partial_image", f"the scan must have {num_expected} restart markers, got {found}")
 
 
-def _has_end_marker(data: bytes, scan_at: int) -> bool:
+def _has_end_marker(data: bytes | memoryview, scan_at: int) -> bool:
     at = scan_at
     while (found := _MARKER_AFTER_SCAN.search(data, at)) is not None:
         marker_at = found.start()
@@ -127,7 +127,7 @@ def _has_end_marker(data: bytes, scan_at: int) -> bool:
     return False
 
 
-def _walk_to_scan(data: bytes) -> tuple[_Frame, int, int]:
+def _walk_to_scan(data: bytes | memoryview) -> tuple[_Frame, int, int]:
     """Return the frame, where the data of the first scan begins, and the restart interval."""
     frame: _Frame | None = None
     interval = 0
@@ -159,9 +159,9 @@ def _walk_to_scan(data: bytes) -> tuple[_Frame, int, int]:
         at += 2 + length
 
 
-def _parse_frame(data: bytes, at: int, marker: int) -> _Frame:
+def _parse_frame(data: bytes | memoryview, at: int, marker: int) -> _Frame:
     bits, height, width, num_components = struct.unpack_from(">BHHB", data, at + 4)
-    sampling = data[at + 11 : at + 10 + 3 * num_components : 3]
+    sampling = bytes(data[at + 11 : at + 10 + 3 * num_components : 3])
     if len(sampling) < num_components:
         raise IndexError
     return _Frame(marker, bits, width, height, sampling)

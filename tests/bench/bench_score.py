@@ -21,11 +21,11 @@ from model.hardware import Hardware, detect_hardware
 from model.inputs.decoder import BatchDecoder
 from model.scoring.engine_selection import EXPORTED_FROM_SCANS, EngineRequest, EngineSpec, list_engine_specs
 from model.scoring.engines import build_engine, choose_engine, measure_engines
-from model.scoring.scorer import Scorer, ScoringNetwork
+from model.scoring.scorer import Scorer, ShardFiles
+from model.scoring.scoring_network import ScoringNetwork
 from pipelines import cli
 from shards.format.dataset import Dataset, open_dataset
 from shards.format.parquet import QUARANTINE_SCHEMA, predictions_schema
-from shards.format.shard_reader import read_rows
 from shards.predictions.parts import Engine, PartInfo, write_part
 from tests.bench.measure import Measurement, time_in_turn
 from tests.bench.scoring import (
@@ -164,10 +164,7 @@ def _labels(dataset: Dataset, classes: tuple[str, ...]) -> np.ndarray:
 
 def _logits(dataset: Dataset, model: LoadedModel, hardware: Hardware, spec: EngineSpec) -> np.ndarray:
     scorer = Scorer(ScoringNetwork(model, hardware, EngineRequest(engine=spec.engine, dtype=spec.dtype)), BATCH_SIZE)
-    tables = []
-    for shard in dataset.shards():
-        rows = read_rows(dataset.samples_url(shard), shard.num_scans)
-        tables.append(scorer.score_shard(dataset.tar_url(shard), rows).predictions)
+    tables = [scorer.score_shard(ShardFiles.of(dataset, shard)).predictions for shard in dataset.shards()]
     logits = pa.concat_tables(tables)["logits"].to_pylist()
     return np.array([[row[name] for name in model.config.classes] for row in logits])
 

@@ -19,7 +19,8 @@ from model.hardware import Hardware
 from model.inputs.decoder import BatchDecoder
 from model.networks.config import InputConfig, ModelConfig
 from model.networks.registry import build_network
-from model.scoring.scorer import Scorer, ScoringNetwork
+from model.scoring.scorer import Scorer, ShardFiles, ShardScores
+from model.scoring.scoring_network import ScoringNetwork
 from shards.format.dataset import Dataset as Shards
 from shards.format.shard_reader import read_rows, read_scans
 from tests.shards.by_hand import bogus_huffman, write_dataset
@@ -69,11 +70,8 @@ def make_model(folder: Path, backbone: str, image_size_px: int = 224) -> LoadedM
 
 def score_all(scorer: Scorer, shards: Shards) -> int:
     """Score every shard end to end, as a worker does; return the number of scored scans."""
-    num = 0
-    for shard in shards.shards():
-        rows = read_rows(shards.samples_url(shard), shard.num_scans)
-        num += scorer.score_shard(shards.tar_url(shard), rows).predictions.num_rows
-    return num
+    found = list(scorer.score_shards(ShardFiles.of(shards, shard) for shard in shards.shards()))
+    return sum(scores.predictions.num_rows for scores in found if isinstance(scores, ShardScores))
 
 
 def decode_all(decoder: BatchDecoder, shards: Shards, batch_size: int) -> None:
@@ -90,11 +88,15 @@ def forward_seconds(network: ScoringNetwork, batch_size: int, num_batches: int) 
     images_BCHW = torch.randn(batch_size, 3, size, size, device=network.hardware.device)
     if network.spec.engine != "onnxruntime":
         images_BCHW = images_BCHW.contiguous(memory_format=torch.channels_last)
-    sizes_B = torch.full((batch_size,), 700)
-    network.score(images_BCHW, sizes_B, sizes_B)
+    sizes_px_B2 = np.full((batch_size, 2), 700)
+    before = network.start(images_BCHW, sizes_px_B2)
+    before.result()
     started = time.perf_counter()
     for _ in range(num_batches):
-        network.score(images_BCHW, sizes_B, sizes_B)  # ends on the CPU: a GPU has been waited for
+        batch = network.start(images_BCHW, sizes_px_B2)
+        before.result()  # one behind, as the scorer
+        before = batch
+    before.result()
     return (time.perf_counter() - started) / (batch_size * num_batches)
 
 
@@ -116,12 +118,20 @@ class PillowScans(Dataset[Tensor]):
         return (image_CHW - mean[:, None, None]) / std[:, None, None]
 
 
-def rival(images: Sequence[bytes], num_scans: int, model: LoadedModel, hardware: Hardware, batch_size: int) -> None:
-    """Score with a plain loop: a DataLoader worker per core, Pillow, eager float32; no checks, nothing stored."""
+def rival(
+    images: Sequence[bytes],
+    num_scans: int,
+    model: LoadedModel,
+    hardware: Hardware,
+    batch_size: int,
+    dtype: str = "float32",
+) -> None:
+    """Score with a plain loop: a DataLoader worker per core, Pillow, eager PyTorch; no checks, nothing stored."""
     scans = PillowScans(images, num_scans, model.config)
     loader = DataLoader(scans, batch_size, num_workers=hardware.num_cores, pin_memory=hardware.device == "cuda")
     network: nn.Module = model.network.eval().to(hardware.device)
-    with torch.inference_mode():
+    is_half = dtype == "bfloat16"
+    with torch.inference_mode(), torch.autocast(hardware.device, torch.bfloat16, enabled=is_half):
         for images_BCHW in loader:
             network(images_BCHW.to(hardware.device, non_blocking=True)).logits_BK.cpu()
 

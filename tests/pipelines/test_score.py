@@ -17,6 +17,7 @@ from model.scoring.engine_selection import EngineRequest
 from pipelines import cli, score
 from pipelines.runtime.runners import make_beam_options, make_pipeline
 from pipelines.score import ScoreConfig, ScoreShard
+from pipelines.steps.score_shards import ScoringJob, load_network
 from shards.format.dataset import open_dataset
 from shards.predictions.plan import plan_scoring
 from shards.predictions.run import open_predictions
@@ -225,7 +226,8 @@ def test_counters_have_units_and_the_step_travels_to_workers(bench):
     tasks = plan_scoring(str(bench.folder), bench.model_id, [bench.dataset], None).tasks
     bench.damage(TRAIN_0, 0)
     request = EngineRequest(engine="eager", dtype="float32")
-    step = pickle.loads(pickle.dumps(ScoreShard(bench.model, bench.model_id, request, 4)))
+    job = ScoringJob(model_url=bench.model, model_id=bench.model_id, request=request, batch_size=4)
+    step = pickle.loads(pickle.dumps(ScoreShard(job)))
     pipeline = make_pipeline(make_beam_options([]))
     score.add_scoring(pipeline, tasks, step)
     found = pipeline.run().metrics().query()["counters"]
@@ -237,7 +239,7 @@ def test_counters_have_units_and_the_step_travels_to_workers(bench):
 
 def test_a_model_that_is_exchanged_during_the_run_is_refused(bench):
     with pytest.raises(ValueError, match=r"model must be chr-x-0 until all shards are scored, got chr-resnet10t-"):
-        score.load_network(bench.model, "chr-x-0", EngineRequest())
+        load_network(ScoringJob(model_url=bench.model, model_id="chr-x-0", request=EngineRequest(), batch_size=None))
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,8 @@ import json
 import pytest
 
 from pipelines import cli, score
-from pipelines.score import find_part
 from pipelines.steps import score_run
+from pipelines.steps.score_shards import find_part
 from shards.predictions import plan
 from shards.predictions.plan import plan_scoring
 from shards.predictions.run import write_run

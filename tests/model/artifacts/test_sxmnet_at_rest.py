@@ -12,7 +12,8 @@ from model.networks.config import AttentionConfig, InputConfig, ModelConfig
 from model.networks.registry import build_network
 from model.scoring.engine_selection import EngineSpec
 from model.scoring.engines import build_engine
-from model.scoring.scorer import Scorer, ScoringNetwork
+from model.scoring.scorer import Scorer, ShardFiles
+from model.scoring.scoring_network import ScoringNetwork
 from shards.format.shard_reader import read_rows
 from tests.shards.by_hand import CLASSES, make_jpeg, write_dataset
 
@@ -59,7 +60,7 @@ def test_a_scan_becomes_a_row_with_the_weighted_logit(model, tmp_path):
     dataset = write_dataset(tmp_path, {name: [(f"N{number:05d}", make_jpeg(number)) for number in range(5)]})
     (info,) = dataset.shards()
     rows = read_rows(dataset.samples_url(info), info.num_scans)
-    scores = Scorer(ScoringNetwork(model, CPU), batch_size=2).score_shard(dataset.tar_url(info), rows)
+    scores = Scorer(ScoringNetwork(model, CPU), batch_size=2).score_shard(ShardFiles.of(dataset, info))
     assert scores.predictions.num_rows == 5
     for row, found in zip(rows, scores.predictions.to_pylist(), strict=True):
         for class_name in CLASSES:

@@ -8,10 +8,12 @@ import torch
 
 from model.artifacts.saved_model import load_model, save_model
 from model.hardware import detect_hardware
+from model.inputs.decoder import BatchDecoder
 from model.networks.config import InputConfig, ModelConfig
 from model.networks.registry import build_network
 from model.scoring.engine_selection import EngineRequest
-from model.scoring.scorer import Scorer, ScoringNetwork
+from model.scoring.scorer import Scorer, ShardFiles
+from model.scoring.scoring_network import ScoringNetwork, StartedBatch
 from shards.format.parquet import QUARANTINE_SCHEMA, predictions_schema
 from shards.format.shard_reader import read_rows
 from shards.predictions.parts import Engine
@@ -50,7 +52,8 @@ def shard(tmp_path):
 def written(root, images):
     dataset = write_dataset(root, {NAME: images})
     (info,) = dataset.shards()
-    return dataset.tar_url(info), read_rows(dataset.samples_url(info), info.num_scans)
+    files = ShardFiles.of(dataset, info)
+    return files, read_rows(files.samples_url, info.num_scans)
 
 
 def logits_of(scores):
@@ -58,11 +61,9 @@ def logits_of(scores):
 
 
 def test_logits_and_peaks_are_those_of_the_plain_network_scan_by_scan(scorer, model_url, shard):
-    tar_url, rows = shard
+    files, rows = shard
     plain = load_model(model_url).network
-    for row, (_, jpeg), found in zip(
-        rows, IMAGES, scorer.score_shard(tar_url, rows).predictions.to_pylist(), strict=True
-    ):
+    for row, (_, jpeg), found in zip(rows, IMAGES, scorer.score_shard(files).predictions.to_pylist(), strict=True):
         with torch.no_grad():
             output = plain(torch.from_numpy(as_pillow_sees(jpeg)).float()[None])
         for k, name in enumerate(CLASSES):
@@ -79,19 +80,20 @@ def test_logits_and_peaks_are_those_of_the_plain_network_scan_by_scan(scorer, mo
 
 
 def test_logits_are_those_of_the_same_pixels_one_at_a_time(scorer, network, model_url, shard):
-    tar_url, rows = shard
+    files, rows = shard
     plain = load_model(model_url).network
-    found = logits_of(scorer.score_shard(tar_url, rows))
+    found = logits_of(scorer.score_shard(files))
+    decoder = BatchDecoder(CONFIG.input, CPU, batch_size=1)
     for row, (key, jpeg) in zip(rows, IMAGES, strict=True):
-        (image,), *_ = scorer._decoder.decode([jpeg])
+        (image,), *_ = decoder.decode([jpeg])
         with torch.no_grad():
             logits = plain(image[None].contiguous()).logits_BK[0].tolist()
         assert list(found[key].values()) == pytest.approx(logits, abs=1e-4), row.key
 
 
 def test_tables_have_their_schemas_and_tar_order(scorer, shard):
-    tar_url, rows = shard
-    scores = scorer.score_shard(tar_url, rows)
+    files, _ = shard
+    scores = scorer.score_shard(files)
     assert scores.predictions.schema.equals(predictions_schema(CLASSES))
     assert scores.quarantine.schema.equals(QUARANTINE_SCHEMA)
     assert scores.predictions["key"].to_pylist() == [key for key, _ in IMAGES]
@@ -101,16 +103,16 @@ def test_tables_have_their_schemas_and_tar_order(scorer, shard):
 
 
 def test_a_shard_scored_twice_gives_equal_tables(scorer, shard):
-    one, two = (scorer.score_shard(*shard) for _ in range(2))
+    one, two = (scorer.score_shard(shard[0]) for _ in range(2))
     assert one.predictions.equals(two.predictions)
 
 
 def test_damaged_scans_cost_their_own_rows_and_neighbours_are_equal_to_the_bit(scorer, shard):
-    tar_url, rows = shard
-    sound = logits_of(scorer.score_shard(tar_url, rows))
-    overwrite(tar_url, rows[2].offset_bytes, bytes(rows[2].size_bytes))
-    overwrite(tar_url, rows[7].offset_bytes + 300, b"\x00\x01")
-    scores = scorer.score_shard(tar_url, rows)
+    files, rows = shard
+    sound = logits_of(scorer.score_shard(files))
+    overwrite(files.tar_url, rows[2].offset_bytes, bytes(rows[2].size_bytes))
+    overwrite(files.tar_url, rows[7].offset_bytes + 300, b"\x00\x01")
+    scores = scorer.score_shard(files)
     bad = {rows[2].key, rows[7].key}
     assert logits_of(scores) == {key: logits for key, logits in sound.items() if key not in bad}
     refused = scores.quarantine.to_pylist()
@@ -124,17 +126,17 @@ def test_damaged_scans_cost_their_own_rows_and_neighbours_are_equal_to_the_bit(s
 def test_a_scan_that_only_the_decoder_finds_bad_costs_its_own_row(scorer, tmp_path):
     images = list(IMAGES)
     images[6] = ("N00006", bogus_huffman(IMAGES[6][1]))
-    sound = logits_of(scorer.score_shard(*written(tmp_path / "sound", IMAGES)))
-    tar_url, rows = written(tmp_path / "bad", images)
-    scores = scorer.score_shard(tar_url, rows)
+    sound = logits_of(scorer.score_shard(written(tmp_path / "sound", IMAGES)[0]))
+    files, rows = written(tmp_path / "bad", images)
+    scores = scorer.score_shard(files)
     assert logits_of(scores) == {key: logits for key, logits in sound.items() if key != "N00006"}
     (refused,) = scores.quarantine.to_pylist()
     assert (refused["key"], refused["reason"], refused["sha256"]) == ("N00006", "undecodable", rows[6].sha256)
 
 
 def test_a_shard_that_is_gone_is_quarantined_row_by_row(scorer, shard, tmp_path):
-    _, rows = shard
-    scores = scorer.score_shard(str(tmp_path / "none.tar"), rows)
+    files, rows = shard
+    scores = scorer.score_shard(files._replace(tar_url=str(tmp_path / "none.tar")))
     assert scores.predictions.num_rows == 0
     assert scores.predictions.schema.equals(predictions_schema(CLASSES))
     assert scores.quarantine["key"].to_pylist() == [row.key for row in rows]
@@ -142,46 +144,46 @@ def test_a_shard_that_is_gone_is_quarantined_row_by_row(scorer, shard, tmp_path)
 
 
 def test_a_logit_that_is_no_number_is_refused_by_name(model_url, shard):
-    tar_url, rows = shard
+    files, _ = shard
     model = load_model(model_url)
     with torch.no_grad():
         dict(model.network.named_parameters())["classifiers.0.score.bias"][1] = float("nan")
-    scores = Scorer(ScoringNetwork(model, CPU), batch_size=4).score_shard(tar_url, rows)
+    scores = Scorer(ScoringNetwork(model, CPU), batch_size=4).score_shard(files)
     assert scores.predictions.num_rows == 0
     assert set(scores.quarantine["reason"].to_pylist()) == {"not_finite"}
 
 
 def test_every_batch_is_reported(scorer, shard):
     reports = []
-    scorer.score_shard(*shard, report=lambda *values: reports.append(values))
+    scorer.score_shard(shard[0], report=lambda *values: reports.append(values))
     assert [num for num, _ in reports] == [5, 5, 3]
     assert sum(num_bytes for _, num_bytes in reports) == sum(len(jpeg) for _, jpeg in IMAGES)
 
 
 def test_logits_under_bf16_are_float32_and_near(model_url, scorer, shard):
-    tar_url, rows = shard
+    files, _ = shard
     low = Scorer(ScoringNetwork(load_model(model_url), CPU, EngineRequest(dtype="bfloat16")), batch_size=5)
     assert low.engine == Engine("dali-cpu", "cpu", "bfloat16", 5)
-    near = logits_of(low.score_shard(tar_url, rows))
-    for key, logits in logits_of(scorer.score_shard(tar_url, rows)).items():
+    near = logits_of(low.score_shard(files))
+    for key, logits in logits_of(scorer.score_shard(files)).items():
         assert list(near[key].values()) == pytest.approx(list(logits.values()), abs=0.05)
 
 
 def test_an_error_of_the_reader_stops_the_shard(scorer, shard, tmp_path):
     with pytest.raises(IsADirectoryError):
-        scorer.score_shard(str(tmp_path), shard[1])
+        scorer.score_shard(shard[0]._replace(tar_url=str(tmp_path)))
 
 
 @pytest.mark.parametrize("field", ["logits_BK", "level_logits_LBK", "peaks_B4K"])
 def test_a_scan_with_a_nan_in_any_output_is_refused(scorer, shard, field, monkeypatch):
-    score_of = scorer._network.score
+    result_of = StartedBatch.result
 
-    def spoil(*args):
-        scores = score_of(*args)
+    def spoil(started):
+        scores = result_of(started)
         values = getattr(scores, field).copy()
         values[..., 0][:1] = np.nan
         return scores._replace(**{field: values})
 
-    monkeypatch.setattr(scorer._network, "score", spoil)
-    found = scorer.score_shard(*shard)
+    monkeypatch.setattr(StartedBatch, "result", spoil)
+    found = scorer.score_shard(shard[0])
     assert set(found.quarantine["reason"].to_pylist()) == {"not_finite"}
