@@ -50,8 +50,6 @@ def score_on_devices(job: ScoringJob, num_devices: int, tasks: Iterable[ShardTas
                 links[link] = process
                 its_link.close()
         yield from _serve(links, iter(tasks))
-        for process in links.values():
-            process.join()
     finally:
         for process in links.values():
             process.terminate()
