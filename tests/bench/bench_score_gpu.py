@@ -15,7 +15,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -28,12 +27,11 @@ from model.artifacts.saved_model import LoadedModel
 from model.hardware import detect_hardware
 from model.inputs.decoder import BatchDecoder
 from model.scoring.engine_selection import EngineRequest
-from model.scoring.scorer import NUM_DECODERS, Scorer
+from model.scoring.scorer import Scorer
 from model.scoring.scoring_network import BATCH_SIZES, ScoringNetwork, StartedBatch
 from shards.host import installed_versions
 from tests.bench.measure import Measurement, describe_hardware
 from tests.bench.scoring import (
-    decode_all,
     forward_seconds,
     hours,
     make_model,
@@ -86,20 +84,17 @@ class Bench:
         return Measurement(what, value, "scans/s", beside)
 
     def decode(self) -> Iterator[Measurement]:
-        """Measure reading alone, decoding alone from memory, and both, by number of decoders."""
+        """Measure decoding alone, of scans in memory, and together with reading and checking."""
         config = self.model(self.plan.backbones[0]).config.input
-        for batch_size, num_decoders in itertools.product(self.plan.batch_sizes, (1, 2, 3)):
-            decoders = [BatchDecoder(config, self.hardware, batch_size) for _ in range(num_decoders)]
+        for batch_size in self.plan.batch_sizes:
+            decoder = BatchDecoder(config, self.hardware, batch_size)
             scans = list(itertools.islice(itertools.cycle(self.images), batch_size))
-            num_batches = max(2 * num_decoders, self.plan.num_scans // batch_size // 2)
-            run = partial(decode_in_turn, decoders, scans)
-            run(2 * num_decoders)
-            rate = rate_of(partial(run, num_batches), num_batches * batch_size)
-            yield self.rate(f"decode alone, batch {batch_size}, {num_decoders} decoders", rate)
-        decoder = BatchDecoder(config, self.hardware, self.batch_size)
-        decode_all(decoder, self.shards, self.batch_size)
-        rate = rate_of(lambda: decode_all(decoder, self.shards, self.batch_size), self.plan.num_scans)
-        yield self.rate(f"read, check and decode one after the other, batch {self.batch_size}", rate)
+            num_batches = max(2, self.plan.num_scans // batch_size)
+            decode_often(decoder, scans, 4)
+            rate = rate_of(partial(decode_often, decoder, scans, num_batches), num_batches * batch_size)
+            yield self.rate(f"decode alone, batch {batch_size}", rate)
+        network = ScoringNetwork(self.model(self.plan.backbones[0]), self.hardware, batch_size=self.batch_size)
+        yield self.rate(f"read, check and decode, batch {self.batch_size}", self.read_and_decode_rate(network))
 
     def forward(self) -> Iterator[Measurement]:
         """Measure the network alone, peaks and copy included, by dtype and batch; then eager PyTorch."""
@@ -150,9 +145,7 @@ class Bench:
             rate = rate_of(partial(score_all, scorer, self.shards), num)
             cpu_us = (time.process_time() - began) / num * 1e6
             what = f"{backbone}, batch {self.batch_size}"
-            yield self.rate(
-                f"{what}: read, check and decode alone, {NUM_DECODERS[self.hardware.device]} decoders", decode_rate
-            )
+            yield self.rate(f"{what}: read, check and decode alone", decode_rate)
             yield self.rate(f"{what}: forward alone", 1 / seconds)
             yield self.rate(f"{what}: end to end", rate)
             yield Measurement(f"{what}: processor time of all threads", cpu_us, "us/scan")
@@ -198,15 +191,10 @@ class WithoutNetwork:
         return StartedBatch(packed_BP, None, num_classes, sizes_px_B2, windows_B4)
 
 
-def decode_in_turn(decoders: Sequence[BatchDecoder], scans: Sequence[bytes], num_batches: int) -> None:
-    """Decode the same batch many times, by all decoders at once."""
-
-    def decode(decoder: BatchDecoder) -> None:
-        for _ in range(-(-num_batches // len(decoders))):
-            decoder.decode(scans)
-
-    with ThreadPoolExecutor(len(decoders)) as pool:
-        list(pool.map(decode, decoders))
+def decode_often(decoder: BatchDecoder, scans: Sequence[bytes], num_batches: int) -> None:
+    """Decode the same batch many times."""
+    for _ in decoder.decode_ahead((None, scans, None) for _ in range(num_batches)):
+        pass
 
 
 def run(scratch: Path) -> Iterator[Measurement]:
