@@ -130,7 +130,7 @@ def test_training_takes_the_same_batches_beside_a_busy_stream(tmp_path):
     config = FeedConfig(batch_size=8, input=CONFIG, resize_px=256, hardware=GPU)
 
     def sums(is_busy):
-        found = []
+        found: list[torch.Tensor] = []
         for batch in TrainingFeed(samples, config):
             if is_busy and not found:
                 torch.cuda._sleep(BUSY_CYCLES)

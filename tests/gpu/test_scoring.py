@@ -10,7 +10,8 @@ from model.artifacts.saved_model import load_model, save_model
 from model.networks.config import AttentionConfig, InputConfig, ModelConfig
 from model.networks.registry import build_network
 from model.scoring.engine_selection import EngineRequest
-from model.scoring.scorer import Scorer, ScoringNetwork
+from model.scoring.scorer import Scorer
+from model.scoring.scoring_network import ScoringNetwork
 from tests.bench.scoring import make_scans
 from tests.gpu.machines import CPU, GPU, NEEDS_GPU
 from tests.shards.by_hand import CLASSES, bogus_huffman, write_dataset
