@@ -6,21 +6,19 @@ Nothing is assumed about the scores: the bounds are exact binomial ones (Clopper
 
 # G bags  K classes  n bags of a promise  k of them wrong
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 from scipy.stats import beta, binom
 
-from model.metrics.joint_thresholds import NEVER, Bags, apply_thresholds, plan_jointly, sort_scores
+from model.metrics.joint_thresholds import NEVER, Bags, apply_thresholds, plan_jointly
 
 FloatArray = npt.NDArray[np.float64]
 
 FALSE_ALARMS = "false_alarms_per_1000"
 """The subject of a promise of false alarms."""
-LADDER = tuple(float(share) for share in np.geomspace(0.02, 2.0, 40))
-"""Budgets, as multiples of the promised rate, that thresholds are learnt for on one half of the clean bags."""
 HALVES_FROM = 4
 """Half of the clean bags is given to learning if there are this many times as many as the promise needs at least."""
 
@@ -61,31 +59,37 @@ class Guarantee:
 def limit_false_alarms(bags: Bags, max_rate: float, confidence: float, halves_G: npt.NDArray[np.bool_]) -> Guarantee:
     """Return thresholds with at most `max_rate` of clean bags alarmed, by any class, with the stated confidence.
 
-    With many clean bags thresholds are learnt jointly on the bags of `halves_G`, for a falling ladder of budgets, and
-    tested on the others from the strictest on until one fails. Else one threshold for all classes is lowered as far as
-    the bound allows, on all of them.
+    With many clean bags the distances between the classes' thresholds are learnt jointly on the bags of `halves_G`, and
+    all are raised or lowered together on the others, as far as the bound allows. Else one threshold for all classes is
+    found on all bags. Either way one number is chosen, by an order statistic, so the bound needs no correction.
 
     Source:
-        Angelopoulos et al., "Learn then Test" (2021), fixed sequence testing; Bates et al., "Distribution-Free,
-        Risk-Controlling Prediction Sets" (2021), for one threshold.
+        Bates et al., "Distribution-Free, Risk-Controlling Prediction Sets" (2021); learning on other bags than are
+        tested: Angelopoulos et al., "Learn then Test" (2021), Section 4.
     """
     needed = count_needed(max_rate, confidence)
-    num_clean = int(np.count_nonzero(bags.is_clean_G))
-    if num_clean >= HALVES_FROM * needed and bags.logits_GK.shape[1] > 1:
-        learn, test = _select(bags, halves_G), _select(bags, ~halves_G)
-        found = choose_tested(propose_thresholds(learn, max_rate), test, max_rate, confidence)
-        thresholds_K, num_false = found or (np.full(bags.logits_GK.shape[1], NEVER), None)
-        num_tested = int(np.count_nonzero(test.is_clean_G))
-        promise = _promise(FALSE_ALARMS, max_rate, confidence, num_tested, num_false)
-        return Guarantee(thresholds_K=thresholds_K, rule="joint", promises=(promise,))
-    highest_G = bags.logits_GK.max(axis=1)
-    allowed = count_allowed(num_clean, max_rate, confidence)
-    threshold = threshold_of_highest(highest_G, highest_G[bags.is_clean_G], allowed)
     is_scored_K = (bags.logits_GK > -np.inf).any(axis=0)
-    thresholds_K = np.where(is_scored_K, threshold, NEVER)
-    num_false = apply_thresholds(bags, thresholds_K).num_false if allowed >= 0 else None
+    rule, tested, shape_K = "any_item", bags, np.where(is_scored_K, 0.0, NEVER)
+    if np.count_nonzero(bags.is_clean_G) >= HALVES_FROM * needed and len(is_scored_K) > 1:
+        learnt_K = plan_jointly(_select(bags, halves_G), 1000 * max_rate).thresholds_K
+        if (learnt_K < NEVER).any():
+            rule, tested, shape_K = "joint", _select(bags, ~halves_G), learnt_K
+    num_clean = int(np.count_nonzero(tested.is_clean_G))
+    allowed = count_allowed(num_clean, max_rate, confidence)
+    thresholds_K = shift_thresholds(shape_K, tested, allowed)
+    num_false = apply_thresholds(tested, thresholds_K).num_false if allowed >= 0 else None
     promise = _promise(FALSE_ALARMS, max_rate, confidence, num_clean, num_false)
-    return Guarantee(thresholds_K=thresholds_K, rule="any_item", promises=(promise,))
+    return Guarantee(thresholds_K=thresholds_K, rule=rule, promises=(promise,))
+
+
+def shift_thresholds(shape_K: FloatArray, bags: Bags, allowed: int) -> FloatArray:
+    """Return thresholds at the distances of `shape_K`, as low as at most `allowed` clean bags alarm; -1: NEVER."""
+    used_K = shape_K < NEVER
+    excess_G = (bags.logits_GK[:, used_K] - shape_K[used_K]).max(axis=1)
+    thresholds_K = shape_K + threshold_of_highest(excess_G, excess_G[bags.is_clean_G], allowed)
+    while allowed >= 0 and apply_thresholds(bags, thresholds_K).num_false > allowed:
+        thresholds_K = np.nextafter(thresholds_K, np.inf)  # the sum was rounded down onto a score
+    return thresholds_K
 
 
 def limit_misses(bags: Bags, max_rates: Mapping[int, float], confidence: float) -> Guarantee:
@@ -142,31 +146,6 @@ def threshold_of_highest(values_G: npt.NDArray[np.floating], scores_M: npt.NDArr
     if not len(above_G):
         return float(np.nextafter(np.float64(limit), np.inf))
     return _middle(limit, float(above_G.min()))
-
-
-def propose_thresholds(bags: Bags, max_rate: float) -> list[FloatArray]:
-    """Return thresholds that were learnt on bags for a rising ladder of budgets, the strictest first."""
-    values = sort_scores(bags.logits_GK)
-    return [plan_jointly(bags, 1000 * max_rate * share, values).thresholds_K for share in LADDER]
-
-
-def choose_tested(
-    proposals: Sequence[FloatArray], bags: Bags, max_rate: float, confidence: float
-) -> tuple[FloatArray, int] | None:
-    """Return the last of the proposals before the first that cannot keep the rate on other bags, and its false alarms.
-
-    None if the first cannot. The rate is broken on new bags with probability 1 - confidence at most, however the
-    proposals were found: each null hypothesis is tested at this level, and the first true one ends the sequence
-    (fixed sequence testing: Angelopoulos et al., "Learn then Test", 2021).
-    """
-    allowed = count_allowed(int(np.count_nonzero(bags.is_clean_G)), max_rate, confidence)
-    best = None
-    for thresholds_K in proposals:
-        num_false = apply_thresholds(bags, thresholds_K).num_false
-        if num_false > allowed:
-            break
-        best = (thresholds_K, num_false)
-    return best
 
 
 def _select(bags: Bags, chosen_G: npt.NDArray[np.bool_]) -> Bags:

@@ -3,7 +3,6 @@
 # N scans  G bags  K classes  M clean bags  P bags with an item
 
 import itertools
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -108,8 +107,8 @@ def sort_scores(logits_GK: npt.NDArray[np.floating[Any]]) -> list[FloatArray]:
 def plan_jointly(bags: Bags, per_1000: float, values: list[FloatArray] | None = None) -> AlarmPlan:
     """Return thresholds that catch many bags with at most `per_1000` of 1,000 clean bags alarmed, by any class.
 
-    The best of three starts (one threshold; an equal share for each class; each class as far down as its own ratio of
-    catches to false alarms stays above a common value) is improved by setting each class to the best of its thresholds
+    The better of two starts (one threshold; each class as far down as its own ratio of catches to false alarms stays
+    above a common value) is improved by setting each class to the best of its thresholds
     given the others, then by trading false alarms between two classes. Exact optimality is not claimed: the problem is
     a knapsack. A class without a scored bag that holds it has no threshold.
 
@@ -119,7 +118,7 @@ def plan_jointly(bags: Bags, per_1000: float, values: list[FloatArray] | None = 
         values: of `sort_scores`, if already computed.
     """
     search = _Search(bags, per_1000, values or sort_scores(bags.logits_GK))
-    plans = [search.start_any_item(), search.start_even(), search.start_by_ratio()]
+    plans = [search.start_any_item(), search.start_by_ratio()]
     is_refined = bags.logits_GK.shape[1] <= MAX_REFINED
     if is_refined:
         plans = [search.refit_all(thresholds_K) for thresholds_K in plans]
@@ -177,15 +176,6 @@ class _Search:
         found: FloatArray = np.minimum(np.array([_above(values, limit) for values in self.values]), self.free_K)
         return found
 
-    def start_even(self) -> FloatArray:
-        ordered_MK = -np.sort(-self.clean_MK, axis=0)
-
-        def share(number: int) -> FloatArray:
-            limits_K = ordered_MK[number] if number < len(ordered_MK) else np.full(len(self.free_K), -np.inf)
-            return np.array([_above(self.values[k], limit) for k, limit in enumerate(limits_K)])
-
-        return share(self._last_within(self.budget, share))
-
     def start_by_ratio(self) -> FloatArray:
         steps = [
             _hull(np.sort(self.items_PK[self.held_PK[:, k], k])[::-1], np.sort(self.clean_MK[:, k]))
@@ -201,15 +191,11 @@ class _Search:
                     thresholds_K[k] = min(thresholds_K[k], _below(self.values[k], reached[-1]))
             return thresholds_K
 
-        return at(self._last_within(len(ratios), at))
-
-    def _last_within(self, last: int, thresholds_at: Callable[[int], FloatArray]) -> int:
-        """Return the last number from 0 to `last` whose thresholds keep the budget; they fall as it grows."""
-        low, high = 0, last
-        while low < high:
+        low, high = 0, len(ratios)
+        while low < high:  # the last number whose thresholds keep the budget; they fall as it grows
             middle = (low + high + 1) // 2
-            low, high = (middle, high) if self.num_false(thresholds_at(middle)) <= self.budget else (low, middle - 1)
-        return low
+            low, high = (middle, high) if self.num_false(at(middle)) <= self.budget else (low, middle - 1)
+        return at(low)
 
     def refit(self, thresholds_K: FloatArray, k: int) -> FloatArray:
         """Return the thresholds with the best one of class `k`, given the others."""

@@ -5,16 +5,15 @@ import pytest
 from scipy.stats import binom
 
 from model.metrics.guarantees import (
-    choose_tested,
     count_allowed,
     count_needed,
     limit_false_alarms,
     limit_misses,
-    propose_thresholds,
+    shift_thresholds,
     threshold_of_highest,
     upper_bound,
 )
-from model.metrics.joint_thresholds import NEVER, Bags, apply_thresholds, make_bags
+from model.metrics.joint_thresholds import NEVER, Bags, apply_thresholds, make_bags, plan_jointly
 
 ROUNDS, CONFIDENCE = 2000, 0.9
 MOST_BROKEN = binom.ppf(0.999, ROUNDS, 1 - CONFIDENCE) / ROUNDS
@@ -73,21 +72,19 @@ def draw_bags(rng, kind, num_clean, num_with_item):
 
 @pytest.mark.parametrize("kind", ["distinct", "ties", "series"])
 def test_a_limit_over_all_classes_together_is_broken_in_at_most_its_share_of_draws(kind):
-    # The promise holds whatever the first half proposes, so each of 8 first halves is followed by 250 second ones.
+    # The promise holds whatever the first half has taught, so each of 20 first halves is followed by 100 second ones.
     rng = np.random.default_rng(9)
-    population, broken, kept = draw_bags(rng, kind, 60_000, 0), 0, 0
-    for _ in range(8):
-        proposals = propose_thresholds(draw_bags(rng, kind, NUM_CLEAN, NUM_WITH_ITEM), MAX_RATE)
-        rates = [apply_thresholds(population, of).num_false / 60_000 for of in proposals]
-        for _ in range(ROUNDS // 8):
-            found = choose_tested(proposals, draw_bags(rng, kind, NUM_CLEAN, 0), MAX_RATE, CONFIDENCE)
-            if found is not None:
-                kept += 1
-                (at,) = {k for k, of in enumerate(proposals) if of is found[0]}
-                broken += rates[at] > MAX_RATE + 0.002
+    population, broken = draw_bags(rng, kind, 30_000, 0), 0
+    allowed = count_allowed(NUM_CLEAN, MAX_RATE, CONFIDENCE)
+    for _ in range(20):
+        shape = plan_jointly(draw_bags(rng, kind, NUM_CLEAN, NUM_WITH_ITEM), 1000 * MAX_RATE).thresholds_K
+        for _ in range(ROUNDS // 20):
+            tested = draw_bags(rng, kind, NUM_CLEAN, 0)
+            thresholds = shift_thresholds(shape, tested, allowed)
+            assert apply_thresholds(tested, thresholds).num_false <= allowed
+            broken += apply_thresholds(population, thresholds).num_false > (MAX_RATE + 0.003) * 30_000
     assert broken / ROUNDS <= MOST_BROKEN
-    assert kept > 0.9 * ROUNDS
-    assert kind == "ties" or broken / ROUNDS > 0.01  # not broken so rarely only because it is lax
+    assert kind == "ties" or broken / ROUNDS > 0.02  # not broken so rarely only because it is lax
 
 
 @pytest.mark.parametrize("kind", ["distinct", "ties", "series"])

@@ -57,6 +57,16 @@ def test_the_budget_is_kept_over_all_classes_whatever_the_ties_and_bags(seed, pe
     assert (joint.thresholds_K < NEVER).all() == (labels == 1).any(axis=0).all()
 
 
+@pytest.mark.parametrize("seed", range(40))
+def test_the_budget_is_kept_where_float32_scores_lie_close_together(seed):
+    logits, labels, bags = draw_bags(seed, num=500, num_classes=5)
+    near = (logits / 2**18 - 3).astype(np.float32)  # neighbours among float32: a middle must not be rounded to either
+    for per_1000 in (10, 20, 50):
+        plan = plan_jointly(make_bags(near, labels, bags), per_1000)
+        clean, false, _ = count(near, labels, bags, plan.thresholds_K)
+        assert plan.num_false == false <= per_1000 * clean / 1000
+
+
 @pytest.mark.parametrize("seed", range(12))
 def test_it_catches_nearly_what_the_best_of_all_thresholds_does(seed):
     logits, labels, bags = draw_bags(seed, 120, 2)
