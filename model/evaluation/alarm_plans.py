@@ -9,18 +9,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from model.evaluation.scored_scans import UNSCORED, ScoredScans
+from model.metrics.bags import NEVER, AlarmPlan, Bags, apply_thresholds, make_bags
 from model.metrics.intervals import MIN_UNITS, Interval, recall_interval
-from model.metrics.joint_thresholds import (
-    NEVER,
-    AlarmPlan,
-    Bags,
-    apply_thresholds,
-    make_bags,
-    plan_any_item,
-    plan_each_class,
-    plan_jointly,
-    sort_scores,
-)
+from model.metrics.joint_thresholds import plan_any_item, plan_each_class, plan_jointly, sort_scores
 from model.metrics.operating_points import FALSE_ALARM_RATES, OperatingFigures
 
 ALARM_RATE = 10

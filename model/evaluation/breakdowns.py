@@ -13,8 +13,8 @@ import pyarrow.compute as pc
 from model.evaluation.scored_scans import UNSCORED, ScoredScans
 from model.evaluation.uncertainty import share_interval
 from model.metrics import ranking as metrics
+from model.metrics.bags import NEVER
 from model.metrics.intervals import Interval
-from model.metrics.joint_thresholds import NEVER
 from model.metrics.ranking import Ranking
 from shards.format.classes import ABSENT, PRESENT
 

@@ -15,8 +15,8 @@ import pyarrow.parquet as pq
 
 from model.evaluation.pointing import find_pointing_hits
 from model.evaluation.scored_scans import ScoredScans
+from model.metrics.bags import NEVER, any_reaches
 from model.metrics.calibration import fit_platt
-from model.metrics.joint_thresholds import NEVER, any_reaches
 from model.metrics.operating_points import any_item, sigmoid
 from model.metrics.ranking import Ranking
 from shards.format.classes import ABSENT, PRESENT, UNKNOWN

@@ -2,6 +2,7 @@
 
 __all__ = [
     "arrays",
+    "bags",
     "bootstrap",
     "calibration",
     "class_figures",

@@ -13,7 +13,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import beta, binom
 
-from model.metrics.joint_thresholds import NEVER, Bags, apply_thresholds, plan_jointly
+from model.metrics.bags import NEVER, Bags, apply_thresholds
+from model.metrics.joint_thresholds import plan_jointly
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -70,7 +71,7 @@ def limit_false_alarms(bags: Bags, max_rate: float, confidence: float, halves_G:
     needed = count_needed(max_rate, confidence)
     is_scored_K = (bags.logits_GK > -np.inf).any(axis=0)
     rule, tested, shape_K = "any_item", bags, np.where(is_scored_K, 0.0, NEVER)
-    if np.count_nonzero(bags.is_clean_G) >= HALVES_FROM * needed and len(is_scored_K) > 1:
+    if np.count_nonzero(bags.is_clean_G) >= HALVES_FROM * needed and bags.logits_GK.shape[1] > 1:
         learnt_K = plan_jointly(_select(bags, halves_G), 1000 * max_rate).thresholds_K
         if (learnt_K < NEVER).any():
             rule, tested, shape_K = "joint", _select(bags, ~halves_G), learnt_K

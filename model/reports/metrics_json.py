@@ -17,9 +17,9 @@ from model.evaluation.pointing import TOLERANCES_PX
 from model.evaluation.subsets import SubsetFigures
 from model.evaluation.top_k import TopKAccuracy
 from model.evaluation.uncertainty import RankIntervals
+from model.metrics.bags import NEVER, AlarmPlan
 from model.metrics.calibration import CalibrationFigures
 from model.metrics.intervals import LEVEL, Interval
-from model.metrics.joint_thresholds import NEVER, AlarmPlan
 from model.metrics.operating_points import AlarmCounts, OperatingPoint, sigmoid
 from model.reports.sentences import describe_omissions
 from shards import storage

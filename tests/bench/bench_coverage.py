@@ -25,11 +25,12 @@ from model.evaluation.alarm_plans import _find_interval
 from model.evaluation.comparison import _compare_means, _compare_score, _correct, _Pair, _resample_recalls
 from model.evaluation.uncertainty import Rated, _find_class_intervals, _Mean, share_interval
 from model.metrics import ranking as metrics
+from model.metrics.bags import apply_thresholds, make_bags
 from model.metrics.differences import MeanEstimate
 from model.metrics.guarantees import limit_false_alarms
 from model.metrics.influence import find_influences
 from model.metrics.intervals import Interval
-from model.metrics.joint_thresholds import apply_thresholds, make_bags, plan_jointly
+from model.metrics.joint_thresholds import plan_jointly
 from model.metrics.operating_points import RECALLS, rate_operation
 from tests.bench.measure import Measurement
 

@@ -9,7 +9,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from model.evaluation.breakdowns import count_mistakes, find_bands, rate_breakdowns
 from model.evaluation.evaluate import evaluate
 from model.evaluation.scored_scans import join_predictions
-from model.metrics.joint_thresholds import NEVER
+from model.metrics.bags import NEVER
 from model.reports.charts import draw_figures
 from model.reports.csv_tables import make_tables
 from model.reports.metrics_json import metrics_document

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import binom
 
+from model.metrics.bags import NEVER, Bags, apply_thresholds, make_bags
 from model.metrics.guarantees import (
     count_allowed,
     count_needed,
@@ -13,7 +14,7 @@ from model.metrics.guarantees import (
     threshold_of_highest,
     upper_bound,
 )
-from model.metrics.joint_thresholds import NEVER, Bags, apply_thresholds, make_bags, plan_jointly
+from model.metrics.joint_thresholds import plan_jointly
 
 ROUNDS, CONFIDENCE = 2000, 0.9
 MOST_BROKEN = binom.ppf(0.999, ROUNDS, 1 - CONFIDENCE) / ROUNDS

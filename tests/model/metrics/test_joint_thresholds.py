@@ -7,14 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from model.metrics.joint_thresholds import (
-    NEVER,
-    apply_thresholds,
-    make_bags,
-    plan_any_item,
-    plan_each_class,
-    plan_jointly,
-)
+from model.metrics.bags import NEVER, apply_thresholds, make_bags
+from model.metrics.joint_thresholds import plan_any_item, plan_each_class, plan_jointly
 
 
 def draw_bags(seed, num=400, num_classes=3, decimals=None, series=1):

@@ -8,7 +8,7 @@ from PIL import Image
 
 from model.evaluation.evaluate import evaluate_scans
 from model.evaluation.scored_scans import join_predictions
-from model.metrics.joint_thresholds import NEVER
+from model.metrics.bags import NEVER
 from model.reports import gallery as gallery_module
 from model.reports.charts import draw_figures
 from model.reports.gallery import LARGE_PX, SMALL_PX, collect_gallery, shrink_picture
