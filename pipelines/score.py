@@ -45,9 +45,8 @@ from pipelines.steps.score_run import (
 from pipelines.steps.score_shards import Outcome, ScoringJob, load_network, score_tasks
 from shards import storage
 from shards.predictions.parts import PartInfo
-from shards.predictions.plan import ShardTask, choose_tasks
+from shards.predictions.plan import Found, ShardTask, choose_tasks, find_targets
 from shards.predictions.run import forget_checksums
-from shards.predictions.targets import Found, find_targets
 from shards.prefetch import PushedStream
 
 UNREAD = "unread-shards"

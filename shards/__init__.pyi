@@ -1,3 +1,4 @@
+from .format.classes import Box as Box
 from .format.classes import ClassSet as ClassSet
 from .format.classes import load_class_set as load_class_set
 from .format.dataset import Dataset as Dataset
@@ -5,7 +6,6 @@ from .format.dataset import open_dataset as open_dataset
 from .format.parquet import QUARANTINE_SCHEMA as QUARANTINE_SCHEMA
 from .format.parquet import predictions_schema as predictions_schema
 from .format.parquet import samples_schema as samples_schema
-from .format.sample_json import Box as Box
 from .format.shard_reader import read_image as read_image
 from .format.webdataset_reader import open_webdataset as open_webdataset
 from .predictions.run import Predictions as Predictions

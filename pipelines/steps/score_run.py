@@ -11,9 +11,8 @@ from pipelines.runtime import log
 from shards import storage
 from shards.host import installed_versions
 from shards.predictions.parts import Engine
-from shards.predictions.plan import ScorePlan, ShardTask, existing_parts, plan_scoring, unlisted_parts
+from shards.predictions.plan import Found, ScorePlan, ShardTask, Target, existing_parts, plan_scoring, unlisted_parts
 from shards.predictions.run import RUN_NAME, checksum_parts, count_scans, read_run, run_document, shard_of, write_run
-from shards.predictions.targets import Found, Target
 
 _VERSIONED = ("apache-beam", "nvidia-dali-cuda130", "onnxruntime", "timm", "torch")
 _WHY_AGAIN = {

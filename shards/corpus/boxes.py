@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from shards.format.sample_json import Box
+from shards.format.classes import Box
 
 Repair = tuple[str, str]
 """Kind and description."""

@@ -6,8 +6,7 @@ from typing import Literal, get_args
 
 from shards.corpus.boxes import Annotation, AnnotationError
 from shards.corpus.facts import Labels
-from shards.format.classes import ClassSet
-from shards.format.sample_json import Box
+from shards.format.classes import Box, ClassSet
 
 OnContradiction = Literal["quarantine", "keep-list", "keep-boxes"]
 OnUnlisted = Literal["keep", "quarantine", "stop"]

@@ -25,7 +25,7 @@ from shards.corpus.facts import (
     SkippedFact,
 )
 from shards.corpus.policy import Policy
-from shards.format.sample_json import Box
+from shards.format.classes import Box
 
 SKIPPED = "skipped"
 """The `reason` of what is no record: a file that is counted and passed over."""

@@ -7,7 +7,6 @@ __all__ = [
     "keys",
     "manifest",
     "parquet",
-    "sample_json",
     "shard_reader",
     "tar",
     "webdataset_reader",

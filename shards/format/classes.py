@@ -1,15 +1,21 @@
-"""Define the values of a label; load and make class sets: the prohibited items of a corpus and their spellings."""
+"""Define labels, class sets (the prohibited items of a corpus and their spellings) and boxes; encode them as JSON."""
 
 import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from importlib import resources
+from typing import Any
+
+import numpy as np
 
 PRESENT, ABSENT, UNKNOWN = 1, 0, -1
 """Values of a label in arrays; unknown is null on disk."""
 
 _NAME = re.compile(r"[\w-]+")
+_COORDINATES = ("xmin_px", "ymin_px", "xmax_px", "ymax_px")
+_encode = json.JSONEncoder(separators=(",", ":")).encode
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,3 +74,40 @@ def make_class_set(names: Sequence[str], spellings: Mapping[str, str], base: Cla
             raise ValueError(f"class map must not rename a known spelling, got {text!r} for {name!r}")
         others.setdefault(name, []).append(text)
     return ClassSet(base.scored, base.unscored, {name: tuple(texts) for name, texts in others.items()})
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """A box in pixels of the image as stored, x to the right, y down."""
+
+    class_name: str
+    xmin_px: float
+    ymin_px: float
+    xmax_px: float
+    ymax_px: float
+
+    def to_row(self) -> dict[str, Any]:
+        """Return the box with float32 coordinates, as in `samples` and `<key>.json`."""
+        coordinates = {name: _as_float32(getattr(self, name)) for name in _COORDINATES}
+        return {"class": self.class_name, **coordinates}
+
+
+def sample_json(row: dict[str, Any]) -> bytes:
+    """Return `<key>.json` for a row of `samples`: labels and boxes for users who have only the tar."""
+    boxes = [{"class": box["class"]} | {name: _as_float32(box[name]) for name in _COORDINATES} for box in row["boxes"]]
+    labels_text = _encode_labels(tuple(row["labels"].items()))
+    return (
+        f'{{"key":{_encode(row["key"])},"width_px":{row["width_px"]},"height_px":{row["height_px"]}'
+        f',"labels":{labels_text},"boxes":{_encode(boxes) if boxes else "[]"}}}'
+    ).encode()
+
+
+@lru_cache(maxsize=4096)
+def _encode_labels(labels: tuple[tuple[str, int | None], ...]) -> str:
+    # A million scans have a few hundred combinations of labels, and encoding them is most of the work.
+    return _encode(dict(labels))
+
+
+def _as_float32(value: float) -> float:
+    # The shortest decimal that names the float32: 17.318, not 17.31800079345703.
+    return float(str(np.float32(value)))

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import IO, Any, NamedTuple
 
-from shards.format.sample_json import sample_json
+from shards.format.classes import sample_json
 from shards.images.inspect import Extension, ImageBytes, component_extension
 
 BLOCK_BYTES = 512

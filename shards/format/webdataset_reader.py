@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from shards import storage
+from shards.format.classes import Box
 from shards.format.dataset import open_dataset
-from shards.format.sample_json import Box
 from shards.images.decode import decode_image
 from shards.images.inspect import EXTENSIONS
 

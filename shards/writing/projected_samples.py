@@ -10,11 +10,10 @@ import numpy as np
 import pyarrow as pa
 
 from shards.corpus.read_scan import Scan
-from shards.format.classes import ClassSet
+from shards.format.classes import Box, ClassSet
 from shards.format.dataset import Dataset
 from shards.format.keys import shorten_key
 from shards.format.manifest import ShardInfo
-from shards.format.sample_json import Box
 from shards.images.cutouts import Extent, find_white
 from shards.images.decode import decode_image
 from shards.images.projection import Projection, project

@@ -4,8 +4,7 @@ import pytest
 
 from shards.corpus.annotations import MAX_ANNOTATION_BYTES, parse_annotation
 from shards.corpus.boxes import AnnotationError
-from shards.format.classes import load_class_set
-from shards.format.sample_json import Box
+from shards.format.classes import Box, load_class_set
 from tests.corpora import voc_xml
 
 SPELLINGS = load_class_set("sixray").spellings

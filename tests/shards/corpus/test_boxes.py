@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shards.corpus.boxes import collect_boxes, fit_boxes
-from shards.format.sample_json import Box
+from shards.format.classes import Box
 from tests.corpora import CorpusWriter
 from tests.shards.plain_calls import convert_plainly
 

@@ -12,7 +12,7 @@ from shards.corpus.annotations import parse_annotation
 from shards.corpus.boxes import Annotation
 from shards.corpus.read_annotations import read_annotations
 from shards.corpus.records import ReadAnnotation, ScanRef
-from shards.format.sample_json import Box
+from shards.format.classes import Box
 from shards.shuffle import pack, unpack
 from tests.corpora import make_corpus, reasons_of, voc_xml
 from tests.shards.plain_calls import CLASSES, convert_plainly

@@ -13,8 +13,7 @@ from shards.corpus.policy import Policy, merge_labels
 from shards.corpus.read_annotations import read_annotations
 from shards.corpus.read_scan import Scan, read_scan
 from shards.corpus.records import ScanRef
-from shards.format.classes import load_class_set
-from shards.format.sample_json import Box
+from shards.format.classes import Box, load_class_set
 from tests.corpora import jpeg_bytes, voc_xml
 
 CLASSES = load_class_set("sixray")

@@ -12,11 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from webdataset.tariterators import group_by_keys, tar_file_expander
 
+from shards.format.classes import sample_json
 from shards.format.keys import MAX_KEY_BYTES
-from shards.format.sample_json import sample_json
 from shards.format.tar import BLOCK_BYTES, TarShardWriter, index_line, join_index, make_header, pack_samples, padding
 from shards.images.inspect import Extension
-from tests.shards.format.test_sample_json import COORDINATES, make_row
+from tests.shards.format.test_classes import COORDINATES, make_row
 
 
 @settings(max_examples=200, deadline=None)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from shards.predictions.targets import find_targets
+from shards.predictions.plan import find_targets
 from tests.shards.by_hand import make_jpeg, write_dataset
 
 MODEL_ID = "chr-resnet18-0123456789ab"

@@ -9,8 +9,7 @@ from hypothesis import strategies as st
 from shards.corpus.annotations import MAX_ANNOTATION_BYTES
 from shards.corpus.boxes import AnnotationError
 from shards.corpus.layouts.opixray import parse_opixray
-from shards.format.classes import load_class_set
-from shards.format.sample_json import Box
+from shards.format.classes import Box, load_class_set
 from tests.corpora import jpeg_bytes, reasons_of, rows_of
 from tests.shards.plain_calls import convert_plainly
 
