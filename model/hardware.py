@@ -20,7 +20,8 @@ class Hardware:
     device: str
     """`cuda` or `cpu`."""
     dtype: str
-    """`bfloat16` if the device has units for it, else `float32`: without them bf16 was measured six times slower."""
+    """`bfloat16` if the device has units for it, else `float32`: without them bf16 was measured six times slower.
+    float32 is that of IEEE 754 on a GPU too, never TF32."""
     decode_device: str
     """DALI's `mixed` (nvJPEG) with a GPU, else `cpu`."""
     num_cores: int

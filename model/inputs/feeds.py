@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from model.hardware import Hardware
 from model.inputs.augment import crop_windows, epoch_augmentations
@@ -190,17 +191,24 @@ class _Loader:
         augmentations_B3 = None if self._augmentations_E3 is None else self._augmentations_E3[entries_B]
         labels_BK = np.where(is_void_B[:, None], UNKNOWN, self._samples.labels_NK[rows_B]).astype(np.float32)
         levels_B = np.where(is_void_B, 0, self._samples.levels_N[rows_B]).astype(np.int64)
+        boxes = self._visible_boxes(rows_B, is_void_B, decoded.windows_B4.numpy(), augmentations_B3)
         return Batch(
             decoded.images_BCHW,
-            torch.from_numpy(labels_BK),
-            torch.from_numpy(rows_B),
-            self._visible_boxes(rows_B, is_void_B, decoded.windows_B4.numpy(), augmentations_B3),
-            torch.from_numpy(levels_B),
+            self._tensor(labels_BK),
+            self._tensor(rows_B),
+            Boxes(*(self._tensor(array) for array in boxes)),
+            self._tensor(levels_B),
         )
+
+    def _tensor(self, array: np.ndarray) -> Tensor:
+        """Return a tensor that is copied to a GPU while the host goes on."""
+        tensor = torch.from_numpy(array)
+        return tensor.pin_memory() if self._config.hardware.device == "cuda" else tensor
 
     def _visible_boxes(
         self, rows_B: np.ndarray, is_void_B: np.ndarray, windows_B4: np.ndarray, augmentations_B3: np.ndarray | None
-    ) -> Boxes:
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return the fields of `Boxes`."""
         edges_M4, scans_M = self._samples.boxes_of(rows_B)
         kept_M = ~is_void_B[scans_M]
         edges_M4, scans_M = edges_M4[kept_M], scans_M[kept_M]
@@ -209,4 +217,4 @@ class _Loader:
             config = self._config
             windows_B4 = crop_windows(windows_B4, augmentations_B3, config.resize_px, config.input.size_px)
         seen_M4 = boxes_in_windows(edges_M4, windows_B4[scans_M])
-        return Boxes(*(torch.from_numpy(array) for array in (seen_M4, areas_M, scans_M)))
+        return seen_M4, areas_M, scans_M

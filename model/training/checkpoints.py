@@ -11,6 +11,10 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from model.training.run_dir import RunDir
 from shards import storage
 
+VOTE_BATCHES = 50
+"""Ranks agree once in so many batches on what interrupts an epoch, a checkpoint or SIGTERM: the host waits for the GPU
+there, which otherwise computes a step while the next one is launched."""
+
 
 class CheckpointKeeper(Callback):
     """Saves the last state and that of the best epoch; Lightning writes each to a temporary name and renames it.
@@ -58,10 +62,23 @@ class CheckpointKeeper(Callback):
         """Stop at once if the resumed run had run out of patience already."""
         trainer.should_stop = trainer.should_stop or self.is_out_of_patience
 
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Let the ranks vote on SIGTERM as seldom as on checkpoints; Lightning does so before each batch."""
+        loop: Any = trainer.fit_loop.epoch_loop
+        vote = loop._broadcast_sigterm_tensor  # Lightning offers no setting; a rank that was signalled stops by itself
+
+        def vote_seldom() -> None:
+            if is_vote(trainer, loop.batch_idx):
+                vote()
+
+        loop._broadcast_sigterm_tensor = vote_seldom
+
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Save the last state if that is due by the clock of the first rank."""
+        if not is_vote(trainer, batch_idx):
+            return
         if (batch_idx + 1) % trainer.accumulate_grad_batches:
             return  # checkpoints do not hold accumulated gradients
         if batch_idx + 1 >= trainer.num_training_batches:
@@ -102,6 +119,11 @@ class CheckpointKeeper(Callback):
         module.require_finite("weights", module.state_dict().values())
         trainer.save_checkpoint(url)
         self._saved_at = time.monotonic()
+
+
+def is_vote(trainer: Trainer, batch_idx: int) -> bool:
+    """Say whether the ranks agree after this batch of the epoch; a single one may at every batch."""
+    return trainer.world_size == 1 or (batch_idx + 1) % VOTE_BATCHES == 0
 
 
 def read_checkpoint(url: str) -> dict[str, Any]:

@@ -107,8 +107,14 @@ class TrainingModule(LightningModule):
         return counts
 
     def setup(self, stage: str) -> None:
-        """Suppress Lightning's warnings about intended settings, in every process."""
+        """Suppress Lightning's warnings about intended settings and forbid TF32, in every process."""
         quiet_lightning()
+        self._allowed_tf32 = torch.backends.cudnn.allow_tf32
+        torch.backends.cudnn.allow_tf32 = False  # what is said to be float32 is that of IEEE 754
+
+    def teardown(self, stage: str) -> None:
+        """Leave the process as it was."""
+        torch.backends.cudnn.allow_tf32 = self._allowed_tf32
 
     def train_dataloader(self) -> TrainingFeed:
         """Return the rank's feed, at the place where the run resumes."""
@@ -152,16 +158,20 @@ class TrainingModule(LightningModule):
         torch.manual_seed(hash((self.config.seed, self.global_step, batch_idx, self.global_rank)))
         terms = self.config.loss.terms(self.network(batch.images_BCHW), batch)
         loss = sum_terms(terms)
-        self.log("train/loss", loss, prog_bar=True, sync_dist=True)
         # The mean over the epoch's scans since the run started or resumed; that of one batch is noisy.
         num_scans = len(batch.rows_B)
         self.log("train/loss_epoch", loss, on_step=False, on_epoch=True, sync_dist=True, batch_size=num_scans)
-        if len(terms) > 1:
-            self.log_dict({f"train/loss/{name}": term for name, term in terms.items()}, sync_dist=True)
+        if (self.global_step + 1) % self.trainer.log_every_n_steps == 0:
+            self._log_step(batch, loss, terms)
+        return loss * self._weight(num_scans, batch_idx)
+
+    def _log_step(self, batch: Batch, loss: Tensor, terms: dict[str, Tensor]) -> None:
+        """Log the figures of one step; ranks and host wait for one another here, so it is not done at every step."""
+        parts = {f"train/loss/{name}": term for name, term in terms.items()} if len(terms) > 1 else {}
+        self.log_dict({"train/loss": loss, **parts}, sync_dist=True)
         num_positive = (batch.labels_BK == 1).any(dim=1).sum().float()
         self.log("train/num_positive", num_positive, sync_dist=True, reduce_fx=torch.sum)
         self.log("train/learning_rate", self.optimizers().param_groups[0]["lr"])  # type: ignore[union-attr]
-        return loss * self._weight(len(batch.rows_B), batch_idx)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Collect the evidence of one batch of held-out scans."""

@@ -3,6 +3,8 @@
 import copy
 import json
 from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,9 +19,10 @@ from model.inputs.sample_table import load_sample_table
 from model.inputs.sampling import epoch_entries, num_entries_in_step, rank_batches, repeats_of_positives
 from model.networks.config import ModelConfig
 from model.networks.registry import build_network
+from model.training.checkpoints import CheckpointKeeper
 from model.training.config import Sgd, StepSchedule
 from model.training.losses import SoftmaxConfig
-from model.training.run_dir import claim_run_dir
+from model.training.run_dir import RunDir, claim_run_dir
 from model.training.trainer import train
 from tests.model.scans import make_dataset
 from tests.model.training.test_trainer import FLOAT32, TINY, StopBefore, StoppedError, assert_same_end
@@ -82,6 +85,17 @@ def test_two_processes_end_with_the_weights_of_one_that_takes_their_batches_toge
     assert provenance["validation_mean_average_precision"] > 0
     with pytest.raises(ValueError, match="of the same run, got one with num_devices 2 rather than 1"):
         train(dataset, str(tmp_path), config, hardware=FLOAT32)
+
+
+def test_ranks_agree_on_what_interrupts_them_once_in_fifty_batches(tmp_path):
+    votes: list[int] = []
+    loop: Any = SimpleNamespace(batch_idx=-1)
+    loop._broadcast_sigterm_tensor = lambda: votes.append(loop.batch_idx)
+    rank: Any = SimpleNamespace(world_size=2, fit_loop=SimpleNamespace(epoch_loop=loop))
+    CheckpointKeeper(RunDir(str(tmp_path)), 0.0, "validation/any").on_train_start(rank, None)
+    for loop.batch_idx in range(-1, 120):
+        loop._broadcast_sigterm_tensor()
+    assert votes == [-1, 49, 99]
 
 
 @pytest.mark.parametrize("step", [1, 3, 4])
@@ -148,7 +162,8 @@ def test_patience_is_counted_on_over_a_stop(dataset, tmp_path, monkeypatch, stop
     assert stopped.model.provenance["num_epochs"] == 4
 
 
-def test_the_loss_of_an_epoch_is_the_mean_over_its_scans(dataset, tmp_path):
+def test_the_loss_of_an_epoch_is_the_mean_over_its_scans(dataset, tmp_path, monkeypatch):
+    monkeypatch.setattr("model.training.trainer._LOG_STEPS", 1)
     seen, logged = [], []
 
     class Watch(Callback):
