@@ -23,6 +23,8 @@ from shards.prefetch import map_prefetched
 
 _REMOTE_BATCHES_AHEAD = 4
 _LOCAL_BATCHES_AHEAD = 2
+_MAX_GAP_BYTES = 64 * 1024
+"""Reading this much in vain is cheaper than a second request to an object store."""
 
 
 class ScanRow(NamedTuple):
@@ -128,21 +130,23 @@ class ShardReader:
         self.tar_url = tar_url
 
     def read(self, rows: Sequence[ScanRow]) -> list[ReadScan]:
-        """Return neighbouring scans, read in one range and checked."""
-        start = max(0, min(row.offset_bytes for row in rows) - BLOCK_BYTES)
-        end = max(row.offset_bytes + row.size_bytes for row in rows)
+        """Return scans, checked; neighbours are read in one range."""
+        heads = [min(BLOCK_BYTES, row.offset_bytes) for row in rows]  # the header before the image
         try:
-            piece = memoryview(storage.read_range(self.tar_url, start, end - start))
+            pieces = read_spans(
+                self.tar_url,
+                [(row.offset_bytes - head, head + row.size_bytes) for row, head in zip(rows, heads, strict=True)],
+            )
         except FileNotFoundError:
             missing = Refusal("missing_shard", f"there is no {storage.base_name(self.tar_url)}", None)
             return [ReadScan(row, None, missing) for row in rows]
-        return [self._check(row, piece, start) for row in rows]
+        return [
+            self._check(row, piece[head:], piece[:head]) for row, piece, head in zip(rows, pieces, heads, strict=True)
+        ]
 
-    def _check(self, row: ScanRow, piece: memoryview, start: int) -> ReadScan:
-        at = row.offset_bytes - start
-        image: ImageBytes = piece[at : at + row.size_bytes]
+    def _check(self, row: ScanRow, image: ImageBytes, header: memoryview) -> ReadScan:
         refusal = check_image(row, image) if len(image) == row.size_bytes else _truncated(row, image)
-        if refusal is not None and not _names_member(piece[max(0, at - BLOCK_BYTES) : at], row.key):
+        if refusal is not None and not _names_member(header, row.key):
             # The scan is not at the offset of its row: another tool rewrote the tar, or it is truncated.
             image, refusal = self._read_member(row, refusal)
         return ReadScan(row, image if refusal is None else None, refusal)
@@ -168,6 +172,28 @@ class ShardReader:
             except (tarfile.TarError, EOFError):
                 return found  # members before the damage are usable
         return found
+
+
+def read_spans(url: str, spans: Sequence[tuple[int, int]]) -> list[memoryview]:
+    """Return the bytes of some spans of a file, each (offset, size) in bytes, as far as it reaches.
+
+    Neighbours are read in one request; each result is a view of what was read in it.
+    """
+    found = [memoryview(b"")] * len(spans)
+    run: list[int] = []
+    run_end = 0
+    for place in [*sorted(range(len(spans)), key=spans.__getitem__), None]:
+        if run and (place is None or spans[place][0] - run_end > _MAX_GAP_BYTES):
+            start = spans[run[0]][0]
+            piece = memoryview(storage.read_range(url, start, run_end - start))
+            for member in run:
+                offset, size = spans[member]
+                found[member] = piece[offset - start : offset - start + size]
+            run, run_end = [], 0
+        if place is not None:
+            run.append(place)
+            run_end = max(run_end, sum(spans[place]))
+    return found
 
 
 def check_image(row: ScanRow, image: ImageBytes) -> Refusal | None:

@@ -7,7 +7,7 @@ differ is refused by itself.
 import hashlib
 import json
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,13 +18,12 @@ from shards.corpus.read_scan import Scan
 from shards.format.classes import ClassSet
 from shards.format.dataset import Dataset
 from shards.format.parquet import read_parquet
+from shards.format.shard_reader import read_spans
 from shards.images.inspect import ImageBytes
 from shards.verify.shard import shard_metadata
 from shards.writing.dataset_samples import SampleRef, quarantine_row
 
 _ADDED_COLUMNS = ("group", "metadata", "projected_from")
-_MAX_GAP_BYTES = 64 * 1024
-"""Reading this much in vain is cheaper than a second request to an object store."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +43,11 @@ class SampleSource:
         for ref in refs:
             if not ref.reason:
                 by_tar[ref.source_url].append(ref)
-        images = {key: image for url, members in by_tar.items() for key, image in _read_images(url, members)}
         # A key has at most one sample: the others were refused when inputs were joined.
+        images: dict[str, ImageBytes] = {}
+        for url, members in by_tar.items():
+            pieces = read_spans(url, [(ref.offset_bytes, ref.size_bytes) for ref in members])
+            images |= {ref.key: piece for ref, piece in zip(members, pieces, strict=True)}
         return [ref.row if ref.reason else _check_image(ref, images[ref.key]) for ref in refs]
 
     def digest_plan(self, name: str, refs: Sequence[SampleRef]) -> str:
@@ -83,28 +85,6 @@ class SampleSource:
 
 def _without_empty(row: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in row.items() if value is not None or name not in _ADDED_COLUMNS}
-
-
-def _read_images(tar_url: str, refs: Sequence[SampleRef]) -> Iterator[tuple[str, ImageBytes]]:
-    """Yield key and bytes of each sample; neighbours are read in one request."""
-    for run in _runs(sorted(refs, key=lambda ref: ref.offset_bytes)):
-        start = run[0].offset_bytes
-        end = max(ref.offset_bytes + ref.size_bytes for ref in run)
-        piece = memoryview(storage.read_range(tar_url, start, end - start))
-        for ref in run:
-            at = ref.offset_bytes - start
-            yield ref.key, piece[at : at + ref.size_bytes]
-
-
-def _runs(refs: Sequence[SampleRef]) -> Iterator[list[SampleRef]]:
-    run: list[SampleRef] = []
-    for ref in refs:
-        if run and ref.offset_bytes - (run[-1].offset_bytes + run[-1].size_bytes) > _MAX_GAP_BYTES:
-            yield run
-            run = []
-        run.append(ref)
-    if run:
-        yield run
 
 
 def _check_image(ref: SampleRef, image: ImageBytes) -> Scan | dict[str, Any]:
