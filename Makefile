@@ -11,7 +11,7 @@ export UV_LINK_MODE = copy
 export UV_COMPILE_BYTECODE = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo build test test-fast test-packaging test-services test-cluster cluster-up cluster-down docs check fix bench clean
+.PHONY: help setup demo build test test-fast test-gpu test-packaging test-services test-cluster cluster-up cluster-down docs check fix bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 15
@@ -30,6 +30,10 @@ build: $(filter .bootstrap/uv,$(UV)) ## build the wheel and the sdist into dist/
 
 test: setup ## run all tests (eight minutes on two cores)
 	$(RUN) pytest --numprocesses 2 --dist worksteal
+	$(if $(wildcard /dev/nvidia0),$(RUN) pytest tests/gpu)
+
+test-gpu: setup ## test decoding, scoring and training on a GPU against the processor
+	$(RUN) pytest tests/gpu
 
 test-fast: setup ## run all but the slow tests (two minutes)
 	$(RUN) pytest --numprocesses 2 --dist worksteal --hypothesis-profile fast -m "not slow and not cluster and not packaging"

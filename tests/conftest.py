@@ -29,8 +29,13 @@ def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:
             item.add_marker(pytest.mark.slow)
 
 
-def pytest_configure() -> None:
-    """Run jobs, including those of fixtures, in the tests' own process, so that monkeypatching reaches them."""
+def pytest_configure(config: pytest.Config) -> None:
+    """Run jobs, including those of fixtures, in the tests' own process, so that monkeypatching reaches them.
+
+    Only a run of `tests/gpu` sees GPUs: all other tests compare the bits that a processor gives.
+    """
+    if not hasattr(config, "workerinput") and not any("gpu" in word for word in config.args):
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
     process_pool.MAX_PROCESSES = 1
     os.fdatasync = lambda fd: None  # a file of a test need not outlive a power cut
     # One fork server serves all tests, whoever starts it.

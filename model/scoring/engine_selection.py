@@ -30,6 +30,8 @@ ENGINES = ("eager", "compiled", "onnxruntime")
 DTYPES = ("float32", "bfloat16")
 EXPORTED_FROM_SCANS = 1_000
 """Below this many scans the export, 3 seconds and more, does not pay."""
+_COMPILERS = {"cpu": ("g++", "c++", "clang++"), "cuda": ("gcc", "clang")}
+"""On a CPU torch.compile writes C++, on a GPU Triton writes the call of each kernel in C."""
 _EXPORT_PACKAGES = ("onnx", "onnxruntime", "onnxscript")
 
 
@@ -107,7 +109,8 @@ def _check_available(request: EngineRequest, hardware: "Hardware") -> None:
     if request.engine is None or _is_available(request.engine, hardware):
         return
     if request.engine == "compiled":
-        raise ValueError("engine compiled must have a C++ compiler (g++ or clang++), got none in the PATH; install one")
+        names = " or ".join(_COMPILERS[hardware.device])
+        raise ValueError(f"engine compiled must have a compiler ({names}), got none in the PATH; install one")
     if hardware.device != "cpu":
         raise ValueError(f"engine must be eager or compiled on {hardware.device!r}, got 'onnxruntime'")
     raise ValueError(
@@ -120,8 +123,8 @@ def _check_available(request: EngineRequest, hardware: "Hardware") -> None:
 def _is_available(engine: str, hardware: "Hardware") -> bool:
     if engine == "onnxruntime":
         return hardware.device == "cpu" and not _missing_packages()
-    if engine == "compiled":  # on a CPU torch.compile writes C++
-        return hardware.device != "cpu" or any(shutil.which(name) for name in ("g++", "c++", "clang++"))
+    if engine == "compiled":
+        return any(shutil.which(name) for name in _COMPILERS[hardware.device])
     return True
 
 

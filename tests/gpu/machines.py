@@ -9,7 +9,7 @@ from model.hardware import Hardware, detect_hardware
 
 NEEDS_GPU = [
     pytest.mark.gpu,
-    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device: make test-gpu"),
 ]
 GPU: Hardware = replace(detect_hardware(), num_devices=1)
 """Of this machine; one without a GPU never uses it."""

@@ -161,10 +161,11 @@ def test_a_request_that_cannot_be_met_is_refused(make, message):
         make()
 
 
-def test_compiling_without_a_compiler_is_refused(monkeypatch):
+@pytest.mark.parametrize(("machine", "compilers"), [(PLAIN, r"g\+\+ or c\+\+ or clang\+\+"), (GPU, "gcc or clang")])
+def test_compiling_without_a_compiler_is_refused(monkeypatch, machine, compilers):
     monkeypatch.setattr(shutil, "which", lambda name: None)
-    with pytest.raises(ValueError, match=r"engine compiled must have a C\+\+ compiler"):
-        list_engine_specs(EngineRequest(engine="compiled"), PLAIN)
+    with pytest.raises(ValueError, match=rf"engine compiled must have a compiler \({compilers}\)"):
+        list_engine_specs(EngineRequest(engine="compiled"), machine)
 
 
 @pytest.mark.usefixtures("installed")
