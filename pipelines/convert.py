@@ -29,22 +29,23 @@ from pipelines.steps.corpus_job import (
     record_options,
 )
 from pipelines.steps.dry_run import DryRun, print_forecast
+from pipelines.steps.group_scans import group_neighbours, move_groups
 from pipelines.steps.write_dataset import DatasetPlan, report_ledger, write_dataset
 from shards import storage
 from shards.corpus.description import Corpus, ListFile, Source
 from shards.corpus.facts import Fact, ImageFact
 from shards.corpus.layouts.registry import LAYOUTS
 from shards.corpus.metadata import MetadataFile, list_metadata
-from shards.curation import contradictions, near_duplicates, subsets
+from shards.curation import contradictions, subsets
 from shards.curation.findings import (
     Summary,
     describe_findings,
+    describe_groups,
     describe_mixed_formats,
     find_shortcomings,
     summarise_dataset,
 )
-from shards.curation.groups import connect_pairs, find_moves, find_near_equal_leaks, move_records
-from shards.curation.leakage import Member
+from shards.curation.neighbours import NEIGHBOURS
 from shards.format import dataset as datasets
 from shards.format.classes import ClassSet
 from shards.format.manifest import DatasetManifest
@@ -116,9 +117,12 @@ def add_conversion(pipeline: beam.Pipeline, job: Job, config: ConvertConfig) -> 
     )
     if corpus.builds_subset:
         refs = select_subset(refs, config.subset, config.seed, len(classes.scored))
+    if config.group_by == NEIGHBOURS:
+        refs = group_neighbours(refs)
     more_leaks = []
     if config.split_policy == "group" or config.near_duplicates:
-        refs, near = move_groups(refs, config)
+        is_moved = config.split_policy == "group"
+        refs, near = move_groups(refs, is_moved=is_moved, with_perceptual=config.near_duplicates)
         more_leaks.append(near)
     findings = (
         refs
@@ -145,26 +149,6 @@ def select_subset(refs: beam.PCollection[bytes], subset: str, seed: int, num_cla
         | "ChooseSubset" >> beam.Map(subsets.choose_subset, subset, seed)
     )
     return refs | "SelectSubset" >> beam.Map(subsets.select_records, AsSingleton(selection), num_classes)
-
-
-def move_groups(
-    refs: beam.PCollection[bytes], config: ConvertConfig
-) -> tuple[beam.PCollection[bytes], beam.PCollection[Member]]:
-    """Add to a pipeline what finds equal scans: the records, moved if asked, and near-equal scans in several splits."""
-    found = (
-        refs
-        | "FingerprintScans" >> beam.Map(near_duplicates.fingerprint_records, with_perceptual=config.near_duplicates)
-        | "SpreadBands" >> beam.FlatMap(near_duplicates.spread_bands)
-        # (range of what they may have in common, batch of Fingerprint)
-        | "GroupByBand" >> beam.GroupByKey()
-        | "FindPairs" >> beam.FlatMapTuple(lambda _, batches: near_duplicates.find_pairs(batches))
-        | "GatherPairs" >> beam.combiners.ToList()
-        # [Pair]
-    )
-    is_moved = config.split_policy == "group"
-    moves = found | "FindMoves" >> beam.Map(lambda pairs: find_moves(connect_pairs(pairs)) if is_moved else {})
-    near = found | "FindNearEqual" >> beam.FlatMap(find_near_equal_leaks, AsSingleton(moves))
-    return refs | "MoveRecords" >> beam.Map(move_records, AsSingleton(moves)), near
 
 
 def list_facts(
@@ -210,7 +194,8 @@ def _main(argv: Sequence[str]) -> int:
     dataset = datasets.open_dataset(flags.output)
     is_useful = _print_shortcomings(summarise_dataset(dataset), job)
     code = report_ledger(manifest, flags.max_quarantine_fraction)
-    for line in (*describe_findings(json.loads(manifest.to_json())), *describe_mixed_formats(dataset)):
+    document = json.loads(manifest.to_json())
+    for line in (*describe_findings(document), *describe_groups(dataset), *describe_mixed_formats(dataset)):
         print(line)
     return code if is_useful else command_line.FINDINGS
 

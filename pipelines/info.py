@@ -15,7 +15,7 @@ from rich.table import Table
 from pipelines.runtime import command_line
 from pipelines.runtime.flags import NAMES, Flag, make_config
 from shards import storage
-from shards.curation.findings import describe_findings, describe_mixed_formats
+from shards.curation.findings import describe_findings, describe_groups, describe_mixed_formats
 from shards.format.dataset import Dataset, open_dataset
 from shards.format.manifest import MANIFEST_NAME
 from shards.format.parquet import QUARANTINE_SCHEMA, read_parquet
@@ -140,7 +140,7 @@ def _print_dataset(document: dict[str, Any], dataset: Dataset) -> None:
         )
     # Off a terminal a table is as wide as it needs to be: no figure is cut.
     Console(highlight=False, width=None if sys.stdout.isatty() else 200).print(table)
-    for line in (*describe_findings(document), *describe_mixed_formats(dataset)):
+    for line in (*describe_findings(document), *describe_groups(dataset), *describe_mixed_formats(dataset)):
         print(line)
     _print_facts({name: document[name] for name in ("kind", "digest", "num_duplicates", "options", "versions")})
 

@@ -16,6 +16,7 @@ from shards.corpus.layouts.registry import LAYOUT_CHOICES, LAYOUTS, choose_class
 from shards.corpus.metadata import MetadataFile, open_metadata
 from shards.corpus.policy import Policy
 from shards.curation import near_duplicates
+from shards.curation.neighbours import NEIGHBOURS
 from shards.format.classes import ClassSet
 from shards.format.json_document import DamagedDocumentError
 from shards.format.keys import escape_control_characters
@@ -51,7 +52,7 @@ class ConvertConfig:
     """Table of further columns, CSV or Parquet: a row a scan, which a column key, name or path names."""
     group_by: Annotated[str, Flag(metavar="COLUMN")] = ""
     """Column of the metadata that is equal for scans of one bag: their `group`, which goes to one split with
-    --split-policy group."""
+    --split-policy group. neighbours: scans whose numbers are near and that look alike; decodes every image for it."""
     overwrite: bool = False
     """Replace the output if it is the dataset of another corpus or of other options; else that is refused."""
     shard_bytes: int = DEFAULT_SHARD_BYTES
@@ -62,8 +63,10 @@ class ConvertConfig:
             raise ValueError(f"layout must be one of {LAYOUT_CHOICES}, got {self.layout!r}")
         if self.subset not in corpora.SUBSETS:
             raise ValueError(f"subset must be one of {corpora.SUBSETS}, got {self.subset!r}")
-        if self.group_by and not self.metadata:
-            raise ValueError(f"group_by must come with metadata that have this column, got {self.group_by!r} alone")
+        if self.group_by not in ("", NEIGHBOURS) and not self.metadata:
+            raise ValueError(
+                f"group_by must come with metadata that have this column, or be {NEIGHBOURS!r}, got {self.group_by!r}"
+            )
         if self.shard_bytes < 1:
             raise ValueError(f"shard_bytes must be >= 1, got {self.shard_bytes}")
 
@@ -92,7 +95,12 @@ def find_job(config: ConvertConfig) -> Job:
     storage.check_url(config.input)
     check_is_no_dataset(config.input)
     corpus = find_corpus(config.input, config.layout, config.subset, config.parts, config.classes)
-    metadata = open_metadata(config.metadata, config.group_by) if config.metadata else None
+    group_column = "" if config.group_by == NEIGHBOURS else config.group_by
+    metadata = open_metadata(config.metadata, group_column) if config.metadata else None
+    if metadata and config.group_by == NEIGHBOURS and NEIGHBOURS in metadata.fields:
+        raise ValueError(
+            f"group_by must be clear, got {NEIGHBOURS!r}, which is a column of {config.metadata} too: rename it"
+        )
     classes = choose_classes(corpus, config.classes, config.class_map)
     if config.near_duplicates:
         near_duplicates.check_library()

@@ -7,6 +7,7 @@ __all__ = [
     "groups",
     "leakage",
     "near_duplicates",
+    "neighbours",
     "sql_filter",
     "subsets",
 ]

@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 
 import pyarrow.compute as pc
 
+import pyarrow.compute as pc
+
 from shards import storage
 from shards.corpus.description import Corpus
 from shards.corpus.facts import UNLISTED
@@ -34,6 +36,14 @@ def describe_findings(document: dict[str, Any]) -> Iterator[str]:
         first = found["examples"][0]["detail"]
         yield f"skipped: {found['count']} {kind}, such as {first}"
     yield from _describe_leakage(document.get("leakage", {}))
+
+
+def describe_groups(dataset: Dataset) -> Iterator[str]:
+    """Yield a line if scans have groups."""
+    counts = pc.value_counts(dataset.read_samples(columns=["group"])["group"].drop_null()).field("counts")
+    if num_groups := pc.sum(pc.greater(counts, 1)).as_py():
+        num_scans = pc.sum(counts.filter(pc.greater(counts, 1))).as_py()
+        yield f"groups: {num_scans} scans are in {num_groups} groups of one bag each"
 
 
 def describe_mixed_formats(dataset: Dataset) -> Iterator[str]:

@@ -9,10 +9,9 @@ from shards.curation.near_duplicates import SAME_GROUP, Fingerprint, Pair
 from shards.shuffle import pack, unpack
 
 
-def connect_pairs(pairs: Iterable[Pair]) -> list[list[Fingerprint]]:
-    """Return the groups of scans that pairs connect, each in the order of its keys."""
+def connect_keys(links: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """Return the first key of its group for each key that links connect."""
     parent: dict[str, str] = {}
-    known: dict[str, Fingerprint] = {}
 
     def root(key: str) -> str:
         while parent.setdefault(key, key) != key:
@@ -20,13 +19,20 @@ def connect_pairs(pairs: Iterable[Pair]) -> list[list[Fingerprint]]:
             key = parent[key]
         return key
 
-    for pair in pairs:
-        known |= {pair.one.key: pair.one, pair.other.key: pair.other}
-        one, other = sorted((root(pair.one.key), root(pair.other.key)))
-        parent[other] = one
+    for one, other in links:
+        first, second = sorted((root(one), root(other)))
+        parent[second] = first
+    return {key: root(key) for key in parent}
+
+
+def connect_pairs(pairs: Iterable[Pair]) -> list[list[Fingerprint]]:
+    """Return the groups of scans that pairs connect, each in the order of its keys."""
+    found = list(pairs)
+    known = {item.key: item for pair in found for item in (pair.one, pair.other)}
+    first_of = connect_keys((pair.one.key, pair.other.key) for pair in found)
     groups: defaultdict[str, list[Fingerprint]] = defaultdict(list)
     for key in sorted(known):
-        groups[root(key)].append(known[key])
+        groups[first_of[key]].append(known[key])
     return [groups[key] for key in sorted(groups)]
 
 
