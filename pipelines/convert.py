@@ -32,7 +32,7 @@ from pipelines.steps.dry_run import DryRun, print_forecast
 from pipelines.steps.group_scans import group_neighbours, move_groups
 from pipelines.steps.write_dataset import DatasetPlan, report_ledger, write_dataset
 from shards import storage
-from shards.corpus.description import Corpus, ListFile, Source
+from shards.corpus.description import ListFile, Source
 from shards.corpus.facts import Fact, ImageFact
 from shards.corpus.layouts.registry import LAYOUTS
 from shards.corpus.metadata import MetadataFile, list_metadata
@@ -47,7 +47,6 @@ from shards.curation.findings import (
 )
 from shards.curation.neighbours import NEIGHBOURS
 from shards.format import dataset as datasets
-from shards.format.classes import ClassSet
 from shards.format.manifest import DatasetManifest
 from shards.writing import sharding
 from shards.writing.corpus_source import ScanSource
@@ -108,7 +107,7 @@ def add_conversion(pipeline: beam.Pipeline, job: Job, config: ConvertConfig) -> 
         pipeline
         | "CreateSources" >> beam.Create(job.sources)
         | "SpreadSources" >> beam.Reshuffle()
-        | "ListFacts" >> beam.FlatMap(list_facts, corpus, classes, storage.join_url(output, DRAFTS_FOLDER))
+        | "ListFacts" >> beam.FlatMap(list_facts, job, storage.join_url(output, DRAFTS_FOLDER))
         # (range of hashes, batch of Fact)
         | "GroupByKeyHash" >> beam.GroupByKey()
         | "JoinFacts"
@@ -133,7 +132,7 @@ def add_conversion(pipeline: beam.Pipeline, job: Job, config: ConvertConfig) -> 
     plan = DatasetPlan(
         label="convert",
         output=output,
-        source=ScanSource(classes, policy, job.metadata.fields if job.metadata else {}),
+        source=ScanSource(classes, policy, job.metadata_fields),
         shard_bytes=config.shard_bytes,
         options_record=record_options(corpus, config),
     )
@@ -151,15 +150,13 @@ def select_subset(refs: beam.PCollection[bytes], subset: str, seed: int, num_cla
     return refs | "SelectSubset" >> beam.Map(subsets.select_records, AsSingleton(selection), num_classes)
 
 
-def list_facts(
-    source: Source | ListFile | MetadataFile, corpus: Corpus, classes: ClassSet, drafts_url: str
-) -> Iterator[tuple[int, bytes]]:
-    """Yield the facts of one source in batches: images, annotations, or a list."""
+def list_facts(source: Source | ListFile | MetadataFile, job: Job, drafts_url: str) -> Iterator[tuple[int, bytes]]:
+    """Yield the facts of one source in batches: images, annotations, a list, or metadata."""
     facts: Iterable[Fact]
     if isinstance(source, MetadataFile):
-        facts = list_metadata(source, corpus)
+        facts = list_metadata(source, job.metadata_fields, job.corpus)
     else:
-        facts = LAYOUTS[corpus.layout].list_facts(source, corpus, classes, drafts_url)
+        facts = LAYOUTS[job.corpus.layout].list_facts(source, job.corpus, job.classes, drafts_url)
     return sharding.batch_facts(_report_images(facts))
 
 
@@ -212,7 +209,7 @@ def _run_dry(job: Job, flags: _Flags) -> int:
     dry_run = DryRun(
         corpus=job.corpus,
         sources=job.sources,
-        list_facts=lambda source: list_facts(source, job.corpus, job.classes, ""),
+        list_facts=lambda source: list_facts(source, job, ""),
         classes=job.classes,
         policy=adapt_policy(job.corpus, flags),
         subset=flags.subset,

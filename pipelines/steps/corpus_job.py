@@ -10,10 +10,9 @@ from pipelines.steps.write_dataset import DEFAULT_SHARD_BYTES
 from shards import storage
 from shards.corpus import description as corpora
 from shards.corpus.description import Corpus, ListFile, Source
-from shards.corpus.label_lists import ignored_columns
 from shards.corpus.layouts.layout import Parts
 from shards.corpus.layouts.registry import LAYOUT_CHOICES, LAYOUTS, choose_classes, find_corpus
-from shards.corpus.metadata import MetadataFile, open_metadata
+from shards.corpus.metadata import MetadataFile, join_fields, open_list_metadata, open_metadata
 from shards.corpus.policy import Policy
 from shards.curation import near_duplicates
 from shards.curation.neighbours import NEIGHBOURS
@@ -51,7 +50,7 @@ class ConvertConfig:
     metadata: str = ""
     """Table of further columns, CSV or Parquet: a row a scan, which a column key, name or path names."""
     group_by: Annotated[str, Flag(metavar="COLUMN")] = ""
-    """Column of the metadata that is equal for scans of one bag: their `group`, which goes to one split with
+    """Column of the metadata or of a list, equal for scans of one bag: their `group`, which goes to one split with
     --split-policy group. neighbours: scans whose numbers are near and that look alike; decodes every image for it."""
     overwrite: bool = False
     """Replace the output if it is the dataset of another corpus or of other options; else that is refused."""
@@ -63,10 +62,6 @@ class ConvertConfig:
             raise ValueError(f"layout must be one of {LAYOUT_CHOICES}, got {self.layout!r}")
         if self.subset not in corpora.SUBSETS:
             raise ValueError(f"subset must be one of {corpora.SUBSETS}, got {self.subset!r}")
-        if self.group_by not in ("", NEIGHBOURS) and not self.metadata:
-            raise ValueError(
-                f"group_by must come with metadata that have this column, or be {NEIGHBOURS!r}, got {self.group_by!r}"
-            )
         if self.shard_bytes < 1:
             raise ValueError(f"shard_bytes must be >= 1, got {self.shard_bytes}")
 
@@ -77,17 +72,20 @@ class Job:
 
     corpus: Corpus
     classes: ClassSet
-    metadata: MetadataFile | None
+    metadata: tuple[MetadataFile, ...] = ()
+    """The table that the user names, if any, and the further columns of lists."""
+    metadata_fields: Mapping[str, str] = field(default_factory=dict)
+    """The columns of all these tables and their types."""
 
     @property
     def sources(self) -> list[Source | ListFile | MetadataFile]:
         """All that facts are listed from."""
-        return [*self.corpus.sources, *self.corpus.lists, *([self.metadata] if self.metadata else [])]
+        return [*self.corpus.sources, *self.corpus.lists, *self.metadata]
 
     @property
     def num_metadata_rows(self) -> int:
         """Rows of the table of metadata, if there is one."""
-        return self.metadata.num_rows if self.metadata else 0
+        return sum(file.num_rows for file in self.metadata)
 
 
 def find_job(config: ConvertConfig) -> Job:
@@ -95,21 +93,23 @@ def find_job(config: ConvertConfig) -> Job:
     storage.check_url(config.input)
     check_is_no_dataset(config.input)
     corpus = find_corpus(config.input, config.layout, config.subset, config.parts, config.classes)
-    group_column = "" if config.group_by == NEIGHBOURS else config.group_by
-    metadata = open_metadata(config.metadata, group_column) if config.metadata else None
-    if metadata and config.group_by == NEIGHBOURS and NEIGHBOURS in metadata.fields:
-        raise ValueError(
-            f"group_by must be clear, got {NEIGHBOURS!r}, which is a column of {config.metadata} too: rename it"
-        )
     classes = choose_classes(corpus, config.classes, config.class_map)
     if config.near_duplicates:
         near_duplicates.check_library()
     log.status(f"convert: {escape_control_characters(corpus.why)}")
-    for item in corpus.lists:
-        if item.has_labels and (ignored := ignored_columns(item.url, classes.scored, member=item.member)):
-            names = escape_control_characters(", ".join(ignored))
-            log.status(f"convert: columns of {item.uri} that are no classes are left out: {names}")
-    return Job(corpus=corpus, classes=classes, metadata=metadata)
+    group_column = "" if config.group_by == NEIGHBOURS else config.group_by
+    tables = (
+        *([open_metadata(config.metadata, group_column)] if config.metadata else []),
+        *open_list_metadata(corpus.lists, classes.scored, group_column),
+    )
+    fields = join_fields(tables, group_column)
+    if config.group_by == NEIGHBOURS and NEIGHBOURS in fields:
+        raise ValueError(f"group_by must be clear, got {NEIGHBOURS!r}, which is a column too: rename the column")
+    for table in tables:
+        if table.item and table.fields:
+            names = escape_control_characters(", ".join(table.fields))
+            log.status(f"convert: columns of {table.url} that are no classes are kept as metadata: {names}")
+    return Job(corpus=corpus, classes=classes, metadata=tables, metadata_fields=fields)
 
 
 def last_change_of(corpus: Corpus, config: ConvertConfig) -> float | None:

@@ -89,10 +89,13 @@ class MetadataFact(NamedTuple):
     """A row of a table of metadata."""
 
     key: str
+    rank: int
+    """Of its table: where several name a scan, the first one's values are taken."""
     url: str
     """The table."""
     group: str
     values: tuple[Any, ...]
+    """Of all columns of all tables; None for those that this one has not."""
 
 
 Fact = ImageFact | RowFact | AnnotationFact | ProblemFact | SkippedFact | MetadataFact

@@ -23,6 +23,7 @@ _LABEL_OF_NUMBER: dict[float, int | None] = {1: 1, -1: 0, 0: None}
 _NAME_COLUMNS = ("name", "image", "filename", "file_name", "image_name", "file", "img", "image_id", "id", "path", "key")
 """Headers of the column of names; the first of these that is there."""
 _SEPARATORS = ",;\t"
+_NO_NAME = re.compile(r"(?:Unnamed: \d+)?")
 _EXTENSION = re.compile(r"\.(jpe?g|jfif|jpe|png|bmp|tiff?|webp|gif|xml)$", re.IGNORECASE)
 
 
@@ -36,6 +37,8 @@ class ListRow:
     """1 present, 0 absent, None doubtful; in the order of the scored classes. Empty in a list without labels."""
     problem: str = ""
     """Why the line cannot be used; empty if it can."""
+    further: tuple[str, ...] = ()
+    """The cells of `further_columns`."""
 
 
 class _Columns(NamedTuple):
@@ -43,7 +46,8 @@ class _Columns(NamedTuple):
     num_cells: int
     places: tuple[int, ...]
     """Of the name, then of each class."""
-    ignored: tuple[str, ...]
+    further: dict[str, int]
+    """Other columns and their places."""
 
 
 def read_list(url: str, classes: Sequence[str], *, member: str = "", has_labels: bool = True) -> Iterator[ListRow]:
@@ -83,11 +87,14 @@ def read_list(url: str, classes: Sequence[str], *, member: str = "", has_labels:
         )
 
 
-def ignored_columns(url: str, classes: Sequence[str], *, member: str = "") -> tuple[str, ...]:
-    """Return the columns of a list that are neither the name nor a class; none if its header cannot be read."""
+def further_columns(url: str, classes: Sequence[str], *, member: str = "") -> tuple[str, ...]:
+    """Return the columns of a list that are neither the name nor a class; none if its header cannot be read.
+
+    Those without a name, or with the one that pandas gives these, are numbers of rows.
+    """
     with archives.open_zip_member(url, member) if member else storage.open_reader(url) as handle:
         try:
-            return _read_header(next(_read_lines(handle), b""), classes, url).ignored
+            return tuple(_read_header(next(_read_lines(handle), b""), classes, url).further)
         except ValueError:
             return ()
 
@@ -96,13 +103,17 @@ def _read_header(line: bytes, classes: Sequence[str], where: str) -> _Columns:
     for separator in _SEPARATORS:
         header = [cell.strip() for cell in _split(line, separator)]
         lowered = [cell.lower() for cell in header]
-        others = [cell for cell in lowered if cell not in {name.lower() for name in classes}]
-        name = next((known for known in _NAME_COLUMNS if known in others), others[0] if len(others) == 1 else None)
+        no_classes = [cell for cell in lowered if cell not in {name.lower() for name in classes}]
+        lone = no_classes[0] if len(no_classes) == 1 else None
+        name = next((known for known in _NAME_COLUMNS if known in no_classes), lone)
         wanted = [name, *(of.lower() for of in classes)]
         if all(lowered.count(column) == 1 for column in wanted if column is not None) and name is not None:
             places = tuple(lowered.index(column) for column in wanted if column is not None)
-            ignored = tuple(cell for at, cell in enumerate(header) if at not in places and cell)
-            return _Columns(separator, len(header), places, ignored)
+            further: dict[str, int] = {}
+            for at, cell in enumerate(header):
+                if at not in places and not _NO_NAME.fullmatch(cell):
+                    further.setdefault(cell, at)  # of columns with one name the first
+            return _Columns(separator, len(header), places, further)
     expected = ",".join(["name", *classes])
     found = ",".join(_split(line, ","))[:200]
     raise ValueError(f"list must begin with the columns {expected!r}, got {found!r} ({where})")
@@ -128,7 +139,7 @@ def _parse_row(line: bytes, columns: _Columns) -> ListRow:
         labels = ()
     if not labels or not name:
         return ListRow(name or "(no name)", (), f"labels must be 1, -1 or 0, got {_printable(line[:80])!r}")
-    return ListRow(_stem_of(name), labels)
+    return ListRow(_stem_of(name), labels, further=tuple(cells[at].strip() for at in columns.further.values()))
 
 
 @lru_cache(maxsize=1024)

@@ -6,6 +6,7 @@ Every record ends as a sample or as a quarantine row, so `listed = converted + q
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 from shards import storage
@@ -152,13 +153,20 @@ def _sort_facts(key: str, facts: list[Fact]) -> _KeyFacts:
 
 
 def _join_metadata(rows: list[MetadataFact]) -> MetadataFact | None:
-    if len({row[2:] for row in rows}) > 1:
-        first, other = sorted(rows, key=repr)[:2]
-        raise ValueError(
-            f"metadata must have one row for each scan, got several for {first.key!r}, such as {first.values} and "
-            f"{other.values} ({first.url})"
-        )
-    return rows[0] if rows else None
+    """Return one row with the first value of each column, by the rank of the tables."""
+    if not rows:
+        return None
+    ordered = sorted(rows, key=lambda row: (row.rank, row.url, repr(row[3:])))
+    for one, other in pairwise(ordered):
+        if one.url == other.url and one != other:
+            raise ValueError(
+                f"metadata must have one row for each scan, got several for {one.key!r}, such as {one.values} and "
+                f"{other.values} ({one.url})"
+            )
+    first = ordered[0]
+    columns = zip(*(row.values for row in ordered), strict=True)
+    values = tuple(next((value for value in column if value is not None), None) for column in columns)
+    return first._replace(group=next((row.group for row in ordered if row.group), ""), values=values)
 
 
 def _image_order(fact: ImageFact) -> tuple[int, str, int]:
@@ -228,7 +236,7 @@ def _join_key(facts: _KeyFacts, corpus: Corpus, subset: str, policy: Policy) -> 
     if not facts.images:
         if not facts.links or policy.on_missing == "stop":
             yield from _join_missing(facts, policy)
-        if facts.metadata:
+        if facts.metadata and not facts.metadata.rank:
             detail = f"{key} in {storage.as_uri(facts.metadata.url)}"
             yield ScanRef(key, split, "", 0, reason=SKIPPED, remarks=((METADATA_WITHOUT_SCAN, detail),))
         return

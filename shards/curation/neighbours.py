@@ -21,8 +21,8 @@ from shards.corpus.records import ScanRef
 from shards.curation.groups import connect_keys
 from shards.format.keys import hash_key, place_in
 from shards.images.decode import decode_image
-from shards.images.errors import ImageError
 from shards.images.inspect import read_image_size
+from shards.images.jpeg import ImageError
 from shards.shuffle import NUM_PARTITIONS, batch_by, pack, unpack
 
 NEIGHBOURS = "neighbours"

@@ -35,4 +35,4 @@ def test_a_column_called_as_the_groups_of_neighbours_must_be_renamed(tmp_path, c
     (tmp_path / "meta.csv").write_text("name,neighbours\nP00001,A\n")
     words = ["--input", str(corpus.root), "--output", str(tmp_path / "ds"), "--group-by", "neighbours"]
     assert main([*words, "--metadata", str(tmp_path / "meta.csv")]) == 2
-    assert "group_by must be clear, got 'neighbours', which is a column of" in capsys.readouterr().err
+    assert "group_by must be clear, got 'neighbours', which is a column too" in capsys.readouterr().err

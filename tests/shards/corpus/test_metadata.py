@@ -7,8 +7,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from shards.corpus.description import Corpus
-from shards.corpus.metadata import list_metadata, open_metadata
+from shards.corpus import records
+from shards.corpus.description import Corpus, ListFile
+from shards.corpus.metadata import join_fields, list_metadata, open_list_metadata, open_metadata
 
 FLAT, DEEP = Corpus("sixray", "/c", ()), Corpus("images", "/c", (), keeps_folders_in_keys=True)
 
@@ -20,7 +21,8 @@ def write(tmp_path, text):
 
 
 def facts(url, corpus=FLAT, group=""):
-    return {fact.key: (fact.group, *fact.values) for fact in list_metadata(open_metadata(url, group), corpus)}
+    file = open_metadata(url, group)
+    return {fact.key: (fact.group, *fact.values) for fact in list_metadata(file, join_fields([file], group), corpus)}
 
 
 def test_columns_have_the_types_of_their_values_and_names_and_groups_are_texts(tmp_path):
@@ -68,9 +70,45 @@ def test_parquet_is_read_and_what_is_neither_number_nor_date_is_text(tmp_path):
         ("name,a,a\nP1,1,2\n", "", "got 1 rows of 'name', 'a', 'a'"),
         ("name,a\nP1\n", "", r"metadata must be CSV in UTF-8 or GB 18030, or Parquet, got .* \(/.*meta.csv\)"),
         (b"name,a\nP1,\xff\xfe\n", "", "metadata must be CSV in UTF-8 or GB 18030, or Parquet"),
-        ("name,a\nP1,1\n", "bag", r"group_by must be a column of the metadata, one of \['a'\], got 'bag'"),
+        ("name,a\nP1,1\n", "bag", "group_by must be a column of the metadata or of a list, got 'bag' beside a"),
     ],
 )
 def test_what_is_no_table_of_scans_is_refused(tmp_path, text, group, message):
     with pytest.raises(ValueError, match=message):
         facts(write(tmp_path, text), group=group)
+
+
+def test_further_columns_of_lists_have_types_and_the_first_list_that_has_a_value_decides(tmp_path):
+    header = "Unnamed: 0,name,Gun,site,kv,site"
+    (tmp_path / "a.csv").write_text(f"{header}\n0,x/00123.jpg,1,A,160,z\n1,P2.jpg,-1,,,\n2,P3,1,B\n")
+    (tmp_path / "b.csv").write_text("name,Gun,kv,taken\nP2,-1,1.5,2026-03-01\n00123,1,7,\n")
+    (tmp_path / "c.csv").write_text("name,Gun\nP4,-1\n")
+    lists = [ListFile(str(tmp_path / name), "", "train") for name in ("a.csv", "b.csv", "c.csv")]
+    files = open_list_metadata(lists, ["Gun"])
+    fields = join_fields(files)
+    assert [file.fields for file in files] == [{"site": "string", "kv": "int64"}, {"kv": "double", "taken": "date"}]
+    assert fields == {"site": "string", "kv": "double", "taken": "date"}
+    day = (date(2026, 3, 1) - date(1970, 1, 1)).days
+    found = [fact for file in files for fact in list_metadata(file, fields, FLAT)]
+    assert [(fact.rank, fact.key, fact.values) for fact in found] == [
+        (1, "00123", ("A", 160.0, None)),
+        (1, "P2", (None, None, None)),
+        (2, "P2", (None, 1.5, day)),
+        (2, "00123", (None, 7.0, None)),
+    ]
+    joined = records._join_metadata([fact for fact in found if fact.key == "00123"])
+    assert joined.values == ("A", 160.0, None)
+
+
+def test_a_column_of_a_list_may_say_the_groups(tmp_path):
+    (tmp_path / "a.csv").write_text("name,Gun,bag\nP1,1,007\nP2,1,\n")
+    lists = [ListFile(str(tmp_path / "a.csv"), "", "train")]
+    (file,) = open_list_metadata(lists, ["Gun"], "bag")
+    assert [fact.group for fact in list_metadata(file, join_fields([file], "bag"), FLAT)] == ["007", ""]
+
+
+def test_two_rows_of_one_table_that_differ_are_refused(tmp_path):
+    url = write(tmp_path, "name,a\nP1,1\nP1,2\n")
+    file = open_metadata(url)
+    with pytest.raises(ValueError, match="metadata must have one row for each scan, got several for 'P1'"):
+        records._join_metadata(list(list_metadata(file, file.fields, FLAT)))
