@@ -141,7 +141,7 @@ def add_resharding(
     is_whole = selection.takes_all and not selection.splits and not config.classes
     found = {
         name: add_contradictions(getattr(item.manifest, name) for item in inputs) if is_whole else {}
-        for name in ("contradictions", "repairs")
+        for name in ("contradictions", "repairs", "skipped")
     }
     plan = DatasetPlan(
         label="reshard",

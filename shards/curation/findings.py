@@ -2,10 +2,9 @@
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
-
-import pyarrow.compute as pc
 
 import pyarrow.compute as pc
 
@@ -13,6 +12,9 @@ from shards import storage
 from shards.corpus.description import Corpus
 from shards.corpus.facts import UNLISTED
 from shards.format.dataset import Dataset
+from shards.prefetch import map_prefetched
+
+_READ_THREADS = 16
 
 
 def _describe_leakage(leakage: dict[str, Any]) -> Iterator[str]:
@@ -48,16 +50,21 @@ def describe_groups(dataset: Dataset) -> Iterator[str]:
 
 def describe_mixed_formats(dataset: Dataset) -> Iterator[str]:
     """Yield a line if the tars hold both JPEG and PNG, by their indexes; they are read until both are found."""
+    urls = map(dataset.index_url, dataset.shards())
     extensions: set[str] = set()
-    for shard in dataset.shards():
-        lines = storage.read_bytes(dataset.index_url(shard)).decode().splitlines()[1:]
-        extensions |= {line.partition(" ")[0] for line in lines}
-        if len(extensions) > 1:
-            yield (
-                "formats: shards mix JPEG and PNG, which the WebDataset loader of Hugging Face datasets refuses; "
-                "convert again with --transcode to make all of them JPEG"
-            )
-            return
+    with closing(map_prefetched(_read_extensions, urls, _READ_THREADS, _READ_THREADS)) as found:
+        for more in found:
+            extensions |= more
+            if len(extensions) > 1:
+                yield (
+                    "formats: shards mix JPEG and PNG, which the WebDataset loader of Hugging Face datasets refuses; "
+                    "convert again with --transcode to make all of them JPEG"
+                )
+                return
+
+
+def _read_extensions(index_url: str) -> set[str]:
+    return {line.partition(" ")[0] for line in storage.read_bytes(index_url).decode().splitlines()[1:]}
 
 
 @dataclass(frozen=True, slots=True)

@@ -74,6 +74,16 @@ def contents(dataset: Path) -> dict[str, dict[str, Any]]:
     return {row["key"]: {name: value for name, value in row.items() if name not in PLACE} for row in rows}
 
 
+def test_what_was_skipped_stays_known_where_all_records_come_along(tmp_path):
+    corpus = make_corpus(tmp_path / "c", num_train=20, num_test=4)
+    (corpus.images / ".DS_Store").write_bytes(b"x")
+    (corpus.images / "N00001.json").write_bytes(b"{}")
+    skipped = convert_plainly(corpus.root, tmp_path / "one").skipped
+    assert {kind: entry["count"] for kind, entry in skipped.items()} == {"junk": 1, "side_file": 1}
+    assert reshard_datasets(config_for(tmp_path / "one", tmp_path / "same")).skipped == skipped
+    assert reshard_datasets(config_for(tmp_path / "one", tmp_path / "few", splits=("test",))).skipped == {}
+
+
 def test_with_its_own_settings_a_dataset_is_the_same_to_the_last_byte(source, tmp_path):
     manifest = reshard_datasets(config_for(source, tmp_path / "ds"))
     assert payload_of(tmp_path / "ds") == payload_of(source)
