@@ -1,3 +1,12 @@
 """Steps that several jobs share."""
 
-__all__ = ["corpus_job", "dataset_inputs", "dry_run", "score_on_devices", "score_run", "score_shards", "write_dataset"]
+__all__ = [
+    "corpus_job",
+    "dataset_inputs",
+    "dry_run",
+    "group_scans",
+    "score_on_devices",
+    "score_run",
+    "score_shards",
+    "write_dataset",
+]

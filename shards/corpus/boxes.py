@@ -8,6 +8,7 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate
 from typing import Any
 
 from shards.format.classes import Box
@@ -174,3 +175,54 @@ def _is_far_outside(box: Box, width_px: int, height_px: int) -> bool:
         or box.xmax_px > width_px + edge_x
         or box.ymax_px > height_px + edge_y
     )
+
+
+def hull_of_points(values: Sequence[float]) -> tuple[float, float, float, float]:
+    """Return the corners of the box around points, given as x, y, x, y, …"""
+    numbers = [float(value) for value in values]
+    if len(numbers) < 4 or len(numbers) % 2:
+        raise ValueError(f"points must be pairs of numbers, got {len(numbers)} numbers")
+    return min(numbers[::2]), min(numbers[1::2]), max(numbers[::2]), max(numbers[1::2])
+
+
+def hull_of_mask(mask: Mapping[str, Any]) -> tuple[float, float, float, float]:
+    """Return the corners of the box around a run-length encoded mask, column by column, compressed or not.
+
+    Source:
+        cocoapi, `common/maskApi.c`: rleFrString and rleToBbox.
+    """
+    height, width = map(int, mask["size"])
+    counts = mask["counts"]
+    runs = _decompress(counts) if isinstance(counts, str) else [int(count) for count in counts]
+    ends = list(accumulate(runs))
+    if not ends or ends[-1] > height * width or min(runs) < 0:
+        raise ValueError(f"runs must fill {width} x {height} pixels, got {ends[-1:]}")
+    xs: list[int] = []
+    ys: list[int] = []
+    for start, end in zip(ends[::2], ends[1::2], strict=False):
+        if start == end:
+            continue
+        first, last = divmod(start, height), divmod(end - 1, height)
+        xs += [first[0], last[0]]
+        ys += [first[1], last[1]] if first[0] == last[0] else [0, height - 1]
+    if not xs:
+        return 0.0, 0.0, 0.0, 0.0
+    return float(min(xs)), float(min(ys)), float(max(xs) + 1), float(max(ys) + 1)
+
+
+def _decompress(text: str) -> list[int]:
+    runs: list[int] = []
+    at = 0
+    while at < len(text):
+        value = shift = 0
+        more = True
+        while more:
+            digit = ord(text[at]) - 48
+            value |= (digit & 0x1F) << shift
+            more = bool(digit & 0x20)
+            at += 1
+            shift += 5
+        if digit & 0x10:
+            value |= -1 << shift
+        runs.append(value + (runs[-2] if len(runs) > 2 else 0))
+    return runs

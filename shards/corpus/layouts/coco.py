@@ -7,16 +7,17 @@ So come PIDray (`annotations/xray_test_hard.json`), CLCXray, exports of HiXray a
 import json
 import math
 import re
+import sys
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import accumulate
-from typing import Any
+from typing import Any, NamedTuple
 
 from shards import storage
 from shards.corpus.annotations import decode_text
-from shards.corpus.boxes import Annotation, AnnotationError, collect_boxes
+from shards.corpus.boxes import Annotation, AnnotationError, collect_boxes, hull_of_mask, hull_of_points
 from shards.corpus.description import Corpus, Source
 from shards.corpus.facts import AnnotationFact, Fact, Inline, ProblemFact, RowFact
+from shards.corpus.json_lists import scan_lists
 from shards.corpus.layouts.folders import RootFolder
 from shards.corpus.layouts.layout import Contents, Layout, Parts
 from shards.corpus.layouts.survey import ImageIndex, Survey, list_image, scan_key, split_of_name, split_of_path
@@ -119,21 +120,56 @@ def list_coco(source: Source, corpus: Corpus, _classes: ClassSet, _drafts_url: s
             yield fact
 
 
+class _Entry(NamedTuple):
+    """An object as a document has it."""
+
+    category_id: str
+    corners: tuple[float, ...]
+    problem: str = ""
+    """Why its box cannot be read; empty if it can."""
+
+
+class _Document:
+    """What a file says: little of each entry, so that a file of a million images takes little memory."""
+
+    def __init__(self, text: str) -> None:
+        self.names: dict[str, str] = {}
+        self.images: list[tuple[str, str, tuple[Any, Any]]] = []
+        """Id, file name, width and height."""
+        self.entries: defaultdict[str, list[_Entry]] = defaultdict(list)
+        """By the id of their image."""
+        take = {"categories": self._take_category, "images": self._take_image, "annotations": self._take_entry}
+        members = scan_lists(text, take)
+        if lacking := [name for name in ("images", "categories") if name not in members]:
+            raise KeyError(lacking[0])
+        self.has_entries = "annotations" in members
+        """The lists of test images without ground truth have none."""
+
+    def _take_category(self, item: Mapping[str, Any]) -> None:
+        self.names[_id_of(item["id"])] = str(item["name"])
+
+    def _take_image(self, item: Mapping[str, Any]) -> None:
+        self.images.append((_id_of(item["id"]), str(item["file_name"]), (item.get("width"), item.get("height"))))
+
+    def _take_entry(self, item: Mapping[str, Any]) -> None:
+        category = sys.intern(_id_of(item.get("category_id")))
+        try:
+            entry = _Entry(category, _read_corners(item))
+        except (ValueError, TypeError, KeyError, IndexError) as error:
+            entry = _Entry(category, (), f"annotation {item.get('id')} has no box that can be read: {error!r}")
+        self.entries[_id_of(item.get("image_id"))].append(entry)
+
+
 def _list_document(url: str, root_url: str) -> Iterator[Fact]:
     try:
-        document = json.loads(decode_text(storage.read_bytes(url)))
-        names = {_id_of(item["id"]): str(item["name"]) for item in document["categories"]}
-        images = [(_id_of(item["id"]), str(item["file_name"]), item) for item in document["images"]]
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        document = _Document(decode_text(storage.read_bytes(url)))
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(f"COCO file must have images, annotations and categories, got {error!r} ({url})") from error
-    by_image: dict[str, list[Any]] = defaultdict(list)
-    for entry in document.get("annotations") or ():
-        by_image[_id_of(entry.get("image_id"))].append(entry)
     path = url.removeprefix(root_url).strip("/")
     split = split_of_name(path.rpartition("/")[2]) or split_of_path(path)
     index = ImageIndex(root_url)
-    for image_id, name, item in images:
-        entries = by_image.pop(image_id, [])
+    for image_id, name, size in document.images:
+        entries = document.entries.pop(image_id, [])
         keys = index.find_keys(name, split, path.rpartition("/")[0])
         key = min(keys, default=scan_key(name))
         if len(keys) > 1:
@@ -142,10 +178,9 @@ def _list_document(url: str, root_url: str) -> Iterator[Fact]:
             continue
         if split:
             yield RowFact(key, url, _LIST_RANK, split, (), "")
-        if "annotations" in document:  # the lists of test images without ground truth have none
-            size = (item.get("width"), item.get("height"))
-            yield AnnotationFact(key, url, _read_entries(entries, names, size))
-    for image_id, entries in by_image.items():
+        if document.has_entries:
+            yield AnnotationFact(key, url, _annotate(entries, document.names, size))
+    for image_id, entries in document.entries.items():
         detail = f"{len(entries)} annotations are of image_id {image_id}, which the file does not list"
         yield ProblemFact(scan_key(f"image_id={image_id}"), url, "unreadable_annotation", detail)
 
@@ -155,14 +190,10 @@ def _id_of(value: Any) -> str:
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
-def _read_entries(entries: Sequence[Any], names: Mapping[str, str], size: Sequence[Any]) -> Inline:
-    objects: list[Object] = []
-    for entry in entries:
-        category = _id_of(entry.get("category_id"))
-        try:
-            objects.append((names.get(category, f"category_id {category}"), _read_corners(entry)))
-        except (ValueError, TypeError, KeyError, IndexError) as error:
-            return inline_annotation((), size, f"annotation {entry.get('id')} has no box that can be read: {error!r}")
+def _annotate(entries: Sequence[_Entry], names: Mapping[str, str], size: Sequence[Any]) -> Inline:
+    if problem := next((entry.problem for entry in entries if entry.problem), ""):
+        return inline_annotation((), size, problem)
+    objects = ((names.get(entry.category_id, f"category_id {entry.category_id}"), entry.corners) for entry in entries)
     return inline_annotation(objects, size)
 
 
@@ -180,57 +211,6 @@ def _read_corners(entry: Mapping[str, Any]) -> tuple[float, ...]:
     if not all(map(math.isfinite, corners)):
         raise ValueError(f"coordinates must be finite, got {corners}")
     return corners
-
-
-def hull_of_points(values: Sequence[float]) -> tuple[float, float, float, float]:
-    """Return the corners of the box around points, given as x, y, x, y, …"""
-    numbers = [float(value) for value in values]
-    if len(numbers) < 4 or len(numbers) % 2:
-        raise ValueError(f"points must be pairs of numbers, got {len(numbers)} numbers")
-    return min(numbers[::2]), min(numbers[1::2]), max(numbers[::2]), max(numbers[1::2])
-
-
-def hull_of_mask(mask: Mapping[str, Any]) -> tuple[float, float, float, float]:
-    """Return the corners of the box around a run-length encoded mask, column by column, compressed or not.
-
-    Source:
-        cocoapi, `common/maskApi.c`: rleFrString and rleToBbox.
-    """
-    height, width = map(int, mask["size"])
-    counts = mask["counts"]
-    runs = _decompress(counts) if isinstance(counts, str) else [int(count) for count in counts]
-    ends = list(accumulate(runs))
-    if not ends or ends[-1] > height * width or min(runs) < 0:
-        raise ValueError(f"runs must fill {width} x {height} pixels, got {ends[-1:]}")
-    xs: list[int] = []
-    ys: list[int] = []
-    for start, end in zip(ends[::2], ends[1::2], strict=False):
-        if start == end:
-            continue
-        first, last = divmod(start, height), divmod(end - 1, height)
-        xs += [first[0], last[0]]
-        ys += [first[1], last[1]] if first[0] == last[0] else [0, height - 1]
-    if not xs:
-        return 0.0, 0.0, 0.0, 0.0
-    return float(min(xs)), float(min(ys)), float(max(xs) + 1), float(max(ys) + 1)
-
-
-def _decompress(text: str) -> list[int]:
-    runs: list[int] = []
-    at = 0
-    while at < len(text):
-        value = shift = 0
-        more = True
-        while more:
-            digit = ord(text[at]) - 48
-            value |= (digit & 0x1F) << shift
-            more = bool(digit & 0x20)
-            at += 1
-            shift += 5
-        if digit & 0x10:
-            value |= -1 << shift
-        runs.append(value + (runs[-2] if len(runs) > 2 else 0))
-    return runs
 
 
 COCO = Layout(

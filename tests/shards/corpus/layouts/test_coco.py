@@ -10,7 +10,7 @@ from hypothesis.extra import numpy as arrays
 from pycocotools import mask as reference
 from pycocotools.coco import COCO
 
-from shards.corpus.layouts.coco import hull_of_mask, hull_of_points
+from shards.corpus.boxes import hull_of_mask, hull_of_points
 from shards.corpus.layouts.registry import find_corpus
 from shards.corpus.policy import Policy
 from tests.corpora import jpeg_bytes, png_bytes, reasons_of, rows_of
