@@ -35,10 +35,12 @@ METADATA_WITHOUT_SCAN = "metadata_without_scan"
 SIDE_FILE = "side_file"
 """Kind of skipped file: it has the name of an image, and is none or is the same image in another format."""
 
-# One object for all records, so that a pickled batch holds it once.
 GUESSED_ENCODING = "guessed_zip_encoding"
+OTHER_CASE = "other_case"
+"""Kind of a repair: a list or annotation names the image in other upper and lower case."""
 _NO_FILE = "a link, not a file; links to folders are not followed: put the folder itself there"
 _NO_FILE_IN_TAR = "no file: a device, or a link to a file that is not in the archive"
+# One object for all records, so that a pickled batch holds it once.
 _UNLISTED_REMARK = ("unlisted_image", "no list names it")
 
 
@@ -100,8 +102,24 @@ def join_facts(facts: Iterable[Fact], corpus: Corpus, subset: str, policy: Polic
     by_key: defaultdict[str, list[Fact]] = defaultdict(list)
     for fact in facts:
         by_key[fact.key].append(fact)
+    spellings = _join_spellings(by_key)
     for key in sorted(by_key):
-        yield from _join_key(_sort_facts(key, by_key[key]), corpus, subset, policy)
+        yield from _join_key(_sort_facts(key, by_key[key], spellings.get(key, ())), corpus, subset, policy)
+
+
+def _join_spellings(by_key: dict[str, list[Fact]]) -> dict[str, list[str]]:
+    """Move facts to the one image whose key differs in case alone; return the keys that moved to each."""
+    alike: defaultdict[str, list[str]] = defaultdict(list)
+    for key in by_key:
+        alike[key.lower()].append(key)
+    moved: dict[str, list[str]] = {}
+    for keys in alike.values():
+        pictured = [key for key in keys if any(isinstance(fact, ImageFact) for fact in by_key[key])]
+        if len(keys) > 1 and len(pictured) == 1:
+            moved[pictured[0]] = sorted(key for key in keys if key != pictured[0])
+            for key in moved[pictured[0]]:
+                by_key[pictured[0]] += (fact._replace(key=pictured[0]) for fact in by_key.pop(key))
+    return moved
 
 
 @dataclass(slots=True)
@@ -117,7 +135,9 @@ class _KeyFacts:
     bad_rows: list[RowFact]
     problems: list[ProblemFact]
     skipped: list[SkippedFact]
-    metadata: MetadataFact | None = None
+    metadata: MetadataFact | None
+    spellings: Sequence[str]
+    """Other keys that lists or annotations write for it."""
 
     @property
     def split(self) -> str:
@@ -132,7 +152,7 @@ class _KeyFacts:
         return next((row.labels for row in self.rows if row.labels), None)
 
 
-def _sort_facts(key: str, facts: list[Fact]) -> _KeyFacts:
+def _sort_facts(key: str, facts: list[Fact], spellings: Sequence[str]) -> _KeyFacts:
     kinds: defaultdict[type[Fact], list[Any]] = defaultdict(list)
     for fact in facts:
         kinds[type(fact)].append(fact)
@@ -149,6 +169,7 @@ def _sort_facts(key: str, facts: list[Fact]) -> _KeyFacts:
         sorted(kinds[ProblemFact]),
         sorted([*kinds[SkippedFact], *side_files, *side_annotations]),
         _join_metadata(kinds[MetadataFact]),
+        spellings,
     )
 
 
@@ -268,6 +289,7 @@ def _join_image(facts: _KeyFacts, corpus: Corpus, subset: str, policy: Policy) -
     remarks = [(kind, detail) for kind, _, detail in contradictions]
     if image.guess:
         remarks.append((GUESSED_ENCODING, f"{storage.as_uri(image.url)} was read as {image.guess}; see --zip-encoding"))
+    remarks += [(OTHER_CASE, f"it is written {spelling}") for spelling in facts.spellings]
     if corpus.lists and subset == "all" and not corpus.builds_subset and not facts.rows:
         remarks.append(_UNLISTED_REMARK)
         if policy.on_unlisted == "stop":

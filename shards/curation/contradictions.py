@@ -11,7 +11,7 @@ from typing import Any
 from shards.corpus.boxes import Annotation
 from shards.corpus.facts import JUNK
 from shards.corpus.policy import Policy, compare_labels
-from shards.corpus.records import GUESSED_ENCODING, METADATA_WITHOUT_SCAN, SIDE_FILE, ScanRef
+from shards.corpus.records import GUESSED_ENCODING, METADATA_WITHOUT_SCAN, OTHER_CASE, SIDE_FILE, ScanRef
 from shards.format.classes import ClassSet
 from shards.format.keys import escape_control_characters
 from shards.shuffle import unpack
@@ -97,7 +97,7 @@ def make_findings(found: Contradictions, policy: Policy, num_metadata_rows: int 
         )
     kinds = check_contradictions(found, policy)
     skipped = {kind: kinds.pop(kind) for kind in (JUNK, SIDE_FILE, METADATA_WITHOUT_SCAN) if kind in kinds}
-    repairs = {kind: kinds.pop(kind) for kind in (GUESSED_ENCODING,) if kind in kinds}
+    repairs = {kind: kinds.pop(kind) for kind in (GUESSED_ENCODING, OTHER_CASE) if kind in kinds}
     return {"contradictions": kinds, "repairs": repairs, "skipped": skipped}
 
 

@@ -49,8 +49,8 @@ Tallies = dict[str, Tally]
 
 
 def batch_facts(facts: Iterable[Fact]) -> Iterator[tuple[int, bytes]]:
-    """Yield facts in batches by the hash range of their key."""
-    return batch_by_key(facts)
+    """Yield facts in batches by the hash range of their key, whether it is in upper or lower case."""
+    return batch_by(facts, lambda fact: place_in(hash_key(fact.key.lower()), NUM_PARTITIONS))
 
 
 def batch_by_key(items: Iterable[Any]) -> Iterator[tuple[int, bytes]]:

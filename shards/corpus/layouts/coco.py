@@ -24,7 +24,9 @@ from shards.corpus.layouts.survey import ImageIndex, Survey, list_image, scan_ke
 from shards.format.classes import ClassSet
 
 _COCO_KEY = re.compile(rb'"(?:images|annotations|categories)"\s*:\s*\[')
-_CATEGORIES = re.compile(rb'"categories"\s*:\s*(?=\[)')
+_CATEGORIES_KEY = re.compile(rb'"categories"\s*:\s*\[')
+_CATEGORIES = re.compile(r'"categories"\s*:\s*(?=\[)')
+_IMAGES_KEY = re.compile(rb'"images"\s*:\s*\[\s*\{[^{}]*"file_name"')
 _LIST_RANK = 3
 
 Object = tuple[str, Sequence[float]]
@@ -56,9 +58,9 @@ def _find(root: RootFolder, _parts: Parts) -> Contents:
     return _describe(root, Survey(root.url))
 
 
-def _detect(root: RootFolder, _parts: Parts, survey: Survey) -> Contents | None:
+def _detect(root: RootFolder, parts: Parts, survey: Survey) -> Contents | None:
     contents = _describe(root, survey)
-    return contents if contents.images else None
+    return contents if contents.annotations and (survey.has_images or parts.images) else None
 
 
 def _describe(root: RootFolder, survey: Survey) -> Contents:
@@ -76,19 +78,23 @@ def find_documents(survey: Survey) -> list[str]:
     """Return the paths of the COCO files of instances below a corpus.
 
     Where one is called so, only `instances_…` are: captions and key points of the same images lie beside them.
+
+    Raises:
+        ValueError: there is none, but one that is cut.
     """
     by_folder: dict[str, list[str]] = defaultdict(list)
     for path in survey.with_extension("json"):
         by_folder[path.rpartition("/")[0]].append(path)
     # A folder with a JSON file an image has thousands; three tell.
     tried = [path for paths in by_folder.values() for path in (paths if len(paths) <= 30 else paths[:3])]
-    found = [path for path in tried if _is_coco(survey, path)]
+    begun = [path for path in tried if _COCO_KEY.search(survey.read_start(path))]
+    found = [path for path in begun if _CATEGORIES_KEY.search(storage.read_bytes(survey.at(path)))]
+    if not found and (cut := next((path for path in begun if _IMAGES_KEY.search(survey.read_start(path))), "")):
+        raise ValueError(
+            f"COCO file must have images, annotations and categories, got no categories ({survey.at(cut)}); is it cut? "
+            f"download or export it again, or take the images without it by --layout images"
+        )
     return [path for path in found if "instances" in path.rpartition("/")[2]] or found
-
-
-def _is_coco(survey: Survey, path: str) -> bool:
-    start = survey.read_start(path)
-    return _COCO_KEY.search(start) is not None and _CATEGORIES.search(storage.read_bytes(survey.at(path))) is not None
 
 
 def read_category_names(url: str) -> list[str]:
@@ -97,10 +103,10 @@ def read_category_names(url: str) -> list[str]:
     Raises:
         ValueError: they cannot be read.
     """
-    text = storage.read_bytes(url)
-    (*_, match) = _CATEGORIES.finditer(text)
     try:
-        categories, _ = json.JSONDecoder().raw_decode(decode_text(text[match.end() :]))
+        text = decode_text(storage.read_bytes(url))  # of the whole: a few bytes of GBK may be UTF-8 too
+        (*_, match) = _CATEGORIES.finditer(text)
+        categories, _ = json.JSONDecoder().raw_decode(text, match.end())
         categories = sorted(categories, key=lambda item: int(item["id"]))
         groups = {item.get("supercategory") for item in categories[1:]}
         is_group = categories and categories[0].get("supercategory") == "none" and categories[0]["name"] in groups
@@ -168,8 +174,11 @@ def _list_document(url: str, root_url: str) -> Iterator[Fact]:
     path = url.removeprefix(root_url).strip("/")
     split = split_of_name(path.rpartition("/")[2]) or split_of_path(path)
     index = ImageIndex(root_url)
+    names_of: defaultdict[str, set[str]] = defaultdict(set)
+    for image_id, name, _ in document.images:
+        names_of[image_id].add(name)
     for image_id, name, size in document.images:
-        entries = document.entries.pop(image_id, [])
+        entries = document.entries.get(image_id, [])
         keys = index.find_keys(name, split, path.rpartition("/")[0])
         key = min(keys, default=scan_key(name))
         if len(keys) > 1:
@@ -178,9 +187,12 @@ def _list_document(url: str, root_url: str) -> Iterator[Fact]:
             continue
         if split:
             yield RowFact(key, url, _LIST_RANK, split, (), "")
-        if document.has_entries:
+        if len(names_of[image_id]) > 1:
+            yield AnnotationFact(key, url, inline_annotation((), size, f"several images have the id {image_id}"))
+        elif document.has_entries:
             yield AnnotationFact(key, url, _annotate(entries, document.names, size))
-    for image_id, entries in document.entries.items():
+    for image_id in sorted(document.entries.keys() - names_of.keys()):
+        entries = document.entries[image_id]
         detail = f"{len(entries)} annotations are of image_id {image_id}, which the file does not list"
         yield ProblemFact(scan_key(f"image_id={image_id}"), url, "unreadable_annotation", detail)
 
@@ -223,5 +235,6 @@ COCO = Layout(
     class_set="",
     boxes_are_exhaustive=True,
     has_lists=False,
+    takes_parts=False,
     keeps_folders_in_keys=True,
 )

@@ -88,5 +88,6 @@ DVXRAY = Layout(
     has_any_classes=True,
     boxes_are_exhaustive=True,
     has_lists=False,
+    takes_parts=False,
     keeps_folders_in_keys=True,
 )

@@ -73,9 +73,9 @@ def _find_contents(survey: Survey) -> Contents:
     return Contents(images=images, remark="JSON files of labelme beside images")
 
 
-def _detect(_root: RootFolder, _parts: Parts, survey: Survey) -> Contents | None:
+def _detect(_root: RootFolder, parts: Parts, survey: Survey) -> Contents | None:
     is_labelme = any(_LABELME_KEY.search(survey.read_start(path)) for path in survey.sample("json"))
-    return _find_contents(survey) if is_labelme and survey.has_images else None
+    return _find_contents(survey) if is_labelme and (survey.has_images or parts.images) else None
 
 
 def _list_source(source: Source, _corpus: Corpus, _classes: ClassSet, _drafts_url: str) -> Iterator[Fact]:
@@ -103,5 +103,6 @@ LABELME = Layout(
     has_any_classes=True,
     boxes_are_exhaustive=True,
     has_lists=False,
+    takes_parts=False,
     keeps_folders_in_keys=True,
 )

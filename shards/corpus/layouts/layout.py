@@ -84,6 +84,8 @@ class Layout:
     """Every item has a box, so a class without one is absent."""
     has_lists: bool = True
     """Without lists there are no subsets either."""
+    takes_parts: bool = True
+    """Images, annotations and lists may be elsewhere, where the user says."""
     keeps_folders_in_keys: bool = False
     """Files of one name in two folders are two scans."""
 

@@ -4,16 +4,15 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import replace
 
 from shards import storage
 from shards.corpus.boxes import AnnotationError, SeenClasses
-from shards.corpus.description import Corpus, ListFile, extension_of, is_no_image
+from shards.corpus.description import Corpus, ListFile
 from shards.corpus.facts import AnnotationFact
 from shards.corpus.layouts.coco import COCO
 from shards.corpus.layouts.dvxray import DVXRAY
-from shards.corpus.layouts.folders import RootFolder, explain_archive, pick_lists, read_root
+from shards.corpus.layouts.folders import RootFolder, explain_archive, is_archive, pick_lists, read_root
 from shards.corpus.layouts.imagefolder import IMAGEFOLDER
 from shards.corpus.layouts.images import IMAGES
 from shards.corpus.layouts.labelme import LABELME
@@ -32,22 +31,10 @@ LAYOUTS = {layout.name: layout for layout in (SIXRAY, OPIXRAY, VOC, COCO, YOLO, 
 LAYOUT_CHOICES = ("auto", *LAYOUTS)
 # `auto` tries the others before these, from the last to the first: they need not look through all folders.
 _BY_CONTENT = (DVXRAY, COCO, LABELME, VOC, YOLO)
+_BY_NAME = tuple(layout for layout in reversed(LAYOUTS.values()) if layout not in _BY_CONTENT)
 _READ_THREADS = 8
-_UNREADABLE = {
-    "parts of RAR or 7z archives": (
-        re.compile(r".*\.(rar|r\d\d|7z|(7z|zip)\.\d{3}|z\d\d)", re.IGNORECASE),
-        "unpack them with `unrar x` or `7z x`, and convert the folder",
-    ),
-    "DICOM or DICOS files": (
-        re.compile(r".*\.(dcm|dicom|dcs|dicos)", re.IGNORECASE),
-        "export the pixels as PNG first, for example with `dcm2img` of DCMTK",
-    ),
-    "videos": (
-        re.compile(r".*\.(mp4|avi|mov|mkv|wmv|mpe?g|m4v|webm|flv|ts)", re.IGNORECASE),
-        "take single frames as images first, for example with `ffmpeg -i VIDEO frames/%06d.png`",
-    ),
-}
-"""What is no corpus of images, by extension, and what to do about it."""
+_MAX_NESTING = 3
+"""Folders within each other, with nothing else in them, around a release."""
 
 
 def find_corpus(
@@ -67,24 +54,36 @@ def find_corpus(
     """
     root_url = storage.normalise_url(url)
     if not storage.is_folder(root_url):
-        raise ValueError(f"corpus must be a folder, got none there ({root_url})")
-    root = read_root(root_url)
+        is_packed = is_archive(storage.base_name(root_url)) and storage.exists(root_url)
+        remedy = "; unpack the archive and convert its folder" if is_packed else ""
+        raise ValueError(f"corpus must be a folder, got none there ({root_url}){remedy}")
     parts = parts or Parts()
+    root = read_root(root_url)
+    if parts == Parts(zip_encoding=parts.zip_encoding):
+        root = _enter(root, [LAYOUTS[layout]] if layout != "auto" else _BY_NAME)
     candidates = (
         _find_candidates(root, parts) if layout == "auto" else [(LAYOUTS[layout], LAYOUTS[layout].find(root, parts))]
     )
     for at, (chosen, contents) in enumerate(candidates):
+        if not chosen.takes_parts and (named := (*parts.images, *parts.annotations, *parts.lists)):
+            raise ValueError(
+                f"parts of a {chosen.name} corpus must lie below --input, got {', '.join(named)} by name ({root.url}); "
+                f"move them there, or say by --layout how else to read the corpus"
+            )
         corpus = _make_corpus(root, chosen, contents, subset, parts.zip_encoding)
         needs_names = chosen.has_any_classes and not class_names and not corpus.class_names
         if needs_names or tuple(class_names) == (AUTO,):
-            named = _read_classes(corpus, chosen)
-            if named is None and at + 1 < len(candidates):
+            with_names, problem = _read_classes(corpus, chosen)
+            if with_names is None and at + 1 < len(candidates):
+                if problem and candidates[at + 1][0] is IMAGES:
+                    raise ValueError(f"annotations must be readable, got none that is and has an object: {problem}")
                 continue  # files without a single object do not make this layout
-            corpus = named or corpus
+            corpus = with_names or corpus
         break
     others = [item.name for item, _ in candidates[at + 1 :] if item is not IMAGES]
     hint = f"; it could also be read as {others[0]}: --layout {others[0]}" if others else ""
-    return replace(corpus, why=corpus.why + hint)
+    where = f"in {root.url.removeprefix(root_url).strip('/')}: " if root.url != root_url else ""
+    return replace(corpus, why=where + corpus.why + hint)
 
 
 def _make_corpus(root: RootFolder, layout: Layout, contents: Contents, subset: str, zip_encoding: str) -> Corpus:
@@ -139,52 +138,71 @@ def _make_found(corpus: Corpus) -> ClassSet:
     return ClassSet(tuple(spellings), (), {name: tuple(texts) for name, texts in spellings.items()})
 
 
-def _read_classes(corpus: Corpus, layout: Layout) -> Corpus | None:
-    """Return the corpus with the classes of its annotations, as it is if most objects are of the layout's own classes.
+def _read_classes(corpus: Corpus, layout: Layout) -> tuple[Corpus | None, str]:
+    """Return the corpus with the classes of its annotations, and why the first unreadable annotation cannot be read.
 
-    None if there are no objects.
+    The corpus is as it was if most objects are of the layout's own classes, and None if there are no objects.
     """
-    counts = _count_classes(corpus, layout)
+    counts, problem = _count_classes(corpus, layout)
     own = load_class_set(layout.class_set).spellings if layout.class_set else {}
     num_own = sum(num for name, num in counts.items() if name.lower() in own)
     if own and 2 * num_own >= counts.total() and layout.has_any_classes:
-        return corpus
+        return corpus, problem
     names = tuple(sorted(counts, key=_natural_order))
     text = ", ".join(names[:20]) + ", …" * (len(names) > 20)
-    return (
-        replace(corpus, class_names=names, why=f"{corpus.why}; classes read from the annotations: {text}")
-        if names
-        else None
-    )
+    found = replace(corpus, class_names=names, why=f"{corpus.why}; classes read from the annotations: {text}")
+    return (found if names else None), problem
 
 
-def _count_classes(corpus: Corpus, layout: Layout) -> Counter[str]:
-    def count(fact: AnnotationFact) -> Counter[str]:
+def _count_classes(corpus: Corpus, layout: Layout) -> tuple[Counter[str], str]:
+    def count(fact: AnnotationFact) -> tuple[Counter[str], str]:
         seen = SeenClasses()
-        with suppress(AnnotationError):
+        try:
             layout.parse_annotation(read_text(fact.url, fact.place, layout.max_annotation_bytes), seen)
-        return seen.counts
+        except AnnotationError as error:
+            return seen.counts, f"{error} ({fact.url})"
+        return seen.counts, ""
 
     sources = [source for source in corpus.sources if source.form not in ("tar", "list")]
     listed = (fact for source in sources for fact in layout.list_source(source, corpus, ClassSet(()), ""))
+    total, first_problem = Counter[str](), ""
     with ThreadPoolExecutor(_READ_THREADS, thread_name_prefix="read-classes") as pool:
-        return sum(pool.map(count, (fact for fact in listed if isinstance(fact, AnnotationFact))), Counter[str]())
+        for counts, problem in pool.map(count, (fact for fact in listed if isinstance(fact, AnnotationFact))):
+            total += counts
+            first_problem = first_problem or problem
+    return total, first_problem
 
 
 def _natural_order(name: str) -> list[tuple[int, str]]:
     return [(int(text), "") if text.isdigit() else (-1, text) for text in re.split(r"(\d+)", name) if text]
 
 
+def _enter(root: RootFolder, layouts: Sequence[Layout]) -> RootFolder:
+    """Return the folder that holds a release if there is nothing around it but folders, as some archives have them."""
+    inner = root
+    for _ in range(_MAX_NESTING):
+        survey = Survey(inner.url)
+        if any(_has_labels(*found) for found in _detect(layouts, inner, Parts(), survey)):
+            return inner
+        if len(inner.folders) != 1 or inner.archives or survey.has_images_at_top:
+            break
+        inner = read_root(inner.at(inner.folders[0]))
+    return root
+
+
+def _has_labels(layout: Layout, found: Contents) -> bool:
+    return layout is not SIXRAY or bool(found.annotations or found.lists)
+
+
 def _find_candidates(root: RootFolder, parts: Parts) -> list[tuple[Layout, Contents]]:
     """Return the layouts that a corpus may have, the likeliest first; plain images are always possible."""
     survey = Survey(root.url)
-    by_names = [layout for layout in reversed(LAYOUTS.values()) if layout not in _BY_CONTENT]
-    first = next(_detect(by_names, root, parts, survey), None)
-    if first is not None and (first[0] is not SIXRAY or first[1].annotations or first[1].lists):
+    first = next(_detect(_BY_NAME, root, parts, survey), None)
+    if first is not None and _has_labels(*first):
         return [first]
     found = [*_detect(_BY_CONTENT, root, parts, survey), *([first] if first else [])]
     if not found and not (root.unreadable_archives and not root.has_other_files):  # `_check` explains those
-        _refuse_unreadable(survey)
+        survey.refuse_what_holds_no_images()
     return [*found, (IMAGES, IMAGES.find(root, parts))]
 
 
@@ -195,21 +213,6 @@ def _detect(
         contents = layout.detect(root, parts, survey)
         if contents is not None:
             yield layout, contents
-
-
-def _is_dicom(survey: Survey, path: str) -> bool:
-    """Return whether a file without extension is DICOM: scanners number them."""
-    return not extension_of(path) and survey.read_start(path)[128:132] == b"DICM"
-
-
-def _refuse_unreadable(survey: Survey) -> None:
-    """Raise ValueError if a corpus has no images, but something that they can be made of."""
-    for kind, (pattern, remedy) in _UNREADABLE.items():
-        is_dicom = kind.startswith("DICOM")
-        mine = [path for path in survey.paths if pattern.fullmatch(path) or (is_dicom and _is_dicom(survey, path))]
-        others = (path for path in survey.paths if not is_no_image(path) and path not in mine)
-        if mine and not any(others):
-            raise ValueError(f"corpus must hold images, got {kind} such as {mine[0]} ({survey.url}); {remedy}")
 
 
 def _check(root: RootFolder, layout: Layout, contents: Contents, lists: Sequence[ListFile], subset: str) -> None:

@@ -25,6 +25,27 @@ _SPLIT_WORDS = {
 _TEST_NAMES = ("easy", "hard", "hidden")
 """The names of PIDray's three test sets."""
 
+_UNREADABLE = {
+    "parts of RAR or 7z archives": (
+        re.compile(r".*\.(rar|r\d\d|7z|(7z|zip)\.\d{3}|z\d\d)", re.IGNORECASE),
+        "unpack them with `unrar x` or `7z x`, and convert the folder",
+    ),
+    "DICOM or DICOS files": (
+        re.compile(r".*\.(dcm|dicom|dcs|dicos)", re.IGNORECASE),
+        "export the pixels as PNG first, for example with `dcm2img` of DCMTK",
+    ),
+    "videos": (
+        re.compile(r".*\.(mp4|avi|mov|mkv|wmv|mpe?g|m4v|webm|flv|ts)", re.IGNORECASE),
+        "take single frames as images first, for example with `ffmpeg -i VIDEO frames/%06d.png`",
+    ),
+    "archives": (
+        re.compile(r".*\.(zip|tar|t[bgx]z|tzst|tar\.\w+)", re.IGNORECASE),
+        "unpack them where they lie (`unzip`, `tar xf`), so that annotations are found beside their images; one that "
+        "holds images alone is read in place by --images",
+    ),
+}
+"""What is no corpus of images, by extension, and what to do about it."""
+
 _MAX_DEPTH = 4
 _MAX_FOLDERS = 300
 _MAX_IMAGES = 50
@@ -96,6 +117,24 @@ class Survey:
     def has_images(self) -> bool:
         """Whether there are files that may be images."""
         return any(not is_no_image(path) for path in self.paths)
+
+    @property
+    def has_images_at_top(self) -> bool:
+        """Whether there are files that may be images right in the folder."""
+        return any("/" not in path and not is_no_image(path) for path in self.paths)
+
+    def refuse_what_holds_no_images(self) -> None:
+        """Raise ValueError if there are no images, but something that they can be made of."""
+        for kind, (pattern, remedy) in _UNREADABLE.items():
+            is_dicom = kind.startswith("DICOM")
+            mine = [path for path in self.paths if pattern.fullmatch(path) or (is_dicom and self._is_dicom(path))]
+            others = (path for path in self.paths if not is_no_image(path) and path not in mine)
+            if mine and not any(others):
+                raise ValueError(f"corpus must hold images, got {kind} such as {mine[0]} ({self.url}); {remedy}")
+
+    def _is_dicom(self, path: str) -> bool:
+        """Return whether a file without extension is DICOM: scanners number them."""
+        return not extension_of(path) and self.read_start(path)[128:132] == b"DICM"
 
     def read_start(self, path: str) -> bytes:
         """Return the first 64 kB of a file."""

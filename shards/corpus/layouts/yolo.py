@@ -89,11 +89,11 @@ def _find(root: RootFolder, _parts: Parts) -> Contents:
     return _find_contents(root, survey, _describe(survey))
 
 
-def _detect(root: RootFolder, _parts: Parts, survey: Survey) -> Contents | None:
+def _detect(root: RootFolder, parts: Parts, survey: Survey) -> Contents | None:
     description = _describe(survey)
     has_rows = any(_has_rows(survey, path) for path in survey.sample("txt"))
     is_yolo = has_rows or (description.names and description.splits)
-    return _find_contents(root, survey, description) if is_yolo and survey.has_images else None
+    return _find_contents(root, survey, description) if is_yolo and (survey.has_images or parts.images) else None
 
 
 def _has_rows(survey: Survey, path: str) -> bool:
@@ -233,5 +233,6 @@ YOLO = Layout(
     has_any_classes=True,
     boxes_are_exhaustive=True,
     has_lists=False,
+    takes_parts=False,
     keeps_folders_in_keys=True,
 )

@@ -63,6 +63,25 @@ def test_an_image_that_no_list_names_is_unlisted_not_lost(corpus):
     assert join(corpus)[0].labels is None
 
 
+def test_lists_and_annotations_may_write_a_name_in_other_case(corpus):
+    corpus.add_image("P00001")
+    corpus.add_row("p00001", ["Gun"])
+    corpus.add_annotation("P00001", [("Gun", 1, 2, 20, 25)])
+    for seed in range(4):
+        (ref,) = join(corpus, seed=seed)
+        assert (ref.key, ref.split, ref.labels[0], ref.reason) == ("P00001", "train", 1, "")
+        assert ref.remarks == (("other_case", "it is written p00001"),)
+        assert ref.annotation_url is not None
+
+
+def test_two_images_whose_names_differ_in_case_stay_two_scans(corpus):
+    for stem in ("P00001", "p00001"):
+        corpus.add_image(stem)
+    corpus.add_row("p00001", ["Gun"])
+    corpus.add_row("P00001")
+    assert [(ref.key, ref.labels[0], ref.remarks) for ref in join(corpus)] == [("P00001", 0, ()), ("p00001", 1, ())]
+
+
 def test_a_listed_scan_without_an_image_is_missing(corpus):
     corpus.add_row("N1", split="test")
     (ref,) = join(corpus)

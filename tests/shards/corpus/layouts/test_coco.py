@@ -184,3 +184,33 @@ def test_categories_that_cannot_be_read_stop_the_conversion(tmp_path):
     put(tmp_path / "instances.json", '{"images": [], "annotations": [], "categories": [{"name": "Gun"}]}')
     with pytest.raises(ValueError, match=r"categories must be a list of id and name, got KeyError\('id'\) .*export it"):
         find_corpus(str(tmp_path), "auto", "all")
+
+
+def put_corpus(tmp_path, text, names=("a.jpg", "b.jpg")):
+    put(tmp_path / "c/train.json", text)
+    for at, name in enumerate(names):
+        put(tmp_path / "c/train" / name, jpeg_bytes(at))
+
+
+def test_images_that_share_an_id_are_refused_and_their_annotations_prove_nothing(tmp_path):
+    found = document({1: "a.jpg"}, [box(1, 1)])
+    found["images"].append(found["images"][0] | {"file_name": "b.jpg"})
+    put_corpus(tmp_path, json.dumps(found))
+    _, rows = convert(tmp_path)
+    assert rows == {}
+    assert reasons_of(tmp_path / "ds") == dict.fromkeys(["train%2Fa", "train%2Fb"], "unreadable_annotation")
+
+
+def test_names_of_categories_are_in_the_encoding_of_the_whole_file(tmp_path):
+    found = document({1: "包.jpg", 2: "b.jpg"}, [box(1, 1)])
+    found["categories"] = [{"id": 7, "name": "枪"}]  # its bytes in GBK are a letter in UTF-8
+    put_corpus(tmp_path, json.dumps(found, ensure_ascii=False).encode("gbk"), ("包.jpg", "b.jpg"))
+    manifest, rows = convert(tmp_path)
+    assert manifest.classes == ("枪",)
+    assert sorted(row["labels"]["枪"] for row in rows.values()) == [0, 1]
+
+
+def test_a_file_that_is_cut_before_its_categories_stops_the_conversion(tmp_path):
+    put_corpus(tmp_path, json.dumps(document({1: "a.jpg"}, [box(1, 1)]))[:-40].replace("categories", "x"))
+    with pytest.raises(ValueError, match=r"COCO file must have .* got no categories .*train.json\); is it cut"):
+        find_corpus(str(tmp_path / "c"), "auto", "all")

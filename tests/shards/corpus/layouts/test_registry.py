@@ -1,5 +1,6 @@
 """Corpora are found in every layout, and the description says what was found."""
 
+import json
 import zipfile
 from typing import Any
 
@@ -8,7 +9,7 @@ import pytest
 from shards.corpus.description import Corpus, ListFile, Source
 from shards.corpus.layouts.layout import Parts
 from shards.corpus.layouts.registry import LAYOUTS, find_corpus
-from tests.corpora import HEADER, CorpusWriter, make_corpus
+from tests.corpora import HEADER, CorpusWriter, make_corpus, voc_xml
 
 
 def folders(root, *names):
@@ -149,6 +150,53 @@ def test_an_unpacked_folder_is_preferred_to_its_archive(tmp_path):
     folders(tmp_path, "JPEGImage", "Annotation")
     files(tmp_path, "JPEGImage.tar.gz00", "Annotation.zip")
     assert [source.form for source in find_corpus(str(tmp_path), "auto", "all").sources] == ["folder", "folder"]
+
+
+def test_a_release_within_folders_of_its_own_is_found_and_the_line_says_where(tmp_path):
+    make_corpus(tmp_path / "SIXray/dataset", num_train=2, num_test=1)
+    files(tmp_path / "SIXray", "README.md")
+    found = find_corpus(str(tmp_path), "auto", "all")
+    assert (found.layout, found.url, len(found.lists)) == ("sixray", f"{tmp_path}/SIXray/dataset", 2)
+    assert found.why.startswith("in SIXray/dataset: layout sixray: images in JPEGImage;")
+    assert find_corpus(str(tmp_path), "sixray", "all").url == found.url
+    (tmp_path / "other.jpg").write_bytes(b"x")
+    assert find_corpus(str(tmp_path), "auto", "all").url == str(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["train.zip", "images.tar.gz", "scans.tgz"])
+@pytest.mark.parametrize("beside", [[], ["annotations/instances_train.json"], ["labels/a.txt", "data.yaml"]])
+def test_archives_without_an_image_beside_them_are_refused_with_what_to_do(tmp_path, name, beside):
+    files(tmp_path, name, *beside)
+    with pytest.raises(ValueError, match=f"corpus must hold images, got archives such as {name} .*; unpack them where"):
+        find_corpus(str(tmp_path), "auto", "all")
+
+
+def test_an_archive_in_place_of_a_folder_is_refused_with_what_to_do(tmp_path):
+    files(tmp_path, "x.zip")
+    with pytest.raises(ValueError, match=r"corpus must be a folder, got none there \(.*x.zip\); unpack the archive"):
+        find_corpus(str(tmp_path / "x.zip"), "auto", "all")
+
+
+@pytest.mark.parametrize("layout", ["auto", "coco"])
+def test_parts_that_a_layout_cannot_take_are_refused_and_never_passed_over(tmp_path, layout):
+    document = {
+        "images": [{"id": 1, "file_name": "a.jpg"}],
+        "annotations": [],
+        "categories": [{"id": 1, "name": "Gun"}],
+    }
+    (tmp_path / "c").mkdir()
+    (tmp_path / "c/train.json").write_text(json.dumps(document))
+    files(tmp_path / "i", "a.jpg")
+    parts = Parts(images=(str(tmp_path / "i"),))
+    with pytest.raises(ValueError, match=r"parts of a coco corpus must lie below --input, got .*/i by name"):
+        find_corpus(str(tmp_path / "c"), layout, "all", parts)
+
+
+def test_annotations_of_which_none_can_be_read_are_not_passed_over(tmp_path):
+    files(tmp_path, "a.jpg")
+    (tmp_path / "a.xml").write_bytes(voc_xml([("Gun", 1, 2, 10, 12)]).replace(b"<xmin>1", b"<xmin>1,5"))
+    with pytest.raises(ValueError, match=r"annotations must be readable, got none .* bad_box: <xmin> must be a number"):
+        find_corpus(str(tmp_path), "auto", "all")
 
 
 @pytest.mark.parametrize("names", [[], ["pictures"], ["JPEGImage"], ["0", "1"], ["positive"]])
