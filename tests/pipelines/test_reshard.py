@@ -32,6 +32,8 @@ from tests.corpora import (
     rows_of,
     stamps_of,
 )
+from tests.shards.corpus.layouts import twins
+from tests.shards.corpus.layouts.test_twins import CASES
 from tests.shards.plain_calls import convert_plainly, verify_plainly
 
 SHARD_BYTES = 15_000
@@ -72,6 +74,24 @@ def contents(dataset: Path) -> dict[str, dict[str, Any]]:
     rows = rows_of(dataset)
     assert len({row["key"] for row in rows}) == len(rows)
     return {row["key"]: {name: value for name, value in row.items() if name not in PLACE} for row in rows}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", [*CASES, "hixray", "dvxray"])
+def test_a_dataset_of_any_layout_keeps_every_label_box_and_group(tmp_path, case):
+    scans = twins.make_truth()
+    if case == "hixray":
+        kept = [replace(scan, split="test" if scan.split == "val" else scan.split) for scan in scans if scan.boxes]
+        twins.write_hixray(tmp_path / "c", kept)
+    elif case == "dvxray":
+        twins.write_dvxray(tmp_path / "c", scans)
+    else:
+        CASES[case][0](tmp_path / "c", scans)
+    convert_plainly(tmp_path / "c", tmp_path / "one")
+    before = contents(tmp_path / "one")
+    reshard_datasets(config_for(tmp_path / "one", tmp_path / "two", shard_bytes=3_000))
+    assert contents(tmp_path / "two") == before
+    assert sum(len(row["boxes"]) for row in before.values()) >= 10
 
 
 def test_what_was_skipped_stays_known_where_all_records_come_along(tmp_path):
