@@ -8,8 +8,10 @@ import marshal
 import pickle
 import random
 import re
+from dataclasses import replace
 
 import apache_beam as beam
+import numpy as np
 import pytest
 from apache_beam.pipeline import PipelineVisitor
 
@@ -25,6 +27,7 @@ from shards.corpus.records import ScanRef
 from shards.curation.contradictions import MAX_EXAMPLES, Contradictions
 from shards.curation.leakage import NEAR_EQUAL, Member
 from shards.curation.near_duplicates import Fingerprint, Pair, spread_bands
+from shards.curation.neighbours import NEIGHBOURS, NUM_BINS, Look, spread_looks
 from shards.curation.subsets import Selection, take_census
 from shards.format.classes import load_class_set
 from shards.format.dataset import Dataset
@@ -79,7 +82,8 @@ def graphs():
     made = {name: make_pipeline(make_beam_options([])) for name in ("convert", "reshard", "verify", "score")}
     corpus = Corpus("sixray", URL, (Source("images", URL),), builds_subset=True)
     everything = ConvertConfig(input=URL, output="/out", subset="10", split_policy="group", near_duplicates=True)
-    add_conversion(made["convert"], Job(corpus=corpus, classes=CLASSES, metadata=None), everything)
+    everything = replace(everything, group_by=NEIGHBOURS)
+    add_conversion(made["convert"], Job(corpus=corpus, classes=CLASSES), everything)
     manifest = DatasetManifest(
         classes=CLASSES.all,
         scored_classes=CLASSES.scored,
@@ -143,6 +147,12 @@ def samples(num):
 
 def fingerprint(n):
     return Fingerprint(key(n), "train", random_hex(), CHANCE.getrandbits(64))
+
+
+def look(n):
+    """Of a real scan two bins in five have pixels, 28 is their median, and 132 bytes are left when packed."""
+    counts = np.random.default_rng(n).lognormal(3.4, 2, NUM_BINS) * (np.arange(NUM_BINS) % 5 < 2)
+    return Look(key(n), "N", n, np.minimum(counts, 2**16 - 1).astype(np.uint16).tobytes())
 
 
 def shard_info():
@@ -219,7 +229,11 @@ def laws():
     bands = in_batches(spread_bands(map(fingerprint, range(MEASURED))), MEASURED)
     pairs = [Pair(NEAR_EQUAL, fingerprint(n), fingerprint(n + 1)) for n in range(MEASURED)]
     moves = pickled({key(n): "test" for n in range(MEASURED)}) / MEASURED
+    looks = in_batches(spread_looks(map(look, range(MEASURED))), MEASURED)
+    links = pickled([(key(n), key(n + 1)) for n in range(MEASURED)]) / MEASURED
     convert = {
+        "GroupByBlock": lambda num: looks * num / NUM_PARTITIONS,
+        **dict.fromkeys(("GatherLinks", "GroupRecords"), lambda num: links * EQUAL * num),
         **dict.fromkeys(("CreateSources", "SpreadSources"), lambda num: pickled(Source("images", URL))),
         "GroupByKeyHash": lambda num: fact * num / NUM_PARTITIONS,
         "GroupByBand": lambda num: bands * num / NUM_PARTITIONS,

@@ -42,8 +42,8 @@ def code_of_readme() -> str:
     return code
 
 
-def convert(corpus: CorpusWriter, output: Path, **policy: bool) -> None:
-    convert_corpus(ConvertConfig(input=str(corpus.root), output=str(output), policy=Policy(**policy)))
+def convert(corpus: CorpusWriter, output: Path, *, transcode: bool = False) -> None:
+    convert_corpus(ConvertConfig(input=str(corpus.root), output=str(output), policy=Policy(transcode=transcode)))
 
 
 @pytest.fixture

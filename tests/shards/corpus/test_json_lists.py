@@ -1,6 +1,7 @@
 """Lists are read an element at a time as `json` reads them, and whatever `json` refuses is refused."""
 
 import json
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -17,7 +18,7 @@ DOCUMENTS = st.dictionaries(st.sampled_from(["images", "annotations", "info", "x
 
 
 def read(text):
-    found = {"images": [], "annotations": []}
+    found: dict[str, list[Any]] = {"images": [], "annotations": []}
     names = scan_lists(text, {name: items.append for name, items in found.items()})
     return names, found
 

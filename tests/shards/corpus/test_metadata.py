@@ -97,7 +97,7 @@ def test_further_columns_of_lists_have_types_and_the_first_list_that_has_a_value
         (2, "00123", (None, 7.0, None)),
     ]
     joined = records._join_metadata([fact for fact in found if fact.key == "00123"])
-    assert joined.values == ("A", 160.0, None)
+    assert joined is not None and joined.values == ("A", 160.0, None)
 
 
 def test_a_column_of_a_list_may_say_the_groups(tmp_path):

@@ -31,6 +31,7 @@ def bag(seed: int, *, turn: float = 0) -> Image.Image:
 
 def look(key: str, image: Image.Image) -> Look:
     match = neighbours._NUMBERED.fullmatch(key)
+    assert match is not None
     counts = neighbours.count_colours(image, image.width * image.height).tobytes()
     return Look(key, match["series"], int(match["number"]), counts)
 
@@ -96,7 +97,7 @@ def test_groups_are_those_of_a_plain_comparison_in_whatever_batches_they_come(sc
 
 def _likeness(one: Look, other: Look) -> float:
     first, second = (np.frombuffer(item.counts, np.uint16).astype(float) for item in (one, other))
-    return np.minimum(first, second).sum() / np.maximum(first, second).sum()
+    return float(np.minimum(first, second).sum() / np.maximum(first, second).sum())
 
 
 @pytest.mark.parametrize("options", [{"format": "JPEG", "quality": 90}, {"format": "PNG"}])
