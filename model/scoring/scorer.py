@@ -23,13 +23,15 @@ from model.scoring.prediction_tables import BatchScores, predictions_table, quar
 from model.scoring.scoring_network import ScoringNetwork, StartedBatch
 from shards.format.dataset import Dataset
 from shards.format.manifest import ShardInfo
-from shards.format.shard_reader import ReadScan, Refusal, ScanRow, read_rows, read_scans
+from shards.format.shard_reader import Buffers, ReadScan, Refusal, ScanRow, read_rows, read_scans
 from shards.predictions.parts import Engine
 from shards.prefetch import iterate_in_background, map_prefetched
 
 Report = Callable[[int, int], None]
 """Called after every batch with the scans done and the bytes read."""
 
+NUM_READERS = {"cuda": 4, "cpu": 2}
+"""Threads that read and check batches of a local shard; a scan's sha256 alone takes 50 microseconds or more."""
 _BATCHES_AHEAD = 2
 """Decoded before the network asks for them, beside those that the decoder has under way."""
 
@@ -81,12 +83,23 @@ class _Batch(NamedTuple):
 class Scorer:
     """Scores shards one after the other; not thread-safe."""
 
-    def __init__(self, network: ScoringNetwork, batch_size: int | None = None) -> None:
+    def __init__(
+        self, network: ScoringNetwork, batch_size: int | None = None, decoder: BatchDecoder | None = None
+    ) -> None:
+        """Make a scorer.
+
+        Args:
+            network: on its device.
+            batch_size: scans that are read and decoded at once; None: as many as go through the network.
+            decoder: of batches of that size; None: one for the network's device.
+        """
         self._network = network
         self._batch_size = batch_size or network.requested_batch_size
+        self._num_readers = NUM_READERS[network.hardware.device]
+        self._buffers = Buffers()
         # ONNX Runtime takes its images channel by channel, PyTorch's fastest kernels pixel by pixel.
         channels_last = network.spec.engine != "onnxruntime"
-        self._decoder = BatchDecoder(
+        self._decoder = decoder or BatchDecoder(
             network.config.input, network.hardware, self._batch_size, channels_last=channels_last
         )
 
@@ -103,9 +116,7 @@ class Scorer:
     @property
     def engine(self) -> Engine:
         """The engine, in the form that parts record."""
-        hardware, spec = self._network.hardware, self._network.spec
-        batch_size = min(self._batch_size, self._network.batch_size)
-        return Engine(f"dali-{hardware.decode_device}", hardware.device, spec.dtype, batch_size, spec.engine)
+        return self._network.describe(self._batch_size)
 
     def score_split(self, dataset: Dataset, split: str) -> pa.Table:
         """Return the predictions of the scans of a split; those that cannot be scored have no row.
@@ -157,7 +168,9 @@ class Scorer:
         try:
             rows = read_rows(shard.samples_url, shard.num_scans)
             num_left = len(rows)
-            for scans in read_scans(shard.tar_url, rows, self._batch_size):
+            for scans in read_scans(
+                shard.tar_url, rows, self._batch_size, num_threads=self._num_readers, buffers=self._buffers
+            ):
                 num_left -= len(scans)
                 num_bytes = sum(len(scan.image) for scan in scans if scan.image is not None)
                 yield _Batch(scans, num_bytes, is_last=num_left == 0)

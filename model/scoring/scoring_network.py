@@ -17,15 +17,19 @@ from torch import Tensor
 
 from model.artifacts.saved_model import LoadedModel
 from model.hardware import Hardware
+from model.inputs.dali_graphs import FANCY_UPSAMPLING, HW_DECODER_LOAD
 from model.networks.config import ModelConfig
 from model.networks.output import NetworkOutput
 from model.networks.peaks import find_peaks
 from model.scoring.engine_selection import EngineRequest
 from model.scoring.engines import choose_engine
 from model.scoring.prediction_tables import BatchScores
+from shards.predictions.parts import Engine, Gpu
 
 BATCH_SIZES = {"cuda": 256, "cpu": 64}
 """Scans that go through the network at once: a GPU that gets 64 waits for launches."""
+ALLOW_TF32 = False
+"""float32 is IEEE float32."""
 _NUM_WARMUPS = 3
 _logger = logging.getLogger(__name__)
 
@@ -86,6 +90,22 @@ class ScoringNetwork:
         self._lock = threading.Lock()
         self._forward: Callable[[Tensor], Tensor] = self._pack
         self._forward = self._prepare()
+
+    def describe(self, batch_size: int) -> Engine:
+        """Return how batches of a size are scored, in the form that parts record."""
+        hardware, spec = self.hardware, self.spec
+        gpu = None
+        if hardware.device == "cuda":
+            gpu = Gpu(
+                name=hardware.name,
+                hw_decoder_load=HW_DECODER_LOAD,
+                fancy_upsampling=FANCY_UPSAMPLING,
+                tf32=ALLOW_TF32,
+                cuda_graph=self.has_cuda_graph,
+                requested_batch_size=self.requested_batch_size,
+            )
+        used_batch_size = min(batch_size, self.batch_size)
+        return Engine(f"dali-{hardware.decode_device}", hardware.device, spec.dtype, used_batch_size, spec.engine, gpu)
 
     def score(
         self, images_BCHW: Tensor, widths_px_B: Tensor, heights_px_B: Tensor, windows_B4: Tensor | None = None
@@ -155,8 +175,8 @@ class ScoringNetwork:
         return images_BCHW.contiguous(memory_format=torch.channels_last)
 
     def _pack(self, images_BCHW: Tensor) -> Tensor:
-        # cuDNN tries its kernels once a shape; float32 is IEEE float32, not TF32.
-        with torch.backends.cudnn.flags(enabled=True, benchmark=True, allow_tf32=False):
+        # cuDNN tries its kernels, once a shape.
+        with torch.backends.cudnn.flags(enabled=True, benchmark=True, allow_tf32=ALLOW_TF32):
             return pack_output(self._compute(images_BCHW))
 
 

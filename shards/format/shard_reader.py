@@ -6,6 +6,7 @@ few threads: memory is bounded and a remote shard needs no local copy.
 
 import hashlib
 import tarfile
+import threading
 from collections.abc import Generator, Iterable, Sequence
 from functools import cached_property
 from typing import NamedTuple
@@ -21,8 +22,8 @@ from shards.images.inspect import EXTENSIONS, ImageBytes, read_image_size
 from shards.images.jpeg import ImageError
 from shards.prefetch import map_prefetched
 
-_REMOTE_BATCHES_AHEAD = 4
-_LOCAL_BATCHES_AHEAD = 2
+_REMOTE_THREADS = 4
+_LOCAL_THREADS = 2
 _MAX_GAP_BYTES = 64 * 1024
 """Reading this much in vain is cheaper than a second request to an object store."""
 
@@ -111,14 +112,55 @@ def read_image_of_row(tar_url: str, row: ScanRow) -> bytes:
     return bytes(scan.image)
 
 
-def read_scans(tar_url: str, rows: Sequence[ScanRow], batch_size: int) -> Generator[list[ReadScan], None, None]:
+class Buffers:
+    """Memory that is filled again once no view of it is left: new memory takes longer to map than to fill."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._all: list[bytearray] = []
+
+    def take(self, size_bytes: int) -> memoryview:
+        """Return a view of memory that is kept as it is while any view of it lives."""
+        with self._lock:
+            buffer = next((buffer for buffer in self._all if _is_free(buffer)), None)
+            if buffer is None or len(buffer) < size_bytes:
+                self._all = [other for other in self._all if other is not buffer]
+                buffer = bytearray(size_bytes + size_bytes // 8)
+                self._all.append(buffer)
+            return memoryview(buffer)[:size_bytes]
+
+
+def _is_free(buffer: bytearray) -> bool:
+    try:
+        buffer.append(0)
+    except BufferError:  # it cannot grow while there are views of it
+        return False
+    buffer.pop()
+    return True
+
+
+def read_scans(
+    tar_url: str,
+    rows: Sequence[ScanRow],
+    batch_size: int,
+    *,
+    num_threads: int = _LOCAL_THREADS,
+    buffers: Buffers | None = None,
+) -> Generator[list[ReadScan], None, None]:
     """Yield all rows in order, in batches, each with its image or a refusal.
+
+    Args:
+        tar_url: of the shard.
+        rows: of the shard.
+        batch_size: scans of a batch.
+        num_threads: that read a local tar, each a batch ahead; a remote one is read by `_REMOTE_THREADS` at least.
+        buffers: shared by the shards that are read one after the other.
 
     Raises:
         OSError: the tar exists but cannot be read (permissions, network); a retry may help, so nothing is refused.
     """
-    reader = ShardReader(tar_url)
-    num_ahead = _LOCAL_BATCHES_AHEAD if storage.local_path(tar_url) is not None else _REMOTE_BATCHES_AHEAD
+    reader = ShardReader(tar_url, buffers)
+    num_ahead = max(num_threads, 0 if storage.local_path(tar_url) is not None else _REMOTE_THREADS)
     batches = (rows[first : first + batch_size] for first in range(0, len(rows), batch_size))
     return map_prefetched(reader.read, batches, num_threads=num_ahead, depth=num_ahead)
 
@@ -126,8 +168,9 @@ def read_scans(tar_url: str, rows: Sequence[ScanRow], batch_size: int) -> Genera
 class ShardReader:
     """Reads scans of one tar; threads may use it at once."""
 
-    def __init__(self, tar_url: str) -> None:
+    def __init__(self, tar_url: str, buffers: Buffers | None = None) -> None:
         self.tar_url = tar_url
+        self._buffers = buffers or Buffers()
 
     def read(self, rows: Sequence[ScanRow]) -> list[ReadScan]:
         """Return scans, checked; neighbours are read in one range."""
@@ -136,6 +179,7 @@ class ShardReader:
             pieces = read_spans(
                 self.tar_url,
                 [(row.offset_bytes - head, head + row.size_bytes) for row, head in zip(rows, heads, strict=True)],
+                self._buffers,
             )
         except FileNotFoundError:
             missing = Refusal("missing_shard", f"there is no {storage.base_name(self.tar_url)}", None)
@@ -174,10 +218,11 @@ class ShardReader:
         return found
 
 
-def read_spans(url: str, spans: Sequence[tuple[int, int]]) -> list[memoryview]:
+def read_spans(url: str, spans: Sequence[tuple[int, int]], buffers: Buffers | None = None) -> list[memoryview]:
     """Return the bytes of some spans of a file, each (offset, size) in bytes, as far as it reaches.
 
-    Neighbours are read in one request; each result is a view of what was read in it.
+    Neighbours are read in one request; each result is a view of what was read in it. With `buffers` a local file is
+    read into memory that is used again.
     """
     found = [memoryview(b"")] * len(spans)
     run: list[int] = []
@@ -185,7 +230,7 @@ def read_spans(url: str, spans: Sequence[tuple[int, int]]) -> list[memoryview]:
     for place in [*sorted(range(len(spans)), key=spans.__getitem__), None]:
         if run and (place is None or spans[place][0] - run_end > _MAX_GAP_BYTES):
             start = spans[run[0]][0]
-            piece = memoryview(storage.read_range(url, start, run_end - start))
+            piece = _read_piece(url, start, run_end - start, buffers)
             for member in run:
                 offset, size = spans[member]
                 found[member] = piece[offset - start : offset - start + size]
@@ -194,6 +239,14 @@ def read_spans(url: str, spans: Sequence[tuple[int, int]]) -> list[memoryview]:
             run.append(place)
             run_end = max(run_end, sum(spans[place]))
     return found
+
+
+def _read_piece(url: str, start: int, size_bytes: int, buffers: Buffers | None) -> memoryview:
+    path = storage.local_path(url)
+    if path is None or buffers is None:
+        return memoryview(storage.read_range(url, start, size_bytes))
+    buffer = buffers.take(size_bytes)
+    return buffer[: storage.read_range_into(str(path), start, buffer)]
 
 
 def check_image(row: ScanRow, image: ImageBytes) -> Refusal | None:

@@ -1,9 +1,10 @@
 """Read and write the parts of predictions, one Parquet file per shard."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -15,6 +16,22 @@ from shards.format.parquet import write_parquet
 FORMAT_VERSION = 1
 METADATA_KEY = b"sixray"
 """Key of the `PartInfo` in the Parquet metadata, which is read without the rows."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gpu:
+    """The card that scored a part, and what its digits may depend on beside dtype and batch size."""
+
+    name: str
+    hw_decoder_load: float
+    """Share of the JPEG bytes that go to the card's JPEG engines, the rest to CUDA kernels."""
+    fancy_upsampling: bool
+    """Whether chroma is interpolated, as on a processor."""
+    tf32: bool
+    """Whether float32 convolutions are computed in TF32."""
+    cuda_graph: bool
+    requested_batch_size: int
+    """Above the engine's batch size where memory did not hold it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +47,19 @@ class Engine:
     batch_size: int
     engine: str = "eager"
     """`eager`, `compiled` or `onnxruntime`; parts without this field are eager."""
+    gpu: Gpu | None = None
+    """None on a processor; not written then."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the JSON form."""
+        document = asdict(self)
+        return document if self.gpu is not None else {name: document[name] for name in document if name != "gpu"}
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> "Engine":
+        """Return an engine from its JSON form; TypeError if that has other fields."""
+        gpu = document.get("gpu")
+        return cls(**(dict(document) | {"gpu": None if gpu is None else Gpu(**gpu)}))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,7 +116,8 @@ def write_part(predictions_url: str, table: pa.Table, quarantine: pa.Table, info
         write_parquet(quarantine_url, quarantine)
     else:
         storage.remove(quarantine_url)
-    text = json.dumps({"format": FORMAT_VERSION} | asdict(info), sort_keys=True)
+    document = {"format": FORMAT_VERSION} | asdict(info) | {"engine": info.engine.to_json()}
+    text = json.dumps(document, sort_keys=True)
     write_parquet(part_url(predictions_url, info.shard), table.replace_schema_metadata({METADATA_KEY: text}))
 
 
@@ -98,7 +129,7 @@ def read_part_info(predictions_url: str, shard_name: str) -> PartInfo | None:
         document = json.loads(metadata.get(METADATA_KEY, b"{}"))
         if document.pop("format", None) != FORMAT_VERSION:
             return None
-        return PartInfo(**(document | {"engine": Engine(**document["engine"])}))
+        return PartInfo(**(document | {"engine": Engine.from_json(document["engine"])}))
     except FileNotFoundError:
         return None
     except (pa.ArrowInvalid, OSError, json.JSONDecodeError, TypeError, KeyError) as error:

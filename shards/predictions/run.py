@@ -88,7 +88,7 @@ def run_document(
     left = [shard for shard in requested if shard.num_scans and shard.name not in existing]
     # Parts usually share one engine; fields that differ, as after a move to another machine, are null.
     values = {name: {getattr(engine, name) for engine in engines} for name in Engine.__dataclass_fields__}
-    engine = {name: found.pop() if len(found) == 1 else None for name, found in values.items()}
+    common: dict[str, Any] = {name: found.pop() if len(found) == 1 else None for name, found in values.items()}
     return {
         "format": FORMAT_VERSION,
         "model_id": model["model_id"],
@@ -104,8 +104,8 @@ def run_document(
             name: count_scans([part for part in ordered if part.split == name])
             for name in sorted({part.split for part in ordered})
         },
-        **engine,
-        "engines": [asdict(engine) for engine in engines],
+        **Engine(**common).to_json(),
+        "engines": [engine.to_json() for engine in engines],
         "trim_margins": model.get("trim_margins", False),
         **_trained_on(model.get("provenance", {})),
     }

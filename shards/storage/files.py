@@ -167,6 +167,20 @@ def read_range(url: str | Path, offset_bytes: int, size_bytes: int) -> bytes:
             raise
 
 
+def read_range_into(path: str, offset_bytes: int, buffer: memoryview) -> int:
+    """Fill a buffer from a local file, from `offset_bytes` on; return how many bytes there were for it."""
+    num_bytes = 0
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:  # one call reads at most 2 GiB
+        while num_bytes < len(buffer) and (
+            num := os.preadv(descriptor, [buffer[num_bytes:]], offset_bytes + num_bytes)
+        ):
+            num_bytes += num
+    finally:
+        os.close(descriptor)
+    return num_bytes
+
+
 def open_reader(url: str | Path) -> IO[bytes]:
     """Return a file opened for reading from the start."""
     if (path := local_path(url)) is not None:

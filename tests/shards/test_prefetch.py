@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from shards.prefetch import OrderedCalls, iterate_in_background, map_prefetched
+from shards.prefetch import OrderedCalls, PushedStream, iterate_in_background, map_prefetched
 
 
 @pytest.fixture
@@ -112,3 +112,88 @@ def test_leaving_the_loop_early_ends_the_thread_and_closes_the_iterator(has_thre
     found.close()
     assert closed == [True]
     assert not has_threads()
+
+
+def test_the_stages_of_a_chain_end_with_its_last_one(has_threads):
+    closed = []
+
+    def items():
+        try:
+            yield from range(100)
+        finally:
+            closed.append(True)
+
+    first = map_prefetched(wait_and_double, items(), 2, 2)
+    last = map_prefetched(wait_and_double, (number for number in first), 1, 1)
+    assert next(last) == 0
+    last.close()
+    del first
+    assert closed == [True]
+    assert not has_threads()
+
+
+def add_up_in_pairs(numbers):
+    """A stream that gives fewer results than it takes items, each after a later item was taken."""
+    before = None
+    for number in numbers:
+        if before is None:
+            before = number
+        else:
+            yield before + number
+            before = None
+    if before is not None:
+        yield before
+
+
+def test_what_is_pushed_comes_out_in_order_and_the_rest_at_the_end():
+    stream = PushedStream(add_up_in_pairs)
+    found = [result for number in range(7) for result in stream.push(number)]
+    assert [*found, *stream.finish()] == [1, 5, 9, 6]
+
+
+def test_a_push_waits_until_the_item_before_it_is_taken():
+    taken, go_on = [], threading.Event()
+
+    def stream_of(items):
+        for item in items:
+            taken.append(item)
+            go_on.wait(10)
+            yield item
+
+    stream = PushedStream(stream_of)
+    stream.push(0)
+    stream.push(1)
+    pushed = threading.Thread(target=stream.push, args=(2,))
+    pushed.start()
+    pushed.join(0.1)
+    assert pushed.is_alive() and taken == [0]
+    go_on.set()
+    pushed.join(10)
+    assert not pushed.is_alive()
+    list(stream.finish())
+    assert taken == [0, 1, 2]
+
+
+@pytest.mark.parametrize("num_pushed", [1, 2, 5])
+def test_the_exception_of_a_pushed_stream_is_raised_and_nobody_waits(num_pushed):
+    def fail(items):
+        for item in items:
+            raise ValueError(f"item {item}")
+        yield
+
+    stream = PushedStream(fail)
+    with pytest.raises(ValueError, match="item 0"):
+        for number in range(num_pushed):
+            stream.push(number)
+        list(stream.finish())
+
+
+def test_a_stream_that_fails_when_its_items_end_raises_too():
+    def fail(items):
+        yield from items
+        raise ValueError("after the last")
+
+    stream = PushedStream(fail)
+    found = stream.push(1)
+    with pytest.raises(ValueError, match="after the last"):
+        found += stream.finish()

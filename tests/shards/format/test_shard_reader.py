@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from shards import storage
-from shards.format.shard_reader import find_rows, read_image_of_row, read_rows, read_scans
+from shards.format.shard_reader import Buffers, find_rows, read_image_of_row, read_rows, read_scans
 from tests.shards.by_hand import absurd_header, make_jpeg, overwrite, write_dataset
 
 NAME = "test-00000-of-00001"
@@ -153,6 +153,27 @@ def test_rows_that_are_not_as_many_as_the_manifest_says_are_an_error(tmp_path):
     (info,) = dataset.shards()
     with pytest.raises(ValueError, match=r"samples of a shard must have 13 rows, got 12 .*sixray verify"):
         read_rows(dataset.samples_url(info), 13)
+
+
+def test_images_keep_their_bytes_while_memory_is_used_again(shard):
+    rows, tar = shard
+    buffers, kept = Buffers(), []
+    for _ in range(3):
+        for batch in read_scans(str(tar), rows, 3, buffers=buffers):
+            kept.append(batch[1])
+            assert all(scan.image == dict(IMAGES)[scan.row.key] for scan in batch)
+    assert all(scan.image == dict(IMAGES)[scan.row.key] for scan in kept)
+
+
+def test_memory_is_used_again_once_no_view_of_it_is_left():
+    buffers = Buffers()
+    whole = buffers.take(100)
+    part, address = whole[7:9], whole.obj
+    del whole
+    assert buffers.take(100).obj is not address
+    del part
+    assert buffers.take(100).obj is address
+    assert len(buffers.take(1000)) == 1000
 
 
 def test_leaving_early_stops_the_readers(shard):

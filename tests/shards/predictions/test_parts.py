@@ -10,6 +10,7 @@ from shards import storage
 from shards.format.parquet import QUARANTINE_SCHEMA, predictions_schema, write_parquet
 from shards.predictions.parts import (
     Engine,
+    Gpu,
     PartInfo,
     part_url,
     quarantine_part_url,
@@ -160,6 +161,35 @@ def test_parts_of_two_machines_have_no_one_device(tmp_path):
     document = run_document(MODEL, [dataset], parts, "test")
     assert document["device"] is None and document["batch_size"] == 64  # what they share has its value
     assert [engine["device"] for engine in document["engines"]] == ["cpu", "cuda"]
+
+
+GPU = Engine(
+    "dali-mixed",
+    "cuda",
+    "bfloat16",
+    128,
+    gpu=Gpu(
+        name="a card",
+        hw_decoder_load=1.0,
+        fancy_upsampling=True,
+        tf32=False,
+        cuda_graph=True,
+        requested_batch_size=256,
+    ),
+)
+
+
+def test_a_part_of_a_gpu_names_the_card_and_one_of_a_processor_has_no_such_field(tmp_path):
+    dataset = write_dataset(tmp_path / "ds", {"test-00000-of-00001": [("N1", make_jpeg(1))]})
+    for name, engine in (("test-00000-of-00002", GPU), ("test-00001-of-00002", CPU)):
+        write(tmp_path / "p", info_of(name, engine=engine))
+        found = read_part_info(str(tmp_path / "p"), name)
+        assert found is not None and found.engine == engine
+        document = run_document(MODEL, [dataset], [info_of(name, engine=engine)], "test")
+        assert document.get("gpu") == document["engines"][0].get("gpu") == engine.to_json().get("gpu")
+    assert GPU.to_json()["gpu"]["name"] == "a card" and "gpu" not in CPU.to_json()
+    both = run_document(MODEL, [dataset], [info_of(engine=GPU), info_of(engine=CPU)], "test")
+    assert "gpu" not in both and [engine.get("gpu") for engine in both["engines"]] == [None, GPU.to_json()["gpu"]]
 
 
 def test_the_digest_of_several_datasets_ignores_their_order_and_of_one_is_its_own(tmp_path):
