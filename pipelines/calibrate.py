@@ -102,20 +102,23 @@ def find_guarantee(scans: ScoredScans, config: CalibrateConfig) -> Guarantee:
     bags = bags_of(scans)
     if config.max_false_alarms_per_1000 is not None:
         return limit_false_alarms(
-            bags, config.max_false_alarms_per_1000 / 1000, config.confidence, _halve(scans, len(bags.is_clean_G))
+            bags,
+            config.max_false_alarms_per_1000 / 1000,
+            config.confidence,
+            _choose_to_learn(scans, len(bags.is_clean_G)),
         )
     found = limit_misses(bags, config.max_rates(scans.classes), config.confidence)
     promises = [replace(promise, subject=scans.classes[int(promise.subject)]) for promise in found.promises]
     return replace(found, promises=tuple(promises))
 
 
-def _halve(scans: ScoredScans, num_bags: int) -> npt.NDArray[np.bool_]:
-    """Return which bags thresholds are learnt on: a hash of their first key decides, not their scores."""
+def _choose_to_learn(scans: ScoredScans, num_bags: int) -> npt.NDArray[np.bool_]:
+    """Return which third of the bags thresholds are learnt on: a hash of their first key decides, not their scores."""
     firsts = np.unique(number_bags(scans), return_index=True)[1]
     keys = scans.keys_N.take(firsts).to_pylist()
-    halves_G = np.array([hashlib.blake2b(key.encode(), digest_size=1).digest()[0] % 2 == 0 for key in keys], bool)
-    assert len(halves_G) == num_bags
-    return halves_G
+    learn_G = np.array([hashlib.blake2b(key.encode(), digest_size=1).digest()[0] % 3 == 0 for key in keys], bool)
+    assert len(learn_G) == num_bags
+    return learn_G
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -335,7 +335,7 @@ def simulate_promises(scores: str, num_clean: int) -> list[Row]:
     new = make_bags(*draw_bags(random, scores, label_bags((1, 1), 60_000), separations_K))
     for _ in range(rounds):
         bags = make_bags(*draw_bags(random, scores, label_bags((20, 20), num_clean), separations_K))
-        chosen = limit_false_alarms(bags, limit, 0.9, random.random(len(bags.is_clean_G)) < 0.5)
+        chosen = limit_false_alarms(bags, limit, 0.9, random.random(len(bags.is_clean_G)) < 1 / 3)
         plan = apply_thresholds(new, chosen.thresholds_K)
         found[f"promise of false alarms, {chosen.rule}"].append(
             (plan.num_false <= (limit + 0.002) * plan.num_clean, 0.0)

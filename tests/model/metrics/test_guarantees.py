@@ -73,7 +73,7 @@ def draw_bags(rng, kind, num_clean, num_with_item):
 
 @pytest.mark.parametrize("kind", ["distinct", "ties", "series"])
 def test_a_limit_over_all_classes_together_is_broken_in_at_most_its_share_of_draws(kind):
-    # The promise holds whatever the first half has taught, so each of 20 first halves is followed by 100 second ones.
+    # The promise holds whatever was learnt before, so each of 20 learnt shapes is followed by 100 tested splits.
     rng = np.random.default_rng(9)
     population, broken = draw_bags(rng, kind, 30_000, 0), 0
     allowed = count_allowed(NUM_CLEAN, MAX_RATE, CONFIDENCE)
@@ -101,12 +101,12 @@ def test_one_threshold_keeps_the_limit_of_alarmed_bags_in_its_share_of_draws(kin
     assert broken / ROUNDS <= MOST_BROKEN
 
 
-def test_many_clean_bags_are_halved_and_the_joint_thresholds_keep_the_limit_on_new_ones():
+def test_of_many_clean_bags_a_part_is_learnt_on_and_the_joint_thresholds_keep_the_limit_on_new_ones():
     rng = np.random.default_rng(11)
     bags = draw_bags(rng, "distinct", 4000, 300)
-    found = limit_false_alarms(bags, MAX_RATE, CONFIDENCE, rng.random(4300) < 0.5)
+    found = limit_false_alarms(bags, MAX_RATE, CONFIDENCE, rng.random(4300) < 1 / 3)
     assert (found.rule, found.is_kept) == ("joint", True)
-    assert found.promises[0].num_bags < 2200
+    assert found.promises[0].num_bags < 2800
     new = apply_thresholds(draw_bags(rng, "distinct", 60_000, 0), found.thresholds_K)
     assert new.num_false / 60_000 <= MAX_RATE
 
