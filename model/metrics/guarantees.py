@@ -21,8 +21,8 @@ FloatArray = npt.NDArray[np.float64]
 FALSE_ALARMS = "false_alarms_per_1000"
 """The subject of a promise of false alarms."""
 LEARN_FROM = 4
-"""A part of the bags is given to learning if this many times as many are clean as the promise needs at least. It costs a
-tenth to a fifth of the recall where the scores of classes have one scale, and gains as much and more where they differ."""
+"""A part of the bags is given to learning if this many times as many are clean as the promise needs at least. It costs
+a tenth to a fifth of the recall where the scores of classes have one scale, and gains as much where they differ."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -22,7 +22,7 @@ from model.reports import numbers, sentences
 from model.reports.charts import inline_svg, precision_recall_file, reliability_file
 from model.reports.gallery import Gallery, list_gallery_warnings
 from model.reports.metrics_json import operating_points_document, scored_at
-from model.reports.table_rows import list_breakdowns, list_given_thresholds, list_run_facts
+from model.reports.table_rows import list_breakdowns, list_given_thresholds, list_rules, list_run_facts
 from model.reports.trend import Entry
 from shards.format.classes import load_class_set
 
@@ -78,6 +78,7 @@ def render_html(report: Report, figures: Mapping[str, str], gallery: Gallery | N
         recalls=RECALLS,
         rows=list_rows(evaluation),
         slider=slider,
+        rules=list_rules(evaluation),
         given_rows=list_given_thresholds(report.thresholds, ANY_ITEM) if report.thresholds else [],
         breakdowns=list_breakdowns(evaluation),
         errors_at=sentences.describe_alarm_thresholds(evaluation),
@@ -155,6 +156,7 @@ def list_contents(
     """Return anchor and title of every section that the page has, in order."""
     sections = [
         ("comparison-title", "Comparison", bool(report.comparisons)),
+        ("rules-title", f"Alarms at {ALARM_RATE} per 1,000", ALARM_RATE in report.evaluation.alarm_plans),
         ("given-title", "Given thresholds", report.thresholds is not None),
         ("alarm-title", "Alarm threshold", has_slider),
         ("classes-title", "Each class", True),

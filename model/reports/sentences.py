@@ -102,11 +102,13 @@ def state_headline(evaluation: Evaluation, given: Mapping[str, Any] | None = Non
         f"Catches {format_percent(caught.recall)} of the bags with a prohibited item "
         f"at {ALARM_RATE} false alarms per 1,000 clean bags"
     )
-    counts = f"{format_count(caught.num_caught)} of {format_count(caught.num_with_item)} with an item raise an alarm"
+    counts = (
+        f"{format_count(caught.num_caught)} of {format_count(caught.num_with_item)} bags with an item raise an alarm"
+    )
     clean = f"{format_count(caught.num_false)} of {format_count(caught.num_clean)} clean ones do"
-    note = "Too few bags for an interval: " if evaluation.bootstrap else ""
-    note = f"95 % interval {format_percent_interval(plans.joint_interval)}: " if plans.joint_interval else note
-    return Headline(title, f"{note}{counts}, and {clean}.")
+    note = "; too few bags for an interval" if evaluation.bootstrap else ""
+    note = _state_interval(plans.joint_interval) if plans.joint_interval else note
+    return Headline(title, f"{counts}, and {clean}{note}.")
 
 
 def describe_alarm_thresholds(evaluation: Evaluation) -> str:
@@ -126,14 +128,18 @@ def is_found_elsewhere(given: Mapping[str, Any] | None) -> TypeGuard[Mapping[str
 def _state_given(given: Mapping[str, Any]) -> Headline:
     missed = given["any_item"]["misses"]["interval"]
     recall = Interval(1 - missed["high"], 1 - missed["low"]) if missed else None
-    note = f"95 % interval {format_percent_interval(recall)}: " if recall else ""
+    note = _state_interval(recall) if recall else ""
     return Headline(
         f"Catches {format_percent(given['recall'])} of the bags with a prohibited item "
         f"at {format_rate(given['false_alarms_per_1000'])} false alarms per 1,000 clean bags",
-        f"{note}{format_count(given['num_caught'])} of {format_count(given['num_with_item'])} with an item raise an "
+        f"{format_count(given['num_caught'])} of {format_count(given['num_with_item'])} bags with an item raise an "
         f"alarm, and {format_count(given['num_false'])} of {format_count(given['num_clean'])} clean ones do, at the "
-        f"given thresholds, which were found on split {given['origin']['split']}, not on these scans.",
+        f"given thresholds, which were found on split {given['origin']['split']}, not on these scans{note}.",
     )
+
+
+def _state_interval(interval: Interval) -> str:
+    return f"; the 95 % interval of the share caught is {format_percent_interval(interval)}"
 
 
 def list_caveats(evaluation: Evaluation, given: Mapping[str, Any] | None = None) -> list[str]:

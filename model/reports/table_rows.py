@@ -1,11 +1,16 @@
-"""Prepare the rows of tables of the page: given thresholds, breakdowns, facts of the scoring."""
+"""Prepare the rows of tables of the page: rules for alarms, given thresholds, breakdowns, facts of the scoring."""
 
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
+from model.evaluation.alarm_plans import ALARM_RATE
 from model.evaluation.breakdowns import Breakdown
 from model.evaluation.evaluate import Evaluation
+from model.metrics.bags import NEVER
 from model.metrics.intervals import Interval
+from model.metrics.operating_points import sigmoid
 from model.reports.numbers import NO_BREAK, format_count
 
 BREAKDOWN_TITLES = {
@@ -21,6 +26,28 @@ VERDICTS = {
     None: "no bag to tell",
 }
 """Whether a promise of given thresholds holds on the scans of a report."""
+
+
+RULES = {
+    "joint": "A threshold a class, found together",
+    "any_item": "One threshold for all classes",
+    "per_class": "Each class has the budget for itself",
+}
+
+
+def list_rules(evaluation: Evaluation) -> list[dict[str, Any]]:
+    """Return the rows of the table of rules at ALARM_RATE; none if no bag is clean."""
+    if (plans := evaluation.alarm_plans.get(ALARM_RATE)) is None:
+        return []
+    return [
+        {
+            "title": title,
+            "plan": (plan := getattr(plans, rule)),
+            "interval": plans.joint_interval if rule == "joint" else None,
+            "scores": [None if at == NEVER else float(sigmoid(np.float64(at))) for at in plan.thresholds_K],
+        }
+        for rule, title in RULES.items()
+    ]
 
 
 def list_given_thresholds(given: Mapping[str, Any], any_item: str) -> list[dict[str, Any]]:

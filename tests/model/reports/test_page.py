@@ -150,11 +150,10 @@ def test_the_page_opens_with_what_the_model_catches_and_what_was_rated(good):
     )
     facts = [
         opening,
-        "Too few bags for an interval",
-        f"{caught.num_caught} of 3 with an item raise an alarm, and 0 of 1 clean",
+        f"{caught.num_caught} of 3 bags with an item raise an alarm, and 0 of 1 clean ones do; too few bags for an",
     ]
-    facts += ["Dataset ds", "4 bags of split test 3 with an item, 1 clean", good.model_id]
-    places = [text.index(fact) for fact in [*facts, "Before you trust these figures", "Summary", "Each class"]]
+    facts += ["Dataset ds", "4 bags of split test 3 with an item, 1 clean", "Model " + good.model_id]
+    places = [text.index(fact) for fact in [*facts, "Before you trust", "Summary", "Alarms at 10", "Each class"]]
     assert places == sorted(places)
 
 
