@@ -22,6 +22,8 @@ EXTRA_TAIL = 1.0
 """Of the tails of a recall whose uncertainty is that of its threshold; chosen by simulation."""
 NUM_PLACES = 9
 """Between the fewest and the most positives above a threshold that is known by the negatives above it only."""
+TAIL_FROM = 100
+"""Negatives (effective number) from which on their highest tell how scores go on above them; fewer mislead."""
 MAX_TAIL = 50
 """Negatives whose excess over the next lower one tells how the scores go on above the highest."""
 MAX_BINS = 128
@@ -174,7 +176,7 @@ def recall_interval(
     )
     places = (np.arange(NUM_PLACES) + 0.5) / NUM_PLACES
     hits_JL = fewest_J[:, None] + (most_J - fewest_J)[:, None] * places
-    if first_J[0] == 0:
+    if first_J[0] == 0 and num_negative >= TAIL_FROM:
         beyond_L = _scores_beyond(negatives_M, num_negative * false_alarm_share, places)
         hits_JL[0] = np.minimum(len(positives_P) - np.searchsorted(positives_P, beyond_L, side="left"), most_J[0])
     recalls, chances = _gather((hits_JL / len(positives_P)).ravel(), np.repeat(chance_J / NUM_PLACES, NUM_PLACES))
