@@ -158,8 +158,8 @@ def recall_interval(
 
     The threshold is uncertain as well: the number of the split's negatives above it is binomial, and each number leaves
     a range of recalls. The interval holds the middle of the Beta distributions of recall, mixed over numbers and
-    ranges. Where the mixture is mostly of thresholds it is too wide, and more of its tails is cut. It still covers
-    nearly always where fewer than two of the split's negatives may alarm: nothing says how they go on.
+    ranges. Where the mixture is mostly of thresholds it is too wide, and more of its tails is cut. Above the highest
+    negative the threshold is extrapolated from the tail, if there are TAIL_FROM; else it may be anywhere above.
 
     Args:
         positives_P: scores, lowest first.
