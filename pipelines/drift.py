@@ -1,31 +1,32 @@
-"""Compare tonight's predictions with a reference, night after night, and raise an alarm when scores have changed."""
+"""Compare tonight's predictions with a reference, night after night, and raise an alarm when they have changed."""
 
 import argparse
-import hashlib
-import html
 import json
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-import pyarrow as pa
-import pyarrow.compute as pc
-
-from model.metrics.drift import Wealth, conformal_ranks
-from pipelines.runtime import command_line
+from model.monitoring.observations import ALARMS, ANY_ITEM, QUARANTINE, add_alarms, observe
+from model.monitoring.page import render_page
+from model.monitoring.record import (
+    FORMAT_VERSION,
+    add_night,
+    list_changed,
+    read_thresholds,
+    start_record,
+)
+from model.monitoring.thresholds import calibrate_by_report, choose_thresholds
+from pipelines.runtime import command_line, log
 from pipelines.runtime.flags import make_config
 from shards import storage
+from shards.format.dataset import Dataset, open_dataset
 from shards.format.json_document import parse_document
-from shards.format.parquet import parquet_bytes, read_parquet
+from shards.format.parquet import read_parquet, write_parquet
 from shards.predictions.run import Predictions, open_predictions
 
-FORMAT_VERSION = 1
-ANY_ITEM, QUARANTINED = "any item", "quarantined"
-NUM_OF_NIGHT, NUM_OF_REFERENCE = 500, 5000
-"""Scans that a hash of the key picks: enough to see what matters, and a year of them stays small."""
+RECORD_NAME = "drift.json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,9 +38,18 @@ class DriftConfig:
     reference: str
     """PREDICTIONS/<model-id> of scans that were as they should be, by the same model."""
     output: str
-    """Folder for drift.json, drift.html and history.parquet; give the same one every night."""
+    """Folder of the record: drift.json, drift.html and nights/; give the same one, and the same flags, every night."""
+    by: str | None = None
+    """Column of the datasets, as metadata.site, whose values are watched one by one too."""
+    thresholds: str | None = None
+    """File of `sixray calibrate` with the thresholds of alarms; else those that the report leads with, else one score
+    that 10 in 1,000 bags of the reference reach."""
+    report: str | None = None
+    """REPORT_DIR of labelled scans by this model, to estimate recall and precision of every night."""
+    data: tuple[str, ...] = ()
+    """A scored dataset that is no longer where run.json says; repeatable."""
     alpha: float = 0.01
-    """Probability that nights without any change ever raise an alarm, over all scores together."""
+    """Probability that nights without any change ever raise an alarm, over all that is watched together."""
 
     def __post_init__(self) -> None:
         if not 0 < self.alpha < 1:
@@ -50,94 +60,128 @@ def watch_drift(config: DriftConfig) -> dict[str, Any]:
     """Add a night to the record of the output folder; return `drift.json`. A night that it has already changes nothing.
 
     Raises:
-        ValueError: the two are of different models, or the folder belongs to another reference.
+        ValueError: the two are of different models, a scan of the new ones was not scored yet, a dataset is not there,
+            or the folder has the record of another reference or of other flags.
     """
     new, reference = open_predictions(config.predictions), open_predictions(config.reference)
-    if new.model_id != reference.model_id:
-        raise ValueError(f"reference must be of the model {new.model_id}, got {reference.model_id} ({reference.url})")
-    identity = {"model_id": new.model_id, "reference_digest": reference.run["dataset_digest"], "alpha": config.alpha}
-    document, history = _read_record(config.output, identity, reference)
-    if new.run["dataset_digest"] in [night["dataset_digest"] for night in document["nights"]]:
+    _check_pair(new, reference)
+    document, history = _read_record(config, reference)
+    digest = new.run["dataset_digest"]
+    if digest in [night["dataset_digest"] for night in document["nights"]]:
         return document
-    numbers = read_numbers(new, NUM_OF_NIGHT)
-    night = len(document["nights"])
-    for at, (name, stream) in enumerate(document["streams"].items()):
-        wealth = Wealth(stream["log_wealth"], stream["highest"], tuple(map(tuple, stream["bettors"])))
-        earlier_R, new_N = (pc.drop_null(of[name]).to_numpy() for of in (history, numbers))
-        wealth = wealth.bet(conformal_ranks(earlier_R, new_N, seed=1000 * night + at))
-        stream |= asdict(wealth) | {"nights": [*stream["nights"], wealth.log_wealth]}
-        stream["is_alarm"] = wealth.is_alarm(config.alpha / len(document["streams"]))
-    counts = new.run["counts"]
-    document["nights"].append({"dataset_digest": new.run["dataset_digest"], "url": new.url, "counts": counts})
-    pages = {
-        "history.parquet": parquet_bytes(pa.concat_tables([history, numbers])),
-        "drift.html": render_page(document).encode(),
-        "drift.json": (json.dumps(document, indent=1, allow_nan=False) + "\n").encode(),
-    }
-    for name, content in pages.items():
-        storage.write_bytes(storage.join_url(config.output, name), content)
+    datasets = _find_datasets(new, config.data) if document["has_datasets"] else None
+    if document["has_datasets"] and datasets is None:
+        raise ValueError(
+            f"datasets must be where run.json says, as those of the reference are, got none there ({new.url}); "
+            f"name them by --data"
+        )
+    night = add_alarms(observe(new, datasets, config.by, document["reasons"]), read_thresholds(document))
+    timings = new.run.get("timings") or {}
+    about = {"dataset_digest": digest, "url": new.url, "scored_at": timings.get("finished_at")}
+    sample = add_night(document, history, night, about)
+    write_parquet(_night_url(config.output, len(document["nights"])), sample)
+    _write_record(config.output, document)
     return document
 
 
-def read_numbers(predictions: Predictions, limit: int) -> pa.Table:
-    """Return the logits of each class and of any item (null for a scan in quarantine), and whether it is there.
-
-    A hash of the key picks at most `limit` scans and orders them: shards are not drawn alike.
-    """
-    rows = predictions.read_rows(columns=["key", "logits"]).combine_chunks()
-    refused = predictions.read_quarantine()["key"].to_pylist()
-    keys = rows["key"].to_pylist() + refused
-    hashes = [hashlib.blake2b(key.encode(), digest_size=8).digest() for key in keys]
-    order = np.array(sorted(range(len(keys)), key=hashes.__getitem__)[:limit], np.int64)
-    fields = dict(zip(predictions.run["classes"], rows["logits"].combine_chunks().flatten(), strict=True))
-    columns = {name: values.cast(pa.float64()) for name, values in fields.items()}
-    columns[ANY_ITEM] = pc.max_element_wise(*columns.values())
-    missing = pa.nulls(len(refused), pa.float64())
-    table = {name: pa.concat_arrays([values, missing]) for name, values in columns.items()}
-    table[QUARANTINED] = pa.array(np.r_[np.zeros(len(rows)), np.ones(len(refused))])
-    return pa.table(table).take(order)
+def _check_pair(new: Predictions, reference: Predictions) -> None:
+    if new.model_id != reference.model_id:
+        raise ValueError(f"reference must be of the model {new.model_id}, got {reference.model_id} ({reference.url})")
+    if new.run["dataset_digest"] == reference.run["dataset_digest"]:
+        raise ValueError(f"predictions must be of other scans than the reference, got the same dataset ({new.url})")
+    left = new.run.get("unscored", {"num_scans": 0})["num_scans"]
+    if left:
+        raise ValueError(
+            f"predictions must be of whole datasets, got {left} scans that were not scored yet ({new.url}); run the "
+            f"same `sixray score` again first"
+        )
 
 
-def render_page(document: Mapping[str, Any]) -> str:
-    """Return a page with the wealth of each score by night; the line is where the alarm is."""
-    limit = float(np.log(len(document["streams"]) / document["alpha"]))
-    charts = "".join(_chart(name, stream, limit) for name, stream in document["streams"].items())
-    found = [name for name, stream in document["streams"].items() if stream["is_alarm"]]
-    verdict = f"Changed: {', '.join(found)}." if found else "No change is proved."
-    return (
-        "<!doctype html><html lang='en'><meta charset='utf-8'><meta name='viewport' content='width=device-width'>"
-        "<title>Drift</title><style>body{font:16px system-ui;margin:2rem auto;max-width:50rem;padding:0 1rem}"
-        "svg{width:100%;height:6rem}</style>"
-        f"<h1>{html.escape(verdict)}</h1><p>Model {html.escape(document['model_id'])}, "
-        f"{len(document['nights'])} nights. Evidence against unchanged scores, on a logarithmic scale; "
-        f"the dashed line is the alarm. Nights without any "
-        f"change ever reach one of the lines with probability {document['alpha']:g} at most.</p>{charts}</html>\n"
+def _read_record(config: DriftConfig, reference: Predictions) -> tuple[dict[str, Any], list[Any]]:
+    """Return the record so far, or a new one, and the samples of the reference and of its nights."""
+    identity = _identify(config, reference)
+    url = storage.join_url(config.output, RECORD_NAME)
+    if not storage.exists(url):
+        return _start_record(config, reference, identity)
+    document = parse_document(
+        storage.read_bytes(url), FORMAT_VERSION, RECORD_NAME, url, "give another --output to start a new record"
     )
+    other = [name for name, value in identity.items() if document.get(name) != value]
+    if other:
+        raise ValueError(
+            f"output must hold the record of the same reference and flags, got another {', '.join(other)} "
+            f"({config.output}); give another --output to start a new record"
+        )
+    urls = [_night_url(config.output, number) for number in range(len(document["nights"]) + 1)]
+    with ThreadPoolExecutor(16, thread_name_prefix="read-nights") as pool:
+        return document, list(pool.map(read_parquet, urls))
 
 
-def _chart(name: str, stream: Mapping[str, Any], limit: float) -> str:
-    heights: npt.NDArray[np.float64] = np.clip(np.array([0.0, *stream["nights"]]), -limit, 2 * limit)
-    steps = np.linspace(0, 100, len(heights))
-    points = " ".join(f"{x:.2f},{30 - 10 * y / limit:.2f}" for x, y in zip(steps, heights, strict=True))
-    return (
-        f"<h2>{html.escape(name)}{': changed' if stream['is_alarm'] else ''}</h2>"
-        f"<svg viewBox='0 0 100 42' preserveAspectRatio='none' role='img' aria-label='{html.escape(name)}'>"
-        f"<path d='M0 20H100' stroke='#b3480e' stroke-dasharray='2' vector-effect='non-scaling-stroke'/>"
-        f"<polyline points='{points}' fill='none' stroke='#26547c' vector-effect='non-scaling-stroke'/></svg>"
-    )
+def _identify(config: DriftConfig, reference: Predictions) -> dict[str, Any]:
+    """Return what all nights of a record share."""
+    files = {
+        "thresholds_sha256": config.thresholds,
+        "report_sha256": config.report and storage.join_url(config.report, "metrics.json"),
+    }
+    return {
+        "model_id": reference.model_id,
+        "reference_digest": reference.run["dataset_digest"],
+        "alpha": config.alpha,
+        "by": config.by,
+        **{name: storage.sha256_of(url) if url else None for name, url in files.items()},
+    }
 
 
-def _read_record(output: str, identity: Mapping[str, Any], reference: Predictions) -> tuple[dict[str, Any], pa.Table]:
-    url = storage.join_url(output, "drift.json")
-    if storage.exists(url):
-        document = parse_document(storage.read_bytes(url), FORMAT_VERSION, "drift.json", url)
-        if any(document[name] != value for name, value in identity.items()):
-            raise ValueError(f"output must hold the record of this reference and alpha, got another one's ({output})")
-        return document, read_parquet(storage.join_url(output, "history.parquet"))
-    history = read_numbers(reference, NUM_OF_REFERENCE)
-    start = asdict(Wealth()) | {"nights": [], "is_alarm": False}
-    streams = {name: dict(start) for name in history.column_names if history[name].null_count < len(history)}
-    return {"format": FORMAT_VERSION, **identity, "nights": [], "streams": streams}, history
+def _start_record(
+    config: DriftConfig, reference: Predictions, identity: Mapping[str, Any]
+) -> tuple[dict[str, Any], list[Any]]:
+    datasets = _find_datasets(reference, config.data)
+    if datasets is None:
+        if config.by is not None:
+            raise ValueError(
+                f"datasets of the reference must be where run.json says to divide by {config.by}, got none there "
+                f"({reference.url}); name them by --data"
+            )
+        log.status(
+            f"the scored datasets are not where run.json says ({reference.url}): every scan counts as a bag of its own "
+            f"and what conversion refused is not seen; name them by --data",
+            level="warning",
+        )
+    seen = observe(reference, datasets, config.by)
+    classes = reference.run["classes"]
+    model_id, report = reference.model_id, config.report
+    thresholds_K, source = choose_thresholds(seen, classes, model_id, config.thresholds, report)
+    calibration = calibrate_by_report(report, model_id, classes, thresholds_K) if report else None
+    shared = {**identity, "classes": classes, "threshold_source": source, "has_datasets": datasets is not None}
+    document, sample = start_record(add_alarms(seen, thresholds_K), shared, thresholds_K, calibration)
+    write_parquet(_night_url(config.output, 0), sample)
+    return document, [sample]
+
+
+def _find_datasets(predictions: Predictions, given: Sequence[str]) -> list[Dataset] | None:
+    """Return the datasets that were scored, by digest; None if one is neither given nor where it was."""
+    known = {dataset.manifest.digest: dataset for dataset in map(open_dataset, given)}
+    found = []
+    for of in predictions.run.get("datasets", ()):
+        if of["digest"] not in known:
+            try:
+                dataset = open_dataset(of["url"])
+            except (ValueError, OSError):
+                return None
+            known[dataset.manifest.digest] = dataset
+        found.append(known.get(of["digest"]))
+    return [dataset for dataset in found if dataset] if found and all(found) else None
+
+
+def _night_url(output: str, number: int) -> str:
+    return storage.join_url(output, "nights", "reference.parquet" if number == 0 else f"night-{number:05d}.parquet")
+
+
+def _write_record(output: str, document: Mapping[str, Any]) -> None:
+    """Write the page and, last, the record: a night counts from then on, and a killed run is done again."""
+    storage.write_bytes(storage.join_url(output, "drift.html"), render_page(document).encode())
+    text = json.dumps(document, allow_nan=False, separators=(",", ":")) + "\n"
+    storage.write_bytes(storage.join_url(output, RECORD_NAME), text.encode())
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -148,16 +192,37 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _main(argv: Sequence[str]) -> int:
     config = make_config(DriftConfig, make_parser().parse_args(argv))
     document = watch_drift(config)
-    found = [name for name, stream in document["streams"].items() if stream["is_alarm"]]
-    print(f"changed: {', '.join(found)}" if found else "no change is proved", end="")
+    changed = list_changed(document)
+    night = document["nights"][-1]
+    print(_describe_alarms(document))
+    if night["estimates"] and (found := night["estimates"][ANY_ITEM]["if_calibrated"])["recall"] is not None:
+        precision = "unknown" if found["precision"] is None else f"{100 * found['precision']:.1f} %"
+        print(
+            f"estimated without labels: recall {100 * found['recall']:.1f} %, precision {precision}, "
+            f"if scores mean what they meant on the labelled bags"
+        )
+    print(f"changed: {', '.join(changed)}" if changed else "no change is proved", end="")
     print(f" in {len(document['nights'])} nights: {storage.join_url(config.output, 'drift.html')}")
-    return command_line.FINDINGS if found else command_line.OK
+    return command_line.FINDINGS if changed else command_line.OK
+
+
+def _describe_alarms(document: Mapping[str, Any]) -> str:
+    """Return alarms and refusals per 1,000 bags of the last night, beside the reference's."""
+    rates = []
+    for stream in document["streams"]:
+        if stream["value"] is None and stream["name"] in (ALARMS, QUARANTINE) and stream["nights"][-1] is not None:
+            then, now = (1000 * of["mean"] for of in (stream["reference"], stream["nights"][-1]))
+            what = "alarms" if stream["name"] == ALARMS else "in quarantine"
+            rates.append(f"{now:.1f} {what} (reference {then:.1f})")
+    return f"in 1,000 bags: {', '.join(rates)}"
 
 
 def make_parser() -> argparse.ArgumentParser:
     """Return the parser of the command's flags."""
     return command_line.make_parser(
-        "drift", DriftConfig, "Compare tonight's scores with a reference, night after night; exit code 1 on a change."
+        "drift",
+        DriftConfig,
+        "Compare tonight's predictions with a reference, night after night; exit code 1 on a change.",
     )
 
 

@@ -51,7 +51,9 @@ class Dataset:
         fields, `projected_from` only if the dataset has projected scans.
         """
         chosen = self.shards(split) if shards is None else tuple(shards)
-        tables = [read_parquet(self.samples_url(shard), columns) for shard in chosen]
+        absent = {"group", "metadata", "projected_from"} - set(self.manifest.samples_schema.names)
+        stored = None if columns is None else [name for name in columns if name not in absent]
+        tables = [read_parquet(self.samples_url(shard), stored) for shard in chosen]
         schema = self.manifest.read_schema
         if columns is not None:
             schema = pa.schema([schema.field(name) for name in columns if name in schema.names])

@@ -42,6 +42,18 @@ PEAK_TYPE = pa.struct(
 )
 """Maximum of a class' heatmap, in pixels of the original image; `level` counts from 1 like the paper's l."""
 
+IMAGE_TYPE = pa.struct(
+    [
+        pa.field("width_px", pa.int32()),
+        pa.field("height_px", pa.int32()),
+        pa.field("brightness", pa.float32()),
+        pa.field("entropy_bits", pa.float32()),
+    ]
+)
+"""Size of a scan as stored; mean (0 black, 1 white) and entropy of the grey values of the network's input."""
+IMAGE_FIELD = pa.field("image", IMAGE_TYPE, metadata={"what": "statistics of the scan; null: not measured"})
+"""Column that predictions may have beside those of `predictions_schema`; parts of earlier releases lack it."""
+
 QUARANTINE_SCHEMA = pa.schema(
     [
         pa.field("source_uri", pa.string(), nullable=False),

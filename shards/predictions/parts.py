@@ -1,7 +1,7 @@
 """Read and write the parts of predictions, one Parquet file per shard."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from shards import storage
 from shards.format.manifest import ShardInfo
-from shards.format.parquet import write_parquet
+from shards.format.parquet import IMAGE_FIELD, read_parquet, write_parquet
 
 FORMAT_VERSION = 1
 METADATA_KEY = b"sixray"
@@ -106,7 +106,7 @@ def write_part(predictions_url: str, table: pa.Table, quarantine: pa.Table, info
 
     Args:
         predictions_url: PREDICTIONS/<model-id>.
-        table: of `predictions_schema`.
+        table: of `predictions_schema`, and optionally `IMAGE_FIELD`.
         quarantine: of `QUARANTINE_SCHEMA`.
         info: stored in the part; its counts must match both tables.
     """
@@ -119,6 +119,24 @@ def write_part(predictions_url: str, table: pa.Table, quarantine: pa.Table, info
     document = {"format": FORMAT_VERSION} | asdict(info) | {"engine": info.engine.to_json()}
     text = json.dumps(document, sort_keys=True)
     write_parquet(part_url(predictions_url, info.shard), table.replace_schema_metadata({METADATA_KEY: text}))
+
+
+def read_part(predictions_url: str, shard_name: str, columns: Sequence[str] | None = None) -> pa.Table:
+    """Return the rows of a part, or some of its columns; `image` is null if the part was written without it.
+
+    Raises:
+        FileNotFoundError: there is no such part.
+        ValueError: it is damaged.
+    """
+    url = part_url(predictions_url, shard_name)
+    if columns is None or IMAGE_FIELD.name not in columns:
+        return read_parquet(url, columns)
+    with storage.open_reader(url) as handle:
+        has_image = IMAGE_FIELD.name in pq.read_schema(handle).names
+    if has_image:
+        return read_parquet(url, columns)
+    table = read_parquet(url, [name for name in columns if name != IMAGE_FIELD.name])
+    return table.append_column(IMAGE_FIELD, pa.nulls(len(table), IMAGE_FIELD.type))
 
 
 def read_part_info(predictions_url: str, shard_name: str) -> PartInfo | None:

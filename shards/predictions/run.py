@@ -13,7 +13,7 @@ from shards import storage
 from shards.format.dataset import Dataset
 from shards.format.json_document import parse_document, read_existing
 from shards.format.parquet import QUARANTINE_SCHEMA, predictions_schema, read_parquet
-from shards.predictions.parts import FORMAT_VERSION, Engine, PartInfo, part_url, quarantine_part_url
+from shards.predictions.parts import FORMAT_VERSION, Engine, PartInfo, part_url, quarantine_part_url, read_part
 
 RUN_NAME = "run.json"
 
@@ -37,12 +37,12 @@ class Predictions:
         return predictions_schema(self.run["classes"], is_imported="imported" in self.run)
 
     def read_rows(self, split: str | None = None, columns: Sequence[str] | None = None) -> pa.Table:
-        """Return the predictions of a split (or all), in shard and tar order."""
+        """Return the predictions of a split (or all), in shard and tar order; `image` is null where a part lacks it."""
         names = [name for name in self.run["parts"] if split is None or name.startswith(f"{split}-")]
         if not names:
             raise ValueError(f"predictions must have a part of split {split!r}, got {self.run['parts']} ({self.url})")
-        tables = [read_parquet(part_url(self.url, name), columns) for name in names]
-        return pa.concat_tables([table.replace_schema_metadata(None) for table in tables])
+        tables = [read_part(self.url, name, columns).replace_schema_metadata(None) for name in names]
+        return pa.concat_tables(tables, promote_options="default")
 
     def read_quarantine(self) -> pa.Table:
         """Return the samples that could not be scored, each with its reason."""

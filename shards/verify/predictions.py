@@ -47,7 +47,8 @@ def _verify_part(predictions: Predictions, name: str) -> tuple[list[Damage], Par
     except (FileNotFoundError, ValueError) as error:
         return [Damage(file, "", "unreadable_part", str(error))], info, []
     schema = predictions.schema
-    if table.schema.remove_metadata() != schema.remove_metadata():
+    known = [field for field in table.schema if field.name in schema.names]  # more columns may stand beside them
+    if pa.schema(known) != schema.remove_metadata():
         detail = f"columns must be {schema.names} with classes {predictions.run['classes']}, got {table.schema.names}"
         return [Damage(file, "", "schema_mismatch", detail)], info, []
     damages = _check_part(predictions.run, info, table, refused, file)
