@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from shards.format.parquet import PEAK_TYPE, QUARANTINE_SCHEMA, predictions_schema
+from shards.format.parquet import IMAGE_FIELD, PEAK_TYPE, QUARANTINE_SCHEMA, predictions_schema
 from shards.format.shard_reader import Refusal, ScanRow
 
 
@@ -21,11 +21,13 @@ class BatchScores(NamedTuple):
     level_logits_LBK: np.ndarray
     peaks_B4K: np.ndarray
     """float32: x and y in pixels of the scan as stored, level, value."""
+    image_B2: np.ndarray
+    """float32: brightness (0 black, 1 white) and entropy in bits of the network's input."""
 
 
 def predictions_table(scored: Sequence[tuple[list[ScanRow], BatchScores]], classes: Sequence[str]) -> pa.Table:
-    """Return the rows of a shard's batches, of `predictions_schema`."""
-    schema = predictions_schema(classes)
+    """Return the rows of a shard's batches, of `predictions_schema` and `IMAGE_FIELD`."""
+    schema = predictions_schema(classes).append(IMAGE_FIELD)
     rows = [row for batch, _ in scored for row in batch]
     if not rows:
         return schema.empty_table()
@@ -38,6 +40,7 @@ def predictions_table(scored: Sequence[tuple[list[ScanRow], BatchScores]], class
         "logits": _struct_array(schema.field("logits").type, logits_NK),
         "level_logits": _level_array(schema.field("level_logits").type, level_logits_LNK),
         "peaks": _peak_array(schema.field("peaks").type, peaks_N4K),
+        "image": _image_array(rows, np.concatenate([scores.image_B2 for _, scores in scored])),
     }
     return pa.table(columns, schema=schema)
 
@@ -48,6 +51,12 @@ def quarantine_table(refused: Sequence[tuple[ScanRow, Refusal]]) -> pa.Table:
         {"source_uri": row.source_uri, "key": row.key, "stage": "score"} | refusal._asdict() for row, refusal in refused
     ]
     return pa.Table.from_pylist(rows, schema=QUARANTINE_SCHEMA)
+
+
+def _image_array(rows: Sequence[ScanRow], image_N2: np.ndarray) -> pa.StructArray:
+    sizes = [pa.array([getattr(row, name) for row in rows], pa.int32()) for name in ("width_px", "height_px")]
+    figures = [pa.array(np.ascontiguousarray(values_N), pa.float32()) for values_N in image_N2.T]
+    return pa.StructArray.from_arrays([*sizes, *figures], fields=list(IMAGE_FIELD.type))
 
 
 def _struct_array(kind: pa.StructType, values_NK: np.ndarray) -> pa.StructArray:

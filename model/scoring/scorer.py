@@ -54,7 +54,7 @@ class ShardScores:
     """All rows of a shard, each in one of two tables."""
 
     predictions: pa.Table
-    """Of `predictions_schema`, in tar order."""
+    """Of `predictions_schema` and `IMAGE_FIELD`, in tar order."""
     quarantine: pa.Table
     """Of `QUARANTINE_SCHEMA`, in tar order."""
     num_read_bytes: int
@@ -249,4 +249,5 @@ def _refuse_non_finite(scans: Sequence[ReadScan], scores: BatchScores) -> list[R
 
 
 def _choose(scores: BatchScores, good_B: np.ndarray) -> BatchScores:
-    return BatchScores(scores.logits_BK[good_B], scores.level_logits_LBK[:, good_B], scores.peaks_B4K[good_B])
+    logits_BK, levels_LBK, peaks_B4K, image_B2 = scores
+    return BatchScores(logits_BK[good_B], levels_LBK[:, good_B], peaks_B4K[good_B], image_B2[good_B])

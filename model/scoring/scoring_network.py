@@ -3,10 +3,11 @@
 `ScoringNetwork.start` queues a batch and returns at once on a GPU; `StartedBatch.result` waits for its scores. So a
 caller that starts the next batch first keeps the GPU busy.
 
-Shapes: B batch  K classes  L levels  C colour  H W pixels  P = K (1 + L + 4) numbers of a scan
+Shapes: B batch  K classes  L levels  C colour  H W pixels  P = K (1 + L + 4) + 2 numbers of a scan
 """
 
 import logging
+import math
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from torch import Tensor
 from model.artifacts.saved_model import LoadedModel
 from model.hardware import Hardware
 from model.inputs.dali_graphs import FANCY_UPSAMPLING, HW_DECODER_LOAD
-from model.networks.config import ModelConfig
+from model.networks.config import InputConfig, ModelConfig
 from model.networks.output import NetworkOutput
 from model.networks.peaks import find_peaks
 from model.scoring.engine_selection import EngineRequest
@@ -31,6 +32,7 @@ BATCH_SIZES = {"cuda": 256, "cpu": 64}
 ALLOW_TF32 = False
 """float32 is IEEE float32."""
 _NUM_WARMUPS = 3
+_GRID_SIDE, _WHITE, _NUM_GREYS = 56, 255, 64
 _logger = logging.getLogger(__name__)
 
 
@@ -49,12 +51,13 @@ class StartedBatch:
         """Wait for the scores and return them."""
         if self.copied is not None:
             self.copied.synchronize()
-        packed_BxK = self.packed_BP.numpy().reshape(len(self.packed_BP), -1, self.num_classes)
+        packed_BP = self.packed_BP.numpy()
+        image_B2, packed_BxK = packed_BP[:, -2:], packed_BP[:, :-2].reshape(len(packed_BP), -1, self.num_classes)
         logits_BK, levels_BLK, peaks_B4K = packed_BxK[:, 0], packed_BxK[:, 1:-4], packed_BxK[:, -4:].copy()
         origin_B2, far_B2 = self.windows_B4[:, :2], self.windows_B4[:, 2:]
         seen_B2K = origin_B2[..., None] + peaks_B4K[:, :2] * (far_B2 - origin_B2)[..., None]
         peaks_B4K[:, :2] = seen_B2K * self.sizes_px_B2[..., None]
-        return BatchScores(logits_BK, levels_BLK.swapaxes(0, 1), peaks_B4K)
+        return BatchScores(logits_BK, levels_BLK.swapaxes(0, 1), peaks_B4K, image_B2)
 
 
 class ScoringNetwork:
@@ -177,16 +180,35 @@ class ScoringNetwork:
     def _pack(self, images_BCHW: Tensor) -> Tensor:
         # cuDNN tries its kernels, once a shape.
         with torch.backends.cudnn.flags(enabled=True, benchmark=True, allow_tf32=ALLOW_TF32):
-            return pack_output(self._compute(images_BCHW))
+            image_B2 = measure_images(images_BCHW, self.config.input)
+            return torch.cat([pack_output(self._compute(images_BCHW)), image_B2], dim=1)
 
 
 def pack_output(output: NetworkOutput) -> Tensor:
-    """Return logits, logits of every level, and x, y (as fractions), level and value of the peaks, float32 (B, P)."""
+    """Return logits, logits of every level, and x, y (fractions), level and value of the peaks: float32 (B, P - 2)."""
     ones_B = output.logits_BK.new_ones(len(output.logits_BK))
     peaks = find_peaks(output.heatmaps, ones_B, ones_B)  # in a scan of one pixel: fractions
     rows = [output.logits_BK, *output.level_logits_LBK]
     rows += [peaks.x_px_BK, peaks.y_px_BK, peaks.level_BK, peaks.value_BK]
     return torch.cat([row_BK.float() for row_BK in rows], dim=1)
+
+
+def measure_images(images_BCHW: Tensor, config: InputConfig) -> Tensor:
+    """Return brightness (0 black, 1 white) and entropy in bits of the grey values of normalised images, float32 (B, 2).
+
+    Of every image a grid of at least 56 pixels a side is taken.
+    """
+    step = max(images_BCHW.shape[-1] // _GRID_SIDE, 1)
+    colours = images_BCHW[:, :, ::step, ::step].float().flatten(2).unbind(1)
+    channels = zip(colours, config.mean, config.std, strict=True)
+    grey_BN = torch.stack([colour_BN * std + mean for colour_BN, mean, std in channels]).mean(0)
+    levels_BN = (grey_BN * _WHITE).round().clamp(0, _WHITE).long()
+    # Whole numbers, whose sums are exact in any order.
+    counts_BV = torch.zeros(len(levels_BN), _WHITE + 1, device=levels_BN.device)
+    counts_BV.scatter_add_(1, levels_BN, torch.ones_like(grey_BN))
+    brightness_B = levels_BN.sum(1) / (_WHITE * levels_BN.shape[1])
+    shares_BV = counts_BV.reshape(len(levels_BN), _NUM_GREYS, -1).sum(2) / levels_BN.shape[1]
+    return torch.stack([brightness_B, -torch.xlogy(shares_BV, shares_BV).sum(1) / math.log(2)], dim=1)
 
 
 class _CudaGraph:

@@ -187,7 +187,7 @@ class WithoutNetwork:
     def start(self, images_BCHW: torch.Tensor, sizes_px_B2: np.ndarray, windows_B4: np.ndarray) -> StartedBatch:
         """Return zeros."""
         num_classes = len(self.config.classes)
-        packed_BP = torch.zeros(len(images_BCHW), num_classes * (5 + self.config.num_levels))
+        packed_BP = torch.zeros(len(images_BCHW), num_classes * (5 + self.config.num_levels) + 2)
         return StartedBatch(packed_BP, None, num_classes, sizes_px_B2, windows_B4)
 
 

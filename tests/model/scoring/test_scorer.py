@@ -13,8 +13,8 @@ from model.networks.config import InputConfig, ModelConfig
 from model.networks.registry import build_network
 from model.scoring.engine_selection import EngineRequest
 from model.scoring.scorer import Scorer, ShardFiles
-from model.scoring.scoring_network import ScoringNetwork, StartedBatch
-from shards.format.parquet import QUARANTINE_SCHEMA, predictions_schema
+from model.scoring.scoring_network import ScoringNetwork, StartedBatch, measure_images
+from shards.format.parquet import IMAGE_FIELD, QUARANTINE_SCHEMA, predictions_schema
 from shards.format.shard_reader import read_rows
 from shards.predictions.parts import Engine
 from tests.model.inputs.test_decoder import as_pillow_sees
@@ -94,12 +94,46 @@ def test_logits_are_those_of_the_same_pixels_one_at_a_time(scorer, network, mode
 def test_tables_have_their_schemas_and_tar_order(scorer, shard):
     files, _ = shard
     scores = scorer.score_shard(files)
-    assert scores.predictions.schema.equals(predictions_schema(CLASSES))
+    assert scores.predictions.schema.equals(predictions_schema(CLASSES).append(IMAGE_FIELD))
     assert scores.quarantine.schema.equals(QUARANTINE_SCHEMA)
     assert scores.predictions["key"].to_pylist() == [key for key, _ in IMAGES]
     assert set(scores.predictions["split"].to_pylist()) == {"test"}
     assert scores.num_read_bytes == sum(len(jpeg) for _, jpeg in IMAGES)
     scores.predictions.validate(full=True)
+
+
+def test_every_scan_has_its_size_brightness_and_entropy(scorer, shard):
+    files, rows = shard
+    found = {row["key"]: row["image"] for row in scorer.score_shard(files).predictions.to_pylist()}
+    decoder = BatchDecoder(CONFIG.input, CPU, batch_size=1)
+    for row, (key, jpeg) in zip(rows, IMAGES, strict=True):
+        (image,), *_ = decoder.decode([jpeg])
+        step = max(CONFIG.input.size_px // 56, 1)
+        mean, std = (np.array(of)[:, None, None] for of in (CONFIG.input.mean, CONFIG.input.std))
+        grey = np.clip((image.numpy() * std + mean).mean(axis=0)[::step, ::step], 0, 1)
+        assert found[key]["brightness"] == pytest.approx(grey.mean(), abs=1e-3)
+        shares = np.bincount((grey * 255).round().astype(int).ravel() // 4, minlength=64) / grey.size
+        expected = -sum(share * np.log2(share) for share in shares if share)
+        assert found[key]["entropy_bits"] == pytest.approx(expected, abs=0.02)
+        assert (found[key]["width_px"], found[key]["height_px"]) == (row.width_px, row.height_px)
+    assert len({of["brightness"] for of in found.values()}) > 1
+
+
+def normalised(grey_HW):
+    mean, std = (torch.tensor(of)[:, None, None] for of in (CONFIG.input.mean, CONFIG.input.std))
+    return ((grey_HW - mean) / std)[None]
+
+
+@pytest.mark.parametrize("level", [0.0, 0.4, 1.0])
+def test_an_image_of_one_grey_has_that_brightness_and_no_entropy(level):
+    found = measure_images(normalised(torch.full((112, 112), level)), CONFIG.input)
+    assert found.numpy() == pytest.approx(np.array([[level, 0.0]]), abs=1e-6)
+
+
+def test_an_image_half_black_and_half_white_has_one_bit():
+    grey_HW = torch.zeros(112, 112)
+    grey_HW[:, 56:] = 1
+    assert measure_images(normalised(grey_HW), CONFIG.input).numpy() == pytest.approx(np.array([[0.5, 1.0]]), abs=1e-6)
 
 
 def test_a_shard_scored_twice_gives_equal_tables(scorer, shard):
@@ -138,7 +172,7 @@ def test_a_shard_that_is_gone_is_quarantined_row_by_row(scorer, shard, tmp_path)
     files, rows = shard
     scores = scorer.score_shard(files._replace(tar_url=str(tmp_path / "none.tar")))
     assert scores.predictions.num_rows == 0
-    assert scores.predictions.schema.equals(predictions_schema(CLASSES))
+    assert scores.predictions.schema.equals(predictions_schema(CLASSES).append(IMAGE_FIELD))
     assert scores.quarantine["key"].to_pylist() == [row.key for row in rows]
     assert set(scores.quarantine["reason"].to_pylist()) == {"missing_shard"}
 
