@@ -2,6 +2,8 @@ from .alarms import AlarmsConfig as AlarmsConfig
 from .alarms import write_alarms as write_alarms
 from .calibrate import CalibrateConfig as CalibrateConfig
 from .calibrate import calibrate_thresholds as calibrate_thresholds
+from .card import CardConfig as CardConfig
+from .card import write_card as write_card
 from .convert import convert_corpus as convert_corpus
 from .drift import DriftConfig as DriftConfig
 from .drift import watch_drift as watch_drift

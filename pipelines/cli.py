@@ -14,6 +14,7 @@ COMMANDS = {
     "project": "multiply items into other scans: threat image projection",
     "verify": "read every byte of a dataset or of predictions and name what is wrong",
     "info": "describe a dataset, predictions or a model",
+    "diff": "say which scans, labels and boxes of two datasets came, went or changed",
     "train": "train a network on a dataset",
     "score": "score a dataset with a model",
     "import-predictions": "turn scores of another program into predictions of a dataset",
@@ -26,6 +27,7 @@ COMMANDS = {
     "overlays": "draw scans with heatmap, peak and true boxes",
     "export": "write a model as ONNX or as a torch.export program",
     "import-chr": "make a model of a checkpoint of the CHR authors' code",
+    "card": "write the card of a dataset (with Croissant metadata), a model or a report",
     "demo": "run all of it on generated scans",
 }
 

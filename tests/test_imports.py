@@ -26,6 +26,7 @@ MAY_IMPORT = {
         "corpus": "shuffle prefetch format storage images host",
         "predictions": "shuffle prefetch format storage images host",
         "curation": "predictions corpus shuffle prefetch format storage images host",
+        "cards": "curation format storage host",
         "verify": "predictions corpus shuffle prefetch format storage images host",
         "writing": "verify curation predictions corpus shuffle prefetch format storage images host",
     },
@@ -40,6 +41,8 @@ MAY_IMPORT = {
         "evaluation": "metrics",
         "recipes": "training evaluation networks",
         "reports": "recipes evaluation metrics",
+        "monitoring": "reports evaluation metrics",
+        "cards": "artifacts reports metrics",
     },
     "pipelines": {"runtime": "", "phantom": "", "steps": "runtime"},
 }
@@ -141,7 +144,7 @@ def test_commands_of_a_machine_that_only_converts_load_no_training_library(modul
 
 
 def test_metrics_evaluation_and_reports_load_no_training_library():
-    paths = [path for path in MODULES if path.parent.name in ("metrics", "evaluation", "reports")]
+    paths = [path for path in MODULES if path.parent.name in ("metrics", "evaluation", "reports", "monitoring")]
     names = [name_of(path).removesuffix(".py").removesuffix("/__init__").replace("/", ".") for path in paths]
     loaded = list_loaded_packages(", ".join(names))
     assert {"model", "matplotlib"} <= loaded

@@ -21,10 +21,10 @@ EXPORTED = {
         save_model train
     """,
     "pipelines": """
-        AlarmsConfig CalibrateConfig ConvertConfig DriftConfig EvaluateConfig ImportPredictionsConfig ProjectConfig
-        ReshardConfig ScoreConfig SynthConfig TrainJobConfig VerifyConfig calibrate_thresholds convert_corpus
-        generate_corpus import_predictions project_items reshard_datasets score_datasets train_network verify_folder
-        watch_drift write_alarms write_report
+        AlarmsConfig CalibrateConfig CardConfig ConvertConfig DriftConfig EvaluateConfig ImportPredictionsConfig
+        ProjectConfig ReshardConfig ScoreConfig SynthConfig TrainJobConfig VerifyConfig calibrate_thresholds
+        convert_corpus generate_corpus import_predictions project_items reshard_datasets score_datasets train_network
+        verify_folder watch_drift write_alarms write_card write_report
     """,
 }
 HEAVY = {"apache_beam", "fsspec", "lightning", "numpy", "nvidia", "pyarrow", "timm", "torch", "webdataset"}

@@ -2,6 +2,7 @@
 
 __all__ = [
     "contradictions",
+    "differences",
     "findings",
     "forecast",
     "groups",

@@ -221,6 +221,10 @@ DATASET_FILE = re.compile(
 """The paths of all files that any finished dataset may have, below its folder; see also `expected_files`."""
 
 
+CARD_FILES = ("README.md", "croissant.json")
+"""Files that `sixray card` writes into a finished dataset; no checksum of the manifest holds them."""
+
+
 def expected_files(dataset_url: str, manifest: DatasetManifest) -> dict[str, int | None]:
     """Return the URL of every file of a finished dataset, with its size in bytes if the manifest has it."""
     root = storage.normalise_url(dataset_url)

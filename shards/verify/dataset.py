@@ -9,7 +9,15 @@ import pyarrow as pa
 from shards import storage
 from shards.format.dataset import Dataset
 from shards.format.keys import hash_key, place_in
-from shards.format.manifest import LEAKAGE_NAME, MANIFEST_NAME, ShardInfo, count_reasons, expected_files, quarantine_url
+from shards.format.manifest import (
+    CARD_FILES,
+    LEAKAGE_NAME,
+    MANIFEST_NAME,
+    ShardInfo,
+    count_reasons,
+    expected_files,
+    quarantine_url,
+)
 from shards.format.parquet import read_parquet
 from shards.shuffle import NUM_PARTITIONS, batch_by, unpack
 from shards.verify.shard import Damage, check_shard, shard_metadata
@@ -162,7 +170,8 @@ def _check_quarantine(dataset: Dataset, info: ShardInfo) -> tuple[list[Damage], 
 
 def find_surplus(dataset: Dataset, urls: Set[str]) -> list[Damage]:
     """Return the files of a listing that a finished dataset does not have."""
-    surplus = urls - expected_files(dataset.url, dataset.manifest).keys()
+    cards = {storage.join_url(dataset.url, name) for name in CARD_FILES}
+    surplus = urls - expected_files(dataset.url, dataset.manifest).keys() - cards
     names = sorted(url.removeprefix(dataset.url).lstrip("/") for url in surplus)
     return [Damage(name, "", "surplus_file", "no shard of this dataset has such a file") for name in names]
 

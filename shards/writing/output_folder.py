@@ -13,7 +13,7 @@ from shards.corpus.read_scan import RETRYABLE_REASONS
 from shards.corpus.streams.spool import SPOOL_NAME
 from shards.format.dataset import open_dataset
 from shards.format.json_document import DamagedDocumentError
-from shards.format.manifest import DATASET_FILE, MANIFEST_NAME, SHARD_NAME, DatasetManifest, expected_files
+from shards.format.manifest import CARD_FILES, DATASET_FILE, MANIFEST_NAME, SHARD_NAME, DatasetManifest, expected_files
 from shards.format.tar import BLOCK_BYTES, make_header
 from shards.verify.quick import verify_quickly
 from shards.writing.shard_writer import DRAFTS_FOLDER, JOB_NAME
@@ -133,6 +133,8 @@ def check_output(output: str) -> None:
         return
     names = {info.url.removeprefix(root).lstrip("/") for info in storage.list_files(root)}
     for name in sorted(names):
+        if name in CARD_FILES:
+            continue
         if not _is_own_name(name) or (name.endswith(".tar") and _is_foreign_tar(root, name, names)):
             raise ValueError(f"output must be an empty folder or a dataset, got one with {name!r} ({root})")
 

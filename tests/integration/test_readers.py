@@ -14,6 +14,7 @@ from PIL import Image
 from pipelines.convert import convert_corpus
 from pipelines.steps.corpus_job import ConvertConfig
 from tests.corpora import flip_byte, images_of, make_corpus, members_of, rows_of
+from tests.model.written import prediction, sample, write_dataset, write_predictions
 
 
 @pytest.fixture(scope="module")
@@ -60,9 +61,9 @@ def test_webdataset_yields_the_rows_in_their_order(dataset, tars):
     rows = rows_of(dataset)
     assert [sample["__key__"] for sample in samples] == [row["key"] for row in rows]
     images = images_of(dataset)
-    for sample, row in zip(samples, rows, strict=True):
-        assert sample["jpg"] == images[row["key"]]
-        document = json.loads(sample["json"])
+    for read, row in zip(samples, rows, strict=True):
+        assert read["jpg"] == images[row["key"]]
+        document = json.loads(read["json"])
         assert document["labels"] == row["labels"] and document["boxes"] == row["boxes"]
 
 
@@ -104,6 +105,48 @@ def test_duckdb_counts_and_joins_without_opening_a_tar(dataset):
     assert positives == [(guns.count(1), len(guns) - guns.count(None), len(guns))]
     boxes = duckdb.sql(f"select b.class, b.xmax_px from (select unnest(boxes) as b from {samples})").fetchall()
     assert sorted(boxes) == sorted((box["class"], box["xmax_px"]) for row in rows for box in row["boxes"])
+
+
+def test_hugging_face_datasets_loads_the_shards_as_they_are(dataset, tmp_path):
+    # Names with dots lie in split `unlisted`: webdataset and `datasets` cut keys at the first one.
+    datasets = pytest.importorskip("datasets", reason="Hugging Face datasets is not installed")
+    rows = {row["key"]: row for row in rows_of(dataset) if row["split"] == "train"}
+    files = {"train": str(dataset / "train" / "*.tar")}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        loaded = datasets.load_dataset("webdataset", data_files=files, cache_dir=str(tmp_path))["train"]
+        assert len(loaded) == len(rows)
+        for scan in loaded:
+            row = rows[scan["__key__"]]
+            assert scan["jpg"].size == (row["width_px"], row["height_px"])
+            assert scan["json"]["labels"] == row["labels"]
+            assert [box["class"] for box in scan["json"]["boxes"]] == [box["class"] for box in row["boxes"]]
+
+
+def test_polars_reads_the_rows_as_they_are(dataset):
+    polars = pytest.importorskip("polars", reason="Polars is not installed")
+    rows = rows_of(dataset)
+    table = polars.scan_parquet(f"{dataset}/samples/*.parquet").sort("key").collect()
+    assert table.to_dicts() == sorted(
+        ({name: row[name] for name in table.columns} for row in rows), key=lambda of: of["key"]
+    )
+    guns = table.filter(polars.col("labels").struct.field("Gun") == 1)["key"].to_list()
+    assert guns == sorted(row["key"] for row in rows if row["labels"]["Gun"] == 1)
+
+
+def test_predictions_are_read_by_duckdb_and_polars_as_they_are(tmp_path):
+    dataset = write_dataset(tmp_path / "ds", [sample(f"P{n}", (n % 2, 0)) for n in range(6)], num_shards=2)
+    rows = [prediction(f"P{n}", (float(n), -1.0), [(n, 2 * n), (0, 0)]) for n in range(6)]
+    url = write_predictions(tmp_path / "p", dataset, rows)
+    query = (
+        f"select p.key, p.peaks.Gun.x_px from '{url}/*.parquet' p join '{dataset.url}/samples/*.parquet' s using (key)"
+    )
+    found = duckdb.sql(f"{query} where s.labels.Gun = 1 and p.logits.Gun > 2 order by 1").fetchall()
+    assert found == [("P3", 3.0), ("P5", 5.0)]
+    polars = pytest.importorskip("polars", reason="Polars is not installed")
+    table = polars.read_parquet(f"{url}/*.parquet").sort("key")
+    assert table["logits"].struct.field("Gun").to_list() == [0.0, 1.0, 2.0, 3.0, 4.0, 5.0]
+    assert table["level_logits"][0].to_list()[0] == {"Gun": 0.0, "Knife": -1.0}
 
 
 def test_pillow_decodes_one_range_of_a_tar(dataset):
