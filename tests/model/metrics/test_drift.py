@@ -94,11 +94,11 @@ def test_a_change_is_found_within_nights_however_long_all_was_well(quiet, change
 def test_twice_as_many_alarms_are_found_within_four_nights(quiet):
     rng = np.random.default_rng(6)
     before = rng.multinomial(5000, WIDTHS, size=quiet)
-    seen, after = [500, 50_000], []
+    num_true, num_seen, after = 500, 50_000, []
     for night in range(4):
         is_true = rng.random(5000) < 0.02
-        after.append(count_ranks(conformal_ranks_of_shares(*seen, is_true, night)))
-        seen = [seen[0] + int(is_true.sum()), seen[1] + len(is_true)]
+        after.append(count_ranks(conformal_ranks_of_shares(num_true, num_seen, is_true, night)))
+        num_true, num_seen = num_true + int(is_true.sum()), num_seen + len(is_true)
     assert nights_until_alarm(np.vstack([before, after]), quiet, 0.01 / 20) is not None
 
 

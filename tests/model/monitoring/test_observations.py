@@ -1,5 +1,7 @@
 """Test what a night's predictions become: bags, alarms, refusals, image statistics."""
 
+from typing import Any
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -10,7 +12,7 @@ from shards.format.parquet import IMAGE_FIELD, QUARANTINE_SCHEMA, predictions_sc
 from shards.predictions.run import open_predictions
 from tests.model.written import CLASSES, prediction, sample, write_dataset, write_predictions
 
-SPLITS = {"splits": {"test": {}}}
+SPLITS: dict[str, Any] = {"splits": {"test": {}}}
 
 
 def observe_rows(root, samples, rows, quarantined=(), **more):
@@ -95,6 +97,6 @@ def test_values_of_a_column_divide_a_night(tmp_path):
     rows = [prediction(f"{n}", (0.0, 0.0)) for n in range(3)]
     url = write_predictions(tmp_path / "p", dataset, rows, **SPLITS)
     night = observe(open_predictions(url), [dataset], "metadata.site")
-    assert sorted(night.value_G) == ["(none)", "x", "y"]
+    assert night.value_G is not None and sorted(night.value_G) == ["(none)", "x", "y"]
     with pytest.raises(ValueError, match=r"by must be a column of the dataset's metadata \(metadata.site\)"):
         observe(open_predictions(url), [dataset], "metadata.lane")

@@ -20,7 +20,7 @@ def page():
 
 
 def test_the_verdict_leads_and_the_series_follow(page):
-    title = re.search(r"<h1>(.*?)</h1>", page)[1]
+    (title,) = re.findall(r"<h1>(.*?)</h1>", page)
     assert title.startswith("Changed: alarms, score of Gun, score of Knife") and "found in night 3 of 4" in title
     assert page.count("<svg") > 5 and "Not watched, as it is not known of the reference: width_px" in page
     assert "<b>" not in page and "&lt;b&gt;" in page
