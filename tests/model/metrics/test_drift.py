@@ -81,7 +81,9 @@ def test_a_small_reference_raises_no_more_alarms():
 
 @pytest.mark.parametrize("quiet", [5, 364])
 @pytest.mark.parametrize(
-    ("change", "within"), [(lambda x: x + 0.5, 2), (lambda x: x + 0.2, 8), (lambda x: 1.5 * x, 2)], ids=str
+    ("change", "within"),
+    [(lambda x: x + 0.5, 2), (lambda x: x + 0.2, 8), (lambda x: 1.5 * x, 2)],
+    ids=["far", "near", "wider"],
 )
 def test_a_change_is_found_within_nights_however_long_all_was_well(quiet, change, within):
     rng, history = np.random.default_rng(4), np.random.default_rng(5).normal(size=5000)
