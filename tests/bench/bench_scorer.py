@@ -59,7 +59,7 @@ class SleepingNetwork:
     def start(self, images_BCHW: torch.Tensor, sizes_px_B2: np.ndarray, windows_B4: np.ndarray) -> StartedBatch:
         """Return scores of nothing."""
         time.sleep(len(images_BCHW) / FORWARD_PER_SECOND)
-        packed_BP = torch.zeros(len(images_BCHW), len(CLASSES) * (1 + _NUM_LEVELS + 4))
+        packed_BP = torch.zeros(len(images_BCHW), len(CLASSES) * (1 + _NUM_LEVELS + 4) + 2)
         return StartedBatch(packed_BP, None, len(CLASSES), sizes_px_B2.astype(np.float32), windows_B4)
 
 

@@ -31,7 +31,6 @@ LAYOUTS = {layout.name: layout for layout in (SIXRAY, OPIXRAY, VOC, COCO, YOLO, 
 LAYOUT_CHOICES = ("auto", *LAYOUTS)
 # `auto` tries the others before these, from the last to the first: they need not look through all folders.
 _BY_CONTENT = (DVXRAY, COCO, LABELME, VOC, YOLO)
-_BY_NAME = tuple(layout for layout in reversed(LAYOUTS.values()) if layout not in _BY_CONTENT)
 _READ_THREADS = 8
 _MAX_NESTING = 3
 """Folders within each other, with nothing else in them, around a release."""
@@ -60,7 +59,7 @@ def find_corpus(
     parts = parts or Parts()
     root = read_root(root_url)
     if parts == Parts(zip_encoding=parts.zip_encoding):
-        root = _enter(root, [LAYOUTS[layout]] if layout != "auto" else _BY_NAME)
+        root = _enter(root, [LAYOUTS[layout]] if layout != "auto" else _told_by_names())
     candidates = (
         _find_candidates(root, parts) if layout == "auto" else [(LAYOUTS[layout], LAYOUTS[layout].find(root, parts))]
     )
@@ -194,10 +193,14 @@ def _has_labels(layout: Layout, found: Contents) -> bool:
     return layout is not SIXRAY or bool(found.annotations or found.lists)
 
 
+def _told_by_names() -> list[Layout]:
+    return [layout for layout in reversed(LAYOUTS.values()) if layout not in _BY_CONTENT]
+
+
 def _find_candidates(root: RootFolder, parts: Parts) -> list[tuple[Layout, Contents]]:
     """Return the layouts that a corpus may have, the likeliest first; plain images are always possible."""
     survey = Survey(root.url)
-    first = next(_detect(_BY_NAME, root, parts, survey), None)
+    first = next(_detect(_told_by_names(), root, parts, survey), None)
     if first is not None and _has_labels(*first):
         return [first]
     found = [*_detect(_BY_CONTENT, root, parts, survey), *([first] if first else [])]

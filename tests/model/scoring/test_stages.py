@@ -66,7 +66,7 @@ class Network:
 
     def start(self, images_BCHW, sizes_px_B2, windows_B4):
         self.events.add("start", self.num)
-        zeros_BP = torch.zeros(len(images_BCHW), 8 * len(CLASSES))
+        zeros_BP = torch.zeros(len(images_BCHW), 8 * len(CLASSES) + 2)
         started = Started(self, self.num, StartedBatch(zeros_BP, None, len(CLASSES), sizes_px_B2, windows_B4))
         self.num += 1
         return started
