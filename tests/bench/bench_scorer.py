@@ -28,7 +28,7 @@ from tests.bench.scoring import CLASSES, make_scans, make_shards, score_all
 
 BATCH_SIZE = 256
 DECODE_PER_SECOND, FORWARD_PER_SECOND = 6_000, 12_000
-NUM_SCANS, NUM_SHARDS = 8_192, 4
+NUM_SCANS, NUM_SHARDS = 16_384, 6
 _ROUNDS = 5
 _NUM_LEVELS = 3
 
