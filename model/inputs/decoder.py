@@ -24,7 +24,7 @@ from torch import Tensor
 
 from model.hardware import Hardware
 from model.inputs.crop_geometry import whole_windows
-from model.inputs.dali_pipeline import DEPTH, DecodingPipeline, Taken
+from model.inputs.dali_pipeline import DEPTH, DecodingPipeline, Taken, wait_for
 from model.networks.config import InputConfig
 from shards.images.decode import as_ppm, check_decodable, without_alpha
 from shards.images.inspect import ImageBytes, read_image_size
@@ -192,7 +192,7 @@ class BatchDecoder:
                             self._start(other)
             images_BCHW = self._fill(job)
             if self._stream is not None:
-                self._stream.synchronize()
+                wait_for(self._stream)
         return Decoded(images_BCHW, job.errors, torch.from_numpy(job.windows_B4))
 
     def _start(self, job: _Job) -> None:

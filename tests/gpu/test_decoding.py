@@ -118,11 +118,10 @@ def test_no_image_is_overwritten_while_the_networks_stream_is_behind(decoder, so
     uses = []
     torch.cuda._sleep(BUSY_CYCLES)
     for n, (images, _, _) in decoder.decode_ahead((n, SCANS[n % 5 :], None) for n in range(40)):
-        uses.append((n, use_on_current_stream(images).double().sum(dim=(1, 2, 3))))
+        uses.append((n, use_on_current_stream(images).clone()))
         del images
     torch.cuda.synchronize()
-    expected = sound.double().sum(dim=(1, 2, 3))
-    assert all(torch.equal(sums, expected[n % 5 :]) for n, sums in uses)
+    assert all(torch.equal(used, sound[n % 5 :]) for n, used in uses)
 
 
 def test_training_takes_the_same_batches_beside_a_busy_stream(tmp_path):
@@ -162,6 +161,7 @@ def test_a_sound_image_that_exceeds_the_gpus_memory_is_no_undecodable_one(decode
         assert "9000 x 9000" in str(error)
     else:
         assert errors == {} and torch.equal(images[[0, 2]], sound[:2])
-    del hoard
-    torch.cuda.empty_cache()
+    finally:
+        del hoard  # a failure's traceback would keep it for all tests after this one
+        torch.cuda.empty_cache()
     assert torch.equal(decoder.decode(SCANS).images_BCHW, sound)
