@@ -47,21 +47,25 @@ class Hardware:
 
 def detect_hardware() -> Hardware:
     """Return the best device of this machine and what it supports."""
-    num_cores = count_cores()
     if torch.cuda.is_available():
         return Hardware(
             device="cuda",
             dtype="bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32",
             decode_device="mixed",
-            num_cores=num_cores,
+            num_cores=count_cores(),
             name=torch.cuda.get_device_name(),
             num_devices=torch.cuda.device_count(),
         )
+    return detect_processor()
+
+
+def detect_processor() -> Hardware:
+    """Return this machine's processor and what it supports."""
     return Hardware(
         device="cpu",
         dtype="bfloat16" if has_bf16_units(cpu_info()) else "float32",
         decode_device="cpu",
-        num_cores=num_cores,
+        num_cores=count_cores(),
         name=_field(cpu_info(), "model name") or platform.machine(),
     )
 

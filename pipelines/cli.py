@@ -25,6 +25,7 @@ COMMANDS = {
     "reproduce": "train and score a paper's table, and print ours beside the paper's",
     "label-levels": "label each scan with the best level of a network, to train Meta Fusion with",
     "overlays": "draw scans with heatmap, peak and true boxes",
+    "quantize": "quantize a model to int8 for processors, if held-out scans show no loss",
     "export": "write a model as ONNX or as a torch.export program",
     "import-chr": "make a model of a checkpoint of the CHR authors' code",
     "card": "write the card of a dataset (with Croissant metadata), a model or a report",

@@ -19,12 +19,12 @@ import torch
 from torch import Tensor, nn
 from torch.onnx import OnnxExporterError
 
+from model.artifacts.onnx_network import INPUT_NAME, OnnxNetwork, open_session, output_names
 from model.artifacts.saved_model import LoadedModel
 from model.networks.config import WHITE, ModelConfig
 from model.networks.output import NetworkOutput
 from shards.host import count_cores, installed_versions
 
-INPUT_NAME = "images"
 TOLERANCE = 1e-4
 """Largest difference of any output of an export from the network in eager float32, in logits; relative to the largest
 value of an output that exceeds 1."""
@@ -50,10 +50,15 @@ def export_model(model: LoadedModel, format_name: str) -> tuple[bytes, dict[str,
         raise ValueError(f"format must be one of {', '.join(FILE_NAMES)}, got {format_name!r}")
     network, config = model.network, model.config
     if format_name == "onnx":
-        file = export_onnx(network, config, _metadata(model))
+        if isinstance(network, OnnxNetwork):
+            file = _with_metadata(network.file, _metadata(model))
+        else:
+            file = export_onnx(network, config, _metadata(model))
         session = open_session(file, count_cores())
         difference = check_export(network, config, lambda images: session.run(None, {INPUT_NAME: images.numpy()}))
     else:
+        if isinstance(network, OnnxNetwork):
+            raise ValueError(f"format must be onnx for a quantized model, got {format_name!r} ({model.model_id})")
         file = export_program(network, config)
         program = torch.export.load(io.BytesIO(file)).module()
         difference = check_export(network, config, lambda images: [one.detach().numpy() for one in program(images)])
@@ -85,9 +90,7 @@ def export_onnx(network: nn.Module, config: ModelConfig, metadata: dict[str, str
     assert exported is not None
     proto: Any = exported.model_proto
     _name_batch(proto)
-    for key, value in (metadata or {}).items():
-        proto.metadata_props.add(key=key, value=value)
-    return bytes(proto.SerializeToString())
+    return _with_metadata(proto.SerializeToString(), metadata or {})
 
 
 def trace_onnx(network: nn.Module, config: ModelConfig) -> bytes:
@@ -122,24 +125,6 @@ def export_program(network: nn.Module, config: ModelConfig) -> bytes:
     out = io.BytesIO()
     torch.export.save(_trace(network, config), out)
     return out.getvalue()
-
-
-def open_session(file: bytes, num_threads: int) -> Any:
-    """Return an ONNX Runtime session of a model on the CPU."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = num_threads
-    # Decoding shares the cores, and spinning threads would take them from it.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    return onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
-
-
-def output_names(config: ModelConfig) -> list[str]:
-    """Return the names of the outputs, in order."""
-    names = ["logits", "level_logits", *(f"heatmap_{level}" for level in range(1, config.num_levels + 1))]
-    names += ["level_weights"] if config.fusion != "average" else []
-    return names + (["attention"] if config.attention is not None else [])
 
 
 def check_export(network: nn.Module, config: ModelConfig, run: Run, batch_sizes: Sequence[int] = (1, 3)) -> float:
@@ -211,6 +196,15 @@ def _name_batch(proto: Any) -> None:
         for dim in value.type.tensor_type.shape.dim:
             if dim.dim_param:
                 dim.dim_param = "batch"
+
+
+def _with_metadata(file: bytes, metadata: dict[str, str]) -> bytes:
+    import onnx
+
+    proto = onnx.load_from_string(file)
+    for key, value in metadata.items():
+        proto.metadata_props.add(key=key, value=value)
+    return bytes(proto.SerializeToString())
 
 
 def _metadata(model: LoadedModel) -> dict[str, str]:

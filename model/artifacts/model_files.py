@@ -13,6 +13,8 @@ WEIGHTS_NAME = "model.safetensors"
 CONFIG_NAME = "config.json"
 STORE_KEYS = ("weights_sha256", "provenance")
 """Keys of `config.json` that are not fields of `ModelConfig`."""
+QUANTIZATION_KEY = "quantization"
+"""One more, of quantized models alone."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,14 +12,20 @@ from torch import nn
 
 from model.artifacts.model_files import (
     CONFIG_NAME,
+    QUANTIZATION_KEY,
     STORE_KEYS,
     WEIGHTS_NAME,
     ModelFiles,
     make_model_id,
     read_model_files,
 )
+from model.artifacts.onnx_network import OnnxNetwork
 from model.networks.registry import ModelConfig, build_network, count_parameters
 from shards import storage
+from shards.host import count_cores
+
+_ONNX_TENSOR = "model.int8.onnx"
+"""The one tensor of a quantized model's weights: the bytes of its ONNX model."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,12 +33,14 @@ class LoadedModel:
     """A model ready to score."""
 
     network: nn.Module
-    """In eval mode, float32, on the CPU."""
+    """In eval mode, on the CPU: float32, or an `OnnxNetwork` with convolutions in int8."""
     config: ModelConfig
     model_id: str
     """`<network>-<backbone>-<first 12 hex digits of the sha256 over weights and config>`."""
     provenance: dict[str, Any]
     """Recipe, dataset digest, epoch, validation mean AP, versions; empty if unknown."""
+    quantization: dict[str, Any] | None = None
+    """Of a quantized model: what it was made of and what it lost; see `pipelines.quantize`."""
 
 
 def save_model(folder: str, network: nn.Module, config: ModelConfig, provenance: dict[str, Any] | None = None) -> str:
@@ -44,11 +52,28 @@ def save_model(folder: str, network: nn.Module, config: ModelConfig, provenance:
         config: for `config.json`.
         provenance: JSON values that describe the run; part of the id, so it must not hold a time of day.
     """
-    weights = safetensors.torch.save(_plain_state(network))
-    document = config.to_json() | {
-        "weights_sha256": hashlib.sha256(weights).hexdigest(),
-        "provenance": provenance or {},
-    }
+    return _write(folder, _plain_state(network), config, {"provenance": provenance or {}})
+
+
+def save_quantized_model(
+    folder: str, onnx_file: bytes, config: ModelConfig, provenance: dict[str, Any], quantization: dict[str, Any]
+) -> str:
+    """Write the folder of a quantized model, `config.json` last; return the model's id.
+
+    Args:
+        folder: any fsspec URL.
+        onnx_file: made by `quantize_onnx`.
+        config: of the model that was quantized.
+        provenance: likewise.
+        quantization: JSON values, with `source_model_id` and `num_parameters` of that model.
+    """
+    state = {_ONNX_TENSOR: torch.frombuffer(bytearray(onnx_file), dtype=torch.uint8)}
+    return _write(folder, state, config, {"provenance": provenance, QUANTIZATION_KEY: quantization})
+
+
+def _write(folder: str, state: dict[str, torch.Tensor], config: ModelConfig, more: dict[str, Any]) -> str:
+    weights = safetensors.torch.save(state)
+    document = config.to_json() | {"weights_sha256": hashlib.sha256(weights).hexdigest()} | more
     text = (json.dumps(document, indent=1, sort_keys=False, allow_nan=False) + "\n").encode()
     storage.write_bytes(storage.join_url(folder, WEIGHTS_NAME), weights)
     storage.write_bytes(storage.join_url(folder, CONFIG_NAME), text)
@@ -64,15 +89,31 @@ def load_model(folder: str) -> LoadedModel:
     """
     files = read_model_files(folder)
     document = files.document
-    config = ModelConfig.from_json({k: v for k, v in document.items() if k not in STORE_KEYS}, files.config_url)
+    store_keys = (*STORE_KEYS, QUANTIZATION_KEY)
+    config = ModelConfig.from_json({k: v for k, v in document.items() if k not in store_keys}, files.config_url)
+    quantization = document.get(QUANTIZATION_KEY)
+    build = _build if quantization is None else _build_quantized
+    network = build(_parse_weights(files), config, folder)
+    return LoadedModel(network.eval(), config, files.model_id, document["provenance"], quantization)
+
+
+def _build(state: dict[str, torch.Tensor], config: ModelConfig, folder: str) -> nn.Module:
     network = build_network(config)
     try:
-        network.load_state_dict(_parse_weights(files), strict=True)
+        network.load_state_dict(state, strict=True)
     except RuntimeError as error:
         raise ValueError(
             f"weights must be those of {config.network!r} on {config.backbone!r}, got {error} ({folder})"
         ) from error
-    return LoadedModel(network.eval(), config, files.model_id, document["provenance"])
+    return network
+
+
+def _build_quantized(state: dict[str, torch.Tensor], config: ModelConfig, folder: str) -> nn.Module:
+    if list(state) != [_ONNX_TENSOR]:
+        raise ValueError(
+            f"weights of a quantized model must be one tensor {_ONNX_TENSOR!r}, got {list(state)[:3]} ({folder})"
+        )
+    return OnnxNetwork(state[_ONNX_TENSOR].numpy().tobytes(), config, count_cores())
 
 
 def start_from(network: nn.Module, config: ModelConfig, folder: str) -> None:
@@ -89,6 +130,11 @@ def start_from(network: nn.Module, config: ModelConfig, folder: str) -> None:
         ValueError: the model cannot be loaded, or has another architecture or input.
     """
     model = load_model(folder)
+    if model.quantization is not None:
+        raise ValueError(
+            f"model to start from must have weights in float32, got a quantized one ({folder}); start from "
+            f"{model.quantization['source_model_id']}, which it was made of"
+        )
     for expected, found in ((config, model.config), (config.input, model.config.input)):
         for name in ("network", "backbone", "num_levels", "attention", "trim_margins", "mean", "std"):
             wanted = getattr(expected, name, None)
@@ -114,9 +160,10 @@ def describe_model(folder: str) -> dict[str, Any]:
         "classes": list(model.config.classes),
         "num_levels": model.config.num_levels,
         "image_size_px": model.config.input.size_px,
-        "num_parameters": count_parameters(model.network),
+        "num_parameters": (model.quantization or {}).get("num_parameters", count_parameters(model.network)),
         "weights_bytes": len(read_model_files(folder).weights),
         "provenance": model.provenance,
+        **({"quantization": model.quantization} if model.quantization else {}),
     }
 
 

@@ -102,7 +102,8 @@ class ValidationFeed:
         self.samples = samples
         self.config = config
         self._place = (rank, world_size)
-        self._bad_rows: dict[int, str] = {}
+        self.bad_rows: dict[int, str] = {}
+        """Rows that could not be decoded so far, and why; their labels are -1 in batches."""
 
     def __len__(self) -> int:
         """Return the number of batches, the same on every rank."""
@@ -110,7 +111,7 @@ class ValidationFeed:
 
     def __iter__(self) -> Iterator[Batch]:
         batches = rank_batches(np.arange(len(self.samples)), self.config.batch_size, *self._place)
-        loader = _Loader(self.samples, self.config, np.arange(len(self.samples)), None, self._bad_rows)
+        loader = _Loader(self.samples, self.config, np.arange(len(self.samples)), None, self.bad_rows)
         return loader.load_in_background(batches)
 
 

@@ -1,7 +1,7 @@
 """Select the inference engine for this machine; imports no PyTorch, so that a run can be planned without it.
 
 Engines: `eager` (PyTorch, channels_last, batch norms folded), `compiled` (the same through torch.compile) and
-`onnxruntime` (the exported model, CPU only). Images a second of 2 cores at 224 px:
+`onnxruntime` (the exported model, CPU only; quantized models always). Images a second of 2 cores at 224 px:
 
                          AVX2               AVX-512, bf16 units     AMX
                          lite0  ResNet-34   lite0  ResNet-34        ResNet-34
@@ -87,6 +87,20 @@ def list_engine_specs(request: EngineRequest, hardware: "Hardware") -> list[Engi
         return [exported]
     pays = request.num_scans >= EXPORTED_FROM_SCANS and _is_available("onnxruntime", hardware)
     return [exported, plain] if pays and request.allows(exported) else [plain]
+
+
+def check_quantized(request: EngineRequest, hardware: "Hardware") -> None:
+    """Raise ValueError if a quantized model cannot be scored as requested: int8 in ONNX Runtime, on a processor."""
+    if hardware.device != "cpu":
+        raise ValueError(
+            f"device must be cpu for a quantized model, got {hardware.device!r}; score the model that it was made of, "
+            f"which `sixray info` names, or hide the GPU (CUDA_VISIBLE_DEVICES=)"
+        )
+    if request.engine not in (None, "onnxruntime") or request.dtype is not None:
+        raise ValueError(
+            f"a quantized model must be scored by onnxruntime in int8, got engine {request.engine!r} and dtype "
+            f"{request.dtype!r}; leave --engine and --dtype out"
+        )
 
 
 def earlier_spec(request: EngineRequest, hardware: "Hardware", decoder: str) -> EngineSpec | None:

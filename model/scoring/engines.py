@@ -8,21 +8,29 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypeVar
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
+from model.artifacts.onnx_network import OnnxNetwork
 from model.hardware import Hardware
 from model.networks.bf16 import with_bf16_weights
 from model.networks.config import ModelConfig
 from model.networks.output import NetworkOutput
 from model.scoring.batchnorm_folding import fold_batch_norms
-from model.scoring.engine_selection import EngineRequest, EngineSpec, earlier_spec, list_engine_specs
+from model.scoring.engine_selection import (
+    EngineRequest,
+    EngineSpec,
+    check_quantized,
+    earlier_spec,
+    list_engine_specs,
+)
 
 Compute = Callable[[Tensor], NetworkOutput]
 """Normalised images (B, 3, H, W) on the device -> the network's output, float32."""
+
+Name = TypeVar("Name")
 
 PART_IMAGES = 8
 """A processor computes a batch in parts of this many: the activations of more do not fit into its caches."""
@@ -47,7 +55,7 @@ class BuiltEngine(NamedTuple):
 def choose_engine(network: nn.Module, config: ModelConfig, hardware: Hardware, request: EngineRequest) -> BuiltEngine:
     """Return the requested engine, else that of the existing parts, else the fastest.
 
-    An ONNX export that fails is replaced by PyTorch, unless it was requested.
+    A quantized network has one engine. An ONNX export that fails is replaced by PyTorch, unless it was requested.
 
     Args:
         network: float32, on the CPU, in eval mode; not changed.
@@ -58,6 +66,9 @@ def choose_engine(network: nn.Module, config: ModelConfig, hardware: Hardware, r
     Raises:
         ValueError: the requested engine cannot run here.
     """
+    if isinstance(network, OnnxNetwork):
+        check_quantized(request, hardware)
+        return BuiltEngine(EngineSpec("onnxruntime", "int8"), _in_parts(network))
     build = functools.cache(
         partial(_build, folded=fold_batch_norms(network, config.input.size_px), config=config, hardware=hardware)
     )
@@ -98,7 +109,7 @@ def _try(build: Callable[[EngineSpec], Compute], exported: EngineSpec, plain: En
     return chosen
 
 
-def measure_engines(engines: Mapping[EngineSpec, Compute], size_px: int) -> dict[EngineSpec, float]:
+def measure_engines(engines: Mapping[Name, Compute], size_px: int) -> dict[Name, float]:
     """Return images a second of each engine on a CPU: the best of a few rounds, run in turn."""
     images_BCHW = torch.randn(PART_IMAGES // 2, 3, size_px, size_px)  # ranks engines as a whole part does
     best_seconds = dict.fromkeys(engines, float("inf"))
@@ -187,24 +198,13 @@ class _Compiled(_Eager):
 
 
 def _build_onnxruntime(folded: nn.Module, config: ModelConfig, hardware: Hardware) -> Compute:
-    from model.artifacts.export import INPUT_NAME, check_export, export_onnx, open_session, output_names, trace_onnx
+    from model.artifacts.export import check_export, export_onnx, trace_onnx
 
     try:
         file = trace_onnx(folded, config)
     except ValueError as error:
         _logger.info("%s: exported in full, which takes longer", error)
         file = export_onnx(folded, config)
-    session: Any = open_session(file, hardware.num_cores)
-    names = output_names(config)
-
-    def run(images_BCHW: Tensor) -> list[np.ndarray]:
-        return list(session.run(names, {INPUT_NAME: images_BCHW.contiguous().numpy()}))
-
-    check_export(folded, config, run, batch_sizes=(1,))  # not the batch size of the trace
-
-    def compute(images_BCHW: Tensor) -> NetworkOutput:
-        return NetworkOutput.from_named(
-            {name: torch.from_numpy(array) for name, array in zip(names, run(images_BCHW), strict=True)}
-        )
-
-    return compute
+    network = OnnxNetwork(file, config, hardware.num_cores)
+    check_export(folded, config, network.run, batch_sizes=(1,))  # not the batch size of the trace
+    return network

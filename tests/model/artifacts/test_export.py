@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from model.artifacts import export
-from model.artifacts.export import TOLERANCE, check_export, export_model, export_onnx, open_session, trace_onnx
+from model.artifacts.export import TOLERANCE, check_export, export_model, export_onnx, trace_onnx
+from model.artifacts.onnx_network import open_session
 from model.artifacts.saved_model import load_model, save_model
 from model.networks.config import AttentionConfig, InputConfig, ModelConfig
 from model.networks.registry import build_network

@@ -5,7 +5,8 @@ import dataclasses
 import pytest
 import torch
 
-from model.artifacts.export import export_model, output_names
+from model.artifacts.export import export_model
+from model.artifacts.onnx_network import output_names
 from model.artifacts.saved_model import load_model, save_model
 from model.hardware import detect_hardware
 from model.networks.config import AttentionConfig, InputConfig, ModelConfig
