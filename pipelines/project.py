@@ -20,7 +20,13 @@ from apache_beam.pvalue import AsIter, AsSingleton
 from pipelines.runtime import command_line, log, process_pool, progress
 from pipelines.runtime.flags import NAMES, Flag, Fraction, make_config
 from pipelines.runtime.runners import make_beam_options, make_pipeline
-from pipelines.steps.dataset_inputs import check_places, describe_inputs, last_change_of, recorded_shard_bytes
+from pipelines.steps.dataset_inputs import (
+    check_places,
+    describe_inputs,
+    last_change_of,
+    list_corrected,
+    recorded_shard_bytes,
+)
 from pipelines.steps.write_dataset import DEFAULT_SHARD_BYTES, DatasetPlan, DoTasks, report_ledger, write_dataset
 from shards import storage
 from shards.format import dataset as datasets
@@ -138,7 +144,10 @@ def add_projecting(
         | "MakePool" >> beam.Map(lambda splits, *found: make_pool(splits, *found), AsIter(donors), AsIter(twins))
     )
     selection = Selection(
-        classes=_class_set(scans), metadata=scans.manifest.metadata, is_projected=True, keeps_duplicates=True
+        classes=_class_set(scans),
+        metadata=scans.manifest.metadata,
+        added=("projected_from", *scans.manifest.added_columns),
+        keeps_duplicates=True,
     )
     refs = (
         shards
@@ -148,13 +157,14 @@ def add_projecting(
         | "JoinSamples" >> beam.MapTuple(lambda _, batches: join_samples(batches))
         # batch of SampleRef
     )
-    source = SampleSource((scans,), selection.classes, selection.metadata, is_projected=True)
+    source = SampleSource((scans,), selection.classes, selection.metadata, selection.added)
     plan = DatasetPlan(
         label="project",
         output=storage.normalise_url(config.output),
         source=ProjectionSource(source),
         shard_bytes=_choose_shard_bytes(config, scans),
         options_record=_describe(config, items, scans, classes),
+        corrected_rows=list_corrected((scans,)),
     )
     found = {name: getattr(scans.manifest, name) for name in ("contradictions", "repairs")}
     findings = pipeline | "CreateFindings" >> beam.Create([found])

@@ -17,10 +17,17 @@ from pipelines.runtime import command_line, log, progress
 from pipelines.runtime.flags import NAMES, Flag, Fraction, make_config
 from pipelines.runtime.process_pool import run_in_processes
 from pipelines.runtime.runners import make_beam_options, make_pipeline
-from pipelines.steps.dataset_inputs import check_places, describe_inputs, last_change_of, recorded_shard_bytes
+from pipelines.steps.dataset_inputs import (
+    check_places,
+    describe_inputs,
+    last_change_of,
+    list_corrected,
+    recorded_shard_bytes,
+)
 from pipelines.steps.write_dataset import DEFAULT_SHARD_BYTES, DatasetPlan, report_ledger, write_dataset
 from shards import storage
 from shards.curation.contradictions import add_contradictions
+from shards.curation.corrections import find_changes, read_corrections
 from shards.curation.sql_filter import check_condition
 from shards.curation.subsets import choose_subset
 from shards.format import dataset as datasets
@@ -66,7 +73,8 @@ class ReshardConfig:
     where: Annotated[tuple[str, ...], Flag(metavar="SQL")] = ()
     """SQL condition over the columns of samples, e.g. "labels.Gun = 1 and metadata.site = 'A'"; of several all must be
     true."""
-
+    corrections: str | None = None
+    """File of corrected labels and boxes, which `sixray review` and `sixray annotate import` write."""
     overwrite: bool = False
     """Replace the output if it is the dataset of other inputs or options; else that is refused."""
 
@@ -146,10 +154,13 @@ def add_resharding(
     plan = DatasetPlan(
         label="reshard",
         output=storage.normalise_url(config.output),
-        source=SampleSource(inputs, selection.classes, selection.metadata, selection.is_projected),
+        source=SampleSource(
+            inputs, selection.classes, selection.metadata, selection.added, bool(selection.corrections)
+        ),
         shard_bytes=shard_bytes,
         options_record=_describe(config, inputs, selection, shard_bytes),
         kept_num_shards=keep_num_shards(inputs, selection, shard_bytes),
+        corrected_rows=[*list_corrected(inputs), *selection.changes],
     )
     findings = pipeline | "CreateFindings" >> beam.Create([found])
     return write_dataset(refs, plan, findings=findings)
@@ -187,16 +198,21 @@ def make_selection(config: ReshardConfig, inputs: Sequence[Dataset]) -> Selectio
     known = sorted({split for dataset in inputs for split in dataset.manifest.splits})
     if absent := sorted(set(config.splits) - set(known)):
         raise ValueError(f"split must be one of {known}, got {', '.join(absent)} ({', '.join(config.inputs)})")
-    is_projected = any(dataset.manifest.is_projected for dataset in inputs)
+    corrections = read_corrections(config.corrections) if config.corrections else []
+    changes = find_changes(inputs, corrections, config.corrections or "")
+    added = {name for dataset in inputs for name in dataset.manifest.added_columns}
+    added |= {"corrected_by"} if changes else set()
     for condition in config.where:
         for dataset in inputs:
             manifest = dataset.manifest
-            schema = samples_schema(manifest.classes, manifest.metadata, is_projected=is_projected)
+            schema = samples_schema(manifest.classes, manifest.metadata, added=added)
             check_condition(condition, schema)
     return Selection(
         classes=_choose_classes(config.classes, inputs),
         metadata=join_metadata(dataset.manifest.metadata for dataset in inputs),
-        is_projected=is_projected,
+        added=tuple(name for name in ("projected_from", "corrected_by") if name in added),
+        corrections={of.key: of for of in corrections} if changes else {},
+        changes=tuple(changes),
         splits=tuple(sorted(config.splits)),
         condition=_join_conditions(config.where),
         subset=config.subset,
@@ -250,6 +266,7 @@ def _describe(
         "splits": list(selection.splits),
         "classes": list(config.classes),
         "where": _join_conditions(config.where),
+        **({"corrections": storage.sha256_of(config.corrections)} if config.corrections else {}),
     }
 
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from shards import storage
+from shards.curation.corrections import earlier_rows
 from shards.format.dataset import Dataset
 from shards.format.manifest import MANIFEST_NAME
 from shards.writing.output_folder import check_output
@@ -29,6 +30,11 @@ def recorded_shard_bytes(inputs: Sequence[Dataset]) -> int | None:
     found = {dataset.manifest.options.get("shard_bytes") for dataset in inputs}
     value = found.pop() if len(found) == 1 else None
     return value if isinstance(value, int) else None
+
+
+def list_corrected(inputs: Sequence[Dataset]) -> list[dict[str, Any]]:
+    """Return the rows of the inputs' tables of corrections."""
+    return [row for dataset in inputs for row in earlier_rows(dataset)]
 
 
 def describe_inputs(inputs: Sequence[Dataset]) -> list[dict[str, Any]]:

@@ -40,6 +40,8 @@ class DatasetPlan:
     """What the manifest says of how the dataset was made."""
     kept_num_shards: Mapping[str, int] = field(default_factory=dict)
     """The number of shards of splits that must not follow from their bytes."""
+    corrected_rows: Sequence[Mapping[str, Any]] = ()
+    """Of the table of corrections; those of scans that are not in the dataset are left out."""
 
 
 def write_dataset(
@@ -97,8 +99,8 @@ def write_dataset(
         | "WriteManifest"
         >> beam.Map(
             # A lambda, since Beam takes no class for a Source, which is a protocol.
-            lambda finished, tallies, *beside: finish.write_manifest(
-                finished, tallies, plan.output, plan.source, plan.options_record, *beside
+            lambda finished, tallies, findings, leaks: finish.write_manifest(
+                finished, tallies, plan.output, plan.source, plan.options_record, findings, leaks, plan.corrected_rows
             ),
             AsSingleton(tallies),
             *beside,

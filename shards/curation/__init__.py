@@ -2,6 +2,7 @@
 
 __all__ = [
     "contradictions",
+    "corrections",
     "differences",
     "findings",
     "forecast",

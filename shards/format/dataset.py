@@ -48,10 +48,10 @@ class Dataset:
         """Return the rows of all shards of a split (or of `shards`), in shard and tar order.
 
         Those of a dataset of format 1 have columns of format 2 too, null; `metadata` is there only if it has
-        fields, `projected_from` only if the dataset has projected scans.
+        fields, `projected_from` and `corrected_by` only if the dataset has projected or corrected scans.
         """
         chosen = self.shards(split) if shards is None else tuple(shards)
-        absent = {"group", "metadata", "projected_from"} - set(self.manifest.samples_schema.names)
+        absent = {"group", "metadata", "projected_from", "corrected_by"} - set(self.manifest.samples_schema.names)
         stored = None if columns is None else [name for name in columns if name not in absent]
         tables = [read_parquet(self.samples_url(shard), stored) for shard in chosen]
         schema = self.manifest.read_schema

@@ -16,7 +16,16 @@ from shards.format.parquet import METADATA_TYPES, samples_schema
 FORMAT_VERSION = 2
 _OLDEST_VERSION = 1
 MANIFEST_NAME = "dataset.json"
-_OPTIONAL = ("metadata", "contradictions", "repairs", "skipped", "leakage", "is_projected", "projections")
+_OPTIONAL = (
+    "metadata",
+    "contradictions",
+    "repairs",
+    "skipped",
+    "leakage",
+    "is_projected",
+    "projections",
+    "corrections",
+)
 """Fields that the manifest has only if they are not empty."""
 SHARD_NAME = re.compile(r"(?P<split>[a-z0-9_]+)-(?P<index>\d{5,})-of-(?P<num>\d{5,})")
 
@@ -80,6 +89,8 @@ class DatasetManifest:
     """Whether the rows have `projected_from`; see `shards.images.projection`."""
     projections: dict[str, Any] = field(default_factory=dict)
     """The objects that were projected, by class, like `contradictions`."""
+    corrections: dict[str, Any] = field(default_factory=dict)
+    """Number of corrected scans, and sha256 of the table that says who changed what (`shards.curation.corrections`)."""
     format_version: int = FORMAT_VERSION
 
     def __post_init__(self) -> None:
@@ -101,12 +112,17 @@ class DatasetManifest:
     @property
     def samples_schema(self) -> pa.Schema:
         """The schema of the rows on disk."""
-        return samples_schema(self.classes, self.metadata, self.format_version, is_projected=self.is_projected)
+        return samples_schema(self.classes, self.metadata, self.format_version, added=self.added_columns)
 
     @property
     def read_schema(self) -> pa.Schema:
         """The schema of the rows as they are read: those of an older format have the newer columns, null."""
-        return samples_schema(self.classes, self.metadata, is_projected=self.is_projected)
+        return samples_schema(self.classes, self.metadata, added=self.added_columns)
+
+    @property
+    def added_columns(self) -> tuple[str, ...]:
+        """Columns of the rows that only some datasets have."""
+        return (*["projected_from"] * self.is_projected, *["corrected_by"] * bool(self.corrections))
 
     @property
     def num_scans(self) -> int:
@@ -208,6 +224,11 @@ def quarantine_url(dataset_url: str, name: str) -> str:
 LEAKAGE_NAME = "leakage.parquet"
 
 
+def corrections_url(dataset_url: str) -> str:
+    """Return the URL of the table that says who corrected what."""
+    return storage.join_url(dataset_url, "corrections", "part-00000.parquet")
+
+
 def count_reasons(quarantine: pa.Table) -> dict[str, int]:
     """Return the number of quarantine rows per reason, sorted by reason."""
     return dict(sorted(Counter(quarantine["reason"].to_pylist()).items()))
@@ -215,7 +236,7 @@ def count_reasons(quarantine: pa.Table) -> dict[str, int]:
 
 _NAME = re.sub(r"\?P<\w+>", "?:", SHARD_NAME.pattern)
 DATASET_FILE = re.compile(
-    rf"dataset\.json|{re.escape(LEAKAGE_NAME)}|samples/{_NAME}\.parquet|quarantine/part-{_NAME}\.parquet"
+    rf"dataset\.json|{re.escape(LEAKAGE_NAME)}|samples/{_NAME}\.parquet|corrections/part-\d{{5}}\.parquet|quarantine/part-{_NAME}\.parquet"
     rf"|[a-z0-9_]+/{_NAME}\.(?:tar|idx)"
 )
 """The paths of all files that any finished dataset may have, below its folder; see also `expected_files`."""
@@ -231,6 +252,8 @@ def expected_files(dataset_url: str, manifest: DatasetManifest) -> dict[str, int
     files: dict[str, int | None] = {storage.join_url(root, MANIFEST_NAME): None}
     if manifest.leakage:
         files[storage.join_url(root, LEAKAGE_NAME)] = None
+    if manifest.corrections:
+        files[corrections_url(root)] = None
     for shard in manifest.shards:
         files[samples_url(root, shard.name)] = None
         if shard.num_quarantined:

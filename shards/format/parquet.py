@@ -1,7 +1,7 @@
 """Define the Parquet tables of datasets and predictions; read and write them, with page checksums."""
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import IO
 
 import pyarrow as pa
@@ -66,6 +66,22 @@ QUARANTINE_SCHEMA = pa.schema(
 )
 
 
+CORRECTIONS_SCHEMA = pa.schema(
+    [
+        pa.field("key", pa.string(), nullable=False),
+        pa.field("sha256", pa.string(), nullable=False, metadata={"what": "hex digest of the image's bytes"}),
+        *(
+            pa.field(f"{name}_{when}", pa.string(), nullable=False, metadata={"what": "JSON, as in samples"})
+            for name in ("labels", "boxes")
+            for when in ("before", "after")
+        ),
+        pa.field("author", pa.string(), nullable=False),
+        pa.field("time", pa.string(), nullable=False, metadata={"what": "ISO 8601"}),
+        pa.field("reason", pa.string(), nullable=False),
+    ]
+)
+"""Who changed what in which scan, and why."""
+
 METADATA_TYPES = {
     "string": pa.string(),
     "int64": pa.int64(),
@@ -83,7 +99,7 @@ def samples_schema(
     metadata: Mapping[str, str] | None = None,
     format_version: int = 2,
     *,
-    is_projected: bool = False,
+    added: Collection[str] = (),
 ) -> pa.Schema:
     """Return the schema of `samples/*.parquet`: one row per sample, in tar order.
 
@@ -92,10 +108,11 @@ def samples_schema(
         metadata: the fields of `metadata` and their types, see `METADATA_TYPES`; without any there is no such column,
             since Parquet has no struct without fields.
         format_version: of the dataset; 1 has neither `group` nor `metadata`.
-        is_projected: whether there is `projected_from`; null for a scan as a scanner took it.
+        added: names of columns that only some datasets have: `projected_from`, null for a scan as a scanner took it;
+            `corrected_by`, null for a scan whose labels and boxes are those of its corpus.
     """
     labels = pa.struct([pa.field(name, pa.int8()) for name in classes])
-    added = [] if format_version < 2 else _fields_of_format_2(metadata or {}, is_projected=is_projected)
+    added = [] if format_version < 2 else _fields_of_format_2(metadata or {}, added)
     return pa.schema(
         [
             pa.field("key", pa.string(), nullable=False),
@@ -116,12 +133,13 @@ def samples_schema(
     )
 
 
-def _fields_of_format_2(metadata: Mapping[str, str], *, is_projected: bool) -> list[pa.Field]:
+def _fields_of_format_2(metadata: Mapping[str, str], added: Collection[str]) -> list[pa.Field]:
     group = pa.field("group", pa.string(), metadata={"what": "scans of one bag have the same; null: alone"})
     columns = pa.struct([pa.field(name, METADATA_TYPES[kind]) for name, kind in metadata.items()])
     more = pa.field("metadata", columns, metadata={"what": "further columns, by the user"})
     projected = pa.field("projected_from", PROJECTED_TYPE, metadata={"what": "null: as a scanner took it"})
-    return [group, *[more] * bool(metadata), *[projected] * is_projected]
+    corrected = pa.field("corrected_by", pa.string(), metadata={"what": "author of the last correction, else null"})
+    return [group, *[more] * bool(metadata), *(field for field in (projected, corrected) if field.name in added)]
 
 
 def add_columns(table: pa.Table, schema: pa.Schema) -> pa.Table:

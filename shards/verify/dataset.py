@@ -14,6 +14,7 @@ from shards.format.manifest import (
     LEAKAGE_NAME,
     MANIFEST_NAME,
     ShardInfo,
+    corrections_url,
     count_reasons,
     expected_files,
     quarantine_url,
@@ -76,7 +77,13 @@ def verify_ledger(dataset: Dataset, shards: Iterable[CheckedShard]) -> list[Dama
         converted[shard.split] += shard.num_rows
         reasons[shard.split].update(shard.quarantined_by_reason)
     urls = {info.url for info in storage.list_files(dataset.url)}
-    damages = [*find_surplus(dataset, urls), *_check_leakage(dataset), *check_manifest(dataset)]
+    manifest = dataset.manifest
+    damages = [
+        *find_surplus(dataset, urls),
+        *_check_table(storage.join_url(dataset.url, LEAKAGE_NAME), manifest.leakage.get("sha256")),
+        *_check_table(corrections_url(dataset.url), manifest.corrections.get("sha256")),
+        *check_manifest(dataset),
+    ]
     for split, counts in dataset.manifest.ledger.items():
         found = (converted[split], sum(reasons[split].values()), dict(sorted(reasons[split].items())))
         expected = (counts.converted, counts.quarantined, counts.quarantined_by_reason)
@@ -184,14 +191,14 @@ def check_manifest(dataset: Dataset) -> list[Damage]:
     return [Damage(MANIFEST_NAME, "", "manifest_mismatch", detail)]
 
 
-def _check_leakage(dataset: Dataset) -> list[Damage]:
-    expected = dataset.manifest.leakage.get("sha256")
+def _check_table(url: str, expected: str | None) -> list[Damage]:
     if expected is None:
         return []
+    name = storage.base_name(url)
     try:
-        found = storage.sha256_of(storage.join_url(dataset.url, LEAKAGE_NAME))
+        found = storage.sha256_of(url)
     except FileNotFoundError:
-        return [Damage(LEAKAGE_NAME, "", "missing_file", "the file is not there")]
+        return [Damage(name, "", "missing_file", "the file is not there")]
     if found == expected:
         return []
-    return [Damage(LEAKAGE_NAME, "", "checksum_mismatch", f"the file has sha256 {found}, the manifest says {expected}")]
+    return [Damage(name, "", "checksum_mismatch", f"the file has sha256 {found}, the manifest says {expected}")]

@@ -25,8 +25,8 @@ class ScanSource:
     policy: Policy = field(default_factory=Policy)
     metadata: Mapping[str, str] = field(default_factory=dict)
     """The fields of the samples' metadata and their types."""
-    is_projected: bool = False
-    """No scanner takes projected scans."""
+    added: tuple[str, ...] = ()
+    """What comes from a scanner is neither projected nor corrected."""
 
     def read(self, refs: Sequence[ScanRef]) -> list[Scan | dict[str, Any]]:
         """Return the sample of each record, or its quarantine row."""

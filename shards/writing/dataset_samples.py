@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 
 from shards import storage
 from shards.corpus.facts import UNLISTED
+from shards.curation.corrections import Correction
 from shards.curation.sql_filter import choose_rows
 from shards.curation.subsets import Census, take_census
 from shards.curation.subsets import Selection as SubsetSelection
@@ -64,8 +65,12 @@ class Selection:
     classes: ClassSet
     metadata: Mapping[str, str] = field(default_factory=dict)
     """The fields of the samples' metadata and their types."""
-    is_projected: bool = False
-    """Whether the samples have `projected_from`."""
+    added: tuple[str, ...] = ()
+    """Columns of the samples that only some datasets have: `projected_from`, `corrected_by`."""
+    corrections: Mapping[str, Correction] = field(default_factory=dict)
+    """By key; applied where the image is the one that was corrected."""
+    changes: tuple[dict[str, Any], ...] = ()
+    """The rows of the table of corrections for them."""
     keeps_duplicates: bool = False
     """Whether `duplicate_of` is that of the input; else it is left to be found again."""
     splits: tuple[str, ...] = ()
@@ -91,7 +96,7 @@ def list_samples(dataset: Dataset, input_index: int, info: ShardInfo, selection:
         return
     tar_url = dataset.tar_url(info)
     manifest = dataset.manifest
-    schema = samples_schema(manifest.classes, manifest.metadata, is_projected=selection.is_projected)
+    schema = samples_schema(manifest.classes, manifest.metadata, added=selection.added)
     table = add_columns(_read_table(dataset.samples_url(info), info.samples_sha256), schema)
     chosen = choose_rows(table, selection.condition) if selection.condition else range(table.num_rows)
     taken = _with_metadata(table.take(pa.array(chosen, pa.int64())), selection.metadata)
@@ -104,6 +109,9 @@ def list_samples(dataset: Dataset, input_index: int, info: ShardInfo, selection:
         row = {name: value for name, value in row.items() if name not in _PLACE_COLUMNS}
         original = row["duplicate_of"] if selection.keeps_duplicates else None
         row |= {"labels": labels, "boxes": boxes, "duplicate_of": original}
+        correction = selection.corrections.get(row["key"])
+        if correction is not None and correction.sha256 == row["sha256"] and (change := correction.change(row)):
+            row |= change | {"corrected_by": correction.author}
         yield SampleRef(row["key"], input_index, info.name, number, "", info.split, *place, tar_url, marshal.dumps(row))
     if info.num_quarantined and selection.takes_all:
         refused = _read_table(quarantine_url(dataset.url, info.name), info.quarantine_sha256)

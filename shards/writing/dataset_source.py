@@ -23,7 +23,7 @@ from shards.images.inspect import ImageBytes
 from shards.verify.shard import shard_metadata
 from shards.writing.dataset_samples import SampleRef, quarantine_row
 
-_ADDED_COLUMNS = ("group", "metadata", "projected_from")
+_ADDED_COLUMNS = ("group", "metadata", "projected_from", "corrected_by")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +34,10 @@ class SampleSource:
     classes: ClassSet
     metadata: Mapping[str, str] = field(default_factory=dict)
     """The fields of the samples' metadata and their types."""
-    is_projected: bool = False
-    """Whether the samples have `projected_from`."""
+    added: tuple[str, ...] = ()
+    """Columns of the samples that only some datasets have: `projected_from`, `corrected_by`."""
+    is_corrected_anew: bool = False
+    """Whether rows may differ from those of the inputs, though the inputs have the same columns."""
 
     def read(self, refs: Sequence[SampleRef]) -> list[Scan | dict[str, Any]]:
         """Return the sample of each record from its tar, or its quarantine row."""
@@ -76,9 +78,9 @@ class SampleSource:
         num_refused = sum(bool(ref.reason) for ref in refs)
         is_whole = (len(refs) - num_refused, num_refused) == (info.num_scans, info.num_quarantined)
         manifest = dataset.manifest
-        own = (self.classes.all, self.classes.scored, self.metadata, self.is_projected)
-        its = (manifest.classes, manifest.scored_classes, manifest.metadata, manifest.is_projected)
-        if not is_whole or own != its:
+        own = (self.classes.all, self.classes.scored, self.metadata, self.added)
+        its = (manifest.classes, manifest.scored_classes, manifest.metadata, manifest.added_columns)
+        if not is_whole or own != its or self.is_corrected_anew:
             return ""
         return str(shard_metadata(read_parquet(dataset.samples_url(info), ["key"]))["plan"])
 

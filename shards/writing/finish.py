@@ -7,6 +7,7 @@ from typing import Any
 
 from shards import storage
 from shards.curation.contradictions import add_contradictions
+from shards.curation.corrections import write_table
 from shards.curation.leakage import Member, write_leakage
 from shards.format.keys import place_in
 from shards.format.manifest import (
@@ -92,6 +93,7 @@ def write_manifest(
     options: dict[str, Any],
     findings: Mapping[str, Any] | None = None,
     leaks: Iterable[Member] = (),
+    corrected_rows: Iterable[Mapping[str, Any]] = (),
 ) -> DatasetManifest:
     """Check the ledger, remove surplus files, and write `dataset.json`.
 
@@ -103,6 +105,9 @@ def write_manifest(
             raise ValueError(f"condition must be true of at least one row, got none that matches {where!r}")
         raise ValueError(f"corpus must have at least one record, got none with the options {options}; check the input")
     leakage = write_leakage(output, list(leaks))
+    corrected = _corrected_keys(output, finished) if "corrected_by" in source.added else None
+    rows = None if corrected is None else [row for row in corrected_rows if row["key"] in corrected]
+    corrections = write_table(output, rows)
 
     def sum_found(kind: str) -> dict[str, Any]:
         return add_contradictions([(findings or {}).get(kind, {}), *(shard.found.get(kind, {}) for shard in finished)])
@@ -119,8 +124,9 @@ def write_manifest(
         contradictions=sum_found("contradictions"),
         repairs=sum_found("repairs"),
         skipped=sum_found("skipped"),
-        is_projected=source.is_projected,
+        is_projected="projected_from" in source.added,
         projections=sum_found("projections"),
+        corrections=corrections,
     )
     manifest_url = storage.join_url(output, MANIFEST_NAME)
     is_written = storage.exists(manifest_url) and storage.read_bytes(manifest_url) == manifest.to_json()
@@ -132,6 +138,14 @@ def write_manifest(
     if not is_written:
         storage.write_bytes(manifest_url, manifest.to_json())
     return manifest
+
+
+def _corrected_keys(output: str, finished: Sequence[FinishedShard]) -> set[str]:
+    keys: set[str] = set()
+    for shard in finished:
+        rows = read_parquet(samples_url(output, shard.info.name), ["key", "corrected_by"])
+        keys.update(rows.filter(rows["corrected_by"].is_valid())["key"].to_pylist())
+    return keys
 
 
 def _make_ledger(split: str, tally: Tally, finished: Sequence[FinishedShard]) -> SplitLedger:

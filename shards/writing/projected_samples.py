@@ -67,9 +67,9 @@ class ProjectionSource:
         return self.samples.metadata
 
     @property
-    def is_projected(self) -> bool:
-        """Whether the samples have `projected_from`."""
-        return self.samples.is_projected
+    def added(self) -> tuple[str, ...]:
+        """Columns of the samples that only some datasets have."""
+        return self.samples.added
 
     def read(self, refs: Sequence[SampleRef]) -> list[Scan | dict[str, Any]]:
         """Return the sample of each record, or its quarantine row."""

@@ -92,8 +92,8 @@ class Source(Protocol[InRef]):
         ...
 
     @property
-    def is_projected(self) -> bool:
-        """Whether the samples have `projected_from`."""
+    def added(self) -> tuple[str, ...]:
+        """Columns of the samples that only some datasets have: `projected_from`, `corrected_by`."""
         ...
 
     def read(self, refs: Sequence[InRef], /) -> Sequence[Scan | Refused]:
@@ -181,7 +181,7 @@ def finish_rows(dataset_url: str, name: str, duplicate_of: Mapping[str, str], so
         write_parquet(final_url, finished)
         storage.remove(draft_url)
     found: dict[str, Any] = shard_metadata(table).get("found", {})
-    return found | {"projections": _count_projections(table)} if source.is_projected else found
+    return found | {"projections": _count_projections(table)} if "projected_from" in source.added else found
 
 
 def _count_projections(table: pa.Table) -> dict[str, Any]:
@@ -192,7 +192,7 @@ def _count_projections(table: pa.Table) -> dict[str, Any]:
 
 
 def _schema_of(source: Source[Any]) -> pa.Schema:
-    return samples_schema(source.classes.all, source.metadata, is_projected=source.is_projected)
+    return samples_schema(source.classes.all, source.metadata, added=source.added)
 
 
 def _write_tar(
@@ -300,9 +300,7 @@ def _read_rows(url: str, source: Source[AnyRef]) -> pa.Table | None:
     """Return the rows in a file; None if it is absent or its bytes are not those written for these rows."""
     schema = _schema_of(source)
     known = (
-        [schema]
-        if source.metadata or source.is_projected
-        else [schema, samples_schema(source.classes.all, format_version=1)]
+        [schema] if source.metadata or source.added else [schema, samples_schema(source.classes.all, format_version=1)]
     )
     try:
         table = read_parquet(url)
