@@ -14,6 +14,7 @@ COMMANDS = {
     "project": "multiply items into other scans: threat image projection",
     "verify": "read every byte of a dataset or of predictions and name what is wrong",
     "info": "describe a dataset, predictions or a model",
+    "annotate": "write scans for an annotation tool, and corrections of what comes back",
     "diff": "say which scans, labels and boxes of two datasets came, went or changed",
     "train": "train a network on a dataset",
     "score": "score a dataset with a model",

@@ -27,6 +27,7 @@ MAY_IMPORT = {
         "predictions": "shuffle prefetch format storage images host",
         "curation": "predictions corpus shuffle prefetch format storage images host",
         "cards": "curation format storage host",
+        "annotation": "curation predictions format storage images",
         "verify": "predictions corpus shuffle prefetch format storage images host",
         "writing": "verify curation predictions corpus shuffle prefetch format storage images host",
     },

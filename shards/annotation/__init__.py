@@ -1,0 +1,3 @@
+"""Write scans for annotation tools, and turn what comes back into corrections."""
+
+__all__ = ["export", "formats", "returned", "uncertain"]

@@ -1,0 +1,45 @@
+"""Define a scan on its way to an annotation tool, and what comes back."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from shards.format.classes import Box
+
+
+class Suggestion(NamedTuple):
+    """Where a model sees an item."""
+
+    box: Box
+    score: float
+    """In [0, 1]."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExportedScan:
+    """A scan for an annotation tool."""
+
+    key: str
+    sha256: str
+    file_name: str
+    """Of its picture, below the export's folder or where the picture is."""
+    width_px: int
+    height_px: int
+    labels: Mapping[str, int | None]
+    boxes: tuple[Box, ...]
+    suggestions: tuple[Suggestion, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReturnedScan:
+    """A scan as an annotation tool has it."""
+
+    name: str
+    """Of its picture, without folders and extension."""
+    sha256: str | None
+    """None if the tool did not keep it."""
+    labels: Mapping[str, int | None] | None
+    """None if the tool knows boxes alone."""
+    boxes: tuple[Box, ...]
+    where: str
+    """File and place, for messages."""

@@ -1,0 +1,65 @@
+"""Write and read Pascal VOC: an XML file a scan, as labelImg has them; suggestions lie in a folder of their own."""
+
+from collections.abc import Iterator, Sequence
+from xml.sax.saxutils import escape
+
+import defusedxml.ElementTree
+
+from shards import storage
+from shards.annotation.scans import ExportedScan, ReturnedScan
+from shards.format.classes import Box
+
+FOLDER = "Annotations"
+SUGGESTIONS_FOLDER = "Suggestions"
+_EDGES = {"xmin": "xmin_px", "ymin": "ymin_px", "xmax": "xmax_px", "ymax": "ymax_px"}
+
+
+class VocWriter:
+    """Writes a file for each scan."""
+
+    def __init__(self, folder: str, classes: Sequence[str]) -> None:
+        self._folder = folder
+        storage.write_bytes(storage.join_url(folder, "classes.txt"), "".join(f"{name}\n" for name in classes).encode())
+
+    def add(self, scan: ExportedScan) -> None:
+        """Write the files of a scan."""
+        self._write(FOLDER, scan, scan.boxes)
+        if scan.suggestions:
+            self._write(SUGGESTIONS_FOLDER, scan, [box for box, _ in scan.suggestions])
+
+    def _write(self, folder: str, scan: ExportedScan, boxes: Sequence[Box]) -> None:
+        size = f"<size><width>{scan.width_px}</width><height>{scan.height_px}</height><depth>3</depth></size>"
+        objects = "".join(_object(box) for box in boxes)
+        text = f"<annotation><filename>{escape(scan.file_name)}</filename>{size}{objects}</annotation>\n"
+        storage.write_bytes(storage.join_url(self._folder, folder, f"{scan.key}.xml"), text.encode())
+
+    def close(self) -> str:
+        """Return the URL of the folder with the files."""
+        return storage.join_url(self._folder, FOLDER)
+
+
+def _object(box: Box) -> str:
+    row = box.to_row()
+    edges = "".join(f"<{name}>{row[edge]}</{name}>" for name, edge in _EDGES.items())
+    return f"<object><name>{escape(box.class_name)}</name><bndbox>{edges}</bndbox></object>"
+
+
+def read_voc(text: bytes, url: str) -> ReturnedScan:
+    """Return the scan of a file; ValueError if it cannot be read."""
+    try:
+        root = defusedxml.ElementTree.fromstring(text)
+        boxes = tuple(
+            Box(item.findtext("name") or "", *(float(item.findtext(f"bndbox/{name}") or "") for name in _EDGES))
+            for item in root.iter("object")
+        )
+    except (defusedxml.ElementTree.ParseError, ValueError) as error:
+        raise ValueError(f"annotation must be VOC XML, got {error} ({url})") from error
+    name = storage.base_name(url).removesuffix(".xml")
+    return ReturnedScan(name=name, sha256=None, labels=None, boxes=boxes, where=url)
+
+
+def read_voc_folder(url: str) -> Iterator[ReturnedScan]:
+    """Yield the scans of all files in a folder."""
+    for info in storage.list_files(url):
+        if info.url.endswith(".xml"):
+            yield read_voc(storage.read_bytes(info.url), info.url)
