@@ -20,6 +20,7 @@ from model.inputs.batch import Batch
 from model.inputs.feeds import FeedConfig, TrainingFeed, ValidationFeed
 from model.inputs.sample_table import SampleTable
 from model.inputs.sampling import epoch_entries, epoch_order, num_batches, num_entries_in_step, repeats_of_positives
+from model.networks.bf16 import train_depthwise_in_float32
 from model.networks.config import ModelConfig
 from model.networks.registry import fully_connected_parameters
 from model.training.config import AdamW, Sgd, TrainConfig
@@ -107,14 +108,17 @@ class TrainingModule(LightningModule):
         return counts
 
     def setup(self, stage: str) -> None:
-        """Suppress Lightning's warnings about intended settings and forbid TF32, in every process."""
+        """Suppress Lightning's warnings about intended settings and choose number formats, in every process."""
         quiet_lightning()
         self._allowed_tf32 = torch.backends.cudnn.allow_tf32
         torch.backends.cudnn.allow_tf32 = False  # what is said to be float32 is that of IEEE 754
+        self._undo_float32 = train_depthwise_in_float32(self.network) if self._hardware.device == "cpu" else None
 
     def teardown(self, stage: str) -> None:
         """Leave the process as it was."""
         torch.backends.cudnn.allow_tf32 = self._allowed_tf32
+        if self._undo_float32 is not None:
+            self._undo_float32()
 
     def train_dataloader(self) -> TrainingFeed:
         """Return the rank's feed, at the place where the run resumes."""
