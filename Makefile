@@ -11,7 +11,7 @@ export UV_LINK_MODE = copy
 export UV_COMPILE_BYTECODE = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo build test test-fast test-gpu test-packaging test-services test-cluster cluster-up cluster-down docs check fix bench clean
+.PHONY: help setup demo build test test-fast test-gpu test-packaging test-services test-simulation test-cluster cluster-up cluster-down docs check fix bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 15
@@ -50,6 +50,9 @@ cluster-up: setup ## start Flink, Beam's job server and workers, and an S3 store
 
 cluster-down: setup ## stop them and remove their files
 	$(RUN) python -m deploy.local.cluster down
+
+test-simulation: setup ## cut the power of simulated disks under jobs, with new seeds (one minute)
+	$(RUN) python -m tests.simulation --minutes 1
 
 test-cluster: setup ## test the jobs on Flink, on Prism and under faults, and the manifests (needs Java, Maven, Go; twenty minutes)
 	$(RUN) python -m deploy.local.fetch flink job-server versitygw prism kustomize operator prometheus-operator

@@ -37,6 +37,6 @@ def pytest_configure(config: pytest.Config) -> None:
     if not hasattr(config, "workerinput") and not any("gpu" in word for word in config.args):
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
     process_pool.MAX_PROCESSES = 1
-    os.fdatasync = lambda fd: None  # a file of a test need not outlive a power cut
+    os.fdatasync = os.fsync = lambda fd: None  # a file of a test need not outlive a power cut
     # One fork server serves all tests, whoever starts it.
     process_pool._PRELOADED = PRELOADED

@@ -12,37 +12,44 @@ from typing import IO
 
 from fsspec.spec import AbstractBufferedFile
 
-from shards.storage import object_stores
+from shards.storage import disk, object_stores
 from shards.storage.files import filesystem, list_files, local_path
 
 TEMPORARY_SUFFIX = ".tmp"
 _ABANDONED_AFTER_SECONDS = 24 * 3600
-_BUFFER_BYTES = 1024 * 1024
 
 
 @contextmanager
 def atomic_writer(url: str | Path) -> Iterator[IO[bytes]]:
     """Yield a file that appears under its name when the block ends, and not at all if it raises.
 
-    A local file is written under a temporary name in the same folder, synced and renamed. An object appears when its
-    upload is completed; an error aborts the upload.
+    A local file is written under a temporary name in the same folder, synced and renamed, and the folder is synced: it
+    survives a power cut. An object appears when its upload is completed; an error aborts the upload.
     """
     path = local_path(url)
     if path is None:
         with _upload(str(url)) as handle:
             yield handle
         return
-    path.parent.mkdir(parents=True, exist_ok=True)
+    _make_folders(path.parent)
     temporary = path.with_name(_temporary_name(path.name))
     try:
-        with temporary.open("xb", buffering=_BUFFER_BYTES) as out:
+        with disk.create_file(temporary) as out:
             yield out
-            out.flush()
-            os.fdatasync(out.fileno())
-        temporary.replace(path)
+            disk.sync_file(out)
+        disk.rename_file(temporary, path)
+        disk.sync_folder(path.parent)
     except BaseException:
-        temporary.unlink(missing_ok=True)
+        with suppress(FileNotFoundError):
+            disk.remove_file(temporary)
         raise
+
+
+def _make_folders(path: Path) -> None:
+    if not path.is_dir():
+        _make_folders(path.parent)
+        disk.make_folder(path)
+        disk.sync_folder(path.parent)
 
 
 @contextmanager
@@ -84,7 +91,8 @@ def sweep_temporaries(root: str | Path) -> int:
     swept = 0
     for info in list_files(path):
         if _is_abandoned(Path(info.url)):
-            Path(info.url).unlink(missing_ok=True)
+            with suppress(FileNotFoundError):
+                disk.remove_file(Path(info.url))
             swept += 1
     return swept
 

@@ -13,7 +13,7 @@ from typing import IO, Any
 
 import fsspec
 
-from shards.storage import object_stores
+from shards.storage import disk, object_stores
 
 _READ_AHEAD_BYTES = 8 * 1024 * 1024
 """Size of the requests when a remote file is read sequentially."""
@@ -201,7 +201,12 @@ def sha256_of(url: str | Path) -> str:
 
 
 def remove(url: str | Path) -> None:
-    """Remove a file if it exists."""
+    """Remove a file if it exists; the removal survives a power cut."""
+    if (local := local_path(url)) is not None:
+        with suppress(FileNotFoundError):
+            disk.remove_file(local)
+            disk.sync_folder(local.parent)
+        return
     fs, path = filesystem(url)
     with suppress(FileNotFoundError), object_stores.plain_errors(str(url)):
         fs.rm_file(path)
@@ -209,6 +214,11 @@ def remove(url: str | Path) -> None:
 
 def remove_tree(url: str | Path) -> None:
     """Remove a folder and everything below it, if it exists."""
+    if (local := local_path(url)) is not None:
+        with suppress(FileNotFoundError):
+            disk.remove_tree(local)
+            disk.sync_folder(local.parent)
+        return
     fs, path = filesystem(url)
     with suppress(FileNotFoundError), object_stores.plain_errors(str(url)):
         fs.rm(path, recursive=True)
