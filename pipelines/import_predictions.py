@@ -1,4 +1,4 @@
-"""Turn scores of another program into predictions of a dataset."""
+"""Turn scores or detections of another program into predictions of a dataset."""
 
 import argparse
 import re
@@ -11,6 +11,7 @@ from pipelines.runtime import command_line, log
 from pipelines.runtime.flags import Flag, Fraction, make_config
 from shards import storage
 from shards.format.dataset import open_dataset
+from shards.predictions.coco_detections import read_coco_detections
 from shards.predictions.import_scores import UNMATCHED_FILE, Imported, write_imported
 from shards.predictions.score_table import read_scores
 
@@ -22,23 +23,29 @@ class ImportPredictionsConfig:
     """Which scores to import, and of which dataset they are."""
 
     file: Annotated[str, Flag("file")]
-    """Table with a column `key` and a column a class."""
+    """Table with a column `key` and a column a class, or detections in COCO's format of results."""
     data: str
     """The dataset whose samples the keys name."""
     output: str
     """Folder of predictions, which go to <model-name> below it."""
-    format: Literal["csv", "parquet"]
-    """Format of the table."""
+    format: Literal["csv", "parquet", "coco-detections"]
+    """Format of the file."""
     model_name: str
     """Name of the model that made the scores; alarms, thresholds and drift compare by it."""
     scores_are: Literal["scores", "logits"] = "scores"
     """What the columns hold: scores in [0, 1], or logits."""
+    images: Annotated[str | None, Flag(metavar="FILE")] = None
+    """COCO file with the images and categories whose ids the detections have; else ids are keys and class names."""
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.model_name):
             raise ValueError(
                 f"model name must be letters, digits, '.', '_' and '-', at most 100, got {self.model_name!r}"
             )
+        if self.format == "coco-detections" and self.scores_are != "scores":
+            raise ValueError(f"scores_are must be scores for coco-detections, got {self.scores_are!r}")
+        if self.images is not None and self.format != "coco-detections":
+            raise ValueError(f"images must go with coco-detections, got {self.images!r} with {self.format!r}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,17 +63,23 @@ def import_predictions(config: ImportPredictionsConfig) -> Imported:
     """
     dataset = open_dataset(config.data)
     classes = dataset.manifest.scored_classes
-    table = read_scores(config.file, config.format, classes, config.scores_are == "logits")
+    if config.format == "coco-detections":
+        table = read_coco_detections(config.file, dataset, config.images)
+    else:
+        table = read_scores(config.file, config.format, classes, config.scores_are == "logits")
+    what = "category" if config.format == "coco-detections" else "column"
     if table.absent_classes:
-        log.status(f"no column for {', '.join(table.absent_classes)}: their scores stay unknown", level="warning")
+        log.status(f"no {what} for {', '.join(table.absent_classes)}: their scores stay unknown", level="warning")
     if table.unused_columns:
-        log.status(f"columns that are no class of the dataset are not read: {', '.join(table.unused_columns[:20])}")
+        log.status(f"not read, of no class of the dataset: {what} {', '.join(table.unused_columns[:20])}")
     origin = {
         "url": storage.normalise_url(config.file),
         "sha256": storage.sha256_of(config.file),
         "format": config.format,
         "scores_are": config.scores_are,
     }
+    if config.images is not None:
+        origin |= {"images_sha256": storage.sha256_of(config.images)}
     url = storage.join_url(config.output, config.model_name)
     return write_imported(table, dataset, url, config.model_name, origin)
 
@@ -100,7 +113,7 @@ def make_parser() -> argparse.ArgumentParser:
     return command_line.make_parser(
         "import-predictions",
         _Flags,
-        "Turn scores of another program into predictions that verify, evaluate and alarms take.",
+        "Turn scores or detections of another program into predictions that verify, evaluate and alarms take.",
     )
 
 

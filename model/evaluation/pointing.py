@@ -62,8 +62,12 @@ class PointingHits:
 
 
 def find_pointing_hits(scans: ScoredScans, k: int) -> PointingHits:
-    """Return the hits and misses of class `k`; S may be 0. A scan without a peak is not evaluable."""
-    present_N = (scans.labels_NK[:, k] == PRESENT) & np.isfinite(scans.peaks_NK2[:, k, 0])
+    """Return the hits and misses of class `k`; S may be 0.
+
+    Predictions without any peaks are not evaluable. Where others have peaks, a scan in which a detector found no box of
+    the class is a miss.
+    """
+    present_N = (scans.labels_NK[:, k] == PRESENT) & bool(np.isfinite(scans.peaks_NK2).any())
     own_B = (scans.box_class_B == k) & present_N[scans.box_scan_B]
     row_S, own_scan_B = np.unique(scans.box_scan_B[own_B], return_inverse=True)
     own_edges_B4 = scans.box_edges_B4[own_B]

@@ -4,6 +4,7 @@ __all__ = [
     "classes",
     "dataset",
     "json_document",
+    "json_lists",
     "keys",
     "manifest",
     "parquet",

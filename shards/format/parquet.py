@@ -82,6 +82,20 @@ CORRECTIONS_SCHEMA = pa.schema(
 )
 """Who changed what in which scan, and why."""
 
+DETECTIONS_SCHEMA = pa.schema(
+    [
+        pa.field("key", pa.string(), nullable=False),
+        pa.field("split", pa.string(), nullable=False),
+        pa.field("class", pa.string(), nullable=False),
+        pa.field("score", pa.float64(), nullable=False, metadata={"what": "in [0, 1]"}),
+        pa.field("xmin_px", pa.float64(), nullable=False, metadata={"unit": "pixels"}),
+        pa.field("ymin_px", pa.float64(), nullable=False, metadata={"unit": "pixels"}),
+        pa.field("xmax_px", pa.float64(), nullable=False, metadata={"unit": "pixels"}),
+        pa.field("ymax_px", pa.float64(), nullable=False, metadata={"unit": "pixels"}),
+    ]
+)
+"""The boxes that a model found in the scans of a part: scans in tar order, the highest score of a scan first."""
+
 METADATA_TYPES = {
     "string": pa.string(),
     "int64": pa.int64(),

@@ -1,3 +1,3 @@
 """Read and write predictions: parts, run.json, and which parts are still to be made."""
 
-__all__ = ["import_scores", "parts", "plan", "run", "score_table", "trained_on"]
+__all__ = ["coco_detections", "detections", "import_scores", "parts", "plan", "run", "score_table", "trained_on"]

@@ -17,6 +17,7 @@ from shards.format.dataset import Dataset
 from shards.format.manifest import ShardInfo
 from shards.format.parquet import PEAK_TYPE, QUARANTINE_SCHEMA, predictions_schema, read_parquet, write_parquet
 from shards.host import installed_versions
+from shards.predictions.detections import DETECTIONS, write_detections
 from shards.predictions.parts import Engine, PartInfo, write_part
 from shards.predictions.run import checksum_parts, read_run, run_document, write_run
 from shards.predictions.score_table import ScoreTable
@@ -75,11 +76,12 @@ def write_imported(
     ends = np.cumsum([len(array) for array in keys])
     places = [rows_N[end - len(array) : end] for array, end in zip(keys, ends, strict=True)]
     named = {shard.split for shard, rows_S in zip(shards, places, strict=True) if (rows_S >= 0).any()}
-    infos = [
+    written = [
         _write_shard(table, refusals, dataset, shard, rows_S, predictions_url, model_id)
         for shard, rows_S in zip(shards, places, strict=True)
         if shard.split in named
     ]
+    infos = [info for info, _ in written]
     unmatched = _list_unmatched(table, rows_N, str(origin["url"]))
     extra = {}
     if unmatched.num_rows:
@@ -88,7 +90,10 @@ def write_imported(
         extra[UNMATCHED_FILE] = storage.sha256_of(url)
     model = {"model_id": model_id, "classes": dataset.manifest.scored_classes, "num_levels": 0}
     run = run_document(model, [dataset], infos, None) | document
-    checksums = dict(sorted((checksum_parts(predictions_url, infos, {}) | extra).items()))
+    if table.detections is not None:
+        run |= {DETECTIONS: {"num_detections": sum(num for _, num in written)}}
+    checksums = checksum_parts(predictions_url, infos, {}, table.detections is not None)
+    checksums = dict(sorted((checksums | extra).items()))
     run |= {"num_unmatched_rows": unmatched.num_rows, "sha256": checksums, "versions": installed_versions()}
     write_run(predictions_url, run)
     return Imported(predictions_url, run, unmatched.num_rows)
@@ -112,7 +117,8 @@ def _write_shard(
     rows_S: npt.NDArray[np.int64],
     predictions_url: str,
     model_id: str,
-) -> PartInfo:
+) -> tuple[PartInfo, int]:
+    """Write the part of a shard, before it the detections; return it, and their number."""
     samples = read_parquet(dataset.samples_url(shard), ["key", "source_uri"])
     keys = samples["key"].combine_chunks()
     refused_S = rows_S < 0
@@ -123,7 +129,8 @@ def _write_shard(
         for row in samples.filter(pa.array(refused_S)).to_pylist()
         for reason, detail in [refusals.get(row["key"], ("missing_row", "the file has no row of this key"))]
     ]
-    part = _make_part(keys.filter(pa.array(~refused_S)), shard.split, table.logits_NK[rows_S[~refused_S]], dataset)
+    kept, used_S = keys.filter(pa.array(~refused_S)), rows_S[~refused_S]
+    part = _make_part(kept, shard.split, table, used_S, dataset)
     reasons = Counter(row["reason"] for row in refused)
     info = PartInfo(
         model_id=model_id,
@@ -135,30 +142,40 @@ def _write_shard(
         quarantined_by_reason=dict(sorted(reasons.items())),
         engine=ENGINE,
     )
+    boxes = table.detections.make_table(used_S, kept, shard.split) if table.detections else None
+    if boxes is not None:
+        write_detections(predictions_url, shard.name, boxes)
     write_part(predictions_url, part, pa.Table.from_pylist(refused, QUARANTINE_SCHEMA), info)
-    return info
+    return info, 0 if boxes is None else boxes.num_rows
 
 
-def _make_part(keys: pa.Array, split: str, logits_SK: npt.NDArray[np.float64], dataset: Dataset) -> pa.Table:
+def _make_part(
+    keys: pa.Array, split: str, table: ScoreTable, rows_S: npt.NDArray[np.int64], dataset: Dataset
+) -> pa.Table:
     schema = predictions_schema(dataset.manifest.scored_classes, is_imported=True)
     num = len(keys)
     fields = list(schema.field("logits").type)
-    columns = [pa.array(logits_N, from_pandas=True) for logits_N in logits_SK.T]  # NaN becomes null
+    columns = [pa.array(logits_N, from_pandas=True) for logits_N in table.logits_NK[rows_S].T]  # NaN becomes null
     peak_fields = list(schema.field("peaks").type)
+    no_peaks_SK3 = np.full((num, len(peak_fields), 3), np.nan)
+    peaks_SK3 = no_peaks_SK3 if table.peaks_NK3 is None else table.peaks_NK3[rows_S]
     arrays = [
         keys,
         pa.repeat(split, num),
         pa.StructArray.from_arrays(columns, fields=fields),
         pa.array([[]] * num, schema.field("level_logits").type),
-        pa.StructArray.from_arrays([_no_peaks(num) for _ in peak_fields], fields=peak_fields),
+        pa.StructArray.from_arrays([_make_peaks(peaks_SK3[:, k]) for k in range(len(peak_fields))], fields=peak_fields),
     ]
     return pa.table(arrays, schema=schema)
 
 
-def _no_peaks(num: int) -> pa.Array:
-    # Null as a whole: the fields of a peak are never null.
-    fields = [pa.array(np.zeros(num), field.type, safe=False) for field in PEAK_TYPE]
-    return pa.StructArray.from_arrays(fields, fields=list(PEAK_TYPE), mask=pa.array(np.ones(num, bool)))
+def _make_peaks(peaks_S3: npt.NDArray[np.float64]) -> pa.Array:
+    """Return the peaks of a class from x, y and value, null as a whole where these are NaN: level 1."""
+    absent_S = np.isnan(peaks_S3[:, 0])
+    x_S, y_S, value_S = np.where(absent_S[:, None], 0.0, peaks_S3).T
+    columns = (x_S, y_S, np.ones(len(peaks_S3)), value_S)
+    fields = [pa.array(of, field.type, safe=False) for of, field in zip(columns, PEAK_TYPE, strict=True)]
+    return pa.StructArray.from_arrays(fields, fields=list(PEAK_TYPE), mask=pa.array(absent_S))
 
 
 def _list_unmatched(table: ScoreTable, rows_N: npt.NDArray[np.int64], url: str) -> pa.Table:

@@ -135,14 +135,17 @@ def count_scans(parts: Sequence[PartInfo]) -> dict[str, Any]:
     }
 
 
-def checksum_parts(predictions_url: str, parts: Sequence[PartInfo], known: Mapping[str, str]) -> dict[str, str]:
-    """Return the sha256 of every file of the parts, by path below the folder.
+def checksum_parts(
+    predictions_url: str, parts: Sequence[PartInfo], known: Mapping[str, str], has_detections: bool = False
+) -> dict[str, str]:
+    """Return the sha256 of every file of the parts, and of their detections, by path below the folder.
 
     The `known` checksum of an unchanged file is kept, not computed again: otherwise a part that was damaged meanwhile
     would pass as whole.
     """
     files = [storage.base_name(part_url(predictions_url, part.shard)) for part in parts]
     files += [f"quarantine/{part.shard}.parquet" for part in parts if part.num_quarantined]
+    files += [f"detections/{part.shard}.parquet" for part in parts if has_detections]
     return {
         file: known.get(file) or storage.sha256_of(storage.join_url(predictions_url, file)) for file in sorted(files)
     }

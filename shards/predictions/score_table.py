@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from pyarrow import csv
 
 from shards import storage
+from shards.predictions.detections import Detections
 
 KEY = "key"
 MISSING = ["", "NA", "N/A", "null"]
@@ -37,6 +38,10 @@ class ScoreTable:
     unused_columns: tuple[str, ...]
     bad_lines: tuple[str, ...]
     """Lines of a CSV with another number of cells than its header."""
+    detections: Detections | None = None
+    """Boxes of the rows; None if the file has scores alone."""
+    peaks_NK3: npt.NDArray[np.float64] | None = None
+    """x and y in pixels, and score, of the highest detection of a class; NaN where there is none."""
 
 
 def read_scores(url: str, file_format: str, classes: Sequence[str], are_logits: bool) -> ScoreTable:

@@ -9,8 +9,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from shards import storage
-from shards.format.parquet import QUARANTINE_SCHEMA, read_parquet
+from shards.format.parquet import DETECTIONS_SCHEMA, QUARANTINE_SCHEMA, read_parquet
 from shards.predictions import parts
+from shards.predictions.detections import DETECTIONS, detections_url, has_detections
 from shards.predictions.parts import PartInfo
 from shards.predictions.run import RUN_NAME, Predictions, count_scans
 from shards.verify.shard import Damage
@@ -52,6 +53,7 @@ def _verify_part(predictions: Predictions, name: str) -> tuple[list[Damage], Par
         detail = f"columns must be {schema.names} with classes {predictions.run['classes']}, got {table.schema.names}"
         return [Damage(file, "", "schema_mismatch", detail)], info, []
     damages = _check_part(predictions.run, info, table, refused, file)
+    damages += _check_detections(predictions, name, table["key"]) if has_detections(predictions) else []
     return damages, info, table["key"].to_pylist() + refused["key"].to_pylist()
 
 
@@ -79,6 +81,22 @@ def _check_part(run: dict[str, Any], info: PartInfo, table: pa.Table, refused: p
     not_finite = ~np.isfinite(np.stack(logits_KN)).all(axis=0) if table.num_rows else np.zeros(0, bool)
     keys = table["key"].filter(pa.array(not_finite)).to_pylist()
     return damages + [Damage(file, key, "logit_not_finite", "a logit is NaN or infinite") for key in keys]
+
+
+def _check_detections(predictions: Predictions, name: str, keys: pa.ChunkedArray) -> list[Damage]:
+    file = f"{DETECTIONS}/{name}.parquet"
+    try:
+        table = read_parquet(detections_url(predictions.url, name))
+    except (FileNotFoundError, ValueError) as error:
+        return [Damage(file, "", "unreadable_part", str(error))]
+    if table.schema.remove_metadata() != DETECTIONS_SCHEMA.remove_metadata():
+        return [Damage(file, "", "schema_mismatch", f"columns must be {DETECTIONS_SCHEMA.names}, got {table.schema}")]
+    of_part = pc.is_in(table["key"], keys.combine_chunks())
+    is_known = pc.and_(of_part, pc.is_in(table["class"], pa.array(predictions.run["classes"], pa.string())))
+    return [
+        Damage(file, key, "part_mismatch", "a detection is of no scan of the part, or of no class of the run")
+        for key in pc.unique(table.filter(pc.invert(is_known))["key"]).to_pylist()
+    ]
 
 
 def _check_checksums(predictions: Predictions) -> list[Damage]:

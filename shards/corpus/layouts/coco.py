@@ -17,11 +17,11 @@ from shards.corpus.annotations import decode_text
 from shards.corpus.boxes import Annotation, AnnotationError, collect_boxes, hull_of_mask, hull_of_points
 from shards.corpus.description import Corpus, Source
 from shards.corpus.facts import AnnotationFact, Fact, Inline, ProblemFact, RowFact
-from shards.corpus.json_lists import scan_lists
 from shards.corpus.layouts.folders import RootFolder
 from shards.corpus.layouts.layout import Contents, Layout, Parts
 from shards.corpus.layouts.survey import ImageIndex, Survey, list_image, scan_key, split_of_name, split_of_path
 from shards.format.classes import ClassSet
+from shards.format.json_lists import scan_lists
 
 _COCO_KEY = re.compile(rb'"(?:images|annotations|categories)"\s*:\s*\[')
 _CATEGORIES_KEY = re.compile(rb'"categories"\s*:\s*\[')

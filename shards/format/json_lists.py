@@ -34,6 +34,13 @@ def scan_lists(text: str, take: Mapping[str, Callable[[Any], object]]) -> set[st
     return names
 
 
+def scan_list(text: str, take: Callable[[Any], object]) -> None:
+    """Call a function with each element of a text that is a JSON list; ValueError as `scan_lists`."""
+    at = _scan_list(text, _skip_space(text, 0), take)
+    if at < len(text):
+        raise json.JSONDecodeError("Extra data", text, at)
+
+
 def _scan_list(text: str, at: int, take: Callable[[Any], object]) -> int:
     """Take the elements of the list that begins at a place; return the place behind it."""
     if text.startswith("null", at):
