@@ -1,0 +1,157 @@
+"""Divide a corpus in the SIXray layout into folds by bag, and rate the pooled predictions of all folds.
+
+Shapes: N scans  K classes  B boxes
+"""
+
+import csv
+import hashlib
+import io
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from model.evaluation.pointing import rate_pointing
+from model.evaluation.scored_scans import ScoredScans
+from model.evaluation.uncertainty import MeanIntervals, Rated, find_intervals
+from model.metrics import ranking as metrics
+from model.metrics.operating_points import any_item, rate_operation
+from shards.format.dataset import Dataset
+
+
+@dataclass(frozen=True, slots=True)
+class ListedScans:
+    """The rows of a corpus' lists."""
+
+    header: tuple[str, ...]
+    rows: Mapping[str, tuple[str, ...]]
+    """By key: the row as it stands."""
+
+    def write(self, path: Path, keys: Iterable[str]) -> None:
+        """Write a list of these scans."""
+        out = io.StringIO(newline="")
+        writer = csv.writer(out, lineterminator="\n")
+        writer.writerow(self.header)
+        writer.writerows(self.rows[key] for key in keys)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(out.getvalue())
+
+
+def read_lists(paths: Iterable[Path]) -> ListedScans:
+    """Return the rows of several lists with one header; ValueError if headers differ."""
+    header: tuple[str, ...] = ()
+    rows: dict[str, tuple[str, ...]] = {}
+    for path in paths:
+        first, *others = csv.reader(path.read_text(encoding="utf-8-sig").splitlines())
+        if header and tuple(first) != header:
+            raise ValueError(f"header of lists must be {','.join(header)}, got {','.join(first)} ({path})")
+        header = tuple(first)
+        rows |= {row[0]: tuple(row) for row in others if row}
+    return ListedScans(header, rows)
+
+
+def bags_of(dataset: Dataset) -> dict[str, str]:
+    """Return key -> bag of every scan: its group, else the first scan with the same bytes, else itself."""
+    table = dataset.read_samples(columns=["key", "group", "duplicate_of"])
+    return {row["key"]: row["group"] or row["duplicate_of"] or row["key"] for row in table.to_pylist()}
+
+
+def assign_folds(bags: Mapping[str, str], is_positive: Mapping[str, bool], num_folds: int) -> dict[str, int]:
+    """Return key -> fold; a bag lies in one fold, and folds have nearly as many positives and scans as each other.
+
+    Bags go one by one, the largest first and equal ones in the order of a hash, to the fold with the fewest positives;
+    bags without positives to the fold with the fewest scans.
+    """
+    members: dict[str, list[str]] = {}
+    for key in sorted(bags):
+        members.setdefault(bags[key], []).append(key)
+    positives = {bag: sum(is_positive[key] for key in keys) for bag, keys in members.items()}
+    order = sorted(members, key=lambda bag: (-positives[bag], -len(members[bag]), _digest(bag)))
+    num_scans, num_positives = [0] * num_folds, [0] * num_folds
+    folds: dict[str, int] = {}
+    for bag in order:
+        counts = num_positives if positives[bag] else num_scans
+        fold = min(range(num_folds), key=lambda number: (counts[number], num_scans[number], number))
+        num_scans[fold] += len(members[bag])
+        num_positives[fold] += positives[bag]
+        folds |= dict.fromkeys(members[bag], fold)
+    return folds
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def pool(parts: Sequence[ScoredScans]) -> ScoredScans:
+    """Return the scans of all folds as one split; bags of several folds stay apart."""
+    first = parts[0]
+    scans_before = np.cumsum([0, *(len(part.keys_N) for part in parts)])
+    groups_before = np.cumsum([0, *(part.num_groups for part in parts)])
+    pooled: dict[str, Any] = {
+        name: np.concatenate([getattr(part, name) for part in parts])
+        for name in ("labels_NK", "logits_NK", "peaks_NK2", "sizes_N2", "box_class_B", "box_edges_B4")
+    }
+    return replace(
+        first,
+        **pooled,
+        keys_N=pa.concat_arrays([part.keys_N for part in parts]),
+        level_logits_LNK=np.concatenate([part.level_logits_LNK for part in parts], axis=1),
+        groups_N=np.concatenate([part.groups_N + at for part, at in zip(parts, groups_before, strict=False)]),
+        names_of_groups_N=pa.concat_arrays([part.names_of_groups_N for part in parts]),
+        metadata_N=None,
+        box_scan_B=np.concatenate([part.box_scan_B + at for part, at in zip(parts, scans_before, strict=False)]),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class ClassRating:
+    """The figures of one class; None where it has no positives, or no boxes."""
+
+    average_precision: float | None
+    pointing_accuracy: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Rating:
+    """The figures of a network over all folds."""
+
+    classes: dict[str, ClassRating]
+    intervals: MeanIntervals
+    """Bags are drawn, not folds or seeds."""
+
+    @property
+    def mean_average_precision(self) -> float | None:
+        """Over classes with positives."""
+        return metrics.mean_of_defined([of.average_precision for of in self.classes.values()])
+
+    @property
+    def mean_pointing_accuracy(self) -> float | None:
+        """Over classes with boxes."""
+        return metrics.mean_of_defined([of.pointing_accuracy for of in self.classes.values()])
+
+
+def rate(scans: ScoredScans) -> Rating:
+    """Return average precision and pointing accuracy with intervals of their means."""
+    rated = [_rate_column(*scans.column(k)) for k in range(len(scans.classes))]
+    intervals = find_intervals(scans, rated, _rate_column(*any_item(scans.logits_NK, scans.labels_NK)))
+    classes = {
+        name: ClassRating(of.average_precision, rate_pointing(scans, k).accuracy)
+        for k, (name, of) in enumerate(zip(scans.classes, rated, strict=True))
+    }
+    return Rating(classes, intervals.mean)
+
+
+def _rate_column(scores_N: np.ndarray, labels_N: np.ndarray) -> Rated:
+    ranking = metrics.rank(scores_N, labels_N)
+    curve = metrics.trace_curve(ranking)
+    return Rated(
+        scores_N=scores_N,
+        labels_N=labels_N,
+        ranking=ranking,
+        operation=rate_operation(curve),
+        average_precision=metrics.average_precision(curve),
+        roc_auc=metrics.roc_auc(ranking),
+    )
