@@ -131,7 +131,8 @@ class Bench:
             lists = sorted(self.corpus.glob("ImageSet/*/*.csv"))
             _convert(log, self.corpus, whole, lists)
             listed = read_lists(lists)
-            bags = {key: bag for key, bag in bags_of(open_dataset(str(whole))).items() if key in listed.rows}
+            samples = open_dataset(str(whole)).read_samples(columns=["key", "group", "duplicate_of"])
+            bags = {key: bag for key, bag in bags_of(samples).items() if key in listed.rows}
             folds = assign_folds(bags, {key: "1" in listed.rows[key][1:] for key in bags}, NUM_FOLDS)
             parts = {"train": False, "test": True}
             paths = [self.state / f"lists-{fold}" / f"{split}.csv" for split in parts]
