@@ -13,7 +13,7 @@ from shards.annotation.scans import ExportedScan, ReturnedScan
 from shards.annotation.spool import Spool
 from shards.format.classes import Box
 
-FILE_NAME = "instances.json"
+FILE_NAME = "annotations/instances_default.json"
 RESULTS_NAME = "suggestions.json"
 
 

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from shards import storage
 from shards.annotation.formats import WRITERS
-from shards.annotation.scans import ExportedScan, Suggestion
+from shards.annotation.scans import PICTURES_FOLDER, ExportedScan, Suggestion
 from shards.curation.sql_filter import check_condition, choose_rows
 from shards.format.classes import Box
 from shards.format.dataset import Dataset
@@ -24,7 +24,6 @@ from shards.predictions.run import Predictions
 
 LIST_NAME = "scans.csv"
 LIST_COLUMNS = ("key", "file_name", "sha256")
-PICTURES_FOLDER = "images"
 _BEGUN_NAME = "unfinished.txt"
 SUGGESTED_FROM = 0.5
 """Least score of a suggestion."""
@@ -112,11 +111,11 @@ def _iterate(plan: ExportPlan) -> Iterator[tuple[ExportedScan, str]]:
         problems = _write_pictures(plan, shard, rows) if plan.has_pictures else {}
         for row, labels, boxes in zip(rows, table["labels"].to_pylist(), table["boxes"].to_pylist(), strict=True):
             problem, extension = problems.get(row.key, ("", ""))
-            name = f"{PICTURES_FOLDER}/{row.key}.{extension}" if extension else row.source_uri
             scan = ExportedScan(
                 key=row.key,
                 sha256=row.sha256,
-                file_name=name,
+                file_name=f"{row.key}.{extension}" if extension else row.source_uri,
+                has_picture=bool(extension),
                 width_px=row.width_px,
                 height_px=row.height_px,
                 labels=labels,

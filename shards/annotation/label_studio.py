@@ -30,7 +30,7 @@ class LabelStudioWriter:
 
     def add(self, scan: ExportedScan) -> None:
         """Write the task of a scan."""
-        data = {"image": scan.file_name, "sha256": scan.sha256, "labels": dict(scan.labels)}
+        data = {"image": scan.path, "sha256": scan.sha256, "labels": dict(scan.labels)}
         task: dict[str, Any] = {"data": data, "annotations": [{"result": _shapes(scan, scan.boxes)}]}
         if scan.suggestions:
             shapes = _shapes(scan, [box for box, _ in scan.suggestions])

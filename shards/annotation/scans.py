@@ -6,6 +6,9 @@ from typing import NamedTuple
 
 from shards.format.classes import Box
 
+PICTURES_FOLDER = "images"
+"""Folder of the pictures of an export; tools name pictures by their paths below it."""
+
 
 class Suggestion(NamedTuple):
     """Where a model sees an item."""
@@ -22,12 +25,19 @@ class ExportedScan:
     key: str
     sha256: str
     file_name: str
-    """Of its picture, below the export's folder or where the picture is."""
+    """Of its picture, below the folder of pictures, or where the picture is if the export has none."""
+    has_picture: bool
+    """Whether the export has it."""
     width_px: int
     height_px: int
     labels: Mapping[str, int | None]
     boxes: tuple[Box, ...]
     suggestions: tuple[Suggestion, ...] = ()
+
+    @property
+    def path(self) -> str:
+        """Of its picture, below the export's folder or where the picture is."""
+        return f"{PICTURES_FOLDER}/{self.file_name}" if self.has_picture else self.file_name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

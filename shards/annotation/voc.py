@@ -7,23 +7,33 @@ import defusedxml.ElementTree
 
 from shards import storage
 from shards.annotation.scans import ExportedScan, ReturnedScan
+from shards.annotation.spool import Spool
 from shards.format.classes import Box
 
 FOLDER = "Annotations"
 SUGGESTIONS_FOLDER = "Suggestions"
+LIST_NAME = "ImageSets/Main/default.txt"
 _EDGES = {"xmin": "xmin_px", "ymin": "ymin_px", "xmax": "xmax_px", "ymax": "ymax_px"}
 
 
 class VocWriter:
-    """Writes a file for each scan."""
+    """Writes a file for each scan, and their list."""
 
     def __init__(self, folder: str, classes: Sequence[str]) -> None:
         self._folder = folder
-        storage.write_bytes(storage.join_url(folder, "classes.txt"), "".join(f"{name}\n" for name in classes).encode())
+        self._listed = Spool()
+        # labelImg reads classes.txt, CVAT labelmap.txt.
+        names = "".join(f"{name}\n" for name in classes)
+        colours = "".join(f"{name}:::\n" for name in classes)
+        storage.write_bytes(storage.join_url(folder, "classes.txt"), names.encode())
+        storage.write_bytes(
+            storage.join_url(folder, "labelmap.txt"), f"# label:color_rgb:parts:actions\n{colours}".encode()
+        )
 
     def add(self, scan: ExportedScan) -> None:
         """Write the files of a scan."""
         self._write(FOLDER, scan, scan.boxes)
+        self._listed.write(f"{scan.key}\n")
         if scan.suggestions:
             self._write(SUGGESTIONS_FOLDER, scan, [box for box, _ in scan.suggestions])
 
@@ -34,7 +44,9 @@ class VocWriter:
         storage.write_bytes(storage.join_url(self._folder, folder, f"{scan.key}.xml"), text.encode())
 
     def close(self) -> str:
-        """Return the URL of the folder with the files."""
+        """Write the list; return the URL of the folder with the files."""
+        with storage.atomic_writer(storage.join_url(self._folder, LIST_NAME)) as out:
+            self._listed.copy_to(out)
         return storage.join_url(self._folder, FOLDER)
 
 

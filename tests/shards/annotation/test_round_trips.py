@@ -25,7 +25,7 @@ from tests.model.written import ALL_CLASSES, prediction, sample, write_dataset, 
 from tests.shards.plain_calls import convert_plainly
 
 IMPORTED = {
-    "coco": "instances.json",
+    "coco": "annotations/instances_default.json",
     "cvat": "annotations.xml",
     "label-studio": "tasks.json",
     "voc": "Annotations",
@@ -83,7 +83,7 @@ def edit(exported, key, change):
     """Move the left edge of the first box of a scan by 3 px to the right, or remove all its boxes."""
     format_name, folder = exported
     if format_name == "coco":
-        path = folder / "instances.json"
+        path = folder / "annotations/instances_default.json"
         document = json.loads(path.read_text())
         (number,) = (image["id"] for image in document["images"] if Path(image["file_name"]).stem == key)
         mine = [item for item in document["annotations"] if item["image_id"] == number]
@@ -116,7 +116,7 @@ def edit(exported, key, change):
     else:
         path = folder / ("annotations.xml" if format_name == "cvat" else f"Annotations/{key}.xml")
         text = path.read_text()
-        start = text.index(f"images/{key}.") if format_name == "cvat" else 0
+        start = text.index(f'name="{key}.') if format_name == "cvat" else 0
         end = text.index("</image>" if format_name == "cvat" else "</annotation>", start)
         part, tag = text[start:end], "box" if format_name == "cvat" else "object"
         if change == "move":
@@ -156,7 +156,7 @@ def test_what_a_person_changed_is_corrected_and_nothing_else(dataset, tmp_path, 
 
 def test_coco_is_what_pycocotools_reads(dataset, tmp_path, capsys):
     export_annotations(run(dataset, tmp_path / "coco"))
-    coco = COCO(str(tmp_path / "coco/instances.json"))
+    coco = COCO(str(tmp_path / "coco/annotations/instances_default.json"))
     rows = {row["key"]: row for row in rows_of(dataset)}
     assert len(coco.imgs) == len(rows)
     for image in coco.imgs.values():
@@ -183,7 +183,7 @@ def test_a_condition_selects_scans_and_references_replace_pictures(dataset, tmp_
     found = export_annotations(run(dataset, tmp_path / "one", select="labels.Gun = 1", pictures=False))
     expected = [row for row in rows_of(dataset) if row["labels"]["Gun"] == 1]
     assert found.num_scans == len(expected) > 0
-    document = json.loads((tmp_path / "one/instances.json").read_text())
+    document = json.loads((tmp_path / "one/annotations/instances_default.json").read_text())
     assert {image["file_name"] for image in document["images"]} == {row["source_uri"] for row in expected}
     assert not (tmp_path / "one/images").exists()
 
@@ -205,7 +205,7 @@ def test_a_condition_selects_scans_and_references_replace_pictures(dataset, tmp_
 )
 def test_what_does_not_fit_is_refused_by_file_and_place(dataset, tmp_path, capsys, edit_document, words):
     export_annotations(run(dataset, tmp_path / "coco", pictures=False))
-    path = tmp_path / "coco/instances.json"
+    path = tmp_path / "coco/annotations/instances_default.json"
     document = json.loads(path.read_text())
     edit_document(document)
     path.write_text(json.dumps(document))
