@@ -110,6 +110,7 @@ def write_alarms(config: AlarmsConfig) -> dict[str, Any]:
     raised = {name: threshold for name, threshold in thresholds.items() if threshold is not None}
     found, num_scans = [], 0
     for name in names:
+        predictions.check_bytes([name])
         rows = read_parquet(parts.part_url(predictions.url, name), ["key", "split", "logits", "peaks"])
         num_scans += rows.num_rows
         found.append(sources.add(name, find_alarms(name, rows, raised)))

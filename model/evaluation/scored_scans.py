@@ -79,7 +79,8 @@ def join_predictions(predictions: Predictions, dataset: Dataset, split: str) -> 
 
     Raises:
         ValueError: the predictions are of another dataset, name a class or a key that it does not have, name a
-            key twice, hold a number that is not finite, or a table is damaged or lacks a column.
+            key twice, hold a number that is not finite, or a table is damaged, lacks a column or is not the one whose
+            checksum the run recorded.
     """
     classes = _check_identity(predictions, dataset)
     optional = [name for name in ("group", "metadata") if name in dataset.manifest.samples_schema.names]
@@ -142,6 +143,7 @@ def _read_predictions(predictions: Predictions, split: str, shard_names: set[str
             f"predictions must have a part of split {split!r}, got parts {predictions.run['parts']} "
             f"({predictions.url}); score the split first"
         )
+    predictions.check_bytes(names)
     expected = predictions.schema
     tables = []
     for name in names:

@@ -154,6 +154,7 @@ def _suggest(predictions: Predictions | None, shard: ShardInfo, table: pa.Table)
     """Return a box around the peak of each class whose score is at least `SUGGESTED_FROM`, by key."""
     if predictions is None or shard.name not in predictions.run["parts"]:
         return {}
+    predictions.check_bytes([shard.name])
     part = read_part(predictions.url, shard.name, ["key", "logits", "peaks"])
     sizes = {
         row["key"]: (row["width_px"], row["height_px"]) for row in table.drop_columns(["labels", "boxes"]).to_pylist()

@@ -3,7 +3,8 @@
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Collection, Container, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -41,8 +42,36 @@ class Predictions:
         names = [name for name in self.run["parts"] if split is None or name.startswith(f"{split}-")]
         if not names:
             raise ValueError(f"predictions must have a part of split {split!r}, got {self.run['parts']} ({self.url})")
+        self.check_bytes(names)
         tables = [read_part(self.url, name, columns).replace_schema_metadata(None) for name in names]
         return pa.concat_tables(tables, promote_options="default")
+
+    def check_bytes(self, shard_names: Collection[str]) -> None:
+        """Hold the files of some shards against their checksums in `run.json`, before they are read.
+
+        Raises:
+            ValueError: a file that has a checksum is missing, or has other bytes than the run wrote.
+        """
+        wanted = set(shard_names)
+        files = [file for file in self.run.get("sha256", {}) if shard_of(file) in wanted]
+        with ThreadPoolExecutor(16, thread_name_prefix="checksums") as pool:
+            for _ in pool.map(self._check_file, files):
+                pass
+
+    def _check_file(self, file: str) -> None:
+        url, expected = storage.join_url(self.url, file), self.run["sha256"][file]
+        try:
+            found = storage.sha256_of(url)
+        except FileNotFoundError as error:
+            raise ValueError(
+                f"predictions must have every file that {RUN_NAME} lists, got no {file} ({url}); "
+                f"run the same `sixray score` again, it makes what is missing"
+            ) from error
+        if found != expected:
+            raise ValueError(
+                f"predictions must have sha256 {expected}, as {RUN_NAME} says, got {found} ({url}); `sixray verify "
+                f"{self.url}` names all such files; remove them and run the same `sixray score` again, it makes them"
+            )
 
     def read_quarantine(self) -> pa.Table:
         """Return the samples that could not be scored, each with its reason."""
