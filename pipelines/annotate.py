@@ -34,7 +34,7 @@ class AnnotateConfig:
     format: Literal["coco", "cvat", "label-studio", "voc", "yolo"] = "coco"
     """Format of an export; an import finds it out."""
     predictions: str | None = None
-    """PREDICTIONS/<model-id>: peaks with a score of 0.5 and more are suggested as boxes."""
+    """PREDICTIONS/<model-id>: boxes, else peaks, with a score of 0.5 and more are suggested."""
     select: Annotated[str, Flag(metavar="SQL")] = ""
     """SQL condition over the columns of samples; all scans if not given."""
     uncertain: Annotated[int | None, Flag(metavar="N")] = None

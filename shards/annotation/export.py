@@ -2,7 +2,8 @@
 
 import csv
 import io
-from collections.abc import Collection, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,8 +18,10 @@ from shards.curation.sql_filter import check_condition, choose_rows
 from shards.format.classes import Box
 from shards.format.dataset import Dataset
 from shards.format.manifest import ShardInfo
+from shards.format.parquet import read_parquet
 from shards.format.shard_reader import ScanRow, read_scans
 from shards.images.inspect import component_extension
+from shards.predictions.detections import detections_url, has_detections
 from shards.predictions.parts import read_part
 from shards.predictions.run import Predictions
 
@@ -58,7 +61,7 @@ class ExportPlan:
     keys: Collection[str] | None = None
     """Of the scans to take; None: all that the condition takes."""
     predictions: Predictions | None = None
-    """Whose peaks are suggested."""
+    """Whose boxes or peaks are suggested."""
     has_pictures: bool = True
 
 
@@ -151,16 +154,18 @@ def _write_pictures(plan: ExportPlan, shard: ShardInfo, rows: Sequence[ScanRow])
 
 
 def _suggest(predictions: Predictions | None, shard: ShardInfo, table: pa.Table) -> dict[str, tuple[Suggestion, ...]]:
-    """Return a box around the peak of each class whose score is at least `SUGGESTED_FROM`, by key."""
+    """Return the boxes of at least `SUGGESTED_FROM` by key: the model's own, else one around the peak of each class."""
     if predictions is None or shard.name not in predictions.run["parts"]:
         return {}
     predictions.check_bytes([shard.name])
+    keys = table["key"].combine_chunks()
+    widths, heights = (table[name].to_pylist() for name in ("width_px", "height_px"))
+    sizes = dict(zip(keys.to_pylist(), zip(widths, heights, strict=True), strict=True))
+    if has_detections(predictions):
+        return _suggest_detections(read_parquet(detections_url(predictions.url, shard.name)), sizes)
     part = read_part(predictions.url, shard.name, ["key", "logits", "peaks"])
-    sizes = {
-        row["key"]: (row["width_px"], row["height_px"]) for row in table.drop_columns(["labels", "boxes"]).to_pylist()
-    }
     found = {}
-    for row in part.filter(pc.is_in(part["key"], table["key"].combine_chunks())).to_pylist():
+    for row in part.filter(pc.is_in(part["key"], keys)).to_pylist():
         found[row["key"]] = tuple(
             Suggestion(_around(name, row["peaks"][name], *sizes[row["key"]]), score)
             for name, logit in row["logits"].items()
@@ -168,6 +173,18 @@ def _suggest(predictions: Predictions | None, shard: ShardInfo, table: pa.Table)
             and row["peaks"][name] is not None
             and (score := float(1 / (1 + np.exp(-logit)))) >= SUGGESTED_FROM
         )
+    return found
+
+
+def _suggest_detections(table: pa.Table, sizes: Mapping[str, tuple[int, int]]) -> dict[str, tuple[Suggestion, ...]]:
+    chosen = pc.is_in(table["key"], pa.array(sizes, pa.string()))
+    found: defaultdict[str, tuple[Suggestion, ...]] = defaultdict(tuple)
+    for row in table.filter(pc.and_(chosen, pc.greater_equal(table["score"], SUGGESTED_FROM))).to_pylist():
+        width, height = sizes[row["key"]]
+        left, right = (min(max(row[name], 0.0), width) for name in ("xmin_px", "xmax_px"))
+        top, bottom = (min(max(row[name], 0.0), height) for name in ("ymin_px", "ymax_px"))
+        if left < right and top < bottom:  # detectors draw boxes beyond the scan, tools refuse them
+            found[row["key"]] += (Suggestion(Box(row["class"], left, top, right, bottom), row["score"]),)
     return found
 
 

@@ -72,13 +72,18 @@ def has_detections(predictions: Predictions) -> bool:
 def read_detections(
     predictions: Predictions, split: str | None = None, columns: Sequence[str] | None = None
 ) -> pa.Table:
-    """Return the detections of a split, or all, in the order of the parts; ValueError if there is no such table."""
+    """Return the detections of a split, or all, in the order of the parts.
+
+    Raises:
+        ValueError: there is no such table, or a file has other bytes than the run wrote.
+    """
     if not has_detections(predictions):
         raise ValueError(
             f"predictions must have detections, got scores alone ({predictions.url}); import them by "
             f"`sixray import-predictions --format coco-detections`"
         )
     names = [name for name in predictions.run["parts"] if split is None or name.startswith(f"{split}-")]
+    predictions.check_bytes(names)
     schema = DETECTIONS_SCHEMA if columns is None else pa.schema([DETECTIONS_SCHEMA.field(name) for name in columns])
     tables = [read_parquet(detections_url(predictions.url, name), columns) for name in names]
     return pa.concat_tables([schema.empty_table(), *tables]).replace_schema_metadata(None)

@@ -110,6 +110,9 @@ def test_every_detection_of_a_class_is_in_the_table_with_its_edges(corpus):
     assert list(scores_of) == order
     counted = duckdb.sql(f"select count(*) from '{corpus.predictions.url}/detections/*.parquet'").fetchall()
     assert counted == [(len(expected),)]
+    polars = pytest.importorskip("polars", reason="Polars is not installed")
+    frame = polars.read_parquet(f"{corpus.predictions.url}/detections/*.parquet")
+    assert sorted(frame.drop("split").rows()) == expected
 
 
 def _edges(box):
@@ -235,3 +238,5 @@ def test_damage_of_the_table_is_found(corpus):
     pq.write_table(table.set_column(2, table.schema.field("class"), [["Bomb"] * len(table)]), path)
     reasons = {damage.what for damage in verify_predictions(corpus.predictions)}
     assert reasons == {"checksum_mismatch", "part_mismatch"}
+    with pytest.raises(ValueError, match="predictions must have sha256"):
+        read_detections(corpus.predictions)

@@ -14,6 +14,7 @@ from pycocotools.coco import COCO
 
 from pipelines import annotate
 from pipelines.annotate import AnnotateConfig, export_annotations, import_annotations
+from pipelines.import_predictions import ImportPredictionsConfig, import_predictions
 from shards.annotation.export import ExportPlan, export_scans
 from shards.annotation.formats import WRITERS
 from shards.annotation.uncertain import choose_uncertain
@@ -261,6 +262,32 @@ def test_peaks_are_suggested_as_boxes_within_the_scan_and_are_no_annotations(pre
         export_scans(replace(plan, output=str(folder), format_name=name))
         config = run(dataset.url, tmp_path / "c.csv", action="import", file=str(folder / IMPORTED[name]))
         assert import_annotations(config).corrections == ()
+
+
+def test_the_boxes_of_a_detector_are_suggested_within_the_scan(predicted, tmp_path):
+    dataset, _ = predicted
+    boxes = {0.9: [10.5, 20.25, 30.0, 40.0], 0.5: [1.0, 2.0, 3.0, 4.0], 0.49: [5.0, 5.0, 5.0, 5.0]}
+    boxes |= {0.7: [190.0, 90.0, 30.0, 30.0], 0.6: [205.0, 0.0, 9.0, 9.0]}  # of a scan of 200 x 100 px
+    found = [{"image_id": "P00003", "category_id": "Gun", "bbox": box, "score": s} for s, box in boxes.items()]
+    (tmp_path / "found.json").write_text(json.dumps(found))
+    config = ImportPredictionsConfig(
+        file=str(tmp_path / "found.json"),
+        data=dataset.url,
+        output=str(tmp_path),
+        format="coco-detections",
+        model_name="detector",
+    )
+    imported = import_predictions(config)
+    exported = export_annotations(
+        run(dataset.url, tmp_path / "out", predictions=imported.predictions_url, pictures=False)
+    )
+    assert exported.num_suggestions == 3
+    results = json.loads((tmp_path / "out/suggestions.json").read_text())
+    assert [(one["score"], one["bbox"]) for one in results] == [
+        (0.9, boxes[0.9]),
+        (0.7, [190.0, 90.0, 10.0, 10.0]),
+        (0.5, boxes[0.5]),
+    ]
 
 
 def test_uncertain_scans_are_taken_class_by_class_one_a_bag(predicted):
