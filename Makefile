@@ -25,8 +25,9 @@ setup: $(filter .bootstrap/uv,$(UV)) ## install everything in the versions of uv
 demo: setup ## generate scans, convert, train, score and report (two to six minutes)
 	$(RUN) sixray demo --output demo
 
-build: $(filter .bootstrap/uv,$(UV)) ## build the wheel and the sdist into dist/
+build: $(filter .bootstrap/uv,$(UV)) ## build the wheel, the sdist and a CycloneDX list of all dependencies into dist/
 	$(UV) build --quiet --out-dir dist
+	$(UV) export --quiet --locked --no-dev --all-extras --format cyclonedx1.5 --output-file dist/sixray.cdx.json
 
 test: setup ## run all tests (eight minutes on two cores)
 	$(RUN) pytest --numprocesses 2 --dist worksteal
@@ -51,8 +52,8 @@ cluster-up: setup ## start Flink, Beam's job server and workers, and an S3 store
 cluster-down: setup ## stop them and remove their files
 	$(RUN) python -m deploy.local.cluster down
 
-test-simulation: setup ## cut the power of simulated disks under jobs, with new seeds (one minute)
-	$(RUN) python -m tests.simulation --minutes 1
+test-simulation: setup ## cut the power of simulated disks under jobs, with new seeds (five minutes; MINUTES=2)
+	$(RUN) python -m tests.simulation --minutes $(or $(MINUTES),5)
 
 test-cluster: setup ## test the jobs on Flink, on Prism and under faults, and the manifests (needs Java, Maven, Go; twenty minutes)
 	$(RUN) python -m deploy.local.fetch flink job-server versitygw prism kustomize operator prometheus-operator

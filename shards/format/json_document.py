@@ -44,7 +44,7 @@ def parse_object(text: bytes, subject: str, url: str) -> dict[str, Any]:
     """Return a JSON object of any format; DamagedDocumentError if the text is something else."""
     try:
         document = json.loads(text)
-    except ValueError as error:  # JSONDecodeError and UnicodeDecodeError alike
+    except (ValueError, RecursionError) as error:  # no JSON, no Unicode, or nested too deeply
         raise DamagedDocumentError(f"{subject} must be a JSON document, got {error} ({url})") from error
     if not isinstance(document, dict):
         raise DamagedDocumentError(f"{subject} must be a JSON object, got a {type(document).__name__} ({url})")

@@ -15,6 +15,14 @@ def test_a_document_of_the_format_is_returned():
         (b"", r"run must be a JSON document, got Expecting value.* \(u\)"),
         (b"\xff\xfe{}", r"run must be a JSON document, got .* \(u\)"),
         (b"[]", r"run must be a JSON object, got a list \(u\)"),
+        pytest.param(
+            b"[" * 200_000, r"run must be a JSON document, got maximum recursion depth exceeded.* \(u\)", id="lists"
+        ),
+        pytest.param(
+            b'{"a":' * 200_000,
+            r"run must be a JSON document, got maximum recursion depth exceeded.* \(u\)",
+            id="objects",
+        ),
         (b"{}", r"run must have format 1, got None \(u\); convert it again"),
     ],
 )
