@@ -6,15 +6,19 @@ import json
 import subprocess
 import warnings
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import pytest
 from PIL import Image
 
 from pipelines.convert import convert_corpus
+from pipelines.import_predictions import ImportPredictionsConfig, import_predictions
 from pipelines.steps.corpus_job import ConvertConfig
 from tests.corpora import flip_byte, images_of, make_corpus, members_of, rows_of
 from tests.model.written import prediction, sample, write_dataset, write_predictions
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -147,6 +151,67 @@ def test_predictions_are_read_by_duckdb_and_polars_as_they_are(tmp_path):
     table = polars.read_parquet(f"{url}/*.parquet").sort("key")
     assert table["logits"].struct.field("Gun").to_list() == [0.0, 1.0, 2.0, 3.0, 4.0, 5.0]
     assert table["level_logits"][0].to_list()[0] == {"Gun": 0.0, "Knife": -1.0}
+
+
+def test_hugging_face_datasets_reads_rows_predictions_and_detections_as_they_are(tmp_path):
+    datasets = pytest.importorskip("datasets", reason="Hugging Face datasets is not installed")
+    scans = [sample(f"P{n}", (1, 0), [("Gun", 1, 2, 3, 4)] * (n % 2)) for n in range(6)]
+    small = write_dataset(tmp_path / "ds", scans, num_shards=2)
+    found = [
+        {"image_id": f"P{n}", "category_id": "Gun", "bbox": [n, 1, 2, 3], "score": n / 8 + 0.25} for n in range(1, 6)
+    ]
+    (tmp_path / "found.json").write_text(json.dumps(found))
+    config = ImportPredictionsConfig(
+        file=str(tmp_path / "found.json"),
+        data=small.url,
+        output=str(tmp_path / "p"),
+        format="coco-detections",
+        model_name="detector",
+    )
+    url = import_predictions(config).predictions_url
+
+    def load(pattern):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            loaded = datasets.load_dataset("parquet", data_files=pattern, split="train", cache_dir=str(tmp_path / "hf"))
+            return sorted(loaded.to_list(), key=lambda row: row["key"])
+
+    samples = load(f"{small.url}/samples/*.parquet")
+    assert [len(row["boxes"]) for row in samples] == [0, 1] * 3
+    rows = load(f"{url}/*.parquet")
+    assert [row["peaks"]["Gun"] and row["peaks"]["Gun"]["x_px"] for row in rows] == [None, 2, 3, 4, 5, 6]
+    boxes = load(f"{url}/detections/*.parquet")
+    assert [(row["key"], row["xmin_px"], row["score"]) for row in boxes] == [
+        (f"P{n}", float(n), n / 8 + 0.25) for n in range(1, 6)
+    ]
+
+
+def test_the_fiftyone_code_of_the_readme_makes_a_sample_of_every_scan(dataset, tmp_path, monkeypatch):
+    fiftyone = pytest.importorskip("fiftyone", reason="FiftyOne is not installed: uv run --with fiftyone pytest")
+    blocks = [text.partition("```")[0] for text in (ROOT / "shards/README.md").read_text().split("```python")[1:]]
+    (code,) = (block for block in blocks if "fiftyone" in block)
+
+    class Samples(list[Any]):  # in place of FiftyOne's database, which needs MongoDB
+        def __init__(self, _name):
+            super().__init__()
+
+        add_sample = list.append
+
+    monkeypatch.setattr(fiftyone, "Dataset", Samples)
+    names: dict[str, Any] = {}
+    exec(code.replace("DATASET", str(dataset)).replace("IMAGES", str(tmp_path)), names)
+    rows = {row["key"]: row for row in rows_of(dataset)}
+    assert len(names["scans"]) == len(rows)
+    for scan in names["scans"]:
+        row = rows[Path(scan.filepath).name.removesuffix(".jpg")]
+        boxes = scan.boxes.detections or []
+        assert [box.label for box in boxes] == [box["class"] for box in row["boxes"]]
+        for box, of in zip(boxes, row["boxes"], strict=True):
+            left, top, width, height = box.bounding_box
+            found = (left * row["width_px"], (top + height) * row["height_px"], width > 0)
+            assert found == (pytest.approx(of["xmin_px"]), pytest.approx(of["ymax_px"]), True)
+        present = {name for name, value in row["labels"].items() if value}
+        assert {of.label for of in scan["labels"].classifications or []} == present
 
 
 def test_pillow_decodes_one_range_of_a_tar(dataset):
