@@ -31,9 +31,9 @@ def with_bf16_weights(network: nn.Module) -> nn.Module:
 def train_depthwise_in_float32(network: nn.Module) -> Callable[[], None]:
     """Let a processor's autocast pass over the depthwise convolutions that it trains slowly in bf16.
 
-    oneDNN has no fast bf16 kernels for their gradients where they stride or are larger than 3x3: 190 ms against 24 for
-    one of EfficientNet-lite0 (batch 16, AVX512-BF16), so that bf16 trained more slowly than float32
-    (`tests/bench/bench_step.py`).
+    oneDNN has no fast bf16 kernels for their gradients where they stride or are larger than 3x3: eight times the time
+    of float32 for one layer of EfficientNet-lite0, so that bf16 trained more slowly than float32 (AVX512-BF16,
+    `tests/bench/step.md`).
 
     Returns:
         A function that undoes it. Parameters, their names and the dtype of features stay as they are throughout.
