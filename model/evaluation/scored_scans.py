@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from model.evaluation.completeness import Completeness, measure_completeness
+from shards.curation.bags import name_bags
 from shards.format.classes import UNKNOWN
 from shards.format.dataset import Dataset
 from shards.format.parquet import read_parquet
@@ -247,11 +248,7 @@ def _column(samples: pa.Table, name: str, default: Any) -> Any:
 
 
 def _number_groups(samples: pa.Table) -> npt.NDArray[np.int32]:
-    first_of_group = pc.coalesce(samples["duplicate_of"], samples["key"])
-    if "group" in samples.column_names:
-        # A bag may be named like a scan.
-        first_of_group = pc.coalesce(pc.binary_join_element_wise("bag", samples["group"], " "), first_of_group)
-    numbers: npt.NDArray[np.int32] = first_of_group.combine_chunks().dictionary_encode().indices.to_numpy()
+    numbers: npt.NDArray[np.int32] = name_bags(samples).dictionary_encode().indices.to_numpy()
     return numbers
 
 

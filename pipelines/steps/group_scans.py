@@ -4,7 +4,8 @@ import apache_beam as beam
 from apache_beam.pvalue import AsSingleton
 
 from shards.curation import near_duplicates, neighbours
-from shards.curation.groups import connect_keys, connect_pairs, find_moves, find_near_equal_leaks, move_records
+from shards.curation.bags import connect_keys
+from shards.curation.groups import connect_pairs, find_moves, find_near_equal_leaks, move_records
 from shards.curation.leakage import Member
 
 

@@ -1,6 +1,7 @@
 """Find contradictions, duplicates and leakage in a corpus; select subsets and rows."""
 
 __all__ = [
+    "bags",
     "contradictions",
     "corrections",
     "differences",

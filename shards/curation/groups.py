@@ -4,25 +4,10 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 
 from shards.corpus.facts import UNLISTED
+from shards.curation.bags import connect_keys
 from shards.curation.leakage import NEAR_EQUAL, Member, make_group
 from shards.curation.near_duplicates import SAME_GROUP, Fingerprint, Pair
 from shards.shuffle import pack, unpack
-
-
-def connect_keys(links: Iterable[tuple[str, str]]) -> dict[str, str]:
-    """Return the first key of its group for each key that links connect."""
-    parent: dict[str, str] = {}
-
-    def root(key: str) -> str:
-        while parent.setdefault(key, key) != key:
-            parent[key] = parent[parent[key]]
-            key = parent[key]
-        return key
-
-    for one, other in links:
-        first, second = sorted((root(one), root(other)))
-        parent[second] = first
-    return {key: root(key) for key in parent}
 
 
 def connect_pairs(pairs: Iterable[Pair]) -> list[list[Fingerprint]]:

@@ -18,7 +18,7 @@ from PIL import Image
 
 from shards.corpus.read_scan import read_image
 from shards.corpus.records import ScanRef
-from shards.curation.groups import connect_keys
+from shards.curation.bags import connect_keys
 from shards.format.keys import hash_key, place_in
 from shards.images.decode import decode_image
 from shards.images.inspect import read_image_size

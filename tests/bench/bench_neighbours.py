@@ -19,7 +19,7 @@ from shards import storage
 from shards.corpus.description import make_key
 from shards.corpus.records import ScanRef
 from shards.curation import neighbours
-from shards.curation.groups import connect_keys
+from shards.curation.bags import connect_keys
 from shards.curation.neighbours import MAX_GAP, MIN_LIKENESS, Look
 from shards.shuffle import pack
 from tests.bench.measure import Measurement, time_in_turn

@@ -19,7 +19,6 @@ from model.evaluation.scored_scans import ScoredScans
 from model.evaluation.uncertainty import MeanIntervals, Rated, find_intervals
 from model.metrics import ranking as metrics
 from model.metrics.operating_points import any_item, rate_operation
-from shards.curation.groups import connect_keys
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,18 +50,6 @@ def read_lists(paths: Iterable[Path]) -> ListedScans:
         header = tuple(first)
         rows |= {row[0]: tuple(row) for row in others if row}
     return ListedScans(header, rows)
-
-
-def bags_of(samples: pa.Table) -> dict[str, str]:
-    """Return key -> bag of every scan: those of one `group`, and those with the same bytes, are connected.
-
-    Both at once: 13 scans of the real sample lie a second time, to the byte, in a bag with another number.
-    """
-    rows = samples.select(["key", "group", "duplicate_of"]).to_pylist()
-    links = [(row["key"], row["duplicate_of"] or row["key"]) for row in rows]
-    links += [(row["key"], f"group {row['group']}") for row in rows if row["group"]]
-    first_of = connect_keys(links)
-    return {row["key"]: first_of[row["key"]] for row in rows}
 
 
 def assign_folds(bags: Mapping[str, str], is_positive: Mapping[str, bool], num_folds: int) -> dict[str, int]:

@@ -25,10 +25,11 @@ from pathlib import Path
 from typing import Any
 
 from model.evaluation.scored_scans import ScoredScans, join_predictions
+from shards.curation.bags import name_bags
 from shards.format.dataset import open_dataset
 from shards.host import installed_versions
 from shards.predictions.run import open_predictions
-from tests.bench.cross_validation import Rating, assign_folds, bags_of, pool, rate, read_lists
+from tests.bench.cross_validation import Rating, assign_folds, pool, rate, read_lists
 from tests.bench.measure import describe_hardware
 
 NUM_FOLDS = 3
@@ -132,7 +133,8 @@ class Bench:
             _convert(log, self.corpus, whole, lists)
             listed = read_lists(lists)
             samples = open_dataset(str(whole)).read_samples(columns=["key", "group", "duplicate_of"])
-            bags = {key: bag for key, bag in bags_of(samples).items() if key in listed.rows}
+            named = zip(samples["key"].to_pylist(), name_bags(samples).to_pylist(), strict=True)
+            bags = {key: bag for key, bag in named if key in listed.rows}
             folds = assign_folds(bags, {key: "1" in listed.rows[key][1:] for key in bags}, NUM_FOLDS)
             parts = {"train": False, "test": True}
             paths = [self.state / f"lists-{fold}" / f"{split}.csv" for split in parts]

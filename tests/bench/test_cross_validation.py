@@ -3,7 +3,6 @@
 from collections import Counter
 
 import numpy as np
-import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,7 +10,7 @@ from sklearn.metrics import average_precision_score
 
 from model.evaluation.scored_scans import ScoredScans, join_predictions
 from shards.predictions.run import open_predictions
-from tests.bench.cross_validation import assign_folds, bags_of, pool, rate, read_lists
+from tests.bench.cross_validation import assign_folds, pool, rate, read_lists
 from tests.bench.recipe_table import CELLS, format_table, make_row
 from tests.model.written import prediction, sample, write_dataset, write_predictions
 
@@ -29,19 +28,6 @@ def test_each_scan_is_tested_once_and_a_bag_lies_in_one_fold(scans, num_folds):
     positives.update(folds[key] for key in folds if is_positive[key])
     largest = max(Counter(bags[key] for key in bags if is_positive[key]).values(), default=0)
     assert max(positives.values()) - min(positives.values()) <= largest
-
-
-def test_equal_scans_of_two_bags_connect_these_bags() -> None:
-    samples = pa.table(
-        {
-            "key": ["P00001", "P00002", "P00003", "P00004", "P00005", "P00006"],
-            "group": ["P00001", "P00001", "P00003", "P00003", None, None],
-            "duplicate_of": [None, None, None, "P00001", None, "P00005"],
-        }
-    )
-    bags = bags_of(samples)
-    assert len({bags[key] for key in ("P00001", "P00002", "P00003", "P00004")}) == 1
-    assert bags["P00005"] == bags["P00006"] != bags["P00001"]
 
 
 def fold_scans(folder, first: int) -> ScoredScans:

@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw
 
 from shards.corpus.records import ScanRef
 from shards.curation import neighbours
-from shards.curation.groups import connect_keys
+from shards.curation.bags import connect_keys
 from shards.curation.neighbours import MAX_GAP, MIN_LIKENESS, NUM_BINS, Look
 from shards.shuffle import pack, unpack
 
