@@ -15,6 +15,7 @@ from pipelines.runtime import command_line, log, progress
 from pipelines.runtime.flags import Flag, make_config
 from pipelines.runtime.runners import make_beam_options, make_pipeline
 from shards import storage
+from shards.format.attestation import check_attestation
 from shards.format.dataset import Dataset, open_dataset
 from shards.format.json_document import DamagedDocumentError
 from shards.format.keys import escape_control_characters
@@ -39,6 +40,16 @@ class VerifyConfig:
     """File for the findings as JSON; on a cluster a URL that all workers reach."""
     quick: Annotated[bool, Flag(action="store_true")] = False
     """Check a dataset's listing, sizes and footers alone; no byte of a tar is read."""
+    attest: Annotated[bool, Flag(action="store_true")] = False
+    """Print the Merkle root over all records of a dataset, held against its tables; no byte of a tar is read."""
+    key: str | None = None
+    """With --attest: print the proof that this key was converted or refused, as a line of JSON."""
+
+    def __post_init__(self) -> None:
+        if self.attest and (self.quick or self.report):
+            raise ValueError("--attest must stand without --quick and --report; verify in a run of its own")
+        if self.key is not None and not self.attest:
+            raise ValueError(f"--key must stand beside --attest, got --key {self.key!r} alone")
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,7 +210,20 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _main(argv: Sequence[str]) -> int:
     words, beam_options = command_line.split_beam_options(argv)
-    return report_findings(verify_folder(make_config(VerifyConfig, make_parser().parse_args(words)), beam_options))
+    config = make_config(VerifyConfig, make_parser().parse_args(words))
+    if config.attest:
+        return print_attestation(config)
+    return report_findings(verify_folder(config, beam_options))
+
+
+def print_attestation(config: VerifyConfig) -> int:
+    """Print the root of a dataset, and the proof for a key; ValueError if the tables do not have that root."""
+    dataset = open_dataset(config.folder)
+    root, proofs = check_attestation(dataset.url, dataset.manifest, config.key)
+    print(f"root: {root}, over {sum(counts.listed for counts in dataset.manifest.ledger.values()):,} records")
+    for proof in proofs:
+        print(json.dumps({"root": proof.root, **asdict(proof)}))
+    return command_line.OK
 
 
 def make_parser() -> argparse.ArgumentParser:

@@ -1,6 +1,7 @@
 """Read and write the files of a dataset: tars, indexes, tables, manifest."""
 
 __all__ = [
+    "attestation",
     "classes",
     "dataset",
     "json_document",

@@ -25,6 +25,7 @@ _OPTIONAL = (
     "is_projected",
     "projections",
     "corrections",
+    "attestation",
 )
 """Fields that the manifest has only if they are not empty."""
 SHARD_NAME = re.compile(r"(?P<split>[a-z0-9_]+)-(?P<index>\d{5,})-of-(?P<num>\d{5,})")
@@ -91,6 +92,8 @@ class DatasetManifest:
     """The objects that were projected, by class, like `contradictions`."""
     corrections: dict[str, Any] = field(default_factory=dict)
     """Number of corrected scans, and sha256 of the table that says who changed what (`shards.curation.corrections`)."""
+    attestation: dict[str, Any] = field(default_factory=dict)
+    """Merkle root over all records, and roots by shard, see `shards.format.attestation`; empty in older datasets."""
     format_version: int = FORMAT_VERSION
 
     def __post_init__(self) -> None:

@@ -9,6 +9,7 @@ from shards import storage
 from shards.curation.contradictions import add_contradictions
 from shards.curation.corrections import write_table
 from shards.curation.leakage import Member, write_leakage
+from shards.format.attestation import attest, records_root
 from shards.format.keys import place_in
 from shards.format.manifest import (
     MANIFEST_NAME,
@@ -68,6 +69,8 @@ class FinishedShard:
     quarantined_by_reason: dict[str, int] = field(default_factory=dict)
     found: dict[str, Any] = field(default_factory=dict)
     """What was found in its scans: contradictions, repairs and projections, as in the manifest."""
+    records_root: str = ""
+    """Merkle root over its records, see `shards.format.attestation`."""
 
 
 def finish_shard(
@@ -78,11 +81,12 @@ def finish_shard(
     duplicate_of = {key: first for pairs in duplicates for key, first in pairs.items()}
     found = finish_rows(output, shard.name, duplicate_of, source)
     shard = replace(shard, samples_sha256=storage.sha256_of(samples_url(output, shard.name)))
+    root = records_root(output, shard)
     if not shard.num_quarantined:
-        return FinishedShard(shard, {}, found)
+        return FinishedShard(shard, {}, found, root)
     refused_url = quarantine_url(output, shard.name)
     shard = replace(shard, quarantine_sha256=storage.sha256_of(refused_url))
-    return FinishedShard(shard, count_reasons(read_parquet(refused_url, ["reason"])), found)
+    return FinishedShard(shard, count_reasons(read_parquet(refused_url, ["reason"])), found, root)
 
 
 def write_manifest(
@@ -127,6 +131,7 @@ def write_manifest(
         is_projected="projected_from" in source.added,
         projections=sum_found("projections"),
         corrections=corrections,
+        attestation=attest({shard.info.name: shard.records_root for shard in finished}),
     )
     manifest_url = storage.join_url(output, MANIFEST_NAME)
     is_written = storage.exists(manifest_url) and storage.read_bytes(manifest_url) == manifest.to_json()
