@@ -1,14 +1,18 @@
 """Build a backbone: any timm network, cut at its last L levels of resolution."""
 
-from functools import cache
+from functools import cache, partial
 from itertools import pairwise
 from typing import Any, NamedTuple
 
 import timm
 import torch
+from timm.models import EfficientNet
+from timm.models._features import FeatureInfo
+from timm.models.densenet import DenseTransition
+from timm.models.efficientnet import EfficientNetFeatures
 from torch import Tensor, nn
 
-from model.networks.weights import create_from_file, create_from_hub
+from model.networks.weights import Create, pretrained_creator
 
 _META: dict[str, Any] = {"device": "meta"}
 
@@ -18,6 +22,7 @@ def build_backbone(
     num_levels: int,
     *,
     image_size_px: int = 224,
+    complete_levels: bool = False,
     pretrained: bool = False,
     weights_file: str | None = None,
 ) -> nn.Module:
@@ -30,19 +35,74 @@ def build_backbone(
         name: of a timm network, e.g. `resnet34` or `resnet34.a1_in1k`.
         num_levels: number of last levels to return.
         image_size_px: side of the images; networks with attention are built for one size.
-        pretrained: load ImageNet weights from timm's hub.
-        weights_file: load them from this safetensors file instead; see `model.networks.weights`.
+        complete_levels: add the layers between a level and what the whole network does with it, where timm's features
+            end before them: DenseNet's norm and ReLU, EfficientNet's last 1x1 convolution (`conv_head`).
+        pretrained: load ImageNet weights, see `model.networks.weights`.
+        weights_file: the safetensors file that has them; None: a package or timm's hub.
 
     Raises:
         ValueError: the network is unknown, has too few levels of growing stride or does not take the image size, or
             the weights are absent or do not fit.
     """
     options = _choose_options(name, num_levels, image_size_px)
-    if weights_file is not None:
-        return _channels_first(create_from_file(name, weights_file, options))
-    if pretrained:
-        return _channels_first(create_from_hub(name, options))
-    return _channels_first(timm.create_model(name, pretrained=False, **options))
+    create: Create = partial(timm.create_model, name, pretrained=False)
+    if pretrained or weights_file is not None:
+        create = pretrained_creator(name, weights_file)
+    backbone = _channels_first(create(**options))
+    return _complete(backbone, create) if complete_levels else backbone
+
+
+def _complete(backbone: nn.Module, create: Create) -> nn.Module:
+    if any(isinstance(module, DenseTransition) for module in backbone.children()):
+        return NormedDenseNet(backbone)
+    if isinstance(backbone, EfficientNetFeatures):
+        whole = create(num_classes=0)
+        if isinstance(whole, EfficientNet):  # others pool before their head
+            return HeadedEfficientNet(backbone, whole)
+    return backbone
+
+
+class NormedDenseNet(nn.Module):
+    """A DenseNet whose levels end with the norm and ReLU of the transition below them, as the last one always does."""
+
+    def __init__(self, body: nn.Module) -> None:
+        super().__init__()
+        self.body = body
+        self.feature_info = body.feature_info
+
+    def forward(self, images_BCHW: Tensor) -> list[Tensor]:
+        """Return the features, finest level first."""
+        features: list[Tensor] = []
+        x_BDhw, name_before = images_BCHW, ""
+        for name, module in self.body.named_children():
+            if isinstance(module, DenseTransition):
+                x_BDhw = module.norm(x_BDhw)  # with its ReLU
+                if name_before in self.body.return_layers:  # type: ignore[operator]
+                    features.append(x_BDhw)
+                x_BDhw = module.pool(module.conv(x_BDhw))
+            else:
+                x_BDhw = module(x_BDhw)
+                if name in self.body.return_layers and "denseblock" not in name:  # type: ignore[operator]
+                    features.append(x_BDhw)
+            name_before = name
+        return features
+
+
+class HeadedEfficientNet(nn.Module):
+    """An EfficientNet whose last level ends with `conv_head`, the 1x1 convolution before its pool."""
+
+    def __init__(self, body: nn.Module, whole: EfficientNet) -> None:
+        super().__init__()
+        self.body = body
+        self.conv_head, self.norm_head = whole.conv_head, whole.bn2
+        levels = [dict(level) for level in body.feature_info.info]  # type: ignore[union-attr]
+        levels[-1]["num_chs"] = whole.num_features
+        self.feature_info = FeatureInfo(levels, body.feature_info.out_indices)  # type: ignore[union-attr]
+
+    def forward(self, images_BCHW: Tensor) -> list[Tensor]:
+        """Return the features, finest level first."""
+        *lower, top_BDhw = self.body(images_BCHW)
+        return [*lower, self.norm_head(self.conv_head(top_BDhw))]
 
 
 class ChannelsFirst(nn.Module):

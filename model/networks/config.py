@@ -71,6 +71,8 @@ class ModelConfig:
     """One of `FUSIONS`."""
     attention: AttentionConfig | None = None
     """For the network `sxmnet` only."""
+    complete_levels: bool = False
+    """Levels end with the layers that the whole network has before it uses them; see `backbones.build_backbone`."""
 
     def __post_init__(self) -> None:
         if not self.classes or len(set(self.classes)) != len(self.classes):
@@ -111,6 +113,7 @@ class ModelConfig:
             "fusion": self.fusion,
             "attention": None if self.attention is None else asdict(self.attention),
             "trim_margins": self.input.trim_margins,
+            "complete_levels": self.complete_levels,
         }
         return {
             "format": FORMAT_VERSION,
@@ -156,6 +159,7 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "fusion": (str,),
     "attention": (dict,),
     "trim_margins": (bool,),
+    "complete_levels": (bool,),
 }
 
 

@@ -1,8 +1,12 @@
-"""Build a network from its config."""
+"""Build a network from its config.
+
+Shapes: K classes
+"""
 
 from collections.abc import Callable
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from model.networks import chr as chr_net
 from model.networks import chr_reference, sxmnet
@@ -40,8 +44,8 @@ def build_network(config: ModelConfig, *, pretrained: bool = False, weights_file
 
     Args:
         config: which network, backbone, classes and levels.
-        pretrained: start the backbone from ImageNet weights, from timm's hub; else random, without network access.
-        weights_file: load the pretrained weights from this safetensors file instead, under timm's names.
+        pretrained: start the backbone from ImageNet weights (`model.networks.weights`); else random.
+        weights_file: the safetensors file that has them, under timm's names; None: an installed package or timm's hub.
 
     Raises:
         ValueError: a name is unknown, the backbone lacks levels or does not take images of this size, or its weights
@@ -53,10 +57,26 @@ def build_network(config: ModelConfig, *, pretrained: bool = False, weights_file
         config.backbone,
         config.num_levels,
         image_size_px=config.input.size_px,
+        complete_levels=config.complete_levels,
         pretrained=pretrained,
         weights_file=weights_file,
     )
     return NETWORKS[config.network](config, backbone)
+
+
+def start_at_prior(network: nn.Module, log_prior_K: Tensor) -> None:
+    """Set the bias of every level's classifier to the log prior of its class, in place.
+
+    From 0 the optimizer would need more steps than a short run has to move it there, and meanwhile the lower levels
+    would push the shift through the backbone.
+
+    Source:
+        T.-Y. Lin et al., "Focal Loss for Dense Object Detection" (ICCV 2017), Section 3.3.
+    """
+    for module in network.modules():
+        if isinstance(module, chr_net.MapClassifier):
+            with torch.no_grad():
+                module.score.bias.copy_(log_prior_K)  # type: ignore[union-attr]
 
 
 def fully_connected_parameters(network: nn.Module) -> list[nn.Parameter]:
