@@ -18,6 +18,8 @@ class Boxes(NamedTuple):
     """float32: the share of the scan before that crop that the box covers, in (0, 1]."""
     scans_M: Tensor
     """int64: the place of its scan in the batch."""
+    classes_M: Tensor
+    """int64: the number of its class among the K; -1: a class that is not scored."""
 
 
 class Batch(NamedTuple):

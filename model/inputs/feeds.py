@@ -208,14 +208,14 @@ class _Loader:
 
     def _visible_boxes(
         self, rows_B: np.ndarray, is_void_B: np.ndarray, windows_B4: np.ndarray, augmentations_B3: np.ndarray | None
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """Return the fields of `Boxes`."""
-        edges_M4, scans_M = self._samples.boxes_of(rows_B)
+        edges_M4, scans_M, classes_M = self._samples.boxes_of(rows_B)
         kept_M = ~is_void_B[scans_M]
-        edges_M4, scans_M = edges_M4[kept_M], scans_M[kept_M]
+        edges_M4, scans_M, classes_M = edges_M4[kept_M], scans_M[kept_M], classes_M[kept_M]
         areas_M = areas_in(edges_M4, windows_B4[scans_M])
         if augmentations_B3 is not None:
             config = self._config
             windows_B4 = crop_windows(windows_B4, augmentations_B3, config.resize_px, config.input.size_px)
         seen_M4 = boxes_in_windows(edges_M4, windows_B4[scans_M])
-        return seen_M4, areas_M, scans_M
+        return seen_M4, areas_M, scans_M, classes_M

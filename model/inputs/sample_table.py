@@ -39,6 +39,8 @@ class SampleTable:
     boxes_X4: np.ndarray
     """float32: left, top, right and bottom of every box, as fractions of its scan; also of classes that are not scored:
     the attention mask is trained on "each annotated bounding box" (SXMNet, Section 3.2)."""
+    box_classes_X: np.ndarray
+    """int16: the number of each box's class in `classes`; -1: another class."""
     first_boxes_N: np.ndarray
     """int64, into `boxes_X4`."""
     num_boxes_N: np.ndarray
@@ -71,12 +73,13 @@ class SampleTable:
         assert len(levels_N) == len(self)
         return replace(self, levels_N=levels_N.astype(np.int8))
 
-    def boxes_of(self, rows_B: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return the boxes of some rows (M, 4), and the place of each box's row among them (M,), int64."""
+    def boxes_of(self, rows_B: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return the boxes of some rows (M, 4), the place of each box's row among them, and its class, int64 (M,)."""
         num_B = self.num_boxes_N[rows_B]
         places_M = np.repeat(np.arange(len(rows_B)), num_B)
         number_M = np.arange(len(places_M)) - np.repeat(np.cumsum(num_B) - num_B, num_B)  # of its scan's boxes
-        return self.boxes_X4[self.first_boxes_N[rows_B][places_M] + number_M], places_M
+        boxes_M = self.first_boxes_N[rows_B][places_M] + number_M
+        return self.boxes_X4[boxes_M], places_M, self.box_classes_X[boxes_M].astype(np.int64)
 
     def read_image(self, row: int) -> bytes:
         """Return the encoded image of a row; ValueError if its shard is too short."""
@@ -103,7 +106,7 @@ def load_sample_table(dataset: Dataset, split: str) -> SampleTable:
     names = table["shard"].dictionary_encode().combine_chunks()
     numbers = np.array([number_of[name] for name in names.dictionary.to_pylist()], dtype=np.int32)
     keys = table["key"].combine_chunks()
-    boxes_X4, num_boxes_N = _boxes(table)
+    boxes_X4, box_classes_X, num_boxes_N = _boxes(table, dataset.manifest.scored_classes)
     return SampleTable(
         keys=keys,
         groups=pc.coalesce(table["duplicate_of"].combine_chunks(), keys),
@@ -116,18 +119,21 @@ def load_sample_table(dataset: Dataset, split: str) -> SampleTable:
         labels_NK=_labels(table["labels"].combine_chunks(), dataset.manifest.scored_classes),
         classes=dataset.manifest.scored_classes,
         boxes_X4=boxes_X4,
+        box_classes_X=box_classes_X,
         first_boxes_N=np.cumsum(num_boxes_N) - num_boxes_N,
         num_boxes_N=num_boxes_N,
         levels_N=np.zeros(len(keys), np.int8),
     )
 
 
-def _boxes(table: pa.Table) -> tuple[np.ndarray, np.ndarray]:
+def _boxes(table: pa.Table, classes: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     boxes = table["boxes"].combine_chunks()
     parents, struct = pc.list_parent_indices(boxes).to_numpy(zero_copy_only=False), boxes.flatten()
     sizes_X2 = np.stack([table[name].to_numpy()[parents] for name in ("width_px", "height_px")], axis=1)
     edges_X4 = np.stack([struct.field(name).to_numpy(False) for name in _EDGES], axis=1)
-    return (edges_X4 / np.tile(sizes_X2, 2)).astype(np.float32), np.bincount(parents, minlength=len(boxes))
+    numbers_X = pc.fill_null(pc.index_in(struct.field("class"), pa.array(classes)), -1).to_numpy().astype(np.int16)
+    edges_X4 = (edges_X4 / np.tile(sizes_X2, 2)).astype(np.float32)
+    return edges_X4, numbers_X, np.bincount(parents, minlength=len(boxes))
 
 
 def _labels(labels: pa.StructArray, classes: tuple[str, ...]) -> np.ndarray:

@@ -65,6 +65,8 @@ class TrainConfig:
     """The name of the function that made it."""
     network: str = "chr"
     backbone: str = "resnet18"
+    complete_levels: bool = False
+    """Levels end with the layers that the whole network has before it uses them; see `model.networks.backbones`."""
     num_levels: int = 3
     fusion: str = "average"
     """How the levels' logits are fused, one of `model.networks.config.FUSIONS`."""
@@ -75,9 +77,9 @@ class TrainConfig:
     initial_model: str | None = None
     """Stage II of SXMNet: the folder of a model to start from, except classifiers and selection network."""
     pretrained: bool = False
-    """Start the backbone from ImageNet weights."""
+    """Start the backbone from ImageNet weights (`model.networks.weights`)."""
     backbone_weights: str | None = None
-    """A safetensors file with these weights; None: from timm's hub."""
+    """A safetensors file with these weights; None: an installed package or timm's hub."""
     image_size_px: int = 224
     """Side of the network's input: a random crop in training, the squashed scan in scoring."""
     resize_px: int = 256
@@ -95,6 +97,9 @@ class TrainConfig:
     optimizer: Sgd | AdamW = field(default_factory=Sgd)
     schedule: CosineSchedule | StepSchedule = field(default_factory=CosineSchedule)
     loss: Loss = field(default_factory=LossConfig)
+    localization: float = 0.0
+    """Weight of the term that draws the peaks of every level into the boxes of their class, where a scan has boxes; 0:
+    learn from labels alone, as the papers do."""
     positive_repeats: int = 1
     """How often a scan with any positive label is repeated in an epoch; 1 is the paper's plain sampling."""
     positive_fraction: float = 0.0
@@ -135,6 +140,8 @@ class TrainConfig:
             raise ValueError(
                 f"image_size_px must be in 32..resize_px, got {self.image_size_px} with resize_px {self.resize_px}"
             )
+        if not self.localization >= 0:
+            raise ValueError(f"localization must be >= 0, got {self.localization}")
         if self.backbone_weights is not None and not self.pretrained:
             raise ValueError("backbone_weights must go with pretrained, got them without; drop --no-pretrained")
         if self.fusion not in self.loss.fusions:
@@ -143,14 +150,21 @@ class TrainConfig:
         self.loss.check_config(self)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the JSON form that runs and models record; equal configs give equal documents."""
+        """Return the JSON form that runs and models record; equal configs give equal documents.
+
+        Fields of `_LATER_DEFAULTS` are left out at their default, so that runs of earlier releases keep their document.
+        """
         named = {
             name: {"name": type(getattr(self, name)).__name__} | asdict(getattr(self, name))
             for name in ("optimizer", "schedule", "loss")
         }
         # A round trip through JSON text, so that it equals a document read back: tuples become lists.
         document: dict[str, Any] = json.loads(json.dumps(asdict(self) | named))
-        return document
+        return {
+            name: value
+            for name, value in document.items()
+            if name not in _LATER_DEFAULTS or value != _LATER_DEFAULTS[name]
+        }
 
 
 def split_batch_across_devices(config: TrainConfig, num_devices: int) -> TrainConfig:
@@ -192,3 +206,5 @@ _EARLIER_VALUES: dict[str, Any] = {
     "initial_model": None,
     "classifier_rate": 1.0,
 }
+_LATER_DEFAULTS: dict[str, Any] = {"complete_levels": False, "localization": 0.0}
+"""Fields that came after the formats were fixed, with their defaults, which are the earlier behaviour."""

@@ -24,6 +24,7 @@ from model.networks.bf16 import train_depthwise_in_float32
 from model.networks.config import ModelConfig
 from model.networks.registry import fully_connected_parameters
 from model.training.config import AdamW, Sgd, TrainConfig
+from model.training.localization_loss import localization_loss
 from model.training.loss_base import sum_terms
 
 _LIGHTNING_WARNINGS = (
@@ -98,6 +99,14 @@ class TrainingModule(LightningModule):
             return repeats_of_positives(self.training_samples.labels_NK, self.config.positive_fraction)
         return self.config.positive_repeats
 
+    def log_prior_K(self) -> Tensor:
+        """Return the log odds that a scan of an epoch holds each class, float32 (K,); unknown labels do not count."""
+        labels_EK = self.training_samples.labels_NK[
+            epoch_entries(self.training_samples.labels_NK, self.positive_repeats)
+        ]
+        present_K, absent_K = ((labels_EK == value).sum(axis=0) + 1 for value in (1, 0))  # no class is impossible
+        return torch.from_numpy(np.log(present_K / absent_K)).float()
+
     def positives_of_steps(self, epoch: int) -> np.ndarray:
         """Return the number of positive scans in each optimizer step of an epoch (from 0), int64, over all ranks."""
         labels_NK = self.training_samples.labels_NK
@@ -160,7 +169,10 @@ class TrainingModule(LightningModule):
         """Return the loss of one batch, weighted by its share of the scans of its step."""
         # Dropout, where a backbone has it, must not depend on where a run was resumed.
         torch.manual_seed(hash((self.config.seed, self.global_step, batch_idx, self.global_rank)))
-        terms = self.config.loss.terms(self.network(batch.images_BCHW), batch)
+        output = self.network(batch.images_BCHW)
+        terms = self.config.loss.terms(output, batch)
+        if weight := self.config.localization:
+            terms["localization"] = weight * localization_loss(output.heatmaps, batch.labels_BK, batch.boxes)
         loss = sum_terms(terms)
         # The mean over the epoch's scans since the run started or resumed; that of one batch is noisy.
         num_scans = len(batch.rows_B)

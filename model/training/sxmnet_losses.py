@@ -157,9 +157,9 @@ def _mask_and_ellipses(output: NetworkOutput, batch: Batch) -> tuple[Tensor, Ten
 
 
 def _boxes_as_stored(samples: SampleTable) -> Boxes:
-    edges_M4, scans_M = samples.boxes_of(np.arange(len(samples)))
+    edges_M4, scans_M, classes_M = samples.boxes_of(np.arange(len(samples)))
     areas_M = areas_in(edges_M4, whole_windows(len(edges_M4)))
-    return Boxes(*(torch.from_numpy(array) for array in (edges_M4, areas_M, scans_M)))
+    return Boxes(*(torch.from_numpy(array) for array in (edges_M4, areas_M, scans_M, classes_M)))
 
 
 def attention_loss(mask_B1hw: Tensor, targets_B1hw: Tensor, known_B: Tensor) -> Tensor:

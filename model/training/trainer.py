@@ -20,7 +20,7 @@ from model.artifacts.saved_model import LoadedModel, load_model, save_model, sta
 from model.hardware import Hardware, detect_hardware
 from model.inputs.sample_table import SampleTable, hold_out, load_sample_table
 from model.networks.config import IMAGENET_MEAN, IMAGENET_STD, InputConfig, ModelConfig
-from model.networks.registry import build_network
+from model.networks.registry import build_network, start_at_prior
 from model.networks.sxmnet import freeze_all_but_attention
 from model.networks.weights import pretrained_normalisation
 from model.training.checkpoints import CheckpointKeeper, read_checkpoint
@@ -93,6 +93,8 @@ def train(
     model_config = _model_config(config, dataset)
     network = _build_network(config, model_config, hardware, is_resumed=run_dir.is_started)
     module = TrainingModule(network, config, model_config, training, held_out, hardware)
+    if not run_dir.is_started:
+        start_at_prior(network, module.log_prior_K())
     # Another run may have claimed the folder since `find_run_dir`.
     claim_run_dir(output, config, dataset.manifest.digest, hardware, inputs)
     keeper = CheckpointKeeper(run_dir, checkpoint_seconds, module.rating, config.patience)
@@ -218,6 +220,7 @@ def _model_config(config: TrainConfig, dataset: Dataset) -> ModelConfig:
         input=InputConfig(size_px=config.image_size_px, mean=mean, std=std, trim_margins=config.trim_margins),
         fusion=config.fusion,
         attention=config.attention,
+        complete_levels=config.complete_levels,
     )
 
 

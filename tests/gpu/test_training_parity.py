@@ -77,7 +77,9 @@ def step(network, loss, device):
     optimizer = torch.optim.SGD(network.parameters(), lr=0.05)
     random = torch.Generator().manual_seed(0)
     corners = torch.rand(8, 2, generator=random) / 2
-    boxes = Boxes(torch.cat([corners, corners + 0.3], dim=1), torch.linspace(0.01, 0.3, 8), torch.arange(8))
+    boxes = Boxes(
+        torch.cat([corners, corners + 0.3], dim=1), torch.linspace(0.01, 0.3, 8), torch.arange(8), torch.arange(8) % 2
+    )
     batch = Batch(
         torch.rand(8, 3, 96, 96, generator=random).to(device),
         (torch.rand(8, 2, generator=random) < 0.5).float().to(device),

@@ -60,6 +60,7 @@ def make_samples(tmp_path, margin):
         labels_NK=np.ones((12, 1), np.int8),
         classes=("Gun",),
         boxes_X4=np.array([edges for _, edges, *_ in drawn], np.float32),
+        box_classes_X=np.zeros(12, np.int16),
         first_boxes_N=np.arange(12),
         num_boxes_N=np.ones(12, np.int64),
         levels_N=np.arange(12, dtype=np.int8),
@@ -78,7 +79,7 @@ def test_a_box_lies_where_the_item_is_seen(tmp_path, feed, margin):
     num_seen = 0
     for batch in feed(samples, config_of(margin)):
         assert batch.levels_B.tolist() == batch.rows_B.tolist()
-        for edges, area, scan in zip(*(part.tolist() for part in batch.boxes), strict=True):
+        for edges, area, scan, _ in zip(*(part.tolist() for part in batch.boxes), strict=True):
             row = int(batch.rows_B[scan])
             assert area == pytest.approx(SQUARE**2 / (320 * 240), rel=0.12 if margin else 1e-5)
             rows, columns = np.nonzero(batch.images_BCHW[scan, 0].numpy() < 0.35)

@@ -40,8 +40,9 @@ def test_boxes_of_all_classes_are_where_attention_is_to_look(dataset):
     edges = {"xmin_px": 8.0, "ymin_px": 16.0, "xmax_px": 24.0, "ymax_px": 40.0}
     edit_rows(dataset, lambda row: row | {"boxes": [{"class": name, **edges} for name in ("Hammer", "Gun")]})
     samples = load_sample_table(dataset, "train")
-    boxes_M4, places_M = samples.boxes_of(np.array([1, 40]))
+    boxes_M4, places_M, classes_M = samples.boxes_of(np.array([1, 40]))
     assert places_M.tolist() == [0, 0]  # row 40 is of the other shard
+    assert classes_M.tolist() == [-1, 0]
     sides = np.tile([samples.widths_px_N[1], samples.heights_px_N[1]], 2)
     assert boxes_M4 == pytest.approx(np.array([[8, 16, 24, 40]] * 2) / sides)
 

@@ -35,7 +35,7 @@ def step_of(rows):
     output = NetworkOutput(
         level_logits_LNK[:, rows], (), log_weights_NL[rows].log_softmax(dim=1), attention_B1hw=masks_N1hw[rows]
     )
-    boxes = Boxes(edges_M4, shares_M, torch.tensor(boxed))
+    boxes = Boxes(edges_M4, shares_M, torch.tensor(boxed), torch.zeros(len(boxed), dtype=torch.int64))
     images_BCHW, no_levels_B = torch.zeros(len(rows), 3, 8, 8), torch.zeros(len(rows), dtype=torch.int64)
     return output, Batch(images_BCHW, labels_NK[rows], torch.tensor(rows), boxes, no_levels_B)
 

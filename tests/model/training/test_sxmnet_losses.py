@@ -23,7 +23,7 @@ def make_boxes(edges, scans=None, areas=None):
     edges_M4 = torch.tensor(edges, dtype=torch.float32).reshape(-1, 4)
     scans_M = torch.zeros(len(edges_M4), dtype=torch.int64) if scans is None else torch.tensor(scans)
     areas_M = torch.ones(len(edges_M4)) if areas is None else torch.tensor(areas, dtype=torch.float32)
-    return Boxes(edges_M4, areas_M, scans_M)
+    return Boxes(edges_M4, areas_M, scans_M, torch.zeros_like(scans_M))
 
 
 def ellipses_by_pixels(boxes, num_scans, num_rows, num_columns):
