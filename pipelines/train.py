@@ -5,12 +5,14 @@ import logging
 import math
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Annotated, Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from model.hardware import Hardware, detect_hardware
+from model.inputs.augmentation import AugmentationConfig
+from model.networks.weights import find_package
 from model.recipes.chr import ABLATIONS, with_ablation
 from model.recipes.registry import RECIPES
 from model.recipes.sxmnet import with_inputs
@@ -48,6 +50,18 @@ class Overrides:
     """How often a scan with an item comes in an epoch."""
     positive_fraction: float | None = None
     """Share of an epoch that scans with an item make up, e.g. 0.5."""
+    localization: float | None = None
+    """Weight of the loss that draws peaks into boxes; 0: learn from labels alone."""
+    scale: float | None = None
+    """Share by which a view is larger or smaller than the scan, at most."""
+    aspect: float | None = None
+    """Share by which the ratio of a view's sides changes, at most."""
+    exposure: float | None = None
+    """Share by which the power of transmission changes, at most: thicker and thinner materials."""
+    upside_down: bool | None = None
+    """Mirror half of the views top to bottom."""
+    quarter_turns: bool | None = None
+    """Rotate views by multiples of 90 degrees."""
     patience: int | None = None
     """Epochs without improvement before a run ends."""
     backbone_weights: str | None = None
@@ -110,6 +124,7 @@ def choose_hardware(num_devices: int | None) -> Hardware:
 def configure(recipe_name: str, seed: int | None, overrides: Overrides) -> TrainConfig:
     """Return the config of a recipe with its changes; ValueError if they do not fit together."""
     recipe = with_ablation(RECIPES[recipe_name](), overrides.network, overrides.num_levels)
+    backbone = overrides.backbone or recipe.backbone
     size_px = overrides.image_size_px or recipe.image_size_px
     changes: dict[str, Any] = {
         "max_epochs": overrides.max_epochs,
@@ -121,14 +136,22 @@ def configure(recipe_name: str, seed: int | None, overrides: Overrides) -> Train
         "accumulate_batches": overrides.accumulate_batches,
         "positive_repeats": 1 if overrides.positive_fraction else overrides.positive_repeats,
         "positive_fraction": overrides.positive_fraction,
+        "localization": overrides.localization,
+        "augmentation": _augmentation(recipe.augmentation, overrides),
         "patience": overrides.patience,
         "backbone_weights": overrides.backbone_weights,
         # The recipe's margin for the random crop, kept in proportion.
         "image_size_px": size_px,
         "resize_px": math.ceil(size_px * recipe.resize_px / recipe.image_size_px),
-        "pretrained": (recipe.pretrained or overrides.backbone_weights is not None) and not overrides.no_pretrained,
+        "pretrained": not overrides.no_pretrained
+        and (recipe.pretrained or overrides.backbone_weights is not None or find_package(backbone) is not None),
     }
     return replace(recipe, **{name: value for name, value in changes.items() if value is not None})
+
+
+def _augmentation(of_recipe: AugmentationConfig, overrides: Overrides) -> AugmentationConfig:
+    named = {of.name: getattr(overrides, of.name) for of in fields(AugmentationConfig)}
+    return replace(of_recipe, **{name: value for name, value in named.items() if value is not None})
 
 
 class ShowProgress(Callback):

@@ -40,7 +40,7 @@ MAY_IMPORT = {
         "training": "artifacts inputs networks metrics hardware",
         "scoring": "artifacts inputs networks hardware",
         "evaluation": "metrics",
-        "recipes": "training evaluation networks",
+        "recipes": "training evaluation inputs networks",
         "reports": "recipes evaluation metrics",
         "monitoring": "reports evaluation metrics",
         "cards": "artifacts reports metrics",

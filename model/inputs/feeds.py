@@ -7,7 +7,7 @@ import itertools
 import logging
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from torch import Tensor
 
 from model.hardware import Hardware
 from model.inputs.augment import crop_windows, epoch_augmentations
+from model.inputs.augmentation import AugmentationConfig, epoch_variations, vary
 from model.inputs.batch import Batch, Boxes
 from model.inputs.crop_geometry import areas_in, boxes_in_windows
 from model.inputs.decoder import BatchDecoder, Decoded, use_on_current_stream
@@ -45,6 +46,8 @@ class FeedConfig:
     seed: int = 0
     positive_repeats: int = 1
     """How often a scan with any positive label comes in an epoch of training; 1 is the paper's plain sampling."""
+    augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
+    """What training varies beside crop and mirror."""
 
     def __post_init__(self) -> None:
         if self.batch_size < 1:
@@ -81,10 +84,12 @@ class TrainingFeed:
         order_E = epoch_order(len(self._entries_E), self.config.seed, epoch)
         batches = rank_batches(order_E, self.config.batch_size, *self._place)
         augmentations_E3 = epoch_augmentations(len(self._entries_E), self.config.seed, epoch)
+        variations_E7 = epoch_variations(len(self._entries_E), self.config.seed, epoch)
         loader = _Loader(self.samples, self.config, self._entries_E, augmentations_E3, self._bad_rows)
         for number, batch in enumerate(loader.load_in_background(batches[first:]), start=first + 1):
             self._epoch, self._next_batch = (epoch, number) if number < len(batches) else (epoch + 1, 0)
-            yield batch
+            draws_B7 = variations_E7[_entries_of(batches[number - 1])]
+            yield vary(batch, self.config.augmentation, draws_B7, self.config.input)
 
     def state_dict(self) -> dict[str, int]:
         """Return the place of the next batch."""
@@ -147,7 +152,7 @@ class _Loader:
             resize_px=None if self._augmentations_E3 is None else self._config.resize_px,
             device_index=self._config.device_index,
         )
-        entries = [np.where(coded_B < 0, -1 - coded_B, coded_B) for coded_B in batches]
+        entries = [_entries_of(coded_B) for coded_B in batches]
         rows = [self._entries_E[entries_B] for entries_B in entries]
         depth = _READ_BATCHES * self._config.batch_size
         row_of_image = itertools.chain.from_iterable(rows_B.tolist() for rows_B in rows)
@@ -219,3 +224,8 @@ class _Loader:
             windows_B4 = crop_windows(windows_B4, augmentations_B3, config.resize_px, config.input.size_px)
         seen_M4 = boxes_in_windows(edges_M4, windows_B4[scans_M])
         return seen_M4, areas_M, scans_M, classes_M
+
+
+def _entries_of(coded_B: np.ndarray) -> np.ndarray:
+    """Return the entries of a batch; that of a padding copy is coded as -1 - entry."""
+    return np.where(coded_B < 0, -1 - coded_B, coded_B)

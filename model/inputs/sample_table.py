@@ -11,11 +11,23 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from shards import storage
+from shards.curation.bags import name_bags
 from shards.format.classes import UNKNOWN
 from shards.format.dataset import Dataset
 
 _EDGES = ("xmin_px", "ymin_px", "xmax_px", "ymax_px")
-_COLUMNS = ["key", "shard", "offset_bytes", "size_bytes", "width_px", "height_px", "labels", "boxes", "duplicate_of"]
+_COLUMNS = [
+    "key",
+    "shard",
+    "offset_bytes",
+    "size_bytes",
+    "width_px",
+    "height_px",
+    "labels",
+    "boxes",
+    "duplicate_of",
+    "group",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +37,7 @@ class SampleTable:
     keys: pa.Array
     """string; in Arrow, which takes a tenth of the memory of Python strings."""
     groups: pa.Array
-    """string: the key of the first scan with the same bytes; a group is held out as a whole."""
+    """string: the bag of each scan, see `shards.curation.bags`; a bag is held out as a whole."""
     shard_urls: tuple[str, ...]
     shards_N: np.ndarray
     """int32, into `shard_urls`."""
@@ -109,7 +121,7 @@ def load_sample_table(dataset: Dataset, split: str) -> SampleTable:
     boxes_X4, box_classes_X, num_boxes_N = _boxes(table, dataset.manifest.scored_classes)
     return SampleTable(
         keys=keys,
-        groups=pc.coalesce(table["duplicate_of"].combine_chunks(), keys),
+        groups=name_bags(table),
         shard_urls=tuple(dataset.tar_url(shard) for shard in shards),
         shards_N=numbers[names.indices.to_numpy(zero_copy_only=False)],
         offsets_bytes_N=table["offset_bytes"].to_numpy(),
@@ -144,8 +156,8 @@ def _labels(labels: pa.StructArray, classes: tuple[str, ...]) -> np.ndarray:
 def hold_out(samples: SampleTable, fraction: float, seed: int) -> tuple[SampleTable, SampleTable]:
     """Return (rows to train on, rows held out), the second about `fraction` of all.
 
-    A keyed hash of its group decides for each scan, so it stays on its side when scans are added, and byte-equal scans
-    are always on the same side.
+    A keyed hash of its group decides for each scan, so it stays on its side when scans are added, and scans of one
+    bag, or with equal bytes, are always on the same side.
     """
     if not 0 <= fraction < 1:
         raise ValueError(f"validation_fraction must be in [0, 1), got {fraction}")

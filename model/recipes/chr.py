@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from model.training.config import Sgd, StepSchedule, TrainConfig
-from model.training.losses import LossConfig
+from model.training.losses import LossConfig, SoftmaxConfig
 
 BACKBONES = ("resnet34", "resnet50", "resnet101", "inception_v3", "densenet121")
 """Of Tables 2 and 3 of the CHR paper."""
@@ -43,6 +43,7 @@ def sixray(network: str, backbone: str, subset: int) -> TrainConfig:
         network=network,
         backbone=f"{backbone}.tv_in1k",
         num_levels=1 if network == "plain" else 3,
+        complete_levels=backbone == "densenet121",
         pretrained=True,
         image_size_px=299 if is_inception else 224,
         resize_px=342 if is_inception else 256,
@@ -64,7 +65,15 @@ def with_ablation(config: TrainConfig, network: str | None, num_levels: int | No
         config: to change.
         network: one of `ABLATIONS`, None for the config's; a c in it stands for the class-balanced loss.
         num_levels: L; None: 1 for `plain`, else the config's, but 3 instead of 1 if a network is given.
+
+    Raises:
+        ValueError: a network is given, and the config's loss is not one of the CHR paper.
     """
+    if network is not None and not isinstance(config.loss, LossConfig | SoftmaxConfig):
+        raise ValueError(
+            f"network must be given for a recipe with LossConfig or SoftmaxConfig, got {network!r} for "
+            f"{config.recipe!r} with {type(config.loss).__name__}; choose a recipe of the CHR paper, or leave it out"
+        )
     name = network or config.network
     at_least = 1 if network is None else 3
     levels = num_levels or (1 if name == "plain" else max(config.num_levels, at_least))

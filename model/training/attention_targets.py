@@ -27,7 +27,7 @@ def draw_class_ellipses(boxes: Boxes, num_scans: int, num_classes: int, num_rows
     scored_M = boxes.classes_M >= 0
     places_M = boxes.scans_M[scored_M] * num_classes + boxes.classes_M[scored_M]
     drawn = _draw(boxes.edges_M4[scored_M], places_M, num_scans * num_classes, num_rows, num_columns)
-    return drawn.unflatten(0, (num_scans, num_classes))
+    return drawn.view(num_scans, num_classes, num_rows, num_columns)
 
 
 def _draw(edges_M4: Tensor, places_M: Tensor, num_masks: int, num_rows: int, num_columns: int) -> Tensor:

@@ -5,6 +5,7 @@ import math
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+from model.inputs.augmentation import AugmentationConfig
 from model.networks.config import AttentionConfig
 from model.training.loss_base import Loss
 from model.training.losses import LossConfig, SoftmaxConfig
@@ -105,6 +106,8 @@ class TrainConfig:
     positive_fraction: float = 0.0
     """The balanced sampler, in place of `positive_repeats`: repeats positives until they are this share of an epoch;
     negatives come once. 0: off."""
+    augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
+    """What is varied beside the random crop and mirror."""
     patience: int | None = None
     """Epochs without a better validation figure after which a run ends; None: no early stop."""
     validation_fraction: float = 0.1
@@ -206,5 +209,9 @@ _EARLIER_VALUES: dict[str, Any] = {
     "initial_model": None,
     "classifier_rate": 1.0,
 }
-_LATER_DEFAULTS: dict[str, Any] = {"complete_levels": False, "localization": 0.0}
+_LATER_DEFAULTS: dict[str, Any] = {
+    "complete_levels": False,
+    "localization": 0.0,
+    "augmentation": asdict(AugmentationConfig()),
+}
 """Fields that came after the formats were fixed, with their defaults, which are the earlier behaviour."""

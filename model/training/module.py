@@ -241,6 +241,7 @@ class TrainingModule(LightningModule):
             device_index=self.local_rank,
             seed=config.seed,
             positive_repeats=self.positive_repeats,
+            augmentation=config.augmentation,
         )
 
 

@@ -27,6 +27,7 @@ from model.networks.config import AttentionConfig, InputConfig, ModelConfig
 from model.networks.registry import build_network
 from model.recipes.registry import RECIPES
 from model.training.checkpoints import read_checkpoint
+from model.training.config import AdamW, TrainConfig
 from model.training.trainer import train
 from pipelines.cli import main as sixray
 from shards.format.dataset import open_dataset
@@ -135,8 +136,9 @@ def config_sha256(config: Any) -> str:
 
 def train_run(folder: Path, callbacks: Sequence[Callback] = (), checkpoint_seconds: float = 300.0) -> Path:
     """Begin the run in a folder, or go on with it; return the folder of its model."""
-    config = replace(
-        RECIPES["default"](),
+    config = TrainConfig(
+        recipe="default",
+        optimizer=AdamW(),
         backbone=tiny_backbone.NAME,
         image_size_px=48,
         resize_px=56,

@@ -20,6 +20,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("commands")
     corpus, dataset, run, predictions = (str(root / name) for name in ("corpus", "dataset", "run", "predictions"))
     small = ["--recipe", "demo", "--max-epochs", "1", "--image-size", "64", "--backbone", "test_resnet"]
+    small += ["--no-pretrained"]
     assert (
         cli.main(["synth", "--output", corpus, "--num-scans", "30", "--seed", "5", "--negatives-per-positive", "2"])
         == 0

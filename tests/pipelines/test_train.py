@@ -23,6 +23,7 @@ FAST = [
     "demo",
     "--backbone",
     "test_resnet",
+    "--no-pretrained",
     "--image-size",
     "48",
     "--batch-size",
@@ -213,6 +214,12 @@ def test_another_network_keeps_a_soft_max():
     assert configure_by("--recipe", "chr_resnet18_ilsvrc2012", "--network", "h").loss == SoftmaxConfig()
 
 
+def test_a_network_is_refused_where_the_recipe_has_a_loss_of_sxmnet():
+    message = "network must be given for a recipe with LossConfig or SoftmaxConfig, got 'chr' for 'sxmnet_self_sixray'"
+    with pytest.raises(ValueError, match=message):
+        configure_by("--recipe", "sxmnet_self_sixray", "--network", "chr")
+
+
 def test_the_margin_of_the_crop_follows_the_image_size():
     assert configure_by("--image-size", "112").resize_px == 128
     assert configure_by().resize_px == 256
@@ -221,5 +228,7 @@ def test_the_margin_of_the_crop_follows_the_image_size():
 def test_weights_from_a_file_ask_for_pretraining_and_no_pretrained_forbids_it(capsys):
     assert configure_by("--backbone-weights", "w.safetensors").pretrained
     assert not configure_by("--recipe", "chr_resnet34_sixray10", "--no-pretrained").pretrained
+    assert not configure_by("--recipe", "chr_resnet18_ilsvrc2012").pretrained
+    assert configure_by("--recipe", "chr_resnet18_ilsvrc2012", "--backbone", "tf_efficientnet_lite0").pretrained
     with pytest.raises(ValueError, match="backbone_weights must go with pretrained"):
         configure_by("--backbone-weights", "w.safetensors", "--no-pretrained")

@@ -1,6 +1,7 @@
 """Weights of an installed package are those of ImageNet, and levels end as the whole network continues them."""
 
 import logging
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,6 +19,12 @@ from model.networks.weights import find_package, pretrained_creator, pretrained_
 LITE0 = "tf_efficientnet_lite0"
 PALACE, DAISY = 698, 985
 """ImageNet's classes of the two photographs that scikit-learn brings."""
+
+
+def package_weights(name=LITE0):
+    path = find_package(LITE0)
+    assert path is not None
+    return read_package(name, path)
 
 
 def read_photographs():
@@ -43,8 +50,8 @@ def test_a_backbone_has_the_weights_of_the_package_without_a_hub_or_a_warning(mo
     config = ModelConfig(backbone=LITE0, classes=("Gun",), input=InputConfig(size_px=64), complete_levels=True)
     with caplog.at_level(logging.INFO):
         network = build_network(config, pretrained=True)
-    expected = read_package(LITE0, find_package(LITE0))
-    state = network.backbone.state_dict()
+    expected = package_weights()
+    state = network.get_submodule("backbone").state_dict()
     body = {name.removeprefix("body."): value for name, value in state.items() if name.startswith("body.")}
     head = {
         name.replace("norm_head", "bn2"): value for name, value in state.items() if name.startswith(("conv_", "norm_"))
@@ -58,7 +65,7 @@ def test_a_backbone_has_the_weights_of_the_package_without_a_hub_or_a_warning(mo
 
 def test_weights_of_another_network_are_refused():
     with pytest.raises(ValueError, match=r"backbone weights must fit 'tf_efficientnet_lite1' under timm's names, got"):
-        read_package("tf_efficientnet_lite1", find_package(LITE0))
+        package_weights("tf_efficientnet_lite1")
 
 
 def test_a_backbone_without_a_package_is_found_in_none():
@@ -67,20 +74,21 @@ def test_a_backbone_without_a_package_is_found_in_none():
 
 
 def test_an_efficientnet_ends_with_the_convolution_before_its_pool():
-    whole = pretrained_creator(LITE0, None)().eval()
-    backbone = build_backbone(LITE0, 2, complete_levels=True, pretrained=True).eval()
+    whole: Any = pretrained_creator(LITE0, None)().eval()
+    backbone: Any = build_backbone(LITE0, 2, complete_levels=True, pretrained=True).eval()
+    plain: Any = build_backbone(LITE0, 2, pretrained=True).eval()
     assert backbone.feature_info.channels() == [112, 1280]
     images_BCHW = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
         found = backbone(images_BCHW)
         torch.testing.assert_close(found[1], whole.forward_features(images_BCHW))
-        torch.testing.assert_close(found[0], build_backbone(LITE0, 2, pretrained=True).eval()(images_BCHW)[0])
+        torch.testing.assert_close(found[0], plain(images_BCHW)[0])
 
 
 def test_the_levels_of_a_densenet_carry_norm_and_relu():
     torch.manual_seed(0)
-    plain = build_backbone("densenet121", 3).eval()
-    complete = build_backbone("densenet121", 3, complete_levels=True).eval()
+    plain: Any = build_backbone("densenet121", 3).eval()
+    complete: Any = build_backbone("densenet121", 3, complete_levels=True).eval()
     complete.body.load_state_dict(plain.state_dict())
     images_BCHW = torch.rand(2, 3, 64, 64)
     with torch.inference_mode():

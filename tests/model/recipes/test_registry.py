@@ -5,8 +5,10 @@ from itertools import product
 import pytest
 import torch
 
+from model.inputs.augmentation import AugmentationConfig
 from model.networks.config import ModelConfig
 from model.networks.registry import build_network
+from model.networks.weights import find_package
 from model.recipes.chr import ABLATIONS, BACKBONES, SUBSETS
 from model.recipes.registry import RECIPES
 from model.training.config import CosineSchedule, Sgd, StepSchedule
@@ -38,8 +40,15 @@ def test_every_row_of_tables_2_3_and_4_has_a_recipe():
 
 
 @pytest.mark.parametrize("name", ["default", "demo"])
-def test_recipes_for_any_machine_need_no_pretrained_weights(name):
-    assert RECIPES[name]().pretrained is False
+def test_recipes_for_any_machine_start_from_weights_that_need_no_hub(name):
+    config = RECIPES[name]()
+    assert config.pretrained and config.backbone_weights is None
+    assert find_package(config.backbone) is not None
+
+
+def test_levels_of_a_densenet_end_with_norm_and_relu():
+    complete = {name for name, make in RECIPES.items() if make().complete_levels}
+    assert complete == {"default", "demo", *(name for name in RECIPES if "densenet121" in name)}
 
 
 def test_the_papers_recipes_have_its_code_s_settings():
@@ -89,6 +98,9 @@ def test_every_setting_enters_the_recorded_config():
         replace(config, loss=SoftmaxConfig()),
         replace(config, schedule=CosineSchedule(warmup_fraction=0.3)),
         replace(config, schedule=StepSchedule()),
+        replace(config, localization=1.0),
+        replace(config, complete_levels=False),
+        replace(config, augmentation=AugmentationConfig(scale=0.11)),
     ]
     documents = [json.dumps(each.to_json(), sort_keys=True) for each in (config, *changed)]
     assert len(set(documents)) == len(documents)

@@ -14,7 +14,11 @@ LABELS_BK = torch.tensor([[1.0, 0.0], [1.0, 1.0], [-1.0, 0.0]])
 
 def make_boxes(scans, classes):
     count = len(scans)
-    return Boxes(EDGES[:count], torch.full((count,), 0.25), *(torch.tensor(numbers, dtype=torch.int64) for numbers in (scans, classes)))
+    return Boxes(
+        EDGES[:count],
+        torch.full((count,), 0.25),
+        *(torch.tensor(numbers, dtype=torch.int64) for numbers in (scans, classes)),
+    )
 
 
 def random_maps(size=8):
