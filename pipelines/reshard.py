@@ -74,7 +74,7 @@ class ReshardConfig:
     """SQL condition over the columns of samples, e.g. "labels.Gun = 1 and metadata.site = 'A'"; of several all must be
     true."""
     corrections: str | None = None
-    """File of corrected labels and boxes, which `sixray review` and `sixray annotate import` write."""
+    """File of corrected labels and boxes, as `sixray annotate import` writes it."""
     overwrite: bool = False
     """Replace the output if it is the dataset of other inputs or options; else that is refused."""
 

@@ -87,13 +87,16 @@ def load_model(folder: str) -> LoadedModel:
         ValueError: a file is absent, damaged, changed since it was written, a pickle, or of another format; or the
             weights are not those of the network that the config names.
     """
-    files = read_model_files(folder)
+    return _load(read_model_files(folder))
+
+
+def _load(files: ModelFiles) -> LoadedModel:
     document = files.document
     store_keys = (*STORE_KEYS, QUANTIZATION_KEY)
     config = ModelConfig.from_json({k: v for k, v in document.items() if k not in store_keys}, files.config_url)
     quantization = document.get(QUANTIZATION_KEY)
     build = _build if quantization is None else _build_quantized
-    network = build(_parse_weights(files), config, folder)
+    network = build(_parse_weights(files), config, files.folder)
     return LoadedModel(network.eval(), config, files.model_id, document["provenance"], quantization)
 
 
@@ -152,7 +155,8 @@ _HEADS = ("classifiers", "selection")
 
 def describe_model(folder: str) -> dict[str, Any]:
     """Return what `sixray info` shows of a model, after checking the weights as `load_model` does."""
-    model = load_model(folder)
+    files = read_model_files(folder)
+    model = _load(files)
     return {
         "model_id": model.model_id,
         "network": model.config.network,
@@ -161,7 +165,7 @@ def describe_model(folder: str) -> dict[str, Any]:
         "num_levels": model.config.num_levels,
         "image_size_px": model.config.input.size_px,
         "num_parameters": (model.quantization or {}).get("num_parameters", count_parameters(model.network)),
-        "weights_bytes": len(read_model_files(folder).weights),
+        "weights_bytes": len(files.weights),
         "provenance": model.provenance,
         **({"quantization": model.quantization} if model.quantization else {}),
     }

@@ -67,7 +67,11 @@ def read_corrections(url: str) -> list[Correction]:
     Raises:
         ValueError: a line is not as described above, or a scan has two; names file and line.
     """
-    text = storage.read_bytes(url).decode("utf-8-sig")
+    try:
+        text = storage.read_bytes(url).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"corrections must be in UTF-8, got {error} ({url}); save the file as CSV UTF-8") from error
+    csv.field_size_limit(max(csv.field_size_limit(), len(text) + 1))  # a scan may have many boxes
     reader = csv.reader(io.StringIO(text, newline=""))
     header = next(reader, [])
     if tuple(header) != COLUMNS:
@@ -225,9 +229,16 @@ def _check_against(correction: Correction, row: Mapping[str, Any], classes: Coll
     if unknown := sorted(named - set(classes)):
         raise ValueError(f"{who} must name classes of {sorted(classes)}, got {', '.join(unknown)}")
     labels = {**row["labels"], **correction.labels}
+    if correction.boxes is None:
+        boxed = {box["class"] for box in row["boxes"]} & set(correction.labels)
+    else:
+        boxed = {box.class_name for box in correction.boxes}
+    if absent := sorted(name for name in boxed if labels[name] == 0):
+        raise ValueError(
+            f"{who} must not leave a box of a class that its labels say is absent, got {', '.join(absent)}; give the "
+            f"boxes too"
+        )
     for box in correction.boxes or ():
-        if labels[box.class_name] == 0:
-            raise ValueError(f"{who} must not have a box of {box.class_name!r}, which its labels say is absent")
         if not (
             box.xmin_px >= 0 and box.ymin_px >= 0 and box.xmax_px <= row["width_px"] and box.ymax_px <= row["height_px"]
         ):

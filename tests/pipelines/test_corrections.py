@@ -156,7 +156,10 @@ def test_a_dataset_without_changes_stays_as_it_is(source, tmp_path):
         ({"key": "P99999"}, "corrections must be of scans of the input, got 1 of others: P99999"),
         ({"labels": '{"Bomb": 1}'}, "must name classes of ["),
         ({"boxes": '[["Gun", 0, 0, 5000, 5]]', "labels": '{"Gun": 1}'}, "must have its boxes within"),
-        ({"boxes": '[["Gun", 0, 0, 5, 5]]', "labels": '{"Gun": 0}'}, "which its labels say is absent"),
+        (
+            {"boxes": '[["Gun", 0, 0, 5, 5]]', "labels": '{"Gun": 0}'},
+            "must not leave a box of a class that its labels say is absent, got Gun",
+        ),
         ({"boxes": '[["Gun", 5, 0, 5, 5]]'}, "a box must be [class, xmin, ymin, xmax, ymax]"),
         ({"boxes": "[[1]]"}, "a box must be [class, xmin, ymin, xmax, ymax]"),
         ({"boxes": '{"Gun": 1}'}, "boxes must be a JSON list"),
@@ -190,6 +193,27 @@ def test_a_file_with_other_columns_or_two_lines_a_scan_is_refused(source, tmp_pa
     url.write_text("key,labels\n")
     assert reshard(source, tmp_path / "ds", "--corrections", url) == 2
     assert "corrections must have the columns key,sha256,labels,boxes,author,time,reason" in capsys.readouterr().err
+
+
+def test_an_absent_label_needs_the_box_removed_too(source, tmp_path, capsys):
+    row = next(row for row in rows_of(source) if row["boxes"])
+    name = row["boxes"][0]["class"]
+    write_corrections(str(tmp_path / "half.csv"), [correct(row, labels={name: 0})])
+    assert reshard(source, tmp_path / "ds", "--corrections", tmp_path / "half.csv") == 2
+    assert f"must not leave a box of a class that its labels say is absent, got {name}" in capsys.readouterr().err
+    write_corrections(str(tmp_path / "whole.csv"), [correct(row, labels={name: 0}, boxes=())])
+    assert reshard(source, tmp_path / "ds", "--corrections", tmp_path / "whole.csv") == 0
+
+
+def test_other_encodings_are_refused_and_long_cells_read(tmp_path):
+    url = tmp_path / "c.csv"
+    url.write_bytes(",".join(COLUMNS).encode() + b"\r\nP1,a,{},,\xe9,2026-01-01,\r\n")
+    with pytest.raises(ValueError, match=r"corrections must be in UTF-8, got .*c\.csv"):
+        read_corrections(str(url))
+    boxes = tuple(Box("Gun", place, 0, place + 1, 1) for place in range(10_000))
+    row = {"key": "P1", "sha256": "0" * 64}
+    write_corrections(str(url), [correct(row, boxes=boxes)])
+    assert read_corrections(str(url))[0].boxes == boxes
 
 
 names = st.text(min_size=1, max_size=8)
