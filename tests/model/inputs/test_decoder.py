@@ -10,6 +10,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from nvidia.dali import backend
 from PIL import Image
 
 from model.hardware import detect_hardware
@@ -212,6 +213,7 @@ def test_a_sound_image_is_not_called_undecodable_because_memory_ended(decoder, s
     images, errors, _ = decoder.decode([IMAGES[0], out.getvalue(), IMAGES[1]])
     assert errors == {}
     assert torch.equal(images[[0, 2]], sound[:2])
+    backend.ReleaseUnusedMemory()  # type: ignore[attr-defined]  # else forks of this process may be refused memory
 
 
 def test_a_machine_that_decodes_nothing_blames_no_scan(decoder, monkeypatch):
