@@ -6,12 +6,13 @@ import getpass
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pipelines.runtime import command_line, log
 from pipelines.runtime.flags import Flag, make_config
 from shards import storage
 from shards.annotation.export import Exported, ExportPlan, export_scans
+from shards.annotation.formats import WRITERS
 from shards.annotation.returned import Comparison, compare_returned
 from shards.annotation.uncertain import choose_uncertain
 from shards.curation.corrections import write_corrections
@@ -31,7 +32,7 @@ class AnnotateConfig:
     """The dataset."""
     output: str
     """export: a new folder; import: the file of corrections, for `sixray reshard --corrections`."""
-    format: Literal["coco", "cvat", "label-studio", "voc", "yolo"] = "coco"
+    format: Annotated[str, Flag(choices=tuple(WRITERS))] = "coco"
     """Format of an export; an import finds it out."""
     predictions: str | None = None
     """PREDICTIONS/<model-id>: boxes, else peaks, with a score of 0.5 and more are suggested."""

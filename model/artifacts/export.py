@@ -51,7 +51,9 @@ def export_model(model: LoadedModel, format_name: str) -> tuple[bytes, dict[str,
     network, config = model.network, model.config
     if format_name == "onnx":
         if isinstance(network, OnnxNetwork):
-            file = _with_metadata(network.file, _metadata(model))
+            import onnx
+
+            file = _serialize(onnx.load_from_string(network.file), _metadata(model))
         else:
             file = export_onnx(network, config, _metadata(model))
         session = open_session(file, count_cores())
@@ -90,7 +92,7 @@ def export_onnx(network: nn.Module, config: ModelConfig, metadata: dict[str, str
     assert exported is not None
     proto: Any = exported.model_proto
     _name_batch(proto)
-    return _with_metadata(proto.SerializeToString(), metadata or {})
+    return _serialize(proto, metadata or {})
 
 
 def trace_onnx(network: nn.Module, config: ModelConfig) -> bytes:
@@ -198,10 +200,7 @@ def _name_batch(proto: Any) -> None:
                 dim.dim_param = "batch"
 
 
-def _with_metadata(file: bytes, metadata: dict[str, str]) -> bytes:
-    import onnx
-
-    proto = onnx.load_from_string(file)
+def _serialize(proto: Any, metadata: dict[str, str]) -> bytes:
     for key, value in metadata.items():
         proto.metadata_props.add(key=key, value=value)
     return bytes(proto.SerializeToString())

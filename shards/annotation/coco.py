@@ -48,8 +48,7 @@ class CocoWriter:
             _append(self._results, self._shape(number, box) | {"score": score})
 
     def _shape(self, image_id: int, box: Box) -> dict[str, Any]:
-        row = box.to_row()
-        left, top, right, bottom = (row[name] for name in ("xmin_px", "ymin_px", "xmax_px", "ymax_px"))
+        left, top, right, bottom = box.edges_px
         category = self._category_of[box.class_name]
         return {"image_id": image_id, "category_id": category, "bbox": [left, top, right - left, bottom - top]}
 

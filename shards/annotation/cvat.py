@@ -12,6 +12,7 @@ from shards.format.classes import Box
 
 FILE_NAME = "annotations.xml"
 _SUGGESTED = "suggestion"
+_EDGES = ("xtl", "ytl", "xbr", "ybr")
 _ATTRIBUTE = (
     f"<attributes><attribute><name>{_SUGGESTED}</name><mutable>False</mutable><input_type>text</input_type>"
     "<default_value></default_value><values></values></attribute></attributes>"
@@ -46,9 +47,7 @@ class CvatWriter:
 
 
 def _box(box: Box, source: str, suggestion: str) -> str:
-    row = box.to_row()
-    named = {"xtl": "xmin_px", "ytl": "ymin_px", "xbr": "xmax_px", "ybr": "ymax_px"}
-    edges = " ".join(f'{name}="{row[edge]}"' for name, edge in named.items())
+    edges = " ".join(f'{name}="{edge}"' for name, edge in zip(_EDGES, box.edges_px, strict=True))
     return (
         f'<box label={quoteattr(box.class_name)} source="{source}" occluded="0" {edges} z_order="0">'
         f'<attribute name="{_SUGGESTED}">{suggestion}</attribute></box>\n'
@@ -62,7 +61,7 @@ def read_cvat(text: bytes, url: str) -> Iterator[ReturnedScan]:
         where = f"{url}, image {image.get('id')}"
         try:
             boxes = tuple(
-                Box(box.attrib["label"], *(float(box.attrib[name]) for name in ("xtl", "ytl", "xbr", "ybr")))
+                Box(box.attrib["label"], *(float(box.attrib[name]) for name in _EDGES))
                 for box in image.iter("box")
                 if not (box.get("source") == "auto" and box.findtext(f"attribute[@name='{_SUGGESTED}']"))
             )

@@ -122,7 +122,7 @@ def _iterate(plan: ExportPlan) -> Iterator[tuple[ExportedScan, str]]:
                 width_px=row.width_px,
                 height_px=row.height_px,
                 labels=labels,
-                boxes=tuple(Box(*box.values()) for box in boxes),
+                boxes=tuple(map(Box.from_row, boxes)),
                 suggestions=suggestions.get(row.key, ()),
             )
             yield scan, problem

@@ -50,9 +50,7 @@ class LabelStudioWriter:
 def _shapes(scan: ExportedScan, boxes: Iterable[Box]) -> list[dict[str, Any]]:
     shapes = []
     for number, box in enumerate(boxes, start=1):
-        row = box.to_row()
-        left, right = (100 * row[name] / scan.width_px for name in ("xmin_px", "xmax_px"))
-        top, bottom = (100 * row[name] / scan.height_px for name in ("ymin_px", "ymax_px"))
+        left, top, right, bottom = (100 * share for share in scan.shares_of(box))
         place = {"x": left, "y": top, "width": right - left, "height": bottom - top, "rotation": 0}
         shapes.append(
             {

@@ -6,18 +6,15 @@ within a hundredth of a pixel of the dataset's is that box.
 
 import csv
 import io
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import astuple, dataclass
 from typing import Any
-
-import pyarrow as pa
-import pyarrow.compute as pc
 
 from shards import storage
 from shards.annotation.export import LIST_COLUMNS, LIST_NAME
 from shards.annotation.formats import read_annotations
 from shards.annotation.scans import ReturnedScan
-from shards.curation.corrections import Correction
+from shards.curation.corrections import LABELLED, Correction
 from shards.format.classes import Box
 from shards.format.dataset import Dataset
 
@@ -47,7 +44,8 @@ def compare_returned(url: str, dataset: Dataset, *, author: str, time: str) -> C
     """
     listed = _read_list(url)
     returned = list(read_annotations(url, lambda: _read_sizes(dataset)))
-    rows = _read_rows(dataset, {key for scan in returned for key in _possible_keys(scan, listed)})
+    keys = {key for scan in returned for key in _possible_keys(scan, listed)}
+    rows = {row["key"]: row for _, table in dataset.find_samples(keys, LABELLED) for row in table.to_pylist()}
     corrections: list[Correction] = []
     reason = f"changed in {storage.base_name(url)}"
     for scan in returned:
@@ -72,15 +70,6 @@ def _read_sizes(dataset: Dataset) -> dict[str, tuple[int, int]]:
     table = dataset.read_samples(columns=["key", "width_px", "height_px"])
     keys, widths, heights = (table[name].to_pylist() for name in table.column_names)
     return dict(zip(keys, zip(widths, heights, strict=True), strict=True))
-
-
-def _read_rows(dataset: Dataset, keys: Iterable[str]) -> dict[str, dict[str, Any]]:
-    columns, wanted = ["key", "sha256", "width_px", "height_px", "labels", "boxes"], pa.array(keys, pa.string())
-    rows: dict[str, dict[str, Any]] = {}
-    for shard in dataset.manifest.shards:
-        table = dataset.read_samples(columns=columns, shards=[shard])
-        rows |= {row["key"]: row for row in table.filter(pc.is_in(table["key"], wanted)).to_pylist()}
-    return rows
 
 
 def _read_list(url: str) -> dict[str, tuple[str, str]]:
@@ -132,11 +121,10 @@ def _changes(
     scan: ReturnedScan, row: Mapping[str, Any], classes: Sequence[str]
 ) -> tuple[dict[str, int | None], tuple[Box, ...] | None]:
     """Return the labels that change, and all boxes if any changes."""
-    if unknown := sorted({box.class_name for box in scan.boxes} | set(scan.labels or ()) - set(classes)):
-        unknown = [name for name in unknown if name not in classes]
-        if unknown:
-            raise ValueError(f"classes must be of {list(classes)}, got {', '.join(unknown)} ({scan.where})")
-    before = [Box(*box.values()) for box in row["boxes"]]
+    named = {box.class_name for box in scan.boxes} | set(scan.labels or ())
+    if unknown := sorted(named - set(classes)):
+        raise ValueError(f"classes must be of {list(classes)}, got {', '.join(unknown)} ({scan.where})")
+    before = list(map(Box.from_row, row["boxes"]))
     after = list(_match(scan.boxes, before))
     labels = {name: value for name, value in (scan.labels or {}).items() if value != row["labels"][name]}
     if sorted(map(repr, after)) == sorted(map(repr, before)):
@@ -163,8 +151,7 @@ def _match(boxes: Sequence[Box], before: Sequence[Box]) -> Iterator[Box]:
 
 
 def _distance(one: Box, other: Box) -> float:
-    names = ("xmin_px", "ymin_px", "xmax_px", "ymax_px")
-    return float(max(abs(getattr(one, name) - getattr(other, name)) for name in names))
+    return float(max(abs(a - b) for a, b in zip(astuple(one)[1:], astuple(other)[1:], strict=True)))
 
 
 def _within(box: Box, row: Mapping[str, Any], where: str) -> Box:

@@ -39,6 +39,11 @@ class ExportedScan:
         """Of its picture, below the export's folder or where the picture is."""
         return f"{PICTURES_FOLDER}/{self.file_name}" if self.has_picture else self.file_name
 
+    def shares_of(self, box: Box) -> tuple[float, float, float, float]:
+        """Return left, top, right and bottom of a box as shares of the scan's width and height."""
+        left, top, right, bottom = box.edges_px
+        return left / self.width_px, top / self.height_px, right / self.width_px, bottom / self.height_px
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReturnedScan:

@@ -7,9 +7,9 @@ one scan a bag, and the classes in turn, keep near copies and one frequent class
 from collections.abc import Sequence
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.compute as pc
 
+from shards.curation.bags import name_bags
 from shards.format.dataset import Dataset
 from shards.predictions.run import Predictions
 
@@ -21,14 +21,13 @@ def choose_uncertain(dataset: Dataset, predictions: Predictions, num_scans: int)
     """
     rows = predictions.read_rows(columns=["key", "logits"])
     samples = dataset.read_samples(columns=["key", "group", "duplicate_of"])
-    bags = pc.coalesce(samples["group"], samples["duplicate_of"], samples["key"])
     places = pc.index_in(rows["key"], samples["key"].combine_chunks())
     if places.null_count:
         raise ValueError(
             f"predictions must be of the dataset, got {places.null_count} scans that it lacks "
             f"({predictions.url}, {dataset.url})"
         )
-    bag_N = pa.chunked_array(bags).combine_chunks().take(places.combine_chunks()).to_pylist()
+    bag_N = name_bags(samples).take(places.combine_chunks()).to_pylist()
     logits = rows["logits"].combine_chunks()
     names = [field.name for field in logits.type]
     doubts = [np.abs(logits.field(name).to_numpy(zero_copy_only=False)) for name in names]

@@ -13,7 +13,7 @@ from shards.format.classes import Box
 FOLDER = "Annotations"
 SUGGESTIONS_FOLDER = "Suggestions"
 LIST_NAME = "ImageSets/Main/default.txt"
-_EDGES = {"xmin": "xmin_px", "ymin": "ymin_px", "xmax": "xmax_px", "ymax": "ymax_px"}
+_EDGES = ("xmin", "ymin", "xmax", "ymax")
 
 
 class VocWriter:
@@ -51,8 +51,7 @@ class VocWriter:
 
 
 def _object(box: Box) -> str:
-    row = box.to_row()
-    edges = "".join(f"<{name}>{row[edge]}</{name}>" for name, edge in _EDGES.items())
+    edges = "".join(f"<{name}>{edge}</{name}>" for name, edge in zip(_EDGES, box.edges_px, strict=True))
     return f"<object><name>{escape(box.class_name)}</name><bndbox>{edges}</bndbox></object>"
 
 

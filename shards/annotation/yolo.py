@@ -37,9 +37,7 @@ class YoloWriter:
         storage.write_bytes(storage.join_url(self._folder, folder, f"{scan.key}.txt"), text.encode())
 
     def _line(self, scan: ExportedScan, box: Box) -> str:
-        row = box.to_row()
-        left, right = (row[name] / scan.width_px for name in ("xmin_px", "xmax_px"))
-        top, bottom = (row[name] / scan.height_px for name in ("ymin_px", "ymax_px"))
+        left, top, right, bottom = scan.shares_of(box)
         shares = ((left + right) / 2, (top + bottom) / 2, right - left, bottom - top)
         return " ".join([str(self._number_of[box.class_name]), *(f"{share:.10f}" for share in shares)])
 

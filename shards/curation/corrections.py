@@ -7,7 +7,6 @@ classes that change: 1 present, 0 absent, null unknown), `boxes` (a JSON list of
 
 import csv
 import datetime
-import hashlib
 import io
 import json
 import math
@@ -16,14 +15,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from shards import storage
 from shards.format.classes import Box
 from shards.format.dataset import Dataset
 from shards.format.manifest import corrections_url
-from shards.format.parquet import CORRECTIONS_SCHEMA, parquet_bytes, read_parquet
+from shards.format.parquet import CORRECTIONS_SCHEMA, keep_parquet, read_parquet
 
+LABELLED = ("key", "sha256", "width_px", "height_px", "labels", "boxes")
+"""Columns of `samples` that a correction is held against."""
 COLUMNS = ("key", "sha256", "labels", "boxes", "author", "time", "reason")
 
 
@@ -55,10 +55,7 @@ def _plain(value: Any) -> Any:
     """Return boxes with the decimals that `Box.to_row` gives, so that equal float32 are equal."""
     if not isinstance(value, list):
         return value
-    return [Box(*(box[name] for name in ("class", *_EDGES))).to_row() for box in value]
-
-
-_EDGES = ("xmin_px", "ymin_px", "xmax_px", "ymax_px")
+    return [Box.from_row(box).to_row() for box in value]
 
 
 def read_corrections(url: str) -> list[Correction]:
@@ -99,8 +96,7 @@ def write_corrections(url: str, corrections: Iterable[Correction]) -> None:
 
 
 def _as_list(box: Box) -> list[Any]:
-    row = box.to_row()
-    return [row["class"], *(row[name] for name in _EDGES)]
+    return [box.class_name, *box.edges_px]
 
 
 def _parse(cells: Sequence[str], where: str) -> Correction:
@@ -173,13 +169,10 @@ def find_changes(inputs: Sequence[Dataset], corrections: Sequence[Correction], w
     Raises:
         ValueError: a correction is of no scan, of other bytes, of an unknown class, or has boxes outside the image.
     """
-    keys = pa.array([of.key for of in corrections], pa.string())
-    columns = ["key", "sha256", "width_px", "height_px", "labels", "boxes"]
     rows_of: dict[str, list[tuple[dict[str, Any], Sequence[str]]]] = {of.key: [] for of in corrections}
     for dataset in inputs if corrections else ():
-        for shard in dataset.manifest.shards:
-            table = dataset.read_samples(columns=columns, shards=[shard])
-            for row in table.filter(pc.is_in(table["key"], keys)).to_pylist():
+        for _, table in dataset.find_samples(rows_of, LABELLED):
+            for row in table.to_pylist():
                 rows_of[row["key"]].append((row, dataset.manifest.classes))
     if absent := sorted(key for key, rows in rows_of.items() if not rows):
         raise ValueError(
@@ -211,10 +204,8 @@ def write_table(dataset_url: str, rows: Sequence[Mapping[str, Any]] | None) -> d
     if rows is None:
         storage.remove(url)
         return {}
-    data = parquet_bytes(pa.Table.from_pylist([dict(row) for row in rows], schema=CORRECTIONS_SCHEMA))
-    if not (storage.exists(url) and storage.read_bytes(url) == data):
-        storage.write_bytes(url, data)
-    return {"count": len({row["key"] for row in rows}), "sha256": hashlib.sha256(data).hexdigest()}
+    table = pa.Table.from_pylist([dict(row) for row in rows], schema=CORRECTIONS_SCHEMA)
+    return {"count": len({row["key"] for row in rows}), "sha256": keep_parquet(url, table)}
 
 
 def _check_against(correction: Correction, row: Mapping[str, Any], classes: Collection[str]) -> None:

@@ -3,7 +3,6 @@
 Their groups are a table of the dataset, with a row for each member, and a summary in the manifest.
 """
 
-import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -12,7 +11,7 @@ import pyarrow as pa
 from shards import storage
 from shards.corpus.facts import UNLISTED
 from shards.format.manifest import LEAKAGE_NAME
-from shards.format.parquet import parquet_bytes
+from shards.format.parquet import keep_parquet
 
 BYTE_EQUAL, NEAR_EQUAL = "byte_equal", "near_equal"
 MAX_EXAMPLES = 5
@@ -56,10 +55,8 @@ def write_leakage(output: str, members: Sequence[Member]) -> dict[str, Any]:
         storage.remove(url)
         return {}
     rows = [member._asdict() for member in sorted(members)]
-    data = parquet_bytes(pa.Table.from_pylist(rows, schema=_SCHEMA))
-    if not (storage.exists(url) and storage.read_bytes(url) == data):
-        storage.write_bytes(url, data)
-    return {"sha256": hashlib.sha256(data).hexdigest(), "kinds": _summarise(members)}
+    sha256 = keep_parquet(url, pa.Table.from_pylist(rows, schema=_SCHEMA))
+    return {"sha256": sha256, "kinds": _summarise(members)}
 
 
 def _summarise(members: Sequence[Member]) -> dict[str, dict[str, Any]]:

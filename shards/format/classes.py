@@ -86,10 +86,20 @@ class Box:
     xmax_px: float
     ymax_px: float
 
+    @classmethod
+    def from_row(cls, row: Mapping[str, Any]) -> "Box":
+        """Return the box of a row, as `to_row` has it."""
+        return cls(row["class"], *(row[name] for name in _COORDINATES))
+
+    @property
+    def edges_px(self) -> tuple[float, float, float, float]:
+        """xmin, ymin, xmax and ymax with the shortest decimals that name their float32, as in `to_row`."""
+        left, top, right, bottom = (_as_float32(getattr(self, name)) for name in _COORDINATES)
+        return left, top, right, bottom
+
     def to_row(self) -> dict[str, Any]:
         """Return the box with float32 coordinates, as in `samples` and `<key>.json`."""
-        coordinates = {name: _as_float32(getattr(self, name)) for name in _COORDINATES}
-        return {"class": self.class_name, **coordinates}
+        return {"class": self.class_name, **dict(zip(_COORDINATES, self.edges_px, strict=True))}
 
 
 def sample_json(row: dict[str, Any]) -> bytes:

@@ -1,9 +1,10 @@
 """Open a dataset: its manifest, the URLs of its files and its tables."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from shards import storage
 from shards.format.json_document import read_existing
@@ -60,6 +61,15 @@ class Dataset:
         if not tables:
             return schema.empty_table()
         return add_columns(pa.concat_tables(tables).replace_schema_metadata(None), schema)
+
+    def find_samples(
+        self, keys: Iterable[str], columns: Sequence[str], split: str | None = None
+    ) -> Iterator[tuple[ShardInfo, pa.Table]]:
+        """Yield each shard of a split (or all) with its rows of some keys, in tar order; unknown keys are left out."""
+        wanted = pa.array(keys, pa.string())
+        for shard in self.shards(split):
+            table = self.read_samples(columns=columns, shards=[shard])
+            yield shard, table.filter(pc.is_in(table["key"], value_set=wanted))
 
 
 def open_dataset(url: str) -> Dataset:

@@ -239,7 +239,8 @@ def count_reasons(quarantine: pa.Table) -> dict[str, int]:
 
 _NAME = re.sub(r"\?P<\w+>", "?:", SHARD_NAME.pattern)
 DATASET_FILE = re.compile(
-    rf"dataset\.json|{re.escape(LEAKAGE_NAME)}|samples/{_NAME}\.parquet|corrections/part-\d{{5}}\.parquet|quarantine/part-{_NAME}\.parquet"
+    rf"dataset\.json|{re.escape(LEAKAGE_NAME)}|samples/{_NAME}\.parquet|quarantine/part-{_NAME}\.parquet"
+    r"|corrections/part-\d{5}\.parquet"
     rf"|[a-z0-9_]+/{_NAME}\.(?:tar|idx)"
 )
 """The paths of all files that any finished dataset may have, below its folder; see also `expected_files`."""

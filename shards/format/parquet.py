@@ -1,5 +1,6 @@
 """Define the Parquet tables of datasets and predictions; read and write them, with page checksums."""
 
+import hashlib
 import io
 from collections.abc import Collection, Mapping, Sequence
 from typing import IO
@@ -207,6 +208,14 @@ def write_parquet(url: str, table: pa.Table) -> None:
     """Write a Parquet file atomically with page checksums; equal tables give equal bytes."""
     with storage.atomic_writer(url) as out:
         _write_table(table, out)
+
+
+def keep_parquet(url: str, table: pa.Table) -> str:
+    """Write a file as `write_parquet` does, unless it has these bytes already; return their sha256."""
+    data = parquet_bytes(table)
+    if not (storage.exists(url) and storage.read_bytes(url) == data):
+        storage.write_bytes(url, data)
+    return hashlib.sha256(data).hexdigest()
 
 
 def parquet_bytes(table: pa.Table) -> bytes:

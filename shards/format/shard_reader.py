@@ -12,7 +12,6 @@ from functools import cached_property
 from typing import NamedTuple
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from shards import storage
 from shards.format.dataset import Dataset
@@ -74,12 +73,9 @@ def read_rows(samples_url: str, num_scans: int) -> list[ScanRow]:
 
 def find_rows(dataset: Dataset, keys: Iterable[str], split: str | None = None) -> dict[str, tuple[str, ScanRow]]:
     """Return the tar and the row of each of some keys, in shard and tar order; unknown keys are left out."""
-    wanted = pa.array(keys, pa.string())
     found: dict[str, tuple[str, ScanRow]] = {}
-    for shard in dataset.shards(split):
-        table = read_parquet(dataset.samples_url(shard), ScanRow._fields)
-        rows = _to_rows(table.filter(pc.is_in(table["key"], value_set=wanted)))
-        found |= {row.key: (dataset.tar_url(shard), row) for row in rows}
+    for shard, table in dataset.find_samples(keys, ScanRow._fields, split):
+        found |= {row.key: (dataset.tar_url(shard), row) for row in _to_rows(table)}
     return found
 
 
