@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from model.evaluation.alarm_plans import bags_of, number_bags
-from model.evaluation.scored_scans import ScoredScans, join_predictions
+from model.evaluation.scans.scored_scans import ScoredScans, join_predictions
 from model.metrics.guarantees import FALSE_ALARMS, Guarantee, Promise, limit_false_alarms, limit_misses
 from model.reports.threshold_file import thresholds_document, write_thresholds
 from pipelines.runtime import command_line, log

@@ -9,9 +9,9 @@ from typing import Annotated, Any, Literal, get_args
 from model.evaluation.comparison import Comparison, DecideBy, compare_models
 from model.evaluation.evaluate import NUM_EXTREME_CLASSES, Evaluation, evaluate_scans
 from model.evaluation.scan_table import list_errors, rate_columns, scans_parquet
-from model.evaluation.scored_scans import ScoredScans, join_predictions
+from model.evaluation.scans.scored_scans import ScoredScans, join_predictions
 from model.evaluation.subsets import rate_subsets
-from model.metrics.bootstrap import NUM_ROUNDS
+from model.metrics.uncertainty.bootstrap import NUM_ROUNDS
 from model.reports.charts import draw_figures, draw_history
 from model.reports.csv_tables import errors_table, make_tables
 from model.reports.gallery import collect_gallery

@@ -10,7 +10,7 @@ import numpy as np
 from torch import Tensor
 
 from model.artifacts.saved_model import LoadedModel, load_model
-from model.evaluation.scored_scans import ScoredScans, join_predictions
+from model.evaluation.scans.scored_scans import ScoredScans, join_predictions
 from model.hardware import Hardware, detect_hardware
 from model.inputs.decoder import BatchDecoder
 from model.metrics.operating_points import sigmoid

@@ -24,8 +24,9 @@ from model.artifacts.saved_model import LoadedModel, is_model, load_model, save_
 from model.hardware import Hardware, detect_processor
 from model.inputs.feeds import FeedConfig, ValidationFeed
 from model.inputs.sample_table import SampleTable, hold_out, load_sample_table
-from model.metrics import arrays, bootstrap
-from model.metrics.intervals import MIN_UNITS
+from model.metrics import arrays
+from model.metrics.uncertainty import bootstrap
+from model.metrics.uncertainty.intervals import MIN_UNITS
 from model.networks.registry import count_parameters
 from model.scoring.batchnorm_folding import fold_batch_norms
 from model.scoring.engines import PART_IMAGES, measure_engines

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from model.metrics.intervals import MIN_UNITS
+from model.metrics.uncertainty.intervals import MIN_UNITS
 from model.reports.metrics_json import parse_interval
 from model.reports.numbers import format_interval, format_percent, format_percent_interval, format_rate, format_ratio
 from shards.cards.card_file import format_table

@@ -8,7 +8,7 @@ __all__ = [
     "evaluate",
     "pointing",
     "scan_table",
-    "scored_scans",
+    "scans",
     "subsets",
     "top_k",
     "uncertainty",

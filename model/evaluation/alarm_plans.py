@@ -8,11 +8,11 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from model.evaluation.scored_scans import UNSCORED, ScoredScans
+from model.evaluation.scans.scored_scans import UNSCORED, ScoredScans
 from model.metrics.bags import NEVER, AlarmPlan, Bags, apply_thresholds, make_bags
-from model.metrics.intervals import MIN_UNITS, Interval, recall_interval
 from model.metrics.joint_thresholds import plan_any_item, plan_each_class, plan_jointly, sort_scores
 from model.metrics.operating_points import FALSE_ALARM_RATES, OperatingFigures
+from model.metrics.uncertainty.intervals import MIN_UNITS, Interval, recall_interval
 
 ALARM_RATE = 10
 """False alarms per 1,000 clean bags at which a report counts what is caught and lists misses and false alarms."""

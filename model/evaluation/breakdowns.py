@@ -10,12 +10,12 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from model.evaluation.scored_scans import UNSCORED, ScoredScans
+from model.evaluation.scans.scored_scans import UNSCORED, ScoredScans
 from model.evaluation.uncertainty import share_interval
 from model.metrics import ranking as metrics
 from model.metrics.bags import NEVER
-from model.metrics.intervals import Interval
 from model.metrics.ranking import Ranking
+from model.metrics.uncertainty.intervals import Interval
 from shards.format.classes import ABSENT, PRESENT
 
 BoolArray = npt.NDArray[np.bool_]

@@ -11,13 +11,13 @@ import numpy.typing as npt
 import pyarrow.compute as pc
 
 from model.evaluation.changed_sides import ChangedSides, find_changed_sides
-from model.evaluation.scored_scans import UNSCORED, ScoredScans
-from model.metrics import bootstrap
+from model.evaluation.scans.scored_scans import UNSCORED, ScoredScans
 from model.metrics import ranking as metrics
-from model.metrics.differences import Estimate, MeanEstimate, correct_differences
-from model.metrics.influence import find_influences
-from model.metrics.intervals import MIN_UNITS, Interval
 from model.metrics.operating_points import OperatingPoint, any_item, at_false_alarms
+from model.metrics.uncertainty import bootstrap
+from model.metrics.uncertainty.differences import Estimate, MeanEstimate, correct_differences
+from model.metrics.uncertainty.influence import find_influences
+from model.metrics.uncertainty.intervals import MIN_UNITS, Interval
 from shards.format.classes import PRESENT, UNKNOWN
 
 SIDES_RATE = 10

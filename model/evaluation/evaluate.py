@@ -19,16 +19,14 @@ from model.evaluation.alarm_plans import (
     plan_alarms,
 )
 from model.evaluation.breakdowns import ClassBreakdowns, Mistakes, count_mistakes, find_bands, rate_breakdowns
-from model.evaluation.completeness import Completeness, DatasetFacts, describe_dataset
 from model.evaluation.pointing import PointingFigures, rate_pointing
-from model.evaluation.scored_scans import ScoredScans, join_predictions
+from model.evaluation.scans.completeness import Completeness, DatasetFacts, describe_dataset
+from model.evaluation.scans.scored_scans import ScoredScans, join_predictions
 from model.evaluation.top_k import TopKAccuracy, rate_top_k
 from model.evaluation.uncertainty import RankIntervals, Rated, Uncertainty, find_intervals
-from model.metrics import bootstrap
 from model.metrics import ranking as metrics
 from model.metrics.calibration import CalibrationFigures, rate_calibration
 from model.metrics.class_figures import CLASS_FIGURES
-from model.metrics.intervals import Interval
 from model.metrics.operating_points import (
     OperatingFigures,
     Sweep,
@@ -38,6 +36,8 @@ from model.metrics.operating_points import (
     sweep,
 )
 from model.metrics.ranking import Curve, Ranking
+from model.metrics.uncertainty import bootstrap
+from model.metrics.uncertainty.intervals import Interval
 from shards.format.classes import PRESENT, UNKNOWN
 from shards.format.dataset import Dataset
 from shards.predictions.run import Predictions
@@ -168,7 +168,7 @@ def evaluate(
         num_rounds: of the bootstrap; 0 for no intervals.
 
     Raises:
-        ValueError: the predictions do not match the dataset; see `model.evaluation.scored_scans.join`.
+        ValueError: the predictions do not match the dataset; see `model.evaluation.scans.scored_scans.join`.
     """
     return evaluate_scans(join_predictions(predictions, dataset, split), predictions, dataset, num_rounds)
 

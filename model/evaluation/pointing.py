@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from model.evaluation.scored_scans import ScoredScans
+from model.evaluation.scans.scored_scans import ScoredScans
 from model.metrics.pointing import covered_shares, largest_box_centres, points_hit
 from shards.format.classes import PRESENT
 

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from model.evaluation.pointing import find_pointing_hits
-from model.evaluation.scored_scans import ScoredScans
+from model.evaluation.scans.scored_scans import ScoredScans
 from model.metrics.bags import NEVER, any_reaches
 from model.metrics.calibration import fit_platt
 from model.metrics.operating_points import any_item, sigmoid

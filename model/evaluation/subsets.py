@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from model.evaluation.evaluate import Evaluation, evaluate_scans
-from model.evaluation.scored_scans import ScoredScans
+from model.evaluation.scans.scored_scans import ScoredScans
 from shards.corpus.label_lists import read_list
 from shards.format.dataset import Dataset
 from shards.predictions.run import Predictions

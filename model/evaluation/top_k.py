@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass
 
-from model.evaluation.scored_scans import ScoredScans
+from model.evaluation.scans.scored_scans import ScoredScans
 from model.evaluation.uncertainty import share_interval
 from model.metrics import ranking
-from model.metrics.intervals import Interval
+from model.metrics.uncertainty.intervals import Interval
 
 TOP_K = (1, 5)
 """Values of k in the CHR paper, Section 5.5."""

@@ -10,13 +10,13 @@ import numpy as np
 import numpy.typing as npt
 
 from model.evaluation.pointing import find_pointing_hits
-from model.evaluation.scored_scans import ScoredScans
-from model.metrics import intervals
+from model.evaluation.scans.scored_scans import ScoredScans
 from model.metrics import ranking as metrics
-from model.metrics.influence import Influences, find_influences
-from model.metrics.intervals import MIN_UNITS, Interval, effective_number
 from model.metrics.operating_points import FALSE_ALARM_RATES, RECALLS, OperatingFigures, sigmoid
 from model.metrics.ranking import Ranking
+from model.metrics.uncertainty import intervals
+from model.metrics.uncertainty.influence import Influences, find_influences
+from model.metrics.uncertainty.intervals import MIN_UNITS, Interval, effective_number
 from shards.format.classes import PRESENT, UNKNOWN
 
 FloatArray = npt.NDArray[np.float64]

@@ -3,16 +3,13 @@
 __all__ = [
     "arrays",
     "bags",
-    "bootstrap",
     "calibration",
     "class_figures",
-    "differences",
     "drift",
     "guarantees",
-    "influence",
-    "intervals",
     "joint_thresholds",
     "operating_points",
     "pointing",
     "ranking",
+    "uncertainty",
 ]

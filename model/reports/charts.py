@@ -15,7 +15,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter
 
 from model.evaluation.evaluate import MAX_CLASSES_IN_FULL, ClassFigures, Evaluation
-from model.metrics.intervals import Interval
+from model.metrics.uncertainty.intervals import Interval
 from model.reports.trend import Entry
 
 INK, MUTED, GRID, SERIES, CHANCE = "#1f2328", "#59636e", "#d5dae0", "#0b5cad", "#b3480e"

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from model.evaluation.scored_scans import ScoredScans
+from model.evaluation.scans.scored_scans import ScoredScans
 from model.metrics.operating_points import sigmoid
 from shards.format.classes import ABSENT, PRESENT
 from shards.format.dataset import Dataset

@@ -19,8 +19,8 @@ from model.evaluation.top_k import TopKAccuracy
 from model.evaluation.uncertainty import RankIntervals
 from model.metrics.bags import NEVER, AlarmPlan
 from model.metrics.calibration import CalibrationFigures
-from model.metrics.intervals import LEVEL, Interval
 from model.metrics.operating_points import AlarmCounts, OperatingPoint, sigmoid
+from model.metrics.uncertainty.intervals import LEVEL, Interval
 from model.reports.sentences import describe_omissions
 from shards import storage
 from shards.format.json_document import check_format, parse_object, read_existing

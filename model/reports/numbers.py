@@ -1,6 +1,6 @@
 """Format figures for readers: ratios, percentages, counts and intervals."""
 
-from model.metrics.intervals import Interval
+from model.metrics.uncertainty.intervals import Interval
 
 NO_BREAK = "\N{NO-BREAK SPACE}"
 

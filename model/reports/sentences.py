@@ -8,7 +8,7 @@ from model.evaluation.alarm_plans import ALARM_RATE, AlarmPlans
 from model.evaluation.comparison import SIDES_RATE, Comparison
 from model.evaluation.evaluate import MAX_CLASSES_IN_FULL, NUM_EXTREME_CLASSES, Evaluation
 from model.evaluation.top_k import TopKAccuracy
-from model.metrics.intervals import MIN_UNITS, Interval
+from model.metrics.uncertainty.intervals import MIN_UNITS, Interval
 from model.reports.numbers import (
     format_count,
     format_gain_interval,

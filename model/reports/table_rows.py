@@ -9,8 +9,8 @@ from model.evaluation.alarm_plans import ALARM_RATE
 from model.evaluation.breakdowns import Breakdown
 from model.evaluation.evaluate import Evaluation
 from model.metrics.bags import NEVER
-from model.metrics.intervals import Interval
 from model.metrics.operating_points import sigmoid
+from model.metrics.uncertainty.intervals import Interval
 from model.reports.numbers import NO_BREAK, format_count
 
 BREAKDOWN_TITLES = {

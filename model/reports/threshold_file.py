@@ -9,11 +9,11 @@ import numpy as np
 import numpy.typing as npt
 
 from model.evaluation.alarm_plans import bags_of
-from model.evaluation.scored_scans import ScoredScans
+from model.evaluation.scans.scored_scans import ScoredScans
 from model.metrics.bags import NEVER, apply_thresholds
 from model.metrics.guarantees import FALSE_ALARMS, Guarantee
-from model.metrics.intervals import MIN_UNITS, proportion_interval
 from model.metrics.operating_points import sigmoid
+from model.metrics.uncertainty.intervals import MIN_UNITS, proportion_interval
 from shards import storage
 from shards.format.json_document import parse_document, read_existing
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from model.metrics.intervals import Interval
+from model.metrics.uncertainty.intervals import Interval
 from model.reports.metrics_json import parse_interval, read_metrics
 
 CAUGHT_RATE = "10"

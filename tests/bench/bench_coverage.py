@@ -26,12 +26,12 @@ from model.evaluation.comparison import _compare_means, _compare_score, _correct
 from model.evaluation.uncertainty import Rated, _find_class_intervals, _Mean, share_interval
 from model.metrics import ranking as metrics
 from model.metrics.bags import apply_thresholds, make_bags
-from model.metrics.differences import MeanEstimate
 from model.metrics.guarantees import limit_false_alarms
-from model.metrics.influence import find_influences
-from model.metrics.intervals import Interval
 from model.metrics.joint_thresholds import plan_jointly
 from model.metrics.operating_points import RECALLS, rate_operation
+from model.metrics.uncertainty.differences import MeanEstimate
+from model.metrics.uncertainty.influence import find_influences
+from model.metrics.uncertainty.intervals import Interval
 from tests.bench.measure import Measurement
 
 NUM_BAGS, NUM_SPLITS, NUM_PROMISES = 200, 300, 2000

@@ -21,7 +21,7 @@ from pathlib import Path
 import safetensors.torch
 
 from model.artifacts.saved_model import load_model
-from model.evaluation.scored_scans import ScoredScans, join_predictions
+from model.evaluation.scans.scored_scans import ScoredScans, join_predictions
 from model.training.config import AdamW, TrainConfig
 from model.training.losses import LossConfig
 from model.training.trainer import train

@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from model.evaluation.pointing import rate_pointing
-from model.evaluation.scored_scans import ScoredScans
+from model.evaluation.scans.scored_scans import ScoredScans
 from model.evaluation.uncertainty import MeanIntervals, Rated, find_intervals
 from model.metrics import ranking as metrics
 from model.metrics.operating_points import any_item, rate_operation

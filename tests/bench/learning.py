@@ -11,11 +11,11 @@ import numpy.typing as npt
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
-from model.evaluation.scored_scans import ScoredScans
-from model.metrics import bootstrap
-from model.metrics.bootstrap import percentile_interval
-from model.metrics.intervals import Interval
+from model.evaluation.scans.scored_scans import ScoredScans
 from model.metrics.ranking import average_precision, mean_of_defined, rank, trace_curve
+from model.metrics.uncertainty import bootstrap
+from model.metrics.uncertainty.bootstrap import percentile_interval
+from model.metrics.uncertainty.intervals import Interval
 from model.recipes.paper_tables import MEAN, load_tables
 
 NETWORKS = ("plain", "h", "hr", "ch", "chr")

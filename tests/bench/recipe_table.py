@@ -24,7 +24,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from model.evaluation.scored_scans import ScoredScans, join_predictions
+from model.evaluation.scans.scored_scans import ScoredScans, join_predictions
 from shards.curation.bags import name_bags
 from shards.format.dataset import open_dataset
 from shards.host import installed_versions

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score
 
-from model.evaluation.scored_scans import ScoredScans, join_predictions
+from model.evaluation.scans.scored_scans import ScoredScans, join_predictions
 from shards.predictions.run import open_predictions
 from tests.bench.cross_validation import assign_folds, pool, rate, read_lists
 from tests.bench.recipe_table import CELLS, format_table, make_row

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score
 
-from model.evaluation.scored_scans import join_predictions
+from model.evaluation.scans.scored_scans import join_predictions
 from shards.predictions.run import open_predictions
 from tests.bench.learning import (
     NETWORKS,

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from model.evaluation.scored_scans import join_predictions
+from model.evaluation.scans.scored_scans import join_predictions
 from model.metrics.operating_points import sigmoid
 from model.reports.threshold_file import rate_thresholds
 from pipelines import cli

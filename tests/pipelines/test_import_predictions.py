@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from model.evaluation.scored_scans import UNSCORED, join_predictions
+from model.evaluation.scans.scored_scans import UNSCORED, join_predictions
 from model.metrics.operating_points import sigmoid
 from pipelines import cli
 from shards.predictions.run import open_predictions

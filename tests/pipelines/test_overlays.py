@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
-from model.evaluation.scored_scans import join_predictions
+from model.evaluation.scans.scored_scans import join_predictions
 from model.inputs.decoder import BatchDecoder, Decoded
 from pipelines.cli import main
 from pipelines.overlays import OverlaysConfig, choose_scans

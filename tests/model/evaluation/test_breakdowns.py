@@ -8,7 +8,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 from model.evaluation.breakdowns import count_mistakes, find_bands, rate_breakdowns
 from model.evaluation.evaluate import evaluate
-from model.evaluation.scored_scans import join_predictions
+from model.evaluation.scans.scored_scans import join_predictions
 from model.metrics.bags import NEVER
 from model.reports.charts import draw_figures
 from model.reports.csv_tables import make_tables

@@ -5,7 +5,7 @@ import pytest
 
 from model.evaluation.comparison import _compare_score, _correct, _Pair, compare_models
 from model.evaluation.evaluate import evaluate
-from model.evaluation.scored_scans import join_predictions
+from model.evaluation.scans.scored_scans import join_predictions
 from shards.format.parquet import predictions_schema
 from shards.predictions.run import open_predictions
 from tests.model.written import CLASSES, prediction, sample, write_dataset, write_predictions

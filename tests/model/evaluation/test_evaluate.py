@@ -8,8 +8,8 @@ import pytest
 from sklearn.metrics import average_precision_score, roc_auc_score, top_k_accuracy_score
 
 from model.evaluation.evaluate import evaluate
-from model.evaluation.scored_scans import join_predictions
-from model.metrics.intervals import proportion_interval
+from model.evaluation.scans.scored_scans import join_predictions
+from model.metrics.uncertainty.intervals import proportion_interval
 from model.reports.metrics_json import metrics_document, metrics_json
 from shards.format.parquet import predictions_schema, write_parquet
 from shards.predictions.parts import part_url

@@ -12,7 +12,7 @@ from model.evaluation import scan_table
 from model.evaluation.alarm_plans import ALARM_RATE
 from model.evaluation.evaluate import evaluate_scans
 from model.evaluation.scan_table import ERROR_FIELDS, VERDICTS, list_errors, rate_columns, scans_parquet
-from model.evaluation.scored_scans import join_predictions
+from model.evaluation.scans.scored_scans import join_predictions
 from model.metrics.operating_points import sigmoid
 from model.reports.csv_tables import errors_table
 from shards.predictions.run import open_predictions

@@ -5,7 +5,7 @@ import pytest
 from sklearn.metrics import average_precision_score
 
 from model.evaluation.evaluate import evaluate
-from model.evaluation.scored_scans import join_predictions
+from model.evaluation.scans.scored_scans import join_predictions
 from model.evaluation.subsets import rate_subsets, select
 from model.recipes.paper_tables import load_paper_tables
 from shards.predictions.run import open_predictions

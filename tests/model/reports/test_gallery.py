@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from model.evaluation.evaluate import evaluate_scans
-from model.evaluation.scored_scans import join_predictions
+from model.evaluation.scans.scored_scans import join_predictions
 from model.metrics.bags import NEVER
 from model.reports import gallery as gallery_module
 from model.reports.charts import draw_figures

@@ -8,7 +8,7 @@ import pytest
 
 from model.evaluation.comparison import compare_models
 from model.evaluation.evaluate import evaluate
-from model.evaluation.scored_scans import join_predictions
+from model.evaluation.scans.scored_scans import join_predictions
 from model.reports.metrics_json import metrics_document, metrics_json
 from shards.predictions.run import open_predictions
 from tests.model.written import prediction, sample, write_dataset, write_predictions

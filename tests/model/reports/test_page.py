@@ -12,7 +12,7 @@ from model.evaluation.evaluate import evaluate
 from model.evaluation.subsets import SubsetFigures
 from model.evaluation.top_k import TopKAccuracy
 from model.metrics.class_figures import CLASS_FIGURES
-from model.metrics.intervals import Interval
+from model.metrics.uncertainty.intervals import Interval
 from model.reports.charts import draw_figures, inline_svg, precision_recall_file
 from model.reports.page import Report, find_paper_tables, render_html, render_markdown
 from model.reports.sentences import list_caveats, list_warnings, state_verdict, summarise

@@ -7,7 +7,7 @@ import pytest
 
 from model.evaluation.evaluate import ScoreFigures, _rate_ranks
 from model.evaluation.uncertainty import RankIntervals
-from model.metrics.intervals import Interval
+from model.metrics.uncertainty.intervals import Interval
 from model.reports.tradeoff_charts import MAX_CLASSES, _steps, draw_tradeoffs
 
 

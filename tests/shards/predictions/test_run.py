@@ -6,7 +6,7 @@ from pathlib import Path
 import pyarrow.compute as pc
 import pytest
 
-from model.evaluation.scored_scans import join_predictions
+from model.evaluation.scans.scored_scans import join_predictions
 from pipelines.alarms import AlarmsConfig, write_alarms
 from shards.format.dataset import open_dataset
 from shards.format.parquet import read_parquet, write_parquet

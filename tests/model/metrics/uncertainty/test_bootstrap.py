@@ -8,9 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from model.metrics import bootstrap, operating_points
+from model.metrics import operating_points
 from model.metrics import ranking as metrics
-from model.metrics.bootstrap import percentile_interval
+from model.metrics.uncertainty import bootstrap
+from model.metrics.uncertainty.bootstrap import percentile_interval
 
 ROWS = st.lists(
     st.tuples(

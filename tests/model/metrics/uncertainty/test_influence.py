@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from model.metrics import ranking as metrics
-from model.metrics.influence import find_influences
+from model.metrics.uncertainty.influence import find_influences
 
 ROWS = st.lists(
     st.tuples(st.sampled_from([-1.0, 0.0, 0.5, 2.0]) | st.floats(-3, 3, width=32), st.sampled_from([-1, 0, 1])),

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from model.metrics.differences import Estimate, MeanEstimate, correct_differences
+from model.metrics.uncertainty.differences import Estimate, MeanEstimate, correct_differences
 
 ESTIMATES = st.lists(
     st.none()

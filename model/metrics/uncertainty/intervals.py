@@ -97,7 +97,7 @@ def average_precision_interval(value: float, variance: float, num_positive: floa
 
     Args:
         value: average precision.
-        variance: from its influences, see `model.metrics.influence`.
+        variance: from its influences, see `model.metrics.uncertainty.influence`.
         num_positive: effective number of positives; Student's t has as many degrees of freedom.
         level: of confidence.
     """

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import special
 
-from model.metrics.intervals import LEVEL, MIN_UNITS, Interval, student_quantile
+from model.metrics.uncertainty.intervals import LEVEL, MIN_UNITS, Interval, student_quantile
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from model.metrics import intervals
 from model.metrics import ranking as metrics
-from model.metrics.influence import find_influences
+from model.metrics.uncertainty import intervals
+from model.metrics.uncertainty.influence import find_influences
 
 SHARES = st.floats(0, 1) | st.sampled_from([0.0, 1.0])
 NUMBERS = st.floats(1, 1e6)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from model.metrics.intervals import LEVEL, Interval
+from model.metrics.uncertainty.intervals import LEVEL, Interval
 from shards.format.classes import ABSENT, PRESENT
 from shards.host import count_cores
 

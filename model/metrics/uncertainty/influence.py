@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from model.metrics.intervals import effective_number
+from model.metrics.uncertainty.intervals import effective_number
 from shards.format.classes import ABSENT, PRESENT
 
 FloatArray = npt.NDArray[np.floating[Any]]

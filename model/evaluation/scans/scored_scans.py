@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from model.evaluation.completeness import Completeness, measure_completeness
+from model.evaluation.scans.completeness import Completeness, measure_completeness
 from shards.curation.bags import name_bags
 from shards.format.classes import UNKNOWN
 from shards.format.dataset import Dataset
