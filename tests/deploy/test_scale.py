@@ -4,6 +4,7 @@ Nothing of that size is made: each figure is a count that follows from the code 
 read from the jobs' graphs, so a new step that gathers elements fails here until it is added.
 """
 
+import functools
 import marshal
 import pickle
 import random
@@ -204,6 +205,7 @@ def dealt_bytes(records, num_scans):
     return len(pack(records[:num_together])) / len(records[:num_together])
 
 
+@functools.cache
 def laws():
     """Return the bytes of the largest element or side input by command and step, as functions of the scans."""
     examples = {f"kind {n}": tuple((key(at), random_hex(320)) for at in range(MAX_EXAMPLES)) for n in range(8)}
@@ -267,9 +269,7 @@ def laws():
     return {(command, step): law for command, steps in commands.items() for step, law in steps.items()}
 
 
-LAWS = laws()
-
-
+@functools.cache
 def table():
     """Return the runbook's table: megabytes by command, step and number of scans."""
     text = (DEPLOY / "README.md").read_text()
@@ -283,10 +283,10 @@ def table():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("command", "step"), LAWS)
+@pytest.mark.parametrize(("command", "step"), table())
 def test_the_runbook_says_how_large_it_grows(command, step):
     for label, num_scans in SCANS.items():
-        megabytes = LAWS[command, step](num_scans) / 1e6
+        megabytes = laws()[command, step](num_scans) / 1e6
         assert table()[command, step][label] == pytest.approx(megabytes, rel=0.3, abs=0.006), label
 
 
@@ -294,7 +294,7 @@ def test_the_runbook_says_how_large_it_grows(command, step):
 def test_every_step_where_elements_meet_is_in_the_table_and_no_other():
     found = {(command, step) for command, pipeline in graphs().items() for step in gathering_steps(pipeline)}
     assert table().keys() == found
-    assert LAWS.keys() == found
+    assert laws().keys() == found
 
 
 def test_a_step_that_gathers_anew_is_seen():

@@ -1,4 +1,4 @@
-"""The two devices that the tests compare, and the marks of a test that needs the second."""
+"""The two devices that the tests compare; a module that imports them is skipped where there is no second one."""
 
 from dataclasses import replace
 
@@ -7,12 +7,10 @@ import torch
 
 from model.hardware import Hardware, detect_hardware
 
-NEEDS_GPU = [
-    pytest.mark.gpu,
-    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device: make test-gpu"),
-]
+if not torch.cuda.is_available():
+    # Here, so that nothing is prepared for tests that are not run.
+    pytest.skip("needs a CUDA device: make test-gpu", allow_module_level=True)
 GPU: Hardware = replace(detect_hardware(), num_devices=1)
-"""Of this machine; one without a GPU never uses it."""
 CPU: Hardware = replace(GPU, device="cpu", dtype="float32", decode_device="cpu", num_cores=2)
 EXACT_FLOAT32 = {"enabled": True, "allow_tf32": False}
 """Of `torch.backends.cudnn.flags`: convolutions in IEEE float32, as a processor computes them."""

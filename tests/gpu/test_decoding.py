@@ -13,11 +13,9 @@ from model.inputs.feeds import FeedConfig, TrainingFeed
 from model.inputs.sample_table import load_sample_table
 from model.networks.config import InputConfig
 from tests.bench.scoring import make_scans
-from tests.gpu.machines import CPU, GPU, NEEDS_GPU
+from tests.gpu.machines import CPU, GPU
 from tests.model.scans import make_dataset
 from tests.shards.by_hand import absurd_header, bogus_huffman
-
-pytestmark = NEEDS_GPU
 
 CONFIG = InputConfig(size_px=224)
 SCANS = make_scans(24)

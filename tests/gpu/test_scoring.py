@@ -13,10 +13,8 @@ from model.scoring.engine_selection import EngineRequest
 from model.scoring.scorer import Scorer
 from model.scoring.scoring_network import ScoringNetwork
 from tests.bench.scoring import make_scans
-from tests.gpu.machines import CPU, GPU, NEEDS_GPU
+from tests.gpu.machines import CPU, GPU
 from tests.shards.by_hand import CLASSES, bogus_huffman, write_dataset
-
-pytestmark = NEEDS_GPU
 
 SCANS = make_scans(26)
 BAD = 7

@@ -14,10 +14,8 @@ from model.training.loss_base import sum_terms
 from model.training.losses import LossConfig
 from model.training.sxmnet_losses import AttentionLossConfig, FusedLossConfig, IntuitiveLabels, MetaLossConfig
 from model.training.trainer import train
-from tests.gpu.machines import EXACT_FLOAT32, GPU, NEEDS_GPU
+from tests.gpu.machines import EXACT_FLOAT32, GPU
 from tests.model.scans import make_dataset
-
-pytestmark = NEEDS_GPU
 
 WITHOUT_FUSION = ("plain", "chr_authors", "chr_authors_corners")
 SYSTEMS = [
