@@ -1,6 +1,7 @@
 """Settings of all tests."""
 
 import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -27,6 +28,14 @@ def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:
     for item in items:
         if any(item.path.is_relative_to(folder) for folder in SLOW_FOLDERS):
             item.add_marker(pytest.mark.slow)
+
+
+def pytest_collection_finish() -> None:
+    """Cache what Beam inspects, if a test uses it."""
+    if "apache_beam" in sys.modules:
+        from tests import beam_cache
+
+        beam_cache.install()
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -9,6 +9,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 from pipelines.runtime import process_pool
+from tests import beam_cache
 
 NOBODY = 65534
 COMMANDS = ("pipelines.convert", "pipelines.reshard", "pipelines.verify")
@@ -51,6 +52,7 @@ def _run(module: str, words: list[str], log: str, user: int | None) -> None:
     out = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
     for stream in (1, 2):
         os.dup2(out, stream)
+    beam_cache.install()
     process_pool.SMALL_JOB_SCANS = 0  # the tests' jobs are small
     if user is not None:
         process_pool.MAX_PROCESSES = 1  # others would be forked from a server that is still who we were
