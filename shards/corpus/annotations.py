@@ -88,7 +88,10 @@ def _decode_xml(text: bytes) -> str:
         return text.decode("utf-16-le" if text.startswith(b"<") else "utf-16-be")
     if text.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, codecs.BOM_UTF8)) or name.startswith(_ANY_UNICODE):
         return decode_text(text)  # a declared UTF-16 that begins with ASCII is what .NET writes for UTF-8
-    return text.decode("gb18030" if name in _CHINESE else name)
+    try:
+        return text.decode("gb18030" if name in _CHINESE else name)
+    except (UnicodeDecodeError, LookupError):
+        return decode_text(text)  # saved again by an editor that left the declaration as it was
 
 
 def decode_text(text: bytes) -> str:

@@ -14,13 +14,24 @@ LISTS_IN_ORDER = ("10", "100", "1000")
 SIXray10's positives and negatives are all in SIXray100; SIXray1000 draws its own positives."""
 
 Presence = Literal["", "positive", "negative"]
-_JUNK_FILES = r"\._[^/]*|\.DS_Store|(?:eh)?Thumbs\.db|desktop\.ini|Icon\r|\.directory"
+_IMAGE_NAMES = "jpe?g|jpe|jfif|png"
+# Hidden files, unless they may be images; what Office, editors and Windows' downloads leave beside a file; notes.
+_JUNK_FILES = (
+    rf"\._[^/]*|\.(?!(?:[^/]*\.)?(?:{_IMAGE_NAMES})$)[^/]*|(?:eh)?Thumbs\.db|desktop\.ini|Icon\r|~\$[^/]*|[^/]+~|"
+    r"[^/]+:Zone\.Identifier|(?:readme|licen[cs]e|copying|citation|changelog|(?:md5|sha\d*)sums?)"
+    r"(?:\.(?:md|txt|rst|html?|pdf|docx?))?"
+)
 _JUNK_FOLDERS = (
     r"__MACOSX|@eaDir|@Recycle|#recycle|\$RECYCLE\.BIN|System Volume Information|\.ipynb_checkpoints|\.git|\.Trashes|"
     r"\.Trash-\d+|\.Spotlight-V100|\.fseventsd|\.AppleDouble|\.thumbnails|lost\+found|__pycache__"
 )
 _JUNK = re.compile(rf"(?:^|/)(?:(?:{_JUNK_FILES})$|(?:{_JUNK_FOLDERS})/)", re.IGNORECASE)
-_OTHER_IMAGES = re.compile("bmp|dib|gif|tiff?|webp|hei[cf]|avif|jp2|p[bgnp]m|svg")
+_IMAGES = re.compile(_IMAGE_NAMES)
+UNKNOWN_EXTENSION = 1
+"""The `image_rank` of a name whose extension is not known, or that has none: it may be another scan."""
+_OTHER_IMAGES = re.compile(
+    "bmp|dib|gif|tiff?|webp|hei[cf]|avif|j[px][2l]|p[bgnp]m|svg|psd|dcm|dicom|dcs|dicos|raw|dng|nii|nrrd"
+)
 _NO_IMAGES = re.compile(
     "jsonl?|[ct]sv|txt|xml|ya?ml|md|rst|html?|pdf|log|ini|cfg|toml|names|data|cache|np[yz]|mat|pkl|parquet|xlsx?|docx?|db|py|"
     "sh|ipynb|zip|tar|t?gz|7z|rar|md5|sha1|sha256|lock|bak|tmp"
@@ -120,9 +131,12 @@ def is_no_image(path: str) -> bool:
 def image_rank(path: str, size_bytes: int) -> int:
     """Return a number that is lower the likelier a file is the image among files of one key.
 
-    JPEG, PNG and names without a known extension come first, then other image formats, empty files, and files that are
-    no images.
+    JPEG and PNG by name come first, then names without a known extension, other image formats, empty files, and files
+    that are no images.
     """
+    extension = extension_of(path)
     if is_no_image(path):
+        return 4
+    if size_bytes == 0:
         return 3
-    return 2 if size_bytes == 0 else int(_OTHER_IMAGES.fullmatch(extension_of(path)) is not None)
+    return 0 if _IMAGES.fullmatch(extension) else 2 if _OTHER_IMAGES.fullmatch(extension) else UNKNOWN_EXTENSION

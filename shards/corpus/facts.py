@@ -21,6 +21,8 @@ Labels = tuple[int | None, ...]
 
 JUNK = "junk"
 """Kind of skipped file: made by an operating system or a tool, and no part of the corpus."""
+ARCHIVE = "archive"
+"""Kind of skipped file: an archive beside images of a layout that reads none."""
 
 
 class ImageFact(NamedTuple):

@@ -23,6 +23,7 @@ _LABEL_OF_NUMBER: dict[float, int | None] = {1: 1, -1: 0, 0: None}
 _NAME_COLUMNS = ("name", "image", "filename", "file_name", "image_name", "file", "img", "image_id", "id", "path", "key")
 """Headers of the column of names; the first of these that is there."""
 _SEPARATORS = ",;\t"
+_SEPARATOR_LINE = re.compile(rb"sep=.", re.IGNORECASE)
 _NO_NAME = re.compile(r"(?:Unnamed: \d+)?")
 _EXTENSION = re.compile(r"\.(jpe?g|jfif|jpe|png|bmp|tiff?|webp|gif|xml)$", re.IGNORECASE)
 
@@ -72,7 +73,7 @@ def read_list(url: str, classes: Sequence[str], *, member: str = "", has_labels:
         if not has_labels:
             yield from (_parse_name(line) for line in lines if line.strip())
             return
-        columns = _read_header(next(lines, b""), classes, member or url)
+        columns = _read_header(_first_line(lines), classes, member or url)
         num_used, first_problem = 0, ""
         for line in lines:
             if line.strip():
@@ -94,9 +95,15 @@ def further_columns(url: str, classes: Sequence[str], *, member: str = "") -> tu
     """
     with archives.open_zip_member(url, member) if member else storage.open_reader(url) as handle:
         try:
-            return tuple(_read_header(next(_read_lines(handle), b""), classes, url).further)
+            return tuple(_read_header(_first_line(_read_lines(handle)), classes, url).further)
         except ValueError:
             return ()
+
+
+def _first_line(lines: Iterator[bytes]) -> bytes:
+    """Return the line of columns; Excel may say the separator before it."""
+    line = next(lines, b"")
+    return next(lines, b"") if _SEPARATOR_LINE.fullmatch(line) else line
 
 
 def _read_header(line: bytes, classes: Sequence[str], where: str) -> _Columns:
@@ -146,7 +153,9 @@ def _parse_row(line: bytes, columns: _Columns) -> ListRow:
 def _label_of(text: str) -> int | None:
     """Return the label of a cell; KeyError or ValueError if it is none."""
     lowered = text.lower()
-    return _LABEL_OF[lowered] if lowered in _LABEL_OF else _LABEL_OF_NUMBER[float(lowered)]
+    if lowered in _LABEL_OF:
+        return _LABEL_OF[lowered]
+    return _LABEL_OF_NUMBER[float(lowered.replace(",", ".").replace("\N{MINUS SIGN}", "-"))]
 
 
 def _stem_of(name: str) -> str:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from shards import storage
 from shards.corpus.archives import Place
 from shards.corpus.boxes import Repair
-from shards.corpus.description import Corpus, extension_of, image_rank, is_no_image
+from shards.corpus.description import UNKNOWN_EXTENSION, Corpus, extension_of, image_rank, is_no_image
 from shards.corpus.facts import (
     UNLISTED,
     AnnotationFact,
@@ -199,7 +199,8 @@ def _split_side_files(images: list[ImageFact]) -> tuple[list[ImageFact], list[Sk
     if len(images) < 2:
         return images, []
     first = images[0]
-    folder, rank = first.url.rpartition("/")[0], image_rank(first.url, first.size_bytes)
+    folder = first.url.rpartition("/")[0]
+    rank = max(image_rank(first.url, first.size_bytes), UNKNOWN_EXTENSION)
     kept, skipped = [first], []
     for image in images[1:]:
         is_lesser = image_rank(image.url, image.size_bytes) > rank and image.size_bytes > 0

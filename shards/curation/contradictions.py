@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from shards.corpus.boxes import Annotation
-from shards.corpus.facts import JUNK
+from shards.corpus.facts import ARCHIVE, JUNK
 from shards.corpus.policy import Policy, compare_labels
 from shards.corpus.records import GUESSED_ENCODING, METADATA_WITHOUT_SCAN, OTHER_CASE, SIDE_FILE, ScanRef
 from shards.format.classes import ClassSet
@@ -96,7 +96,7 @@ def make_findings(found: Contradictions, policy: Policy, num_metadata_rows: int 
             f"such as {example}; the names must be in a column called key, name or path, or in the first one"
         )
     kinds = check_contradictions(found, policy)
-    skipped = {kind: kinds.pop(kind) for kind in (JUNK, SIDE_FILE, METADATA_WITHOUT_SCAN) if kind in kinds}
+    skipped = {kind: kinds.pop(kind) for kind in (JUNK, ARCHIVE, SIDE_FILE, METADATA_WITHOUT_SCAN) if kind in kinds}
     repairs = {kind: kinds.pop(kind) for kind in (GUESSED_ENCODING, OTHER_CASE) if kind in kinds}
     return {"contradictions": kinds, "repairs": repairs, "skipped": skipped}
 

@@ -11,7 +11,7 @@ from shards import storage
 MAX_KEY_BYTES = 100 - len(".json")
 """A ustar name field holds 100 bytes."""
 _LONG_KEY_DIGITS = 16
-_CHINESE = re.compile(r"[\u3000-\u303f\u4e00-\u9fff\uff00-\uffef]+")
+_CHINESE = re.compile(r"[\u3000-\u303f\u3400-\u4dbf\u4e00-\u9fff\uff00-\uffef\U00020000-\U0003ffff]+")
 _SAFE_IN_KEYS = "()+,=@"
 _PLAIN_STEM = re.compile(r"[A-Za-z0-9_~()+,=@/-]+")
 # Keyed, so that no choice of file names decides which shard a scan goes to; fixed for format 1.

@@ -1,5 +1,6 @@
 """Recognise and check image files by their bytes, not their names."""
 
+import re
 import struct
 import zlib
 from typing import Literal
@@ -19,6 +20,22 @@ _CHUNK_EDGE_BYTES = 12
 # Valid bit depths of each colour type: grey, RGB, palette, grey with alpha, RGBA.
 _PNG_DEPTHS = {0: {1, 2, 4, 8, 16}, 2: {8, 16}, 3: {1, 2, 4, 8}, 4: {8, 16}, 6: {8, 16}}
 
+_SNIFF_BYTES = 264
+_OTHERS = {
+    "an archive": (
+        re.compile(
+            rb"PK\x03\x04|PK\x05\x06|Rar!|7z\xbc\xaf|\x1f\x8b|BZh|\xfd7zXZ|\x28\xb5\x2f\xfd|.{257}ustar", re.DOTALL
+        ),
+        "unpack it where it lies",
+    ),
+    "DICOM": (re.compile(rb".{128}DICM", re.DOTALL), "export its pixels as PNG"),
+    "a picture of another format": (
+        re.compile(rb"GIF8|BM|II\*\0|MM\0\*|RIFF.{4}WEBP|.{4}ftyp(?:avif|heic|mif1)|\0\0\0\x0cjP|\xff\x0a", re.DOTALL),
+        "--transcode makes a JPEG of BMP, TIFF, WebP and GIF",
+    ),
+    "a text": (re.compile(rb"\s*[<{\[]"), "it may be an annotation, or the page of a download that failed"),
+}
+"""What else a file may be by its first bytes, and what to do about it."""
 _PNG_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 _MAX_DEFLATE_RATIO = 1032
 """258 bytes, the longest match, take at least two bits."""
@@ -49,9 +66,14 @@ def read_image_size(data: ImageBytes) -> tuple[int, int]:
         return read_jpeg_size(data)
     if data[: len(_PNG_START)] == _PNG_START:
         return _read_png_size(data)
-    raise ImageError(
-        "unknown_format", f"the file begins with {data[:8].hex(' ')}, a JPEG begins with ff d8, a PNG with 89 50 4e 47"
-    )
+    raise ImageError("unknown_format", _describe_other(bytes(data[:_SNIFF_BYTES])))
+
+
+def _describe_other(start: bytes) -> str:
+    for kind, (pattern, remedy) in _OTHERS.items():
+        if pattern.match(start):
+            return f"it is {kind}: {remedy}"
+    return f"the file begins with {start[:8].hex(' ')}, a JPEG begins with ff d8, a PNG with 89 50 4e 47"
 
 
 def _read_png_size(data: ImageBytes) -> tuple[int, int]:

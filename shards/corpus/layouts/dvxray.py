@@ -1,23 +1,30 @@
-"""Describe the layout of DvXray: two views of a bag, `P1_OL.png` and `P1_SD.png`, and one JSON file for both."""
+"""Describe the layout of DvXray: two views of a bag, `P1_OL.png` and `P1_SD.png`, and one JSON file for both.
 
+Lists of splits, `train.txt` with a pair a line or `DvXray_train.txt` with the two views and the labels, are what the
+authors' `get_split.py` writes. Their labels are those of the JSON files.
+"""
+
+import codecs
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from shards import storage
-from shards.corpus.description import Corpus, Source
-from shards.corpus.facts import AnnotationFact, Fact, ImageFact, Inline
+from shards.corpus.annotations import decode_text
+from shards.corpus.description import Corpus, Source, extension_of
+from shards.corpus.facts import AnnotationFact, Fact, ImageFact, Inline, RowFact
 from shards.corpus.layouts.coco import Object, inline_annotation, parse_inline
 from shards.corpus.layouts.folders import RootFolder
 from shards.corpus.layouts.layout import Contents, Layout, Parts
-from shards.corpus.layouts.survey import Survey, list_image, scan_key
+from shards.corpus.layouts.survey import ImageIndex, Survey, list_image, scan_key, split_of_name
 from shards.format.classes import ClassSet
-from shards.format.keys import stem_of
+from shards.format.keys import decode_name, stem_of
 
 VIEWS = ("OL", "SD")
 """Overlook and side."""
+_LIST_RANK = 3
 _VIEW = re.compile(rf"(?P<pair>.+)_(?P<view>{'|'.join(VIEWS)})", re.IGNORECASE)
 
 
@@ -27,7 +34,13 @@ def _find(root: RootFolder, _parts: Parts) -> Contents:
 
 def _find_contents(survey: Survey) -> Contents:
     images = (Source("images", survey.url),) if survey.has_images else ()
-    return Contents(images=images, remark="pairs of views with a JSON file each")
+    lists = tuple(
+        Source("annotations", survey.at(path), "list", split=split)
+        for path in survey.with_extension("txt")
+        if (split := split_of_name(storage.base_name(path)))
+    )
+    named = f"; splits in {', '.join(storage.base_name(item.url) for item in lists[:4])}" if lists else ""
+    return Contents(images=images, annotations=lists, remark=f"pairs of views with a JSON file each{named}")
 
 
 def _detect(_root: RootFolder, _parts: Parts, survey: Survey) -> Contents | None:
@@ -36,8 +49,11 @@ def _detect(_root: RootFolder, _parts: Parts, survey: Survey) -> Contents | None
     return _find_contents(survey) if has_views and has_objects else None
 
 
-def list_dvxray(source: Source, _corpus: Corpus, _classes: ClassSet, _drafts_url: str) -> Iterator[Fact]:
-    """Yield the views of each pair, in one group, and what its JSON file says of each view."""
+def list_dvxray(source: Source, corpus: Corpus, _classes: ClassSet, _drafts_url: str) -> Iterator[Fact]:
+    """Yield the views of each pair, in one group, and what its JSON file says of each view; or the split of a list."""
+    if source.kind == "annotations":
+        yield from _list_rows(source, corpus)
+        return
     documents: list[tuple[str, str]] = []
     views: dict[str, list[tuple[str, str]]] = {}
     for info in storage.list_files(source.url):
@@ -48,7 +64,7 @@ def list_dvxray(source: Source, _corpus: Corpus, _classes: ClassSet, _drafts_url
             fact = fact._replace(group=match["pair"])
         if fact is not None:
             yield fact
-        elif path.endswith(".json"):
+        elif extension_of(path) == "json":
             documents.append((scan_key(path), info.url))
     for pair, url in documents:
         text = storage.read_bytes(url)
@@ -56,10 +72,33 @@ def list_dvxray(source: Source, _corpus: Corpus, _classes: ClassSet, _drafts_url
             yield AnnotationFact(key, url, _read_view(text, view))
 
 
+def _list_rows(source: Source, corpus: Corpus) -> Iterator[Fact]:
+    index = ImageIndex(corpus.url)
+    seen: set[str] = set()
+    for line in decode_name(storage.read_bytes(source.url).removeprefix(codecs.BOM_UTF8)).splitlines():
+        for name in _views_of(line.split()):
+            keys = index.find_keys(name, source.split)
+            key = min(keys, default=scan_key(name))
+            problem = f"{name!r} may be any of {', '.join(sorted(keys)[:3])}" if len(keys) > 1 else ""
+            if key not in seen:
+                yield RowFact(key, source.url, _LIST_RANK, source.split, (), problem)
+            seen.add(key)
+
+
+def _views_of(words: Sequence[str]) -> list[str]:
+    """Return the names of the views that a line means: it has both, or the name of their pair."""
+    views = [word for word in words if _VIEW.fullmatch(stem_of(word))]
+    return views or [f"{_without_extension(words[0])}_{view}.png" for view in VIEWS] if words else []
+
+
+def _without_extension(name: str) -> str:
+    return re.sub(r"\.(json|png|jpe?g)$", "", name, flags=re.IGNORECASE)
+
+
 def _read_view(text: bytes, view: str) -> Inline:
     """Return the annotation of one view: `objects` is a list, or the word None for a bag without items."""
     try:
-        found = json.loads(text)["objects"]
+        found = json.loads(decode_text(text))["objects"]
         objects = [] if found in ("None", []) else [_read_object(item, view) for item in found]
     except (ValueError, KeyError, TypeError, StopIteration) as error:
         return inline_annotation((), (), f"objects cannot be read: {error!r}")

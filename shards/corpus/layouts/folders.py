@@ -62,6 +62,11 @@ def read_root(url: str) -> RootFolder:
     return RootFolder(url, tuple(sorted(folders)), tuple(sorted(archives)), tuple(sorted(unreadable)), has_other_files)
 
 
+def is_any_archive(name: str) -> bool:
+    """Return whether a file is an archive or a part of one, whether it can be read in place or not."""
+    return is_archive(name) or _OTHER_ARCHIVE.fullmatch(name) is not None
+
+
 def is_archive(name: str) -> bool:
     """Return whether a file is an archive that can be read in place, or a part of one."""
     return name.lower().endswith(".zip") or split_tar_name(name) is not None

@@ -91,7 +91,7 @@ def _make_corpus(root: RootFolder, layout: Layout, contents: Contents, subset: s
     builds_subset = subset != "all" and not lists
     if builds_subset:
         lists = pick_lists(contents.lists, "all")  # for their labels
-    why = _describe(root.url, layout, contents, lists)
+    why = _describe(root.url, layout, contents, lists) + _describe_unread(root, contents)
     if builds_subset:
         why += f"; no list says who is in subset {subset}, so it is built by Section 3.1 of the paper"
     return Corpus(
@@ -223,8 +223,8 @@ def _check(root: RootFolder, layout: Layout, contents: Contents, lists: Sequence
         url = root.at(root.unreadable_archives[0])
         raise ValueError(f"images must be files, or in a zip or tar, got none but {url}; {explain_archive(url)}")
     if not contents.images:
-        message = f"{layout.name} corpus must have {layout.expected}, got none ({root.url}); name it by --images"
-        raise ValueError(message)
+        remedy = "name it by --images" if layout.takes_parts else "its parts must lie below --input, unpacked"
+        raise ValueError(f"{layout.name} corpus must have {layout.expected}, got none ({root.url}); {remedy}")
     if subset == "all":
         return
     if not layout.has_lists:
@@ -239,6 +239,15 @@ def _lies_beside_nothing(root: RootFolder, contents: Contents) -> bool:
     if contents.images and any(source.url != root.url for source in contents.images):
         return False
     return not root.has_other_files and not set(root.folders) - set(root.named(*ANNOTATION_FOLDERS, *LIST_FOLDERS))
+
+
+def _describe_unread(root: RootFolder, contents: Contents) -> str:
+    """Return which archives at the root are no part of the corpus; empty if none."""
+    read = {url for source in (*contents.images, *contents.annotations) for url in source.parts or (source.url,)}
+    read |= {item.url for item in contents.lists}
+    names = [name for name in (*root.archives, *root.unreadable_archives) if root.at(name) not in read]
+    more = ", …" if len(names) > 3 else ""
+    return f"; not read: {', '.join(names[:3])}{more}: unpack what belongs to the corpus" if names else ""
 
 
 def _describe(root_url: str, layout: Layout, contents: Contents, lists: Sequence[ListFile]) -> str:

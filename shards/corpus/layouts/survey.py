@@ -7,8 +7,8 @@ from functools import cached_property
 
 from shards import storage
 from shards.corpus.description import Source, extension_of, is_junk, is_no_image, make_key
-from shards.corpus.facts import JUNK, AnnotationFact, Fact, ImageFact, SkippedFact
-from shards.corpus.layouts.folders import list_names
+from shards.corpus.facts import ARCHIVE, JUNK, AnnotationFact, Fact, ImageFact, SkippedFact
+from shards.corpus.layouts.folders import is_any_archive, list_names
 from shards.format.keys import stem_of
 
 _ROLE_WORD = re.compile(
@@ -146,9 +146,11 @@ class Survey:
 
 
 def list_image(source: Source, path: str, url: str, size_bytes: int) -> Fact | None:
-    """Return the fact of a file below a corpus if it is an image or junk, else None."""
+    """Return the fact of a file below a corpus if it is an image, junk or an archive, else None."""
     if is_junk(path):
         return SkippedFact(scan_key(path), url, JUNK)
+    if is_any_archive(storage.base_name(path)):
+        return SkippedFact(scan_key(path), url, ARCHIVE)
     if is_no_image(path):
         return None
     return ImageFact(scan_key(path), url, size_bytes, source.split or split_of_path(path))

@@ -52,13 +52,34 @@ def test_a_backslash_separates_folders():
         "Thumbs.db",
         "x/desktop.ini",
         "a/.ipynb_checkpoints/P1-checkpoint.jpg",
+        "a/.P1.jpg.swp",
+        ".gitkeep",
+        "P1.jpg~",
+        "P1.jpg:Zone.Identifier",
+        "~$train.xlsx",
+        "README.txt",
+        "licence",
+        "SHA256SUMS",
     ],
 )
 def test_files_of_operating_systems_and_tools_are_junk(path):
     assert is_junk(path)
 
 
-@pytest.mark.parametrize("path", ["P1.jpg", "a.DS_Store.jpg", "my@eaDir/P1.jpg", ".hidden.jpg", "thumbs.db.jpg"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "P1.jpg",
+        ".P1.png",
+        ".jpg",
+        "readme2.jpg",
+        "README.png",
+        "a.DS_Store.jpg",
+        "my@eaDir/P1.jpg",
+        ".hidden.jpg",
+        "thumbs.db.jpg",
+    ],
+)
 def test_other_names_are_none(path):
     assert not is_junk(path)
 
@@ -73,6 +94,10 @@ def test_files_beside_an_image_take_no_scans_place_and_are_counted(tmp_path):
         "P1.jpg": jpeg_bytes(1),
         "P2.CSV": b"a,b",
         "P2.JPG": jpeg_bytes(2),
+        "P4.dcm": bytes(128) + b"DICM",
+        "P4.jpg": jpeg_bytes(4),
+        "P5.1": b"?",
+        "P5.jpg": jpeg_bytes(5),
         "P3.jpeg": b"",
         "P3.jpg": jpeg_bytes(3),
         ".DS_Store": b"\0\0\0\1Bud1",
@@ -81,11 +106,12 @@ def test_files_beside_an_image_take_no_scans_place_and_are_counted(tmp_path):
     }.items():
         (corpus / name).write_bytes(data)
     manifest = convert_plainly(corpus, tmp_path / "ds")
-    assert sorted(row["key"] for row in rows_of(tmp_path / "ds")) == ["P0", "P1", "P2", "P3"]
-    assert reasons_of(tmp_path / "ds") == {"P3": "duplicate_key"}  # an image of no bytes is damage, not a side file
-    assert (manifest.ledger["unlisted"].listed, manifest.ledger["unlisted"].converted) == (5, 4)
+    assert sorted(row["key"] for row in rows_of(tmp_path / "ds")) == ["P0", "P1", "P2", "P3", "P4", "P5"]
+    # An image of no bytes is damage, and a name without an extension may be a scan: no side files.
+    assert reasons_of(tmp_path / "ds") == {"P3": "duplicate_key", "P5": "duplicate_key"}
+    assert (manifest.ledger["unlisted"].listed, manifest.ledger["unlisted"].converted) == (8, 6)
     skipped = json.loads((tmp_path / "ds/dataset.json").read_text())["skipped"]
-    assert {kind: found["count"] for kind, found in skipped.items()} == {"junk": 3, "side_file": 3}
+    assert {kind: found["count"] for kind, found in skipped.items()} == {"junk": 3, "side_file": 4}
     assert skipped["side_file"]["examples"][0] == {"key": "P0", "detail": f"file://{corpus}/P0.json"}
 
 

@@ -83,6 +83,7 @@ AS_WRITTEN = {
     "quoted": '"name", "Gun", "Knife", "Wrench", "Pliers", "Scissors"\n"P00001", "1", "-1", "-1", "-1", "1"\n'
     '"N0000002", "-1", "-1", "nan", "-1", "-1"',
     "semicolons": "\n".join(LINES).replace(",", ";"),
+    "decimal commas": f"sep=;\n{HEADER.replace(',', ';')}\nP00001;1,0;-1,0;-1,0;-1;1\nN0000002;-1,0;-1,0;0,0;-1;-1",
     "tabs": "\n".join(LINES).replace(",", "\t"),
     "old mac": "\r".join(LINES),
     "more columns": "Site,Gun,Knife,Wrench,Pliers,Scissors,Name\nA,1,-1,-1,-1,1,P00001\n,-1,-1,0,-1,-1,N0000002",
@@ -99,10 +100,17 @@ def test_lists_of_spreadsheets_and_of_pandas_are_read(read, text, encoding):
     assert [replace(row, further=()) for row in read(text.encode(encoding))] == EXPECTED
 
 
-@pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "gbk"])
-def test_chinese_names_are_read_in_the_encodings_of_spreadsheets(read, encoding):
-    (row,) = read(f"{HEADER}\n扫描一.jpg,1,-1,-1,-1,1\n".encode(encoding))
-    assert row == ListRow("扫描一", (1, 0, 0, 0, 1))
+@pytest.mark.parametrize(
+    ("name", "encoding"), [("扫描一", "utf-8"), ("扫描一", "utf-16"), ("扫描一", "gbk"), ("扫描一𠮷", "gb18030")]
+)
+def test_chinese_names_are_read_in_the_encodings_of_spreadsheets(read, name, encoding):
+    (row,) = read(f"{HEADER}\n{name}.jpg,1,-1,-1,-1,1\n".encode(encoding))
+    assert row == ListRow(name, (1, 0, 0, 0, 1))
+
+
+def test_a_minus_sign_of_a_word_processor_is_one(read):
+    (row,) = read(f"{HEADER}\nP1,\N{MINUS SIGN}1,-1,\N{MINUS SIGN}1.0,1,-1\n")
+    assert row == ListRow("P1", (0, 0, 0, 1, 0))
 
 
 def test_columns_beside_names_and_classes_are_named(tmp_path):

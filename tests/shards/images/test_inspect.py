@@ -90,6 +90,22 @@ def test_what_is_no_whole_picture_is_refused_by_its_word(data, reason):
     assert reason_of(data) == reason
 
 
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (b"PK\x03\x04" + bytes(20), "it is an archive: unpack it where it lies"),
+        (bytes(257) + b"ustar\0" + bytes(20), "it is an archive"),
+        (bytes(128) + b"DICM", "it is DICOM: export its pixels"),
+        (b"RIFF\1\2\3\4WEBP", "it is a picture of another format: --transcode"),
+        (b"\n<!DOCTYPE html>", "it is a text: it may be an annotation, or the page of a download that failed"),
+        (b"\1\2", "the file begins with 01 02, a JPEG begins with ff d8"),
+    ],
+)
+def test_what_is_no_picture_is_called_what_it_is(data, words):
+    with pytest.raises(ImageError, match=words):
+        read_image_size(data)
+
+
 def test_the_largest_picture_is_named_in_the_refusal():
     packed = chunk(b"IDAT", bytes(300_000))
     assert read_image_size(png(header(10_000, 10_000), packed, IEND)) == (10_000, 10_000)

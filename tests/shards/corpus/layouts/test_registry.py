@@ -308,7 +308,9 @@ def test_every_layout_is_called_by_its_name_and_says_what_an_empty_folder_lacks(
     if name == "images":
         assert find_corpus(str(tmp_path), name, "all").layout == name
         return
-    with pytest.raises(ValueError, match=rf"{name} corpus must have a? ?folders? .*; name it by --images"):
+    with pytest.raises(
+        ValueError, match=rf"{name} corpus must have a? ?folders? .*; (name it by --im|its parts must lie below --in)"
+    ):
         find_corpus(str(tmp_path), name, "all")
 
 

@@ -1,5 +1,6 @@
 """The same generated scans, written in every layout, are found by `auto` and come in with labels and boxes exact."""
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -78,6 +79,36 @@ def test_dvxrays_views_come_in_as_groups_and_an_item_unboxed_in_a_view_is_not_ab
         assert row["group"] == f"DvXray%2FP{at // 2 * 2:05d}"
 
 
+@pytest.mark.parametrize("form", ["pairs", "views"])
+def test_the_lists_that_dvxrays_authors_write_say_the_split(tmp_path, form):
+    twins.write_dvxray(tmp_path / "c", twins.make_truth(8))
+    ends = ("OL", "SD")
+    lines = {at: f"P{at:05d}" for at in (0, 2, 4, 8)}
+    if form == "views":
+        lines = {at: f"./data/DvXray/{pair}_OL.png ./data/DvXray/{pair}_SD.png 0,1,0" for at, pair in lines.items()}
+    twins.put(tmp_path / "c/split/train.txt", f"{lines[0]}\n{lines[2]}\n")
+    twins.put(tmp_path / "c/DvXray_test.txt", f"{lines[4]}\n\n{lines[8]}\n")
+    convert_plainly(tmp_path / "c", tmp_path / "ds")
+    found = {name: row["split"] for name, row in twins.found_in(tmp_path / "ds").items()}
+    splits = {0: "train", 2: "train", 4: "test", 6: "unlisted"}
+    assert found == {f"P{at:05d}_{end}": split for at, split in splits.items() for end in ends}
+    missing = {key.rpartition("%2F")[2]: reason for key, reason in reasons_of(tmp_path / "ds").items()}
+    assert missing == {f"P00008_{end}": "missing_image" for end in ends}
+
+
+@pytest.mark.parametrize("write", [twins.write_coco, twins.write_yolo, twins.write_labelme, twins.write_labelimg])
+def test_archives_beside_an_unpacked_corpus_are_named_and_no_scans(tmp_path, write):
+    write(tmp_path / "c", twins.make_truth())
+    before = convert_plainly(tmp_path / "c", tmp_path / "before").ledger
+    for name in ("images.zip", "labels/more.tar.gz", "a.7z"):
+        twins.put(tmp_path / "c" / name, b"PK")
+    corpus = find_corpus(str(tmp_path / "c"), "auto", "all")
+    assert "; not read: images.zip, a.7z: unpack what belongs to the corpus" in corpus.why
+    assert convert_plainly(tmp_path / "c", tmp_path / "ds").ledger == before
+    skipped = json.loads((tmp_path / "ds/dataset.json").read_text())["skipped"]
+    assert skipped["archive"]["count"] == 3
+
+
 @pytest.mark.parametrize("write", [twins.write_yolo, twins.write_labelme, twins.write_labelimg])
 def test_where_two_readings_are_possible_the_other_is_named(tmp_path, write):
     scans = twins.make_truth()
@@ -102,6 +133,6 @@ def test_where_two_readings_are_possible_the_other_is_named(tmp_path, write):
 )
 def test_what_is_no_corpus_of_images_is_refused_with_what_to_do(tmp_path, name, message):
     twins.put(tmp_path / name, b"x")
-    twins.put(tmp_path / "README.md", b"x")
+    twins.put(tmp_path / "notes.md", b"x")
     with pytest.raises(ValueError, match=message):
         find_corpus(str(tmp_path), "auto", "all")
