@@ -22,6 +22,8 @@ stopped by the machine (disk full, permission lost, store out of reach), nothing
 a bug or a machine at fault, with a traceback; interrupted by Ctrl-C."""
 
 
+_OF_STEP = re.compile(r" \[while running '[^']+'\]\s*$")
+"""What Beam puts behind the message of an error."""
 MANY_CHOICES = 20
 """So many values of a flag are named in its help and nowhere else."""
 
@@ -136,7 +138,7 @@ def _report_errors(main: Callable[[Sequence[str]], int], argv: Sequence[str]) ->
     except (ValueError, FileNotFoundError, NotADirectoryError) as error:
         if interrupts.is_interrupted():
             raise
-        log.status(f"error: {mask_secrets(str(error))}", level="error")
+        log.status(f"error: {mask_secrets(_OF_STEP.sub('', str(error)))}", level="error")
         return WRONG_USAGE
     except Exception as error:
         if interrupts.is_interrupted():

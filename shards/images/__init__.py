@@ -1,3 +1,3 @@
 """Recognise, check and transcode image files by their bytes."""
 
-__all__ = ["cutouts", "decode", "inspect", "jpeg", "projection", "transcode"]
+__all__ = ["cutouts", "decode", "inspect", "jpeg", "png", "projection", "transcode"]

@@ -9,6 +9,7 @@ from PIL import Image
 
 from shards.images.inspect import ImageBytes, is_jpeg, read_image_size
 from shards.images.jpeg import ImageError
+from shards.images.png import check_png_pixels
 
 _PAPER = "white"
 """Background of transparent pixels: scanners draw empty space white."""
@@ -98,9 +99,10 @@ def check_decodable(data: bytes) -> None:
             # At an eighth of the size: all data is decoded, few pixels are computed.
             simplejpeg.decode_jpeg(data, plain, min_height=1, min_width=1, strict=True)
         else:
+            check_png_pixels(data)
             with Image.open(io.BytesIO(data), formats=("PNG",)) as image:
                 image.load()
-    except MemoryError:
+    except (MemoryError, ImageError):
         raise
     except Exception as error:  # Pillow's decoders raise many types: OSError, SyntaxError, struct.error, ...
         padding = _EXTRANEOUS.search(str(error))

@@ -107,7 +107,8 @@ def write_manifest(
     if not tallies:
         if where := options.get("where"):
             raise ValueError(f"condition must be true of at least one row, got none that matches {where!r}")
-        raise ValueError(f"corpus must have at least one record, got none with the options {options}; check the input")
+        found = options.get("input") or f"the options {options}"
+        raise ValueError(f"corpus must have at least one record, got none with {found}; check the input")
     leakage = write_leakage(output, list(leaks))
     corrected = _corrected_keys(output, finished) if "corrected_by" in source.added else None
     rows = None if corrected is None else [row for row in corrected_rows if row["key"] in corrected]

@@ -14,7 +14,7 @@ from shards.corpus.streams.tars import check_parts, split_tar_name
 SPLITS = {"train": "train", "val": "val", "test": "test", "eval": "test"}
 """The split of each name that lists and folders go by; `eval` is what some loaders call SIXray's test lists."""
 
-_OTHER_ARCHIVE = re.compile(r".+\.((zip|7z|rar)(\.\d{3})?|r\d\d|z\d\d|lzma|arj|cab)", re.IGNORECASE)
+_OTHER_ARCHIVE = re.compile(r".+\.((zip|7z|rar)(\.\d{3})?|r\d\d|z\d\d|lzma|lz4|lzo?|z|arj|cab|ace|iso)", re.IGNORECASE)
 
 Kind = Literal["images", "annotations"]
 _LIST_NAME = re.compile(r"(?:train_test_)?(?P<subset>10|100|1000)(?:-\d+)?")

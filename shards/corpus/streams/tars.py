@@ -25,6 +25,8 @@ TAR_NAME = re.compile(
     re.IGNORECASE,
 )
 """Name of a tar, or of a part of one as `split` and others number it: 00, .001, aa, .part00."""
+_FROM_ONE = re.compile(r"\D*001|\D*part\D*0*1|\D*1", re.IGNORECASE)
+"""First part of those that programs count from 1, not 0: .001, .part1, _part_01, .1."""
 _NO_PART = re.compile(r"\.(gz|bz|xz|zst|lz|lzo|br|sig|asc|md|sha|txt|log|idx|bak|tmp|old|csv|xml)", re.IGNORECASE)
 
 
@@ -44,8 +46,7 @@ def check_parts(urls: Sequence[str]) -> tuple[str, ...]:
     ordered = sorted(urls, key=lambda url: (len(suffixes[url]), suffixes[url]))
     numbers = [_number_of(suffixes[url]) for url in ordered]
     present = {number for number in numbers if number is not None}
-    # With three digits some programs count from 001, others from 000.
-    first = 1 if re.fullmatch(r"\D*001", suffixes[ordered[0]]) else 0
+    first = 1 if _FROM_ONE.fullmatch(suffixes[ordered[0]]) else 0
     missing = [f"{number:02d}" for number in range(first, max(present, default=0) + 1) if number not in present]
     if missing or len(present) != len(ordered):
         raise ValueError(

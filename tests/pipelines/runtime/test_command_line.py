@@ -95,6 +95,11 @@ def test_wrong_input_is_said_in_one_line(error, capsys):
     def main(argv):
         raise error(f"what must be, got {argv}")
 
+    def of_step(argv):
+        raise error(f"what must be, got {argv} [while running 'ListFacts']")
+
+    assert command_line.run_command(of_step, ["a"]) == command_line.WRONG_USAGE
+    assert capsys.readouterr().err == "error: what must be, got ['a']\n"
     assert command_line.run_command(main, ["a"]) == command_line.WRONG_USAGE
     assert capsys.readouterr().err == "error: what must be, got ['a']\n"
 

@@ -1,6 +1,8 @@
 """Images are decoded alike everywhere, and held against their own data."""
 
 import io
+import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ from shards.images.decode import check_decodable, decode_image, without_alpha
 from shards.images.inspect import read_image_size
 from shards.images.jpeg import ImageError
 from tests.corpora import jpeg_bytes, png_bytes
+from tests.shards.images.test_inspect import IEND, chunk, png
 from tests.shards.images.test_jpeg import END
 
 RAMP = np.linspace(0, 65535, 64 * 4).astype(np.uint16).reshape(4, 64)
@@ -71,9 +74,20 @@ def test_a_png_with_a_short_stream_or_another_is_found():
     assert reason_of(whole) == reason_of(png_bytes(2, mode="I;16")) == ""
     rows = Image.open(io.BytesIO(png_bytes(1, (60, 20))))
     short = encode(rows)
-    taller = bytearray(short)
-    taller[16:24] = whole[16:24]
-    assert reason_of(bytes(taller)) in {"partial_image", "undecodable_image"}
+    assert reason_of(short[:8] + chunk(b"IHDR", whole[16:29]) + short[33:]) == "partial_image"
+
+
+@pytest.mark.parametrize("depth", [1, 2, 4, 8, 16])
+@pytest.mark.parametrize("interlace", [0, 1])
+def test_a_png_that_ends_after_any_of_its_rows_is_found(depth, interlace):
+    header = struct.pack(">IIBBBBB", 21, 13, depth, 0, 0, 0, interlace)
+    rows = [-(-(13 - top) // down) for top, down in ((0, 8), (0, 8), (4, 8), (0, 4), (2, 4), (0, 2), (1, 2))]
+    columns = [-(-(21 - left) // across) for left, across in ((0, 8), (4, 8), (0, 4), (2, 4), (0, 2), (1, 2), (0, 1))]
+    passes = zip(rows, columns, strict=True) if interlace else [(13, 21)]
+    row_bytes = [1 + -(-width * depth // 8) for num, width in passes for _ in range(num)]
+    for num in range(1, len(row_bytes) + 1):
+        data = png(chunk(b"IHDR", header), chunk(b"IDAT", zlib.compress(bytes(sum(row_bytes[:num])))), IEND)
+        assert reason_of(data) == ("" if num == len(row_bytes) else "partial_image")
 
 
 WHITE = [(1, 1), (8, 8), (9, 17), (640, 480), (4000, 3000)]

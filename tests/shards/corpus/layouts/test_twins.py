@@ -100,7 +100,7 @@ def test_the_lists_that_dvxrays_authors_write_say_the_split(tmp_path, form):
 def test_archives_beside_an_unpacked_corpus_are_named_and_no_scans(tmp_path, write):
     write(tmp_path / "c", twins.make_truth())
     before = convert_plainly(tmp_path / "c", tmp_path / "before").ledger
-    for name in ("images.zip", "labels/more.tar.gz", "a.7z"):
+    for name in ("images.zip", "labels/more.tar.lz4", "a.7z"):
         twins.put(tmp_path / "c" / name, b"PK")
     corpus = find_corpus(str(tmp_path / "c"), "auto", "all")
     assert "; not read: images.zip, a.7z: unpack what belongs to the corpus" in corpus.why
