@@ -193,7 +193,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def _summarise(evaluation: Evaluation, report_url: str) -> str:
-    mean = evaluation.mean
+    mean, detection = evaluation.mean, evaluation.detection
     rows = [
         (
             name,
@@ -202,17 +202,20 @@ def _summarise(evaluation: Evaluation, report_url: str) -> str:
             of.rank.average_precision,
             of.rank.roc_auc,
             of.pointing.accuracy,
+            (detection.classes[name].ap50, detection.classes[name].ap50_95) if detection else (),
         )
         for name, of in ((name, evaluation.classes[name]) for name in evaluation.shown_classes)
     ]
-    rows.append(("mean", "", mean.prevalence, mean.average_precision, mean.roc_auc, mean.pointing_accuracy))
+    mean_found = (detection.mean_ap50, detection.mean_ap50_95) if detection else ()
+    rows.append(("mean", "", mean.prevalence, mean.average_precision, mean.roc_auc, mean.pointing_accuracy, mean_found))
     width = max(len(row[0]) for row in rows)
-    lines = [f"{'':<{width}}  positives  prevalence     AP    AUC  pointing"]
-    for name, positives, prevalence, average_precision, auc, pointing in rows:
+    lines = [f"{'':<{width}}  positives  prevalence     AP    AUC  pointing{'   AP50  AP50:95' if detection else ''}"]
+    for name, positives, prevalence, average_precision, auc, pointing, found in rows:
         lines.append(
             f"{name:<{width}}  {positives:>9}  {format_ratio(prevalence):>10}  "
             f"{format_ratio(average_precision['non_interpolated']):>5}  {format_ratio(auc):>5}  "
             f"{format_ratio(pointing):>8}"
+            + "".join(f"  {format_ratio(of):>{space}}" for of, space in zip(found, (5, 7), strict=False))
         )
     if evaluation.top_k_accuracy is not None:
         lines.append(

@@ -5,6 +5,7 @@ __all__ = [
     "alarms",
     "breakdowns",
     "comparison",
+    "detection",
     "evaluate",
     "pointing",
     "scan_table",

@@ -19,6 +19,7 @@ from model.evaluation.alarm_plans import (
     plan_alarms,
 )
 from model.evaluation.breakdowns import ClassBreakdowns, Mistakes, count_mistakes, find_bands, rate_breakdowns
+from model.evaluation.detection import DetectionFigures, rate_detections
 from model.evaluation.pointing import PointingFigures, rate_pointing
 from model.evaluation.scans.completeness import Completeness, DatasetFacts, describe_dataset
 from model.evaluation.scans.scored_scans import ScoredScans, join_predictions
@@ -134,6 +135,8 @@ class Evaluation:
     """By false alarms per 1,000 clean bags; empty if no bag is clean."""
     sweep: Sweep
     bootstrap: BootstrapFigures | None
+    detection: DetectionFigures | None
+    """Of the boxes that the model found; None if it gives none."""
 
     @property
     def is_training_data(self) -> bool | None:
@@ -223,6 +226,7 @@ def evaluate_scans(
         alarm_plans=plans,
         sweep=sweep([rank.ranking for rank in ranks], any_rank.ranking),
         bootstrap=_summarize(uncertainty, num_rounds) if uncertainty else None,
+        detection=rate_detections(scans, predictions),
     )
 
 

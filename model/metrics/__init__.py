@@ -5,6 +5,7 @@ __all__ = [
     "bags",
     "calibration",
     "class_figures",
+    "detection",
     "drift",
     "guarantees",
     "joint_thresholds",

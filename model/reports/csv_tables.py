@@ -27,6 +27,8 @@ def make_tables(document: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _class_rows(document: Mapping[str, Any]) -> Iterable[dict[str, Any]]:
+    detection = document.get("detection") or {"classes": {}, "mean": {}}
+    found = detection["classes"] | {MEAN: detection["mean"]}
     for name, of in [*_ranked(document), (MEAN, document["mean"])]:
         low, high = _bounds(of, "average_precision")
         pointing_low, pointing_high = _bounds(of, "pointing_accuracy")
@@ -46,6 +48,7 @@ def _class_rows(document: Mapping[str, Any]) -> Iterable[dict[str, Any]]:
             "pointing_accuracy_low": pointing_low,
             "pointing_accuracy_high": pointing_high,
             "pointing_num_evaluable": of.get("pointing", {}).get("num_evaluable"),
+            **{figure: found.get(name, {}).get(figure) for figure in ("ap50", "ap50_95")},
             "expected_calibration_error": calibration.get("expected_calibration_error"),
             "brier": calibration.get("brier"),
             "reference_brier": calibration.get("reference_brier"),

@@ -68,11 +68,7 @@ def metrics_document(
         "mean": _mean_document(evaluation),
         "single_label": None if evaluation.top_k_accuracy is None else _top_k_document(evaluation.top_k_accuracy),
         "any_item": _rank_document(evaluation.any_item.rank, evaluation.any_item.intervals),
-        "bootstrap": {
-            "num_rounds": evaluation.bootstrap.num_rounds,
-            "num_groups": evaluation.bootstrap.num_groups,
-            "level": LEVEL,
-        }
+        "bootstrap": _select(evaluation.bootstrap, "num_rounds", "num_groups") | {"level": LEVEL}
         if evaluation.bootstrap
         else None,
         "mistakes": {
@@ -87,6 +83,7 @@ def metrics_document(
         "alarms": {str(rate): _plans_document(plans, evaluation) for rate, plans in evaluation.alarm_plans.items()},
         "headline": _headline(evaluation),
         "files": [],
+        **({"detection": evaluation.detection.to_json()} if evaluation.detection else {}),
         **({} if evaluation.is_in_full else {"left_out": describe_omissions(evaluation)}),
     }
 

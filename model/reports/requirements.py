@@ -109,13 +109,17 @@ def list_figures(document: Mapping[str, Any]) -> dict[str, float | None]:
     `mean.FIGURE`, `any_item.FIGURE` and `CLASS.FIGURE`, where FIGURE is `average_precision`, `voc_all_points`,
     `voc2007_11_point`, `roc_auc`, `pointing_accuracy`, `recall_at_N` (N false alarms per 1,000), `false_alarms_at_P`
     (per 1,000, at P per cent recall), `best_f1`, `brier`, `expected_calibration_error`; with `.low` or `.high` the end
-    of its interval. Also `mean.top1_accuracy`, `mean.top5_accuracy`, `num_scans`, `num_missing`, `num_quarantined`.
+    of its interval. `ap50` and `ap50_95` of detections have none. Also `mean.top1_accuracy`, `mean.top5_accuracy`,
+    `num_scans`, `num_missing`, `num_quarantined`.
     """
     found: dict[str, float | None] = {name: document[name] for name in ("num_scans", "num_missing", "num_quarantined")}
     subjects = {**document["classes"], "any_item": document["any_item"], "mean": document["mean"]}
     subjects["mean"] = subjects["mean"] | (document["single_label"] or {})
     for name, of in subjects.items():
         found |= {f"{name}.{figure}".lower(): value for figure, value in _list_of(of)}
+    if detection := document.get("detection"):
+        for name, of in [*detection["classes"].items(), ("mean", detection["mean"])]:
+            found |= {f"{name}.{figure}".lower(): of[figure] for figure in ("ap50", "ap50_95")}
     return found
 
 

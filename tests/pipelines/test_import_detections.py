@@ -15,6 +15,8 @@ from shards.format.keys import encode_key
 from shards.predictions.detections import read_detections
 from shards.predictions.run import open_predictions
 from shards.verify.predictions import verify_predictions
+from tests.model.coco_precision import rate_by_coco
+from tests.model.reports.test_metrics_json import SCHEMA, violations
 from tests.model.written import add_split, sample, write_dataset
 
 NUM = 24
@@ -240,3 +242,62 @@ def test_damage_of_the_table_is_found(corpus):
     assert reasons == {"checksum_mismatch", "part_mismatch"}
     with pytest.raises(ValueError, match="predictions must have sha256"):
         read_detections(corpus.predictions)
+
+
+def test_a_report_rates_the_boxes_as_pycocotools_does(corpus, capsys):
+    # Detections near the boxes, and scans in which Gun cannot be rated: of unknown label, and with no box.
+    samples = [row for row in corpus.dataset.read_samples().to_pylist() if row["split"] == "test"]
+    unrated = {}
+    for row in samples:
+        for box in row["boxes"]:
+            edges = np.array([box[f"{edge}_px"] for edge in ("xmin", "ymin", "xmax", "ymax")])
+            edges += np.random.default_rng(len(corpus.found)).integers(-9, 10, 4)
+            left, top, right, bottom = edges.tolist()
+            found = {"image_id": 100 + int(row["key"][1:]), "category_id": 1 + (box["class"] == "Knife")}
+            corpus.found.append(found | {"bbox": [left, top, right - left, bottom - top], "score": 0.5})
+    for row, is_unknown in zip([row for row in samples if row["labels"]["Gun"]][:4], (1, 1, 0, 0), strict=True):
+        unrated[row["key"]] = row["labels"]["Gun"] = None if is_unknown else 1
+        row["boxes"] = [box for box in row["boxes"] if box["class"] != "Gun"]
+    corpus.dataset = write_dataset(corpus.root / "ds", [_plain(row) for row in samples], num_shards=3)
+    assert corpus.run(corpus.found) == 0
+    words = ["--predictions", corpus.predictions.url, "--data", corpus.dataset.url, "--bootstrap-rounds", "0"]
+    report = corpus.root / "report"
+    bounds = ["--require", "mean.ap50>=0", "--require", "Gun.ap50_95<=1"]
+    assert cli.main(["evaluate", *words, "--output", str(report), *bounds]) == 0
+    document = json.loads((report / "metrics.json").read_text())
+    assert list(violations(document, SCHEMA)) == []
+    figures = document["detection"]
+    order = corpus.predictions.read_rows()["key"].to_pylist()
+    for name in ("Gun", "Knife"):
+        true = [
+            (order.index(row["key"]), *(box[f"{edge}_px"] for edge in ("xmin", "ymin", "xmax", "ymax")))
+            for row in samples
+            for box in row["boxes"]
+            if box["class"] == name
+        ]
+        detected = [
+            (order.index(row["key"]), row["score"], row["xmin_px"], row["ymin_px"], row["xmax_px"], row["ymax_px"])
+            for row in read_detections(corpus.predictions).to_pylist()
+            if row["class"] == name
+        ]
+        crowds = [order.index(key) for key in unrated] if name == "Gun" else []
+        expected_T = rate_by_coco(NUM, detected, true, crowds)
+        of = figures["classes"][name]
+        assert of["average_precision_by_iou"] == pytest.approx(expected_T, abs=1e-6)
+        assert of["ap50_95"] == pytest.approx(expected_T.mean(), abs=1e-6)
+        assert 0 < of["ap50_95"] < of["ap50"] < 1
+        assert (of["num_scans"], of["num_boxes"]) == (NUM - len(crowds), len(true))
+    mean = sum(of["ap50"] for of in figures["classes"].values()) / 2
+    assert figures["mean"]["ap50"] == pytest.approx(mean)
+    head, gun, *_ = capsys.readouterr().out.splitlines()[-6:]
+    assert head.endswith("   AP50  AP50:95")
+    assert gun.endswith(f"{figures['classes']['Gun']['ap50']:.3f}    {figures['classes']['Gun']['ap50_95']:.3f}")
+    assert f'<td class="n">{mean:.3f}</td>' in (report / "report.html").read_text()
+    rows = {line.split(",")[0]: line for line in (report / "classes.csv").read_text().splitlines()}
+    assert repr(figures["classes"]["Knife"]["ap50_95"]) in rows["Knife"].split(",")
+
+
+def _plain(row):
+    """A row of `samples` as `write_dataset` takes it."""
+    boxes = [tuple(box.values()) for box in row["boxes"]]
+    return sample(row["key"], (row["labels"]["Gun"], row["labels"]["Knife"]), boxes)
