@@ -1,5 +1,6 @@
 """Render the record of watched nights as one self-contained page."""
 
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -27,6 +28,44 @@ Stream = Mapping[str, Any]
 def render_page(document: Document) -> str:
     """Return the page of a record; equal records give equal bytes."""
     streams = document["streams"]
+    return (
+        _environment()
+        .get_template("drift.html.j2")
+        .render(
+            document=document,
+            nights=document["nights"],
+            headline=_state_headline(document),
+            caveats=_list_caveats(document),
+            changed=[
+                (record.label(stream), night) for stream in streams if (night := record.alarmed_in(document, stream))
+            ],
+            rows=[_describe(document, stream) for stream in streams if stream["value"] is None],
+            value_rows=sorted(
+                (
+                    _describe(document, stream) | {"value": stream["value"]}
+                    for stream in streams
+                    if stream["value"] is not None
+                ),
+                key=lambda row: -row["share"],
+            ),
+            thresholds=_list_thresholds(document),
+            evidence=_inline(_draw_evidence(document), "ev", "Evidence of a change by night")
+            if document["nights"]
+            else None,
+            series=[
+                _inline(_draw_series(document, stream), f"s{number}", f"{record.label(stream)} by night")
+                for number, stream in enumerate(_choose_streams(document))
+            ],
+            estimates=_list_estimates(document),
+            estimate_charts=_draw_estimates(document),
+            assumptions=ASSUMPTIONS,
+            any_item=ANY_ITEM,
+        )
+    )
+
+
+@functools.cache
+def _environment() -> jinja2.Environment:
     environment = jinja2.Environment(
         loader=jinja2.ChoiceLoader([jinja2.PackageLoader("model.monitoring"), jinja2.PackageLoader("model.reports")]),
         autoescape=True,
@@ -35,34 +74,7 @@ def render_page(document: Document) -> str:
         lstrip_blocks=True,
     )
     environment.filters |= {"percent": numbers.format_percent, "count": numbers.format_count, "figure": _format_summary}
-    return environment.get_template("drift.html.j2").render(
-        document=document,
-        nights=document["nights"],
-        headline=_state_headline(document),
-        caveats=_list_caveats(document),
-        changed=[(record.label(stream), night) for stream in streams if (night := record.alarmed_in(document, stream))],
-        rows=[_describe(document, stream) for stream in streams if stream["value"] is None],
-        value_rows=sorted(
-            (
-                _describe(document, stream) | {"value": stream["value"]}
-                for stream in streams
-                if stream["value"] is not None
-            ),
-            key=lambda row: -row["share"],
-        ),
-        thresholds=_list_thresholds(document),
-        evidence=_inline(_draw_evidence(document), "ev", "Evidence of a change by night")
-        if document["nights"]
-        else None,
-        series=[
-            _inline(_draw_series(document, stream), f"s{number}", f"{record.label(stream)} by night")
-            for number, stream in enumerate(_choose_streams(document))
-        ],
-        estimates=_list_estimates(document),
-        estimate_charts=_draw_estimates(document),
-        assumptions=ASSUMPTIONS,
-        any_item=ANY_ITEM,
-    )
+    return environment
 
 
 def _state_headline(document: Document) -> str:

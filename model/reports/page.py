@@ -1,6 +1,7 @@
 """Render an evaluation as one self-contained HTML page, or as Markdown."""
 
 import base64
+import functools
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -206,6 +207,7 @@ def prepare_slider(evaluation: Evaluation) -> dict[str, Any] | None:
     return {"start": start, "last": last, "points": points, "data": _embed(_slider_data(evaluation))}
 
 
+@functools.cache
 def _environment(autoescape: bool) -> jinja2.Environment:
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("model.reports"),

@@ -4,7 +4,7 @@ import json
 import resource
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipelines import cli
@@ -120,6 +120,7 @@ def test_what_is_no_dataset_is_refused(tmp_path, capsys):
     assert "dataset must have a dataset.json" in capsys.readouterr().err
 
 
+@settings(max_examples=40)
 @given(
     keys=st.tuples(*[st.dictionaries(st.sampled_from("abcdef"), st.sampled_from("xyz"), max_size=5)] * 2),
 )
