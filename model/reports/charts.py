@@ -235,7 +235,7 @@ def svg_text(figure: Figure) -> str:
     """Return a figure as SVG; equal figures give equal texts."""
     buffer = io.StringIO()
     with mpl.rc_context(_STYLE):
-        canvas = FigureCanvasSVG(figure)  # whose measures of texts the layout takes
+        canvas: Any = FigureCanvasSVG(figure)  # whose measures of texts the layout takes
         # `savefig` draws all for the layout, discards it, and draws again: a third of the time.
         layout = figure.get_layout_engine()
         assert layout is not None
