@@ -35,6 +35,7 @@ from shards import storage
 from shards.corpus.description import ListFile, Source
 from shards.corpus.facts import Fact, ImageFact
 from shards.corpus.layouts.registry import LAYOUTS
+from shards.corpus.layouts.scan_names import ScanNames
 from shards.corpus.metadata import MetadataFile, list_metadata
 from shards.curation import contradictions, subsets
 from shards.curation.findings import (
@@ -154,7 +155,8 @@ def list_facts(source: Source | ListFile | MetadataFile, job: Job, drafts_url: s
     """Yield the facts of one source in batches: images, annotations, a list, or metadata."""
     facts: Iterable[Fact]
     if isinstance(source, MetadataFile):
-        facts = list_metadata(source, job.metadata_fields, job.corpus)
+        names = ScanNames(job.corpus, job.classes)
+        facts = list_metadata(source, job.metadata_fields, lambda name, is_key: names.find_key(name, is_key=is_key))
     else:
         facts = LAYOUTS[job.corpus.layout].list_facts(source, job.corpus, job.classes, drafts_url)
     return sharding.batch_facts(_report_images(facts))

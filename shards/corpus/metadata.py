@@ -1,8 +1,9 @@
 """Read further columns of scans: from a table beside the corpus, CSV or Parquet, and from label lists; a row a scan."""
 
+import codecs
 import csv
 import io
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,14 +12,13 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from shards import storage
-from shards.corpus.description import Corpus, ListFile, make_key
+from shards.corpus.description import ListFile
 from shards.corpus.facts import MetadataFact
 from shards.corpus.label_lists import further_columns, read_list
 from shards.format.keys import encode_key
 from shards.format.parquet import METADATA_TYPES, PLAIN_TYPES
 
 _NAME_COLUMNS = ("key", "name", "path", "file_name", "filename", "file", "image", "image_name", "image_path")
-_IMAGE_ENDS = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif")
 _LIST_KEY = "#key"
 """The column of keys beside the further columns of a list."""
 _NULLS = ["", "NaN", "nan", "NULL", "null"]
@@ -96,8 +96,16 @@ def join_fields(files: Sequence[MetadataFile], group_column: str = "") -> dict[s
     return joined
 
 
-def list_metadata(file: MetadataFile, fields: Mapping[str, str], corpus: Corpus) -> Iterator[MetadataFact]:
-    """Yield a fact for each row of a table, with values for the fields of all tables."""
+def list_metadata(
+    file: MetadataFile, fields: Mapping[str, str], key_of: Callable[[str, bool], str]
+) -> Iterator[MetadataFact]:
+    """Yield a fact for each row of a table, with values for the fields of all tables.
+
+    Args:
+        file: the table.
+        fields: of all tables, and their types.
+        key_of: the key of the scan that a name means, and whether the name may be a key itself.
+    """
     if file.item:
         names = further_columns(file.item.url, file.classes, member=file.item.member)
         table = _read_list_table(file.item, file.classes, names, file.group_column)
@@ -114,7 +122,7 @@ def list_metadata(file: MetadataFile, fields: Mapping[str, str], corpus: Corpus)
     plain = pa.Table.from_arrays([keys, groups, *columns], [f"{at}" for at in range(len(columns) + 2)])
     for batch in plain.to_batches(_BATCH_ROWS):
         for name, group, *values in zip(*(column.to_pylist() for column in batch.columns), strict=True):
-            key = name if file.item else _key_of(name or "", corpus)
+            key = name if file.item else key_of(name or "", file.name_column.lower() == "key")
             yield MetadataFact(key, file.rank, file.url, group or "", tuple(values))
 
 
@@ -129,13 +137,6 @@ def _read_list_table(item: ListFile, classes: Sequence[str], names: Sequence[str
     return _read_csv(out.getvalue().encode("utf-8", "backslashreplace"), group_column, _LIST_KEY)
 
 
-def _key_of(name: str, corpus: Corpus) -> str:
-    path = name.strip().replace("\\", "/")
-    # A stem may have a dot; a name without an extension is one.
-    path = path if path.lower().endswith(_IMAGE_ENDS) else f"{path}.jpg"
-    return make_key(path, keeps_folders=corpus.keeps_folders_in_keys)
-
-
 def _name_column(columns: list[str]) -> str:
     lowered = {column.strip().lower(): column for column in reversed(columns)}
     return next((lowered[name] for name in _NAME_COLUMNS if name in lowered), columns[0] if columns else "")
@@ -148,10 +149,14 @@ def _read_table(url: str, group_column: str) -> pa.Table:
             return pq.read_table(io.BytesIO(data))
         return _read_csv(_as_utf8(data), group_column)
     except (pa.ArrowException, UnicodeDecodeError, csv.Error) as error:
-        raise ValueError(f"metadata must be CSV in UTF-8 or GB 18030, or Parquet, got {error} ({url})") from error
+        raise ValueError(
+            f"metadata must be CSV in UTF-8, UTF-16 or GB 18030, or Parquet, got {error} ({url})"
+        ) from error
 
 
 def _as_utf8(data: bytes) -> bytes:
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return data.decode("utf-16").encode()
     try:
         data.decode()
         return data

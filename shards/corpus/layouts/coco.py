@@ -173,7 +173,7 @@ def _list_document(url: str, root_url: str) -> Iterator[Fact]:
         raise ValueError(f"COCO file must have images, annotations and categories, got {error!r} ({url})") from error
     path = url.removeprefix(root_url).strip("/")
     split = split_of_name(path.rpartition("/")[2]) or split_of_path(path)
-    index = ImageIndex(root_url)
+    index = ImageIndex.below(root_url)
     names_of: defaultdict[str, set[str]] = defaultdict(set)
     for image_id, name, _ in document.images:
         names_of[image_id].add(name)

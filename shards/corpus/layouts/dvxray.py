@@ -73,7 +73,7 @@ def list_dvxray(source: Source, corpus: Corpus, _classes: ClassSet, _drafts_url:
 
 
 def _list_rows(source: Source, corpus: Corpus) -> Iterator[Fact]:
-    index = ImageIndex(corpus.url)
+    index = ImageIndex.below(corpus.url)
     seen: set[str] = set()
     for line in decode_name(storage.read_bytes(source.url).removeprefix(codecs.BOM_UTF8)).splitlines():
         for name in _views_of(line.split()):

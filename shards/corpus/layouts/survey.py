@@ -1,7 +1,7 @@
 """Look through the folders of a corpus for its documents and images, and list pairs of image and annotation."""
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -193,14 +193,19 @@ def list_pairs(
 class ImageIndex:
     """The images below a corpus, to be found by names that other people wrote."""
 
-    def __init__(self, url: str) -> None:
-        self._paths: dict[str, list[str]] = {}
-        for info in storage.list_files(url):
-            path = info.url.removeprefix(url).strip("/")
-            if not is_junk(path) and not is_no_image(path):
-                self._paths.setdefault(stem_of(path).lower(), []).append(path)
+    def __init__(self, images: Iterable[tuple[str, str]]) -> None:
+        """Take the path of each image below the corpus, and its key."""
+        self._images: dict[str, list[tuple[str, str]]] = {}
+        for path, key in images:
+            self._images.setdefault(stem_of(path).lower(), []).append((path, key))
 
-    def find_keys(self, name: str, split: str = "", folder: str = "") -> set[str]:
+    @classmethod
+    def below(cls, url: str) -> "ImageIndex":
+        """Return the images below a folder, with the keys of `scan_key`."""
+        paths = (info.url.removeprefix(url).strip("/") for info in storage.list_files(url))
+        return cls((path, scan_key(path)) for path in paths if not is_junk(path) and not is_no_image(path))
+
+    def find_keys(self, name: str, split: str = "", folder: str | None = None) -> set[str]:
         """Return the keys of the images that a name means: none, one, or several that it fits equally well.
 
         Folders in the name and the extension may differ from the file's.
@@ -211,17 +216,18 @@ class ImageIndex:
             folder: of that file.
         """
         name = name.replace("\\", "/")
-        found = self._paths.get(stem_of(name).lower(), [])
+        found = self._images.get(stem_of(name).lower(), [])
         if len(found) < 2:
-            return {scan_key(path) for path in found}
+            return {key for _, key in found}
         folders = name.strip("/").split("/")[:-1][::-1]
 
-        def score(path: str) -> tuple[int, bool, bool]:
+        def score(path: str) -> tuple[bool, int, bool, bool]:
             own = path.split("/")[:-1][::-1]
             same = next((at for at, pair in enumerate(zip(own, folders, strict=False)) if pair[0] != pair[1]), None)
             num_same = min(len(own), len(folders)) if same is None else same
-            return num_same, split_of_path(path) == split, path.rpartition("/")[0] == folder
+            is_same = path == name.strip("/")
+            return is_same, num_same, split_of_path(path) == split, path.rpartition("/")[0] == folder
 
-        scores = {path: score(path) for path in found}
+        scores = {image: score(image[0]) for image in found}
         best = max(scores.values())
-        return {scan_key(path) for path in found if scores[path] == best}
+        return {key for path, key in found if scores[path, key] == best}

@@ -214,7 +214,7 @@ def _is_annotation(path: str) -> bool:
 
 
 def _list_rows(source: Source, corpus: Corpus) -> Iterator[Fact]:
-    index = ImageIndex(corpus.url)
+    index = ImageIndex.below(corpus.url)
     text = decode_name(storage.read_bytes(source.url).removeprefix(b"\xef\xbb\xbf"))
     for line in filter(None, map(str.strip, text.splitlines())):
         keys = index.find_keys(line, source.split)

@@ -9,7 +9,12 @@ import pytest
 
 from shards.corpus import records
 from shards.corpus.description import Corpus, ListFile
+from shards.corpus.facts import ImageFact
+from shards.corpus.layouts.registry import LAYOUTS, choose_classes, find_corpus
+from shards.corpus.layouts.scan_names import ScanNames
 from shards.corpus.metadata import join_fields, list_metadata, open_list_metadata, open_metadata
+from shards.format.classes import ClassSet
+from tests.shards.corpus.layouts import twins
 
 FLAT, DEEP = Corpus("sixray", "/c", ()), Corpus("images", "/c", (), keeps_folders_in_keys=True)
 
@@ -22,7 +27,12 @@ def write(tmp_path, text):
 
 def facts(url, corpus=FLAT, group=""):
     file = open_metadata(url, group)
-    return {fact.key: (fact.group, *fact.values) for fact in list_metadata(file, join_fields([file], group), corpus)}
+    found = list_metadata(file, join_fields([file], group), lambda name, is_key: key_of(name, is_key, corpus))
+    return {fact.key: (fact.group, *fact.values) for fact in found}
+
+
+def key_of(name, is_key, corpus=FLAT):
+    return ScanNames(corpus, ClassSet(())).find_key(name, is_key=is_key)
 
 
 def test_columns_have_the_types_of_their_values_and_names_and_groups_are_texts(tmp_path):
@@ -43,6 +53,7 @@ def test_columns_have_the_types_of_their_values_and_names_and_groups_are_texts(t
         ("\ufeffkey;site\r\nP1;A\r\n", {"site": "string"}),
         ("P\tkv\nP1\t1.5\n", {"kv": "double"}),
         ("name,机场\nP1,上海\n".encode("gbk"), {"机场": "string"}),
+        ("name\t机场\nP1\t上海\n".encode("utf-16"), {"机场": "string"}),
         ("index,path,n\n0,x/P1.png,2\n", {"index": "int64", "n": "int64"}),
     ],
 )
@@ -68,8 +79,8 @@ def test_parquet_is_read_and_what_is_neither_number_nor_date_is_text(tmp_path):
         ("name\nP1\n", "", "metadata must be a table of scans with named columns beside 'name', got 1 rows of 'name'"),
         ("name,a\n", "", "got 0 rows"),
         ("name,a,a\nP1,1,2\n", "", "got 1 rows of 'name', 'a', 'a'"),
-        ("name,a\nP1\n", "", r"metadata must be CSV in UTF-8 or GB 18030, or Parquet, got .* \(/.*meta.csv\)"),
-        (b"name,a\nP1,\xff\xfe\n", "", "metadata must be CSV in UTF-8 or GB 18030, or Parquet"),
+        ("name,a\nP1\n", "", r"metadata must be CSV in UTF-8, UTF-16 or GB 18030, or Parquet, got .* \(/.*meta.csv\)"),
+        (b"name,a\nP1,\xff\xfe\n", "", "metadata must be CSV in UTF-8, UTF-16 or GB 18030, or Parquet"),
         ("name,a\nP1,1\n", "bag", "group_by must be a column of the metadata or of a list, got 'bag' beside a"),
     ],
 )
@@ -89,7 +100,7 @@ def test_further_columns_of_lists_have_types_and_the_first_list_that_has_a_value
     assert [file.fields for file in files] == [{"site": "string", "kv": "int64"}, {"kv": "double", "taken": "date"}]
     assert fields == {"site": "string", "kv": "double", "taken": "date"}
     day = (date(2026, 3, 1) - date(1970, 1, 1)).days
-    found = [fact for file in files for fact in list_metadata(file, fields, FLAT)]
+    found = [fact for file in files for fact in list_metadata(file, fields, key_of)]
     assert [(fact.rank, fact.key, fact.values) for fact in found] == [
         (1, "00123", ("A", 160.0, None)),
         (1, "P2", (None, None, None)),
@@ -104,11 +115,47 @@ def test_a_column_of_a_list_may_say_the_groups(tmp_path):
     (tmp_path / "a.csv").write_text("name,Gun,bag\nP1,1,007\nP2,1,\n")
     lists = [ListFile(str(tmp_path / "a.csv"), "", "train")]
     (file,) = open_list_metadata(lists, ["Gun"], "bag")
-    assert [fact.group for fact in list_metadata(file, join_fields([file], "bag"), FLAT)] == ["007", ""]
+    assert [fact.group for fact in list_metadata(file, join_fields([file], "bag"), key_of)] == ["007", ""]
 
 
 def test_two_rows_of_one_table_that_differ_are_refused(tmp_path):
     url = write(tmp_path, "name,a\nP1,1\nP1,2\n")
     file = open_metadata(url)
     with pytest.raises(ValueError, match="metadata must have one row for each scan, got several for 'P1'"):
-        records._join_metadata(list(list_metadata(file, file.fields, FLAT)))
+        records._join_metadata(list(list_metadata(file, file.fields, key_of)))
+
+
+TWINS = {
+    "coco": twins.write_coco,
+    "yolo": twins.write_yolo,
+    "labelme": twins.write_labelme,
+    "labelimg": twins.write_labelimg,
+    "voc": twins.write_voc,
+    "plain images": lambda root, scans: [twins.put(root / scan.split / scan.file_name, scan.image) for scan in scans],
+}
+
+
+@pytest.mark.parametrize("write", TWINS.values(), ids=TWINS)
+def test_in_every_layout_a_scan_is_named_by_key_path_or_file_name(tmp_path, write):
+    write(tmp_path, twins.make_truth())
+    corpus = find_corpus(str(tmp_path), "auto", "all")
+    names = ScanNames(corpus, choose_classes(corpus, (), {}))
+    layout = LAYOUTS[corpus.layout]
+    sources = [source for source in corpus.sources if source.kind == "images"]
+    listed = (fact for source in sources for fact in layout.list_source(source, corpus, ClassSet(()), ""))
+    images = {fact.url.removeprefix(f"{tmp_path}/"): fact.key for fact in listed if isinstance(fact, ImageFact)}
+    assert len(images) == 12
+    for path, key in images.items():
+        name = path.rpartition("/")[2]
+        written = [key, path, name, name.partition(".")[0], f"/data/old/{path}", path.replace("/", "\\")]
+        assert [names.find_key(text) for text in written] == [key] * len(written)
+        assert names.find_key(key, is_key=True) == key
+
+
+def test_a_file_name_that_several_scans_have_means_none_of_them_and_a_key_is_no_file_name(tmp_path):
+    for path in ("a/1.jpg", "b/1.jpg", "1.jpg", "b/x%20y.jpg", "b/x y.jpg"):
+        twins.put(tmp_path / path, b"x")
+    names = ScanNames(find_corpus(str(tmp_path), "images", "all"), ClassSet(()))
+    assert [names.find_key(text) for text in ("b/1.jpg", "1.jpg", "c/d/1.jpg")] == ["b%2F1", "1", "c%2Fd%2F1"]
+    assert names.find_key("b/x%20y.jpg") == "b%2Fx%2520y"
+    assert names.find_key("b%2Fx%20y", is_key=True) == "b%2Fx%20y"
