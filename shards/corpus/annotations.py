@@ -3,7 +3,8 @@
 import codecs
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from itertools import chain
 from xml.etree.ElementTree import Element, ParseError
 
 import defusedxml.ElementTree
@@ -41,11 +42,14 @@ def parse_annotation(text: bytes, class_of: Mapping[str, str]) -> Annotation:
         root = defusedxml.ElementTree.fromstring(_decode_xml(text), forbid_dtd=True)
     except (ParseError, DefusedXmlException, ValueError, LookupError) as error:
         raise AnnotationError("unreadable_xml", f"{type(error).__name__}: {error}") from error
-    if root.tag != "annotation":
+    if _tag(root) != "annotation":
         raise AnnotationError("unreadable_xml", f"the root element is <{root.tag}>, expected <annotation>")
+    if root.tag != "annotation":  # <Annotation>, or in a namespace
+        for element in root.iter():
+            element.tag = _tag(element)
     objects = _find_objects(root)
     size = (root.findtext("size/width"), root.findtext("size/height"))
-    return collect_boxes(map(_parse_object, objects), class_of, size=size)
+    return collect_boxes(chain.from_iterable(map(_parse_object, objects)), class_of, size=size)
 
 
 def _find_objects(root: Element) -> list[Element]:
@@ -106,13 +110,18 @@ def decode_text(text: bytes) -> str:
         raise
 
 
-def _parse_object(item: Element) -> tuple[str, list[float]]:
-    corners = [_parse_coordinate(item, name) for name in ("xmin", "ymin", "xmax", "ymax")]
-    return item.findtext("name") or "", corners
+def _parse_object(item: Element) -> Iterator[tuple[str, list[float]]]:
+    """Yield name and corners of an object, for each of its boxes."""
+    names = {name.text or "" for name in item.findall("name")} or {""}
+    if len(names) > 1:
+        raise AnnotationError("unreadable_annotation", f"an object has several names: {', '.join(sorted(names))[:80]}")
+    (name,) = names
+    for box in item.findall("bndbox") or [Element("bndbox")]:
+        yield name, [_parse_coordinate(box, side) for side in ("xmin", "ymin", "xmax", "ymax")]
 
 
-def _parse_coordinate(item: Element, name: str) -> float:
-    text = item.findtext(f"bndbox/{name}")
+def _parse_coordinate(box: Element, name: str) -> float:
+    text = box.findtext(name)
     try:
         value = float(text or "")
     except ValueError as error:

@@ -128,13 +128,23 @@ def test_utf_8_and_utf_16_with_their_marks_are_read():
 
 
 @pytest.mark.parametrize("name", ["gb2312", "GBK", "GB18030", "utf-8", "UTF-16", "iso-8859-1", "cp936"])
-@pytest.mark.parametrize("words", ["Gun", "Gun</name><pose>行李箱</pose><name>x"])
+@pytest.mark.parametrize("words", ["Gun", "Gun</name><pose>行李箱</pose><name>Gun"])
 def test_declared_encodings_are_read(name, words):
     text = voc_xml([("Gun", 1, 1, 9, 9)]).decode().replace("Gun", words)
     if name == "iso-8859-1":
         text = text.replace("行李箱", "é")
     declared = f'<?xml version="1.0" encoding="{name}"?>\n{text}'
     assert parse(declared.encode(name)).boxes == (Box("Gun", 1, 1, 9, 9),)
+
+
+def test_a_root_in_capitals_or_in_a_namespace_is_read_and_every_box_of_an_object_counts():
+    text = voc_xml([("Gun", 1, 1, 9, 9)]).decode()
+    assert parse(text.replace("annotation", "Annotation").encode()).class_names == {"Gun"}
+    assert parse(text.replace("<annotation>", '<annotation xmlns="http://x/y">', 1).encode()).class_names == {"Gun"}
+    box = "<bndbox><xmin>11</xmin><ymin>1</ymin><xmax>19</xmax><ymax>9</ymax></bndbox></object>"
+    assert parse(text.replace("</object>", box).encode()).boxes == (Box("Gun", 1, 1, 9, 9), Box("Gun", 11, 1, 19, 9))
+    error = refusal_of(text.replace("</object>", "<name>Knife</name></object>").encode())
+    assert (error.reason, error.detail) == ("unreadable_annotation", "an object has several names: Gun, Knife")
 
 
 def test_an_encoding_that_is_not_as_declared_is_found_out():

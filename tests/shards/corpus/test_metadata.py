@@ -125,13 +125,18 @@ def test_two_rows_of_one_table_that_differ_are_refused(tmp_path):
         records._join_metadata(list(list_metadata(file, file.fields, key_of)))
 
 
+def write_plain_images(root, scans):
+    for scan in scans:
+        twins.put(root / scan.split / scan.file_name, scan.image)
+
+
 TWINS = {
     "coco": twins.write_coco,
     "yolo": twins.write_yolo,
     "labelme": twins.write_labelme,
     "labelimg": twins.write_labelimg,
     "voc": twins.write_voc,
-    "plain images": lambda root, scans: [twins.put(root / scan.split / scan.file_name, scan.image) for scan in scans],
+    "plain images": write_plain_images,
 }
 
 
