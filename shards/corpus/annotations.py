@@ -110,6 +110,13 @@ def decode_text(text: bytes) -> str:
         raise
 
 
+def as_utf8(data: bytes) -> bytes:
+    """Return a text file, or its first bytes, in UTF-8 if it is UTF-16 with its mark, else as it is."""
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return data.decode("utf-16", "ignore").encode("utf-8", "ignore")
+    return data
+
+
 def _parse_object(item: Element) -> Iterator[tuple[str, list[float]]]:
     """Yield name and corners of an object, for each of its boxes."""
     names = {name.text or "" for name in item.findall("name")} or {""}

@@ -10,11 +10,11 @@ _DECODER = json.JSONDecoder()
 
 
 def scan_lists(text: str, take: Mapping[str, Callable[[Any], object]]) -> set[str]:
-    """Call a function with each element of some lists, in their order; return the names of all members of the object.
+    """Call a function with each element of some lists, in their order; return the names of the members of the object.
 
     Args:
         text: a JSON object.
-        take: what to call, by the name of the list; null stands for an empty one.
+        take: what to call, by the name of the list; null stands for a list that is not there.
 
     Raises:
         ValueError: the text is no JSON object, or such a member is no list. What was taken before stands in the text.
@@ -25,8 +25,9 @@ def scan_lists(text: str, take: Mapping[str, Callable[[Any], object]]) -> set[st
         name, at = _DECODER.raw_decode(text, at)
         if not isinstance(name, str):
             raise json.JSONDecodeError("Expecting a name", text, at)
-        names.add(name)
         at, _ = _enter(text, at, ":", "")
+        if not text.startswith("null", at):
+            names.add(name)
         at = _scan_list(text, at, take[name]) if name in take else _DECODER.raw_decode(text, at)[1]
         at, is_end = _pass_item(text, at, "}")
     if at < len(text):

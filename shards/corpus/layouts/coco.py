@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from shards import storage
-from shards.corpus.annotations import decode_text
+from shards.corpus.annotations import as_utf8, decode_text
 from shards.corpus.boxes import Annotation, AnnotationError, collect_boxes, hull_of_mask, hull_of_points
 from shards.corpus.description import Corpus, Source
 from shards.corpus.facts import AnnotationFact, Fact, Inline, ProblemFact, RowFact
@@ -88,7 +88,7 @@ def find_documents(survey: Survey) -> list[str]:
     # A folder with a JSON file an image has thousands; three tell.
     tried = [path for paths in by_folder.values() for path in (paths if len(paths) <= 30 else paths[:3])]
     begun = [path for path in tried if _COCO_KEY.search(survey.read_start(path))]
-    found = [path for path in begun if _CATEGORIES_KEY.search(storage.read_bytes(survey.at(path)))]
+    found = [path for path in begun if _CATEGORIES_KEY.search(as_utf8(storage.read_bytes(survey.at(path))))]
     if not found and (cut := next((path for path in begun if _IMAGES_KEY.search(survey.read_start(path))), "")):
         raise ValueError(
             f"COCO file must have images, annotations and categories, got no categories ({survey.at(cut)}); is it cut? "
@@ -142,6 +142,8 @@ class _Document:
         self.names: dict[str, str] = {}
         self.images: list[tuple[str, str, tuple[Any, Any]]] = []
         """Id, file name, width and height."""
+        self.bad_images: list[str] = []
+        """What is wrong with entries of images that cannot be read."""
         self.entries: defaultdict[str, list[_Entry]] = defaultdict(list)
         """By the id of their image."""
         take = {"categories": self._take_category, "images": self._take_image, "annotations": self._take_entry}
@@ -155,7 +157,10 @@ class _Document:
         self.names[_id_of(item["id"])] = str(item["name"])
 
     def _take_image(self, item: Mapping[str, Any]) -> None:
-        self.images.append((_id_of(item["id"]), str(item["file_name"]), (item.get("width"), item.get("height"))))
+        try:
+            self.images.append((_id_of(item["id"]), str(item["file_name"]), (item.get("width"), item.get("height"))))
+        except (KeyError, TypeError, AttributeError):
+            self.bad_images.append(f"an image must have an id and a file_name, got {str(item)[:200]}")
 
     def _take_entry(self, item: Mapping[str, Any]) -> None:
         category = sys.intern(_id_of(item.get("category_id")))
@@ -191,6 +196,8 @@ def _list_document(url: str, root_url: str) -> Iterator[Fact]:
             yield AnnotationFact(key, url, inline_annotation((), size, f"several images have the id {image_id}"))
         elif document.has_entries:
             yield AnnotationFact(key, url, _annotate(entries, document.names, size))
+    for number, detail in enumerate(document.bad_images):
+        yield ProblemFact(scan_key(f"bad image {number}"), url, "unreadable_annotation", detail)
     for image_id in sorted(document.entries.keys() - names_of.keys()):
         entries = document.entries[image_id]
         detail = f"{len(entries)} annotations are of image_id {image_id}, which the file does not list"

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from shards import storage
-from shards.corpus.annotations import decode_text
+from shards.corpus.annotations import as_utf8, decode_text
 from shards.corpus.description import Corpus, Source, extension_of
 from shards.corpus.facts import AnnotationFact, Fact, ImageFact, Inline, RowFact
 from shards.corpus.layouts.coco import Object, inline_annotation, parse_inline
@@ -75,7 +75,7 @@ def list_dvxray(source: Source, corpus: Corpus, _classes: ClassSet, _drafts_url:
 def _list_rows(source: Source, corpus: Corpus) -> Iterator[Fact]:
     index = ImageIndex.below(corpus.url)
     seen: set[str] = set()
-    for line in decode_name(storage.read_bytes(source.url).removeprefix(codecs.BOM_UTF8)).splitlines():
+    for line in decode_name(as_utf8(storage.read_bytes(source.url)).removeprefix(codecs.BOM_UTF8)).splitlines():
         for name in _views_of(line.split()):
             keys = index.find_keys(name, source.split)
             key = min(keys, default=scan_key(name))

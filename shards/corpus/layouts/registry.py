@@ -206,7 +206,11 @@ def _find_candidates(root: RootFolder, parts: Parts) -> list[tuple[Layout, Conte
     found = [*_detect(_BY_CONTENT, root, parts, survey), *([first] if first else [])]
     if not found and not (root.unreadable_archives and not root.has_other_files):  # `_check` explains those
         survey.refuse_what_holds_no_images()
-    return [*found, (IMAGES, IMAGES.find(root, parts))]
+    plain = IMAGES.find(root, parts)
+    if names := survey.documents:
+        more = ", …" if len(names) > 3 else ""
+        plain = replace(plain, remark=f"{plain.remark}; not understood: {', '.join(names[:3])}{more}")
+    return [*found, (IMAGES, plain)]
 
 
 def _detect(

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from shards import storage
+from shards.corpus.annotations import as_utf8
 from shards.corpus.description import Source, extension_of, is_junk, is_no_image, make_key
 from shards.corpus.facts import ARCHIVE, JUNK, AnnotationFact, Fact, ImageFact, SkippedFact
 from shards.corpus.layouts.folders import is_any_archive, list_names
@@ -113,6 +114,11 @@ class Survey:
         paths = self.with_extension(*extensions)
         return paths[:: 1 + len(paths) // _MAX_TRIED]
 
+    @property
+    def documents(self) -> tuple[str, ...]:
+        """Return the paths of what may be annotations or lists."""
+        return self.with_extension("json", "xml", "txt", "csv", "tsv", "yaml", "yml")
+
     @cached_property
     def has_images(self) -> bool:
         """Whether there are files that may be images."""
@@ -137,8 +143,8 @@ class Survey:
         return not extension_of(path) and self.read_start(path)[128:132] == b"DICM"
 
     def read_start(self, path: str) -> bytes:
-        """Return the first 64 kB of a file."""
-        return storage.read_range(self.at(path), 0, _SNIFF_BYTES)
+        """Return the first 64 kB of a file, in UTF-8 if it is UTF-16."""
+        return as_utf8(storage.read_range(self.at(path), 0, _SNIFF_BYTES))
 
     def at(self, path: str) -> str:
         """Return the URL of a path."""

@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 
 from shards import storage
-from shards.corpus.annotations import MAX_ANNOTATION_BYTES, decode_text
+from shards.corpus.annotations import MAX_ANNOTATION_BYTES, as_utf8, decode_text
 from shards.corpus.boxes import Annotation, AnnotationError, collect_boxes
 from shards.corpus.description import Corpus, Source, is_junk, is_no_image
 from shards.corpus.facts import Fact, RowFact
@@ -82,6 +82,8 @@ class _Description:
     names: Mapping[int, str] = field(default_factory=dict)
     splits: Sequence[tuple[str, str]] = ()
     """Split, and path of a folder or list of images, as written."""
+    problem: str = ""
+    """Why the classes that it should say cannot be read."""
 
 
 def _find(root: RootFolder, _parts: Parts) -> Contents:
@@ -107,6 +109,7 @@ def _find_contents(root: RootFolder, survey: Survey, description: _Description) 
     by = (
         f"{description.path} names {len(names)} classes" if names else "no file names the classes, --classes A,B,C does"
     )
+    by += f"; {description.problem}" if description.problem else ""
     return Contents(
         images=(Source("images", root.url),) if survey.has_images else (),
         annotations=lists,
@@ -129,7 +132,8 @@ def _describe(survey: Survey) -> _Description:
     # Paths are relative to the file that has them.
     folder = split.path.rpartition("/")[0]
     splits = tuple((name, f"{folder}/{path}" if folder else path) for name, path in split.splits)
-    return _Description(named.path, named.names, splits)
+    problem = "" if named.names else next((item.problem for item in found if item.problem), "")
+    return _Description(named.path, named.names, splits, problem)
 
 
 def _split_of_list(path: str) -> str:
@@ -141,18 +145,19 @@ def _lists_images(survey: Survey, path: str) -> bool:
 
 
 def _read_lines(survey: Survey, path: str) -> list[str]:
-    text = decode_name(storage.read_bytes(survey.at(path)).removeprefix(b"\xef\xbb\xbf"))
+    text = decode_name(as_utf8(storage.read_bytes(survey.at(path))).removeprefix(b"\xef\xbb\xbf"))
     return [line.strip() for line in text.splitlines() if line.strip()]
 
 
 def _read_yaml(survey: Survey, path: str) -> _Description:
     try:
-        document = yaml.safe_load(survey.read_start(path))
-    except (yaml.YAMLError, ValueError):
-        return _Description()
+        text = decode_text(survey.read_start(path))
+        document = yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError) as error:
+        return _Description(path, problem=" ".join(f"{path} is no YAML: {error}".split()))
     names = document.get("names") if isinstance(document, dict) else None
     if not isinstance(names, list | dict):
-        return _Description()
+        return _Description(path, problem=f"names in {path} must be a list, got {names!r}" if names else "")
     numbered = enumerate(names) if isinstance(names, list) else ((int(number), name) for number, name in names.items())
     base = str(document.get("path") or "")
     splits = [(_SPLIT_KEYS[key], value) for key in _SPLIT_KEYS for value in _as_list(document.get(key))]
@@ -215,7 +220,7 @@ def _is_annotation(path: str) -> bool:
 
 def _list_rows(source: Source, corpus: Corpus) -> Iterator[Fact]:
     index = ImageIndex.below(corpus.url)
-    text = decode_name(storage.read_bytes(source.url).removeprefix(b"\xef\xbb\xbf"))
+    text = decode_name(as_utf8(storage.read_bytes(source.url)).removeprefix(b"\xef\xbb\xbf"))
     for line in filter(None, map(str.strip, text.splitlines())):
         keys = index.find_keys(line, source.split)
         problem = f"{line!r} may be any of {', '.join(sorted(keys)[:3])}" if len(keys) > 1 else ""

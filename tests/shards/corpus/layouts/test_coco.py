@@ -135,12 +135,15 @@ def test_images_that_no_file_names_are_unknown_and_what_cannot_be_read_is_refuse
     }
 
 
-def test_a_list_of_test_images_without_ground_truth_leaves_labels_unknown(tmp_path):
+@pytest.mark.parametrize("is_null", [True, False])
+def test_a_list_of_test_images_without_ground_truth_leaves_labels_unknown(tmp_path, is_null):
     for number in (1, 2):
         put(tmp_path / f"c/{number}.jpg", jpeg_bytes(number))
     put(tmp_path / "c/instances_train.json", document({1: "1.jpg"}, [box(1, 1)]))
     test = document({2: "2.jpg"}, [])
-    del test["annotations"]
+    test["annotations"] = None
+    if not is_null:
+        del test["annotations"]
     put(tmp_path / "c/instances_test.json", test)
     _, rows = convert(tmp_path)
     assert (rows["2"]["split"], rows["2"]["labels"]) == ("test", {"Knife": None, "Gun": None})
@@ -166,6 +169,16 @@ def test_an_annotation_of_an_image_of_another_size_is_a_contradiction(tmp_path, 
         assert {(json.dumps(row["labels"]), len(row["boxes"])) for row in rows.values()} == {
             (json.dumps(expected[0]), expected[1])
         }
+
+
+def test_an_image_without_a_name_is_refused_alone_and_a_file_in_utf_16_is_read(tmp_path):
+    found = document({1: "a.jpg"}, [box(1, 1)])
+    found["images"].append({"id": 3})
+    put_corpus(tmp_path, json.dumps(found).encode("utf-16"))
+    _, rows = convert(tmp_path)
+    assert sorted((key, len(row["boxes"])) for key, row in rows.items()) == [("train%2Fa", 1), ("train%2Fb", 0)]
+    assert rows["train%2Fb"]["labels"] == {"Knife": None, "Gun": None}
+    assert reasons_of(tmp_path / "ds") == {"bad%20image%200": "unreadable_annotation"}
 
 
 def test_roboflows_group_of_categories_is_no_class(tmp_path):

@@ -79,6 +79,15 @@ def test_dvxrays_views_come_in_as_groups_and_an_item_unboxed_in_a_view_is_not_ab
         assert row["group"] == f"DvXray%2FP{at // 2 * 2:05d}"
 
 
+def test_documents_beside_plain_images_that_make_no_layout_are_named(tmp_path):
+    twins.put(tmp_path / "1.jpg", twins.make_truth()[1].image)
+    twins.put(tmp_path / "train.json", "{'images': [], 'annotations': [], 'categories': []}")
+    twins.put(tmp_path / "README.txt", "x")
+    corpus = find_corpus(str(tmp_path), "auto", "all")
+    assert corpus.layout == "images"
+    assert corpus.why.endswith("so labels stay unknown; not understood: train.json")
+
+
 @pytest.mark.parametrize("form", ["pairs", "views"])
 def test_the_lists_that_dvxrays_authors_write_say_the_split(tmp_path, form):
     twins.write_dvxray(tmp_path / "c", twins.make_truth(8))

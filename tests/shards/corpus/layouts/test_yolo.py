@@ -125,6 +125,28 @@ def test_text_files_are_found_beside_images_and_in_folders_beside_theirs(tmp_pat
     assert [row["labels"] for row in rows_of(tmp_path / "ds")] == [{"class_1": 1}] * 3
 
 
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (b"names: [Gun, Knife", "data.yaml is no YAML: while parsing a flow sequence"),
+        (b"names: Gun, Knife", "names in data.yaml must be a list, got 'Gun, Knife'"),
+        (b"nc: 2", "no file names the classes, --classes A,B,C does; classes read"),
+    ],
+)
+def test_a_file_that_should_name_the_classes_and_does_not_is_named(tmp_path, text, words):
+    write(tmp_path, range(2))
+    put(tmp_path / "data.yaml", text)
+    assert words in find_corpus(str(tmp_path), "auto", "all").why
+
+
+@pytest.mark.parametrize("encoding", ["gbk", "utf-16", "utf-8-sig"])
+@pytest.mark.parametrize(("name", "text"), [("data.yaml", "names: [枪支, 刀具]"), ("classes.txt", "枪支\n刀具\n")])
+def test_names_of_classes_are_read_in_the_encodings_of_editors(tmp_path, name, text, encoding):
+    write(tmp_path, range(2))
+    put(tmp_path / name, text.encode(encoding))
+    assert find_corpus(str(tmp_path), "auto", "all").class_names == ("枪支", "刀具")
+
+
 def test_classes_that_the_user_names_are_in_the_order_of_the_numbers(tmp_path):
     write(tmp_path / "c", range(2))
     corpus = find_corpus(str(tmp_path / "c"), "auto", "all", class_names=("Gun", "Knife"))
