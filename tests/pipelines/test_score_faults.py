@@ -1,16 +1,19 @@
 """Test that `sixray score` survives kills, full and read-only disks, dead workers and untrustworthy files."""
 
 import json
+import multiprocessing
 import os
 import pickle
 import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from pipelines import score
 from shards import storage
 from tests.pipelines.scoring import Bench, make_model, model
 from tests.processes import descendants
@@ -21,6 +24,8 @@ __all__ = ["model"]  # fixtures
 NAMES = tuple(f"test-0000{number}-of-00003" for number in range(3))
 SCANS_A_SHARD = 100
 DEADLINE_SECONDS = 120
+FORK_WARNING = "ignore:.*multi-threaded, use of fork.*:DeprecationWarning"
+"""Of Python 3.12 and later."""
 
 
 @pytest.fixture(scope="module")
@@ -57,26 +62,30 @@ def checksums(bench):
     return {name: checksum for name, (*_, checksum) in bench.files().items() if name.endswith(".parquet")}
 
 
-def start(bench, *words, **options):
-    program = [sys.executable, "-m", "pipelines.score", *bench.words(("big",)), *words]
-    return subprocess.Popen(program, stderr=subprocess.PIPE, text=True, **options)
+def fork(bench):
+    """Start a run in a fork of this process, which has PyTorch and DALI loaded."""
+    run = multiprocessing.get_context("fork").Process(target=score.main, args=[bench.words(("big",))])
+    run.start()
+    return run
 
 
-def wait_for_a_part(bench, run):
+def wait_for_a_part(bench, is_running):
     """Wait until a shard is done: the next one is being scored from then on."""
     deadline = time.monotonic() + DEADLINE_SECONDS
     while not list(bench.folder.glob("*.parquet")):
-        assert run.poll() is None and time.monotonic() < deadline
+        assert is_running() and time.monotonic() < deadline
         time.sleep(0.01)
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings(FORK_WARNING)
 def test_a_run_killed_in_mid_shard_goes_on_at_the_shard(bench, undisturbed, capsys):
-    run = start(bench)
-    wait_for_a_part(bench, run)
+    run = fork(bench)
+    wait_for_a_part(bench, run.is_alive)
     run.kill()
-    assert run.wait() == -9
-    run.stderr.close()
+    run.join()
+    assert run.exitcode == -9
+    capsys.readouterr()
     before = bench.files()
     assert 1 <= len(before) < 3 and not any(name.endswith("run.json") for name in before)
     killed_writer = Path(
@@ -94,8 +103,10 @@ def test_a_run_killed_in_mid_shard_goes_on_at_the_shard(bench, undisturbed, caps
 def test_a_worker_that_dies_ends_the_run_which_then_goes_on(bench, undisturbed):
     words = ("--", "--direct_running_mode=multi_processing", "--direct_num_workers=1")
     # As a shell starts what it runs in the background: deaf to SIGINT.
-    run = start(bench, *words, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN))
-    wait_for_a_part(bench, run)
+    program = [sys.executable, "-m", "pipelines.score", *bench.words(("big",)), *words]
+    deafen = partial(signal.signal, signal.SIGINT, signal.SIG_IGN)
+    run = subprocess.Popen(program, stderr=subprocess.PIPE, text=True, preexec_fn=deafen)
+    wait_for_a_part(bench, lambda: run.poll() is None)
     (worker,) = [pid for pid in descendants(run.pid) if "python" in Path(f"/proc/{pid}/exe").resolve().name]
     os.kill(worker, 9)
     _, err = run.communicate(timeout=DEADLINE_SECONDS)
@@ -113,13 +124,14 @@ def test_a_worker_that_dies_ends_the_run_which_then_goes_on(bench, undisturbed):
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings(FORK_WARNING)
 def test_two_runs_at_once_leave_what_one_leaves(bench, undisturbed):
     # Both score and write the same parts, on the same two cores: the second of two equal ones stays.
-    other = start(bench)
-    wait_for_a_part(bench, other)
+    other = fork(bench)
+    wait_for_a_part(bench, other.is_alive)
     assert bench.score(inputs=("big",)) == 0
-    other.communicate(timeout=DEADLINE_SECONDS)
-    assert other.returncode == 0
+    other.join(DEADLINE_SECONDS)
+    assert other.exitcode == 0
     assert checksums(bench) == undisturbed
     assert {path.name for path in bench.folder.iterdir()} == {"run.json", *(f"{name}.parquet" for name in NAMES)}
     assert json.loads((bench.folder / "run.json").read_text())["counts"]["num_scored"] == 3 * SCANS_A_SHARD
