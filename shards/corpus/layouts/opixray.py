@@ -55,8 +55,8 @@ def _find(root: RootFolder, _parts: Parts) -> Contents:
 
 
 def _find_folders(root: RootFolder, kind: Kind, name: str) -> tuple[Source, ...]:
-    urls = {split: root.at(split, f"{split}_{name}") for split in ("train", "test")}
-    return tuple(Source(kind, url, split=split) for split, url in urls.items() if split in root.folders and storage.is_folder(url))
+    urls = {split: root.at(split, f"{split}_{name}") for split in ("train", "test") if split in root.folders}
+    return tuple(Source(kind, url, split=split) for split, url in urls.items() if storage.is_folder(url))
 
 
 def _detect(root: RootFolder, parts: Parts, _survey: Survey) -> Contents | None:
