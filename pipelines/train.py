@@ -50,6 +50,8 @@ class Overrides:
     """How often a scan with an item comes in an epoch."""
     positive_fraction: float | None = None
     """Share of an epoch that scans with an item make up, e.g. 0.5."""
+    ema_decay: float | None = None
+    """Share of the moving average of weights, which is rated and saved, that stays at each step, e.g. 0.998."""
     localization: float | None = None
     """Weight of the loss that draws peaks into boxes; 0: learn from labels alone."""
     scale: float | None = None
@@ -136,6 +138,7 @@ def configure(recipe_name: str, seed: int | None, overrides: Overrides) -> Train
         "accumulate_batches": overrides.accumulate_batches,
         "positive_repeats": 1 if overrides.positive_fraction else overrides.positive_repeats,
         "positive_fraction": overrides.positive_fraction,
+        "ema_decay": overrides.ema_decay,
         "localization": overrides.localization,
         "augmentation": _augmentation(recipe.augmentation, overrides),
         "patience": overrides.patience,

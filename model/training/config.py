@@ -98,6 +98,9 @@ class TrainConfig:
     optimizer: Sgd | AdamW = field(default_factory=Sgd)
     schedule: CosineSchedule | StepSchedule = field(default_factory=CosineSchedule)
     loss: Loss = field(default_factory=LossConfig)
+    ema_decay: float = 0.0
+    """Rate and save a moving average of the weights: this share of it stays at each step, less in the first ones. 0:
+    rate and save the weights themselves, as the papers do."""
     localization: float = 0.0
     """Weight of the term that draws the peaks of every level into the boxes of their class, where a scan has boxes; 0:
     learn from labels alone, as the papers do."""
@@ -143,6 +146,8 @@ class TrainConfig:
             raise ValueError(
                 f"image_size_px must be in 32..resize_px, got {self.image_size_px} with resize_px {self.resize_px}"
             )
+        if not 0 <= self.ema_decay < 1:
+            raise ValueError(f"ema_decay must be in [0, 1), got {self.ema_decay}")
         if not self.localization >= 0:
             raise ValueError(f"localization must be >= 0, got {self.localization}")
         if self.backbone_weights is not None and not self.pretrained:
@@ -211,6 +216,7 @@ _EARLIER_VALUES: dict[str, Any] = {
 }
 _LATER_DEFAULTS: dict[str, Any] = {
     "complete_levels": False,
+    "ema_decay": 0.0,
     "localization": 0.0,
     "augmentation": asdict(AugmentationConfig()),
 }

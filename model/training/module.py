@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from lightning.pytorch import LightningModule
+from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 
 from model.hardware import Hardware
@@ -32,6 +33,8 @@ _LIGHTNING_WARNINGS = (
     r"`isinstance\(treespec, LeafSpec\)` is deprecated",
     # Intended: small datasets have fewer steps than the logging interval.
     r"The number of training batches \(\d+\) is smaller than the logging interval",
+    # Intended: averages of weights stay as they are for rating.
+    r"Found \d+ module\(s\) in eval mode at the start of training",
     # Every rank rates the held-out scans of all ranks, so there is nothing to average.
     r"It is recommended to use `self.log\('validation/",
     # Lightning's own way to gather; a user cannot change it.
@@ -60,6 +63,11 @@ class TrainingModule(LightningModule):
         super().__init__()
         self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.config = config
+        # Statistics of batch norms are averaged as weights are. The first steps are averaged less, since the weights
+        # that a run begins with would else outlast a short one.
+        self.average = ModelEmaV3(self.network, config.ema_decay, use_warmup=True) if config.ema_decay else None
+        if self.average is not None:
+            self.average.requires_grad_(False)
         config.loss.check_samples(training)
         config.loss.check_samples(held_out)
         self.num_scans_by_level = config.loss.count_levels(training)
@@ -75,6 +83,11 @@ class TrainingModule(LightningModule):
     def rating(self) -> str:
         """The logged figure that chooses the epoch."""
         return f"validation/{self.config.loss.rating}"
+
+    @property
+    def result_network(self) -> nn.Module:
+        """What is rated and becomes the model: the network, or the average of its weights over the steps."""
+        return self.network if self.average is None else self.average.module
 
     @property
     def num_steps_per_epoch(self) -> int:
@@ -165,6 +178,12 @@ class TrainingModule(LightningModule):
         )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        """Take a step and average its weights, before a checkpoint holds both."""
+        super().optimizer_step(*args, **kwargs)
+        if self.average is not None:
+            self.average.update(self.network, step=self.global_step + 1)  # which Lightning counts after this
+
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the loss of one batch, weighted by its share of the scans of its step."""
         # Dropout, where a backbone has it, must not depend on where a run was resumed.
@@ -191,7 +210,8 @@ class TrainingModule(LightningModule):
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Collect the evidence of one batch of held-out scans."""
-        self._validation.append((self.config.loss.evidence(self.network(batch.images_BCHW), batch), batch.labels_BK))
+        output = self.result_network(batch.images_BCHW)
+        self._validation.append((self.config.loss.evidence(output, batch), batch.labels_BK))
 
     def on_validation_epoch_end(self) -> None:
         """Rate the held-out scans of all ranks together."""

@@ -101,7 +101,7 @@ def train(
     _fit(module, run_dir, hardware, [keeper, *callbacks])
     keeper.restore(read_checkpoint(run_dir.last_url))
     module.load_state_dict(read_checkpoint(keeper.result_url)["state_dict"])
-    save_model(run_dir.model_url, network, model_config, _provenance(module, dataset, keeper, inputs))
+    save_model(run_dir.model_url, module.result_network, model_config, _provenance(module, dataset, keeper, inputs))
     return TrainResult(load_model(run_dir.model_url), run_dir.model_url, was_finished=False)
 
 

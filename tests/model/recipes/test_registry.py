@@ -99,6 +99,7 @@ def test_every_setting_enters_the_recorded_config():
         replace(config, schedule=CosineSchedule(warmup_fraction=0.3)),
         replace(config, schedule=StepSchedule()),
         replace(config, localization=1.0),
+        replace(config, ema_decay=0.9),
         replace(config, complete_levels=False),
         replace(config, augmentation=AugmentationConfig(scale=0.11)),
     ]
