@@ -12,5 +12,6 @@ __all__ = [
     "read_annotations",
     "read_scan",
     "records",
+    "side_files",
     "streams",
 ]

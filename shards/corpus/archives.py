@@ -13,6 +13,7 @@ _UTF_8_FLAG = 0x800
 _ENCRYPTED = 1000
 """In place of the method of packing."""
 _METHODS = {1: "Shrink", 6: "Implode", 9: "Deflate64", 12: "bzip2", 14: "LZMA", 93: "Zstandard", 95: "xz", 98: "PPMd"}
+_LOCAL_HEADER = b"PK\x03\x04"
 _LOCAL_HEADER_BYTES = 30
 _HEADER_SLACK_BYTES = 512
 """Read in the same request as a member: its name and extra fields precede its data."""
@@ -63,9 +64,16 @@ def list_zip(url: str, encoding: str = "") -> Iterator[Packed]:
     try:
         with storage.open_reader(url) as handle, zipfile.ZipFile(handle) as archive:
             infos = [info for info in archive.infolist() if not _is_folder(info)]
+            handle.seek(0)
+            has_more = handle.read(len(_LOCAL_HEADER)) == _LOCAL_HEADER and 0 not in _offsets_of(archive)
     except (zipfile.BadZipFile, NotImplementedError, UnicodeDecodeError) as error:
         remedy = f"join its parts: zip -s 0 {url} --out whole.zip" if "span" in str(error) else "download it again"
         raise ArchiveError(f"archive must be a whole zip, got {error} ({url}); {remedy}") from error
+    if has_more:
+        raise ArchiveError(
+            f"archive must be one zip, got another before it, whose files its table does not have ({url}); unpack both "
+            f"and name the folder by --images or --annotations"
+        )
     problems = [problem for info in infos if (problem := _problem_of(info.flag_bits & 1, info.compress_type))]
     if problems and 2 * len(problems) > len(infos):
         raise ArchiveError(
@@ -78,6 +86,10 @@ def list_zip(url: str, encoding: str = "") -> Iterator[Packed]:
         method = _ENCRYPTED if info.flag_bits & 1 else info.compress_type
         place = Place(url, info.header_offset, info.compress_size, method, info.CRC)
         yield Packed(name, f"zip://{name}::{storage.as_uri(url)}", info.file_size, place, guess)
+
+
+def _offsets_of(archive: zipfile.ZipFile) -> set[int]:
+    return {info.header_offset for info in archive.infolist()} or {0}
 
 
 def _is_folder(info: zipfile.ZipInfo) -> bool:
@@ -158,7 +170,7 @@ def _read_member(place: Place) -> bytes:
     piece = storage.read_range(
         place.url, place.offset_bytes, _LOCAL_HEADER_BYTES + _HEADER_SLACK_BYTES + place.size_bytes
     )
-    if piece[:4] != b"PK\x03\x04" or len(piece) < _LOCAL_HEADER_BYTES:
+    if piece[:4] != _LOCAL_HEADER or len(piece) < _LOCAL_HEADER_BYTES:
         raise ArchiveError(f"a member must begin with its header, got none ({place.url} at {place.offset_bytes})")
     start = _LOCAL_HEADER_BYTES + int.from_bytes(piece[26:28], "little") + int.from_bytes(piece[28:30], "little")
     if start + place.size_bytes > len(piece):

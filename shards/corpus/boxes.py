@@ -96,7 +96,7 @@ def collect_boxes(
     repairs: list[Repair] = []
     for spelling, corners in objects:
         name = spelling.strip()
-        class_name = class_of.get(name) or class_of.get(name.lower())
+        class_name = (class_of.get(name) or class_of.get(name.lower())) if name else None
         if class_name is None:
             known = sorted(set(class_of.values()))
             repairs.append((UNKNOWN_CLASS, f"an object is named {name[:80]!r}, known are {known}"))

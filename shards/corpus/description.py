@@ -112,6 +112,11 @@ def make_key(path: str, *, keeps_folders: bool) -> str:
     return encode_key(f"{folder}/{stem_of(name)}" if folder and keeps_folders else stem_of(name))
 
 
+def path_within(url: str) -> str:
+    """Return the path of a file within its archive, or the URL of one that is in none."""
+    return url.partition("::")[0] if url.startswith(("zip://", "tar://")) else url
+
+
 def is_junk(path: str) -> bool:
     """Return whether a path below a corpus was made by an operating system or a tool."""
     return _JUNK.search(path) is not None

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from shards import storage
 from shards.corpus.archives import Place
 from shards.corpus.boxes import Repair
-from shards.corpus.description import UNKNOWN_EXTENSION, Corpus, extension_of, image_rank, is_no_image
+from shards.corpus.description import Corpus
 from shards.corpus.facts import (
     UNLISTED,
     AnnotationFact,
@@ -26,15 +26,13 @@ from shards.corpus.facts import (
     SkippedFact,
 )
 from shards.corpus.policy import Policy
+from shards.corpus.side_files import drop_copies, split_side_annotations, split_side_files
 from shards.format.classes import Box
 
 SKIPPED = "skipped"
 """The `reason` of what is no record: a file that is counted and passed over."""
 METADATA_WITHOUT_SCAN = "metadata_without_scan"
 """Kind of a row of metadata that names no scan of the corpus."""
-SIDE_FILE = "side_file"
-"""Kind of skipped file: it has the name of an image, and is none or is the same image in another format."""
-
 GUESSED_ENCODING = "guessed_zip_encoding"
 OTHER_CASE = "other_case"
 """Kind of a repair: a list or annotation names the image in other upper and lower case."""
@@ -156,14 +154,14 @@ def _sort_facts(key: str, facts: list[Fact], spellings: Sequence[str]) -> _KeyFa
     kinds: defaultdict[type[Fact], list[Any]] = defaultdict(list)
     for fact in facts:
         kinds[type(fact)].append(fact)
-    images, side_files = _split_side_files(sorted(kinds[ImageFact], key=_image_order))
-    annotations, side_annotations = _split_side_annotations(sorted(kinds[AnnotationFact], key=lambda fact: fact.url))
+    images, side_files = split_side_files(kinds[ImageFact])
+    annotations, side_annotations = split_side_annotations(kinds[AnnotationFact])
     rows = sorted(kinds[RowFact], key=_row_order)
     return _KeyFacts(
         key,
         [image for image in images if image.size_bytes >= 0],
         [image for image in images if image.size_bytes < 0],
-        _drop_copies(annotations),
+        drop_copies(annotations),
         [row for row in rows if not row.problem],
         [row for row in rows if row.problem],
         sorted(kinds[ProblemFact]),
@@ -190,55 +188,9 @@ def _join_metadata(rows: list[MetadataFact]) -> MetadataFact | None:
     return first._replace(group=next((row.group for row in ordered if row.group), ""), values=values)
 
 
-def _image_order(fact: ImageFact) -> tuple[int, str, int]:
-    return image_rank(fact.url, fact.size_bytes), fact.url, fact.size_bytes
-
-
-def _split_side_files(images: list[ImageFact]) -> tuple[list[ImageFact], list[SkippedFact]]:
-    """Return the images, and the files of their name in the same folder that are none, or are in a lesser format."""
-    if len(images) < 2:
-        return images, []
-    first = images[0]
-    folder = first.url.rpartition("/")[0]
-    rank = max(image_rank(first.url, first.size_bytes), UNKNOWN_EXTENSION)
-    kept, skipped = [first], []
-    for image in images[1:]:
-        is_lesser = image_rank(image.url, image.size_bytes) > rank and image.size_bytes > 0
-        if is_no_image(image.url) or (is_lesser and image.url.rpartition("/")[0] == folder):
-            skipped.append(SkippedFact(image.key, image.url, SIDE_FILE))
-        else:
-            kept.append(image)
-    return kept, skipped
-
-
 def _row_order(row: RowFact) -> tuple[int, str, str, str, str]:
     # Labels last: two lines of one list may differ only in them, and facts come in any order.
     return row.list_rank, row.split, row.list_url, str(row.labels), row.problem
-
-
-def _split_side_annotations(annotations: list[AnnotationFact]) -> tuple[list[AnnotationFact], list[SkippedFact]]:
-    """Return the annotations, and files of their name in another form, such as the JSON that an XML was made from."""
-    extensions = {extension_of(fact.url) for fact in annotations}
-    if len(extensions) < 2:
-        return annotations, []
-    best = next((extension for extension in ("xml", "txt", "json") if extension in extensions), "")
-    kept = [fact for fact in annotations if extension_of(fact.url) == best]
-    return kept, [SkippedFact(fact.key, fact.url, SIDE_FILE) for fact in annotations if fact not in kept]
-
-
-def _drop_copies(annotations: list[AnnotationFact]) -> list[AnnotationFact]:
-    """Keep one of several annotations that are equal by the checksums of their zips, or their text."""
-    if len(annotations) < 2:
-        return annotations
-    contents = {_content_of(fact) for fact in annotations}
-    return annotations[:1] if len(contents) == 1 and None not in contents else annotations
-
-
-def _content_of(fact: AnnotationFact) -> tuple[Any, ...] | None:
-    """Return what is equal for equal annotations as far as that is known before they are read, else None."""
-    if isinstance(fact.place, Place):
-        return fact.place.crc, fact.place.size_bytes
-    return fact.place
 
 
 def _join_key(facts: _KeyFacts, corpus: Corpus, subset: str, policy: Policy) -> Iterator[ScanRef]:

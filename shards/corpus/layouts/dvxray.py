@@ -100,7 +100,7 @@ def _read_view(text: bytes, view: str) -> Inline:
     try:
         found = json.loads(decode_text(text))["objects"]
         objects = [] if found in ("None", []) else [_read_object(item, view) for item in found]
-    except (ValueError, KeyError, TypeError, StopIteration) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, StopIteration) as error:
         return inline_annotation((), (), f"objects cannot be read: {error!r}")
     return inline_annotation(objects, ())
 

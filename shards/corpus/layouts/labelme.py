@@ -31,7 +31,7 @@ def parse_labelme(text: bytes, class_of: Mapping[str, str]) -> Annotation:
     """
     document = _load(text)
     try:
-        objects = [(str(shape["label"]), _read_corners(shape)) for shape in document["shapes"]]
+        objects = [(_label_of(shape["label"]), _read_corners(shape)) for shape in document["shapes"]]
     except (ValueError, KeyError, TypeError, IndexError) as error:
         raise AnnotationError("unreadable_annotation", f"a shape cannot be read: {error!r}") from error
     return collect_boxes(objects, class_of, size=(document.get("imageWidth"), document.get("imageHeight")))
@@ -47,6 +47,10 @@ def _load(text: bytes) -> Any:
     if not isinstance(document, dict) or not isinstance(document.get("shapes"), list):
         raise AnnotationError("unreadable_annotation", "the file has no list of shapes, as labelme writes it")
     return document
+
+
+def _label_of(value: Any) -> str:
+    return "" if value is None else str(value)
 
 
 def _read_corners(shape: Mapping[str, Any]) -> tuple[float, float, float, float]:

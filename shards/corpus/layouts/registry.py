@@ -64,6 +64,8 @@ def find_corpus(
         _find_candidates(root, parts) if layout == "auto" else [(LAYOUTS[layout], LAYOUTS[layout].find(root, parts))]
     )
     for at, (chosen, contents) in enumerate(candidates):
+        if layout == "auto" and not (contents.annotations and contents.lists):
+            _refuse_packed_labels(root, contents)
         if not chosen.takes_parts and (named := (*parts.images, *parts.annotations, *parts.lists)):
             raise ValueError(
                 f"parts of a {chosen.name} corpus must lie below --input, got {', '.join(named)} by name ({root.url}); "
@@ -236,6 +238,17 @@ def _check(root: RootFolder, layout: Layout, contents: Contents, lists: Sequence
     if lists and not {"train", "test"} <= {item.split for item in lists}:
         names = ", ".join(sorted(item.uri for item in lists))
         raise ValueError(f"subset {subset!r} must have lists of train and test, got {names} alone ({root.url})")
+
+
+def _refuse_packed_labels(root: RootFolder, contents: Contents) -> None:
+    """Raise ValueError if annotations or lists, by their name, are in an archive that cannot be read in place."""
+    wanted = [*([] if contents.annotations else ANNOTATION_FOLDERS), *([] if contents.lists else LIST_FOLDERS)]
+    for name in (*root.archives, *root.unreadable_archives):
+        if name.partition(".")[0].lower() in {one.lower() for one in wanted} and not name.lower().endswith(".zip"):
+            raise ValueError(
+                f"annotations and lists must be in folders or zips, got {root.at(name)}; unpack it where it lies, or "
+                f"take the images without it by --layout images"
+            )
 
 
 def _lies_beside_nothing(root: RootFolder, contents: Contents) -> bool:

@@ -65,6 +65,16 @@ def test_a_member_with_another_byte_is_refused(tmp_path):
         read_place(item.place._replace(method=8), 1000)
 
 
+def test_two_zips_that_were_joined_are_refused_and_a_program_before_one_is_not(tmp_path):
+    first, second = (Path(make_zip(tmp_path / f"{name}.zip", **{name: b"x"})).read_bytes() for name in "ab")
+    (tmp_path / "c.zip").write_bytes(first + second)
+    with pytest.raises(ArchiveError, match="archive must be one zip, got another before it"):
+        list(list_zip(str(tmp_path / "c.zip")))
+    (tmp_path / "d.zip").write_bytes(b"#!/bin/sh\n" + second)
+    (item,) = list_zip(str(tmp_path / "d.zip"))
+    assert read_place(item.place, 100) == b"x"
+
+
 def test_a_plain_range_is_read_as_it_is(tmp_path):
     (tmp_path / "a").write_bytes(b"0123456789")
     assert read_place(Place(f"{tmp_path}/a", 2, 5), 100) == b"23456"

@@ -1,11 +1,14 @@
 """Test the keys of images of a corpus."""
 
+import io
 import json
+import tarfile
+import zipfile
 
 import pytest
 
 from shards.corpus.description import is_junk, make_key
-from tests.corpora import bmp_bytes, jpeg_bytes, make_corpus, png_bytes, reasons_of, rows_of
+from tests.corpora import CorpusWriter, bmp_bytes, jpeg_bytes, make_corpus, png_bytes, reasons_of, rows_of
 from tests.shards.plain_calls import convert_plainly
 
 
@@ -113,6 +116,29 @@ def test_files_beside_an_image_take_no_scans_place_and_are_counted(tmp_path):
     skipped = json.loads((tmp_path / "ds/dataset.json").read_text())["skipped"]
     assert {kind: found["count"] for kind, found in skipped.items()} == {"junk": 3, "side_file": 4}
     assert skipped["side_file"]["examples"][0] == {"key": "P0", "detail": f"file://{corpus}/P0.json"}
+
+
+@pytest.mark.parametrize("form", ["zip", "tar"])
+def test_a_side_file_in_an_archive_takes_no_scans_place_and_another_scan_is_none(tmp_path, form):
+    corpus = CorpusWriter(tmp_path / "c")
+    members = {"JPEGImage/P0.json": b"{}", "JPEGImage/P0.png": png_bytes(0), "JPEGImage/P1.bmp": bmp_bytes(1)}
+    members |= {"JPEGImage/P1.jpg": jpeg_bytes(1), "JPEGImage/P2.jpg": jpeg_bytes(2), "more/P2.jpg": jpeg_bytes(3)}
+    corpus.images.rmdir()
+    with zipfile.ZipFile(corpus.root / "JPEGImage.zip", "w") as archive:
+        for name, data in members.items():
+            archive.writestr(name, data)
+    if form == "tar":
+        (corpus.root / "JPEGImage.zip").unlink()
+        with tarfile.open(corpus.root / "JPEGImage.tar", "w") as tar:
+            for name, data in members.items():
+                info = tarfile.TarInfo(name)
+                info.size = len(data)
+                tar.addfile(info, io.BytesIO(data))
+    convert_plainly(corpus.root, tmp_path / "ds")
+    assert sorted(row["key"] for row in rows_of(tmp_path / "ds")) == ["P0", "P1", "P2"]
+    assert reasons_of(tmp_path / "ds") == {"P2": "duplicate_key"}
+    skipped = json.loads((tmp_path / "ds/dataset.json").read_text())["skipped"]
+    assert {kind: found["count"] for kind, found in skipped.items()} == {"side_file": 2}
 
 
 @pytest.mark.parametrize("folder", ["JPEGImage", "train/n02123045", "images", "other"])

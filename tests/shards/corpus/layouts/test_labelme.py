@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shards.corpus.boxes import AnnotationError
+from shards.corpus.boxes import AnnotationError, SeenClasses
 from shards.corpus.layouts.labelme import parse_labelme
 from tests.corpora import jpeg_bytes, reasons_of, rows_of
 from tests.shards.corpus.layouts.twins import put
@@ -62,6 +62,13 @@ def test_what_is_not_understood_is_refused(text):
 def test_garbage_never_raises_anything_else(text):
     with pytest.raises(AnnotationError, match="unreadable_annotation"):
         parse_labelme(text, CLASS_OF)
+
+
+@pytest.mark.parametrize("label", [None, "", " "])
+def test_a_shape_without_a_label_is_of_no_class_and_is_counted(label):
+    shape = {"label": label, "points": [[1, 2], [10, 20]], "shape_type": "rectangle"}
+    found = parse_labelme(json.dumps({"shapes": [shape]}).encode(), SeenClasses())
+    assert found.boxes == () and found.is_partial
 
 
 def test_a_chinese_name_in_gbk_is_read():

@@ -79,6 +79,18 @@ def test_dvxrays_views_come_in_as_groups_and_an_item_unboxed_in_a_view_is_not_ab
         assert row["group"] == f"DvXray%2FP{at // 2 * 2:05d}"
 
 
+@pytest.mark.parametrize("name", ["Annotation.7z", "annotations.tar.gz", "Annotations.rar", "ImageSet.7z.001"])
+def test_annotations_or_lists_in_an_archive_that_is_not_read_stop_the_conversion(tmp_path, name):
+    twins.put(tmp_path / "JPEGImage/1.jpg", twins.make_truth()[1].image)
+    twins.put(tmp_path / name, b"x")
+    with pytest.raises(ValueError, match=f"annotations and lists must be in folders or zips, got .*{name}; unpack it"):
+        find_corpus(str(tmp_path), "auto", "all")
+    assert find_corpus(str(tmp_path), "images", "all").layout == "images"
+    twins.put(tmp_path / "Annotation/1.xml", "<annotation><object/></annotation>")
+    twins.put(tmp_path / "ImageSet/10/train.csv", "name,Gun,Knife,Wrench,Pliers,Scissors\n")
+    assert find_corpus(str(tmp_path), "auto", "all").layout == "sixray"
+
+
 def test_documents_beside_plain_images_that_make_no_layout_are_named(tmp_path):
     twins.put(tmp_path / "1.jpg", twins.make_truth()[1].image)
     twins.put(tmp_path / "train.json", "{'images': [], 'annotations': [], 'categories': []}")
@@ -103,6 +115,15 @@ def test_the_lists_that_dvxrays_authors_write_say_the_split(tmp_path, form):
     assert found == {f"P{at:05d}_{end}": split for at, split in splits.items() for end in ends}
     missing = {key.rpartition("%2F")[2]: reason for key, reason in reasons_of(tmp_path / "ds").items()}
     assert missing == {f"P00008_{end}": "missing_image" for end in ends}
+
+
+@pytest.mark.parametrize("objects", [{"0": {"label": "Gun"}}, ["Gun"], [None], 7, None])
+def test_objects_of_dvxray_that_are_no_list_of_objects_refuse_both_views(tmp_path, objects):
+    twins.write_dvxray(tmp_path / "c", twins.make_truth(8))
+    twins.put(tmp_path / "c/DvXray/P00000.json", {"objects": objects})
+    convert_plainly(tmp_path / "c", tmp_path / "ds")
+    views = [f"DvXray%2FP00000_{view}" for view in ("OL", "SD")]
+    assert reasons_of(tmp_path / "ds") == dict.fromkeys(views, "unreadable_annotation")
 
 
 @pytest.mark.parametrize("write", [twins.write_coco, twins.write_yolo, twins.write_labelme, twins.write_labelimg])
