@@ -46,6 +46,10 @@ class Overrides:
     """Side of the network's input in pixels."""
     learning_rate: float | None = None
     """The highest of the schedule."""
+    layer_decay: float | None = None
+    """Factor of the learning rate from each stage of the backbone to the one before it, e.g. 0.7."""
+    frozen_stages: int | None = None
+    """First stages of the backbone that keep their ImageNet weights, e.g. 2."""
     positive_repeats: int | None = None
     """How often a scan with an item comes in an epoch."""
     positive_fraction: float | None = None
@@ -104,6 +108,11 @@ def train_network(config: TrainJobConfig) -> TrainResult:
     """
     recipe = configure(config.recipe, config.seed, config.overrides)
     prepared = with_inputs(recipe, initial_model=config.initial_model, level_labels=config.level_labels)
+    if prepared.frozen_stages and not prepared.pretrained and prepared.initial_model is None:
+        raise ValueError(
+            f"frozen_stages must go with weights that were learnt, got {prepared.frozen_stages} stages of random ones; "
+            f"drop --no-pretrained, or name --backbone-weights or --initial-model"
+        )
     # Lightning logs at `info` which accelerators it looked for, and advertises; what matters is in run.json.
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     hardware = choose_hardware(config.overrides.num_devices)
@@ -136,6 +145,8 @@ def configure(recipe_name: str, seed: int | None, overrides: Overrides) -> Train
         "validation_fraction": overrides.validation_fraction,
         "seed": seed,
         "accumulate_batches": overrides.accumulate_batches,
+        "layer_decay": overrides.layer_decay,
+        "frozen_stages": overrides.frozen_stages,
         "positive_repeats": 1 if overrides.positive_fraction else overrides.positive_repeats,
         "positive_fraction": overrides.positive_fraction,
         "ema_decay": overrides.ema_decay,

@@ -95,6 +95,11 @@ class TrainConfig:
     """The maximum of the schedule."""
     classifier_rate: float = 1.0
     """Factor of the rate for the fully connected layers, which start from random weights."""
+    layer_decay: float = 1.0
+    """Factor of the rate from each stage of the backbone to the one before it: the last stage learns at this times the
+    rate of the heads, the one before at its square (H. Bao et al., "BEiT", ICLR 2022). 1: all learn alike."""
+    frozen_stages: int = 0
+    """First stages of the backbone whose weights and batch norms stay as they begin; see `model.networks.stages`."""
     optimizer: Sgd | AdamW = field(default_factory=Sgd)
     schedule: CosineSchedule | StepSchedule = field(default_factory=CosineSchedule)
     loss: Loss = field(default_factory=LossConfig)
@@ -135,6 +140,10 @@ class TrainConfig:
             raise ValueError(f"learning_rate must be > 0, got {self.learning_rate}")
         if not self.classifier_rate > 0:
             raise ValueError(f"classifier_rate must be > 0, got {self.classifier_rate}")
+        if not 0 < self.layer_decay <= 1:
+            raise ValueError(f"layer_decay must be in (0, 1], got {self.layer_decay}")
+        if self.frozen_stages < 0:
+            raise ValueError(f"frozen_stages must be >= 0, got {self.frozen_stages}")
         if not 0 <= self.validation_fraction < 1:
             raise ValueError(f"validation_fraction must be in [0, 1), got {self.validation_fraction}")
         if self.patience is not None and (self.patience < 1 or not self.validation_fraction):
@@ -216,6 +225,8 @@ _EARLIER_VALUES: dict[str, Any] = {
 }
 _LATER_DEFAULTS: dict[str, Any] = {
     "complete_levels": False,
+    "layer_decay": 1.0,
+    "frozen_stages": 0,
     "ema_decay": 0.0,
     "localization": 0.0,
     "augmentation": asdict(AugmentationConfig()),

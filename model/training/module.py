@@ -23,17 +23,17 @@ from model.inputs.sample_table import SampleTable
 from model.inputs.sampling import epoch_entries, epoch_order, num_batches, num_entries_in_step, repeats_of_positives
 from model.networks.bf16 import train_depthwise_in_float32
 from model.networks.config import ModelConfig
-from model.networks.registry import fully_connected_parameters
-from model.training.config import AdamW, Sgd, TrainConfig
+from model.training.config import TrainConfig
 from model.training.localization_loss import localization_loss
 from model.training.loss_base import sum_terms
+from model.training.optimizer import build_optimizer
 
 _LIGHTNING_WARNINGS = (
     # Lightning 2.6 calls a function that PyTorch 2.9 and later deprecate; a user cannot change it.
     r"`isinstance\(treespec, LeafSpec\)` is deprecated",
     # Intended: small datasets have fewer steps than the logging interval.
     r"The number of training batches \(\d+\) is smaller than the logging interval",
-    # Intended: averages of weights stay as they are for rating.
+    # Intended: averages of weights and frozen stages.
     r"Found \d+ module\(s\) in eval mode at the start of training",
     # Every rank rates the held-out scans of all ranks, so there is nothing to average.
     r"It is recommended to use `self.log\('validation/",
@@ -269,22 +269,3 @@ def quiet_lightning() -> None:
     """Ignore Lightning's warnings about intended settings, until the caller's `warnings.catch_warnings` ends."""
     for message in _LIGHTNING_WARNINGS:
         warnings.filterwarnings("ignore", message=message)
-
-
-def build_optimizer(config: TrainConfig, network: nn.Module) -> torch.optim.Optimizer:
-    """Return the optimizer of a config for a network's parameters."""
-    rate, parameters = config.learning_rate, group_parameters(config, network)
-    match config.optimizer:
-        case Sgd(momentum=momentum, weight_decay=weight_decay):
-            return torch.optim.SGD(parameters, lr=rate, momentum=momentum, weight_decay=weight_decay)
-        case AdamW(weight_decay=weight_decay):
-            return torch.optim.AdamW(parameters, lr=rate, weight_decay=weight_decay)
-
-
-def group_parameters(config: TrainConfig, network: nn.Module) -> list[dict[str, Any]]:
-    """Return the parameters by learning rate: all of them, or the fully connected layers apart."""
-    if config.classifier_rate == 1:
-        return [{"params": list(network.parameters())}]
-    connected = fully_connected_parameters(network)
-    others = [parameter for parameter in network.parameters() if all(parameter is not one for one in connected)]
-    return [{"params": others}, {"params": connected, "lr": config.learning_rate * config.classifier_rate}]

@@ -21,6 +21,7 @@ from model.hardware import Hardware, detect_hardware
 from model.inputs.sample_table import SampleTable, hold_out, load_sample_table
 from model.networks.config import IMAGENET_MEAN, IMAGENET_STD, InputConfig, ModelConfig
 from model.networks.registry import build_network, start_at_prior
+from model.networks.stages import freeze_stages
 from model.networks.sxmnet import freeze_all_but_attention
 from model.networks.weights import pretrained_normalisation
 from model.training.checkpoints import CheckpointKeeper, read_checkpoint
@@ -172,6 +173,8 @@ def _build_network(
         freeze_all_but_attention(network)
     if hardware.device == "cuda" and hardware.num_devices > 1:
         network = convert_sync_batchnorm(network)  # over all ranks' scans, as in one process
+    if config.frozen_stages:
+        freeze_stages(network.backbone, config.frozen_stages)  # type: ignore[arg-type]
     return network
 
 

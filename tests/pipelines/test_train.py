@@ -155,6 +155,13 @@ def test_a_model_to_start_from_is_refused_where_a_recipe_has_no_use_for_it(datas
     assert not (tmp_path / "run").exists()
 
 
+def test_random_weights_are_not_frozen(tmp_path, capsys):
+    words = ["--data", "D", "--output", str(tmp_path / "run"), "--frozen-stages", "2", "--no-pretrained"]
+    assert main(words) == WRONG_USAGE
+    message = "frozen_stages must go with weights that were learnt, got 2 stages of random ones; drop --no-pretrained"
+    assert message in capsys.readouterr().err
+
+
 def test_flags_change_the_recipe_they_stand_beside():
     config = configure_by("--recipe", "chr_resnet34_sixray10", "--backbone", "resnet50", "--seed", "7")
     assert (config.recipe, config.backbone, config.seed, config.max_epochs) == (
@@ -167,8 +174,10 @@ def test_flags_change_the_recipe_they_stand_beside():
 
 def test_flags_say_how_a_step_is_made_up_and_when_a_run_ends():
     words = ["--accumulate-batches", "4", "--positive-fraction", "0.5", "--patience", "3"]
-    config = configure_by("--recipe", "demo", *words)
+    rates = ["--layer-decay", "0.7", "--frozen-stages", "2", "--ema-decay", "0.9"]
+    config = configure_by("--recipe", "demo", *words, *rates)
     assert (config.accumulate_batches, config.positive_fraction, config.patience) == (4, 0.5, 3)
+    assert (config.layer_decay, config.frozen_stages, config.ema_decay) == (0.7, 2, 0.9)
     assert config.positive_repeats == 1  # the recipe's ten repeats give way to the share that was asked for
 
 

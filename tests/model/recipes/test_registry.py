@@ -100,6 +100,8 @@ def test_every_setting_enters_the_recorded_config():
         replace(config, schedule=StepSchedule()),
         replace(config, localization=1.0),
         replace(config, ema_decay=0.9),
+        replace(config, layer_decay=0.9),
+        replace(config, frozen_stages=1),
         replace(config, complete_levels=False),
         replace(config, augmentation=AugmentationConfig(scale=0.11)),
     ]

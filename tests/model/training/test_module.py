@@ -34,6 +34,7 @@ NO_NORMS = replace(
     learning_rate=0.05,
     optimizer=Sgd(),
     schedule=StepSchedule(drops=()),
+    layer_decay=0.8,
     ema_decay=0.5,
 )
 
@@ -106,7 +107,7 @@ def test_ranks_agree_on_what_interrupts_them_once_in_fifty_batches(tmp_path):
 
 @pytest.mark.parametrize("step", [1, 3, 4])
 def test_a_run_that_accumulates_and_was_stopped_anywhere_ends_with_the_same_bytes(dataset, tmp_path, step):
-    config = replace(TINY, batch_size=2, accumulate_batches=4, ema_decay=0.9)
+    config = replace(TINY, batch_size=2, accumulate_batches=4, ema_decay=0.9, layer_decay=0.5, frozen_stages=2)
 
     class StopWithin(StopBefore):
         """Before the third batch of a step: its gradients so far are in no checkpoint."""

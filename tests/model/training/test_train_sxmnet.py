@@ -24,7 +24,7 @@ from model.training.attention_targets import draw_ellipses
 from model.training.config import Sgd, TrainConfig, complete_document
 from model.training.level_labels import LabelsInfo, write_level_labels
 from model.training.loss_base import sum_terms
-from model.training.module import build_optimizer
+from model.training.optimizer import build_optimizer
 from model.training.sxmnet_losses import (
     AttentionLossConfig,
     FusedLossConfig,
