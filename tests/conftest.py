@@ -31,11 +31,16 @@ def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """Cache what Beam inspects, if a test uses it."""
+    """Prepare Beam and PyTorch, where a test has imported them."""
     if "apache_beam" in sys.modules:
         from tests import beam_cache
 
         beam_cache.install()
+    if "torch" in sys.modules:
+        from torch import ones
+
+        # Begun after torch.compile, autograd has threads, and then no fork of this process can compute gradients.
+        ones(1, requires_grad=True).sum().backward()
 
 
 def pytest_configure(config: pytest.Config) -> None:
