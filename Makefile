@@ -4,6 +4,8 @@ UV_VERSION := 0.13.8
 # The installed uv, or one that deploy/install-uv.py installs into .bootstrap/.
 UV := $(or $(shell command -v uv 2>/dev/null),.bootstrap/uv)
 RUN := $(UV) run --no-sync
+# Compiled tests are kept, whatever the environment says: without them each of two processes compiles for 6 s.
+PYTEST := env -u PYTHONDONTWRITEBYTECODE $(RUN) pytest
 
 export UV_PYTHON_DOWNLOADS = never
 export UV_LINK_MODE = copy
@@ -30,21 +32,21 @@ build: $(filter .bootstrap/uv,$(UV)) ## build the wheel, the sdist and a Cyclone
 	$(UV) export --quiet --locked --no-dev --all-extras --format cyclonedx1.5 --output-file dist/sixray.cdx.json
 
 test: setup ## run all tests (eight minutes on two cores)
-	$(RUN) pytest --numprocesses 2 --dist worksteal
-	$(if $(wildcard /dev/nvidia0),$(RUN) pytest tests/gpu)
+	$(PYTEST) --numprocesses 2 --dist worksteal
+	$(if $(wildcard /dev/nvidia0),$(PYTEST) tests/gpu)
 
 test-gpu: setup ## test decoding, scoring and training on a GPU against the processor
-	$(RUN) pytest tests/gpu
+	$(PYTEST) tests/gpu
 
 test-fast: setup ## run all but the slow tests (two minutes)
-	$(RUN) pytest --numprocesses 2 --dist worksteal --hypothesis-profile fast -m "not slow and not cluster and not packaging"
+	$(PYTEST) --numprocesses 2 --dist worksteal --hypothesis-profile fast -m "not slow and not cluster and not packaging"
 
 test-packaging: setup ## test the wheel, installed by pip into empty environments (needs PyPI; one minute)
-	UV=$(UV) $(RUN) pytest -m packaging tests/packaging
+	UV=$(UV) $(PYTEST) -m packaging tests/packaging
 
 test-services: setup ## test object stores against a real S3 server (needs Go; two minutes)
 	$(RUN) python -m deploy.local.fetch versitygw
-	SIXRAY_S3_SERVER=$(CURDIR)/.bootstrap/cluster/bin/versitygw $(RUN) pytest tests/integration/test_object_stores.py
+	SIXRAY_S3_SERVER=$(CURDIR)/.bootstrap/cluster/bin/versitygw $(PYTEST) tests/integration/test_object_stores.py
 
 cluster-up: setup ## start Flink, Beam's job server and workers, and an S3 store on loopback (needs Java, Maven, Go)
 	$(RUN) python -m deploy.local.cluster up $(CLUSTER_FLAGS)
@@ -57,7 +59,7 @@ test-simulation: setup ## cut the power of simulated disks under jobs, with new 
 
 test-cluster: setup ## test the jobs on Flink, on Prism and under faults, and the manifests (needs Java, Maven, Go; twenty minutes)
 	$(RUN) python -m deploy.local.fetch flink job-server versitygw prism kustomize operator prometheus-operator
-	$(RUN) pytest -m cluster tests/cluster
+	$(PYTEST) -m cluster tests/cluster
 
 docs: setup ## write the flag tables of pipelines/README.md from the parsers
 	$(RUN) python -m pipelines.flag_tables
@@ -77,3 +79,4 @@ bench: $(filter .bootstrap/uv,$(UV)) ## run the benchmarks; results go to tests/
 
 clean: ## remove everything installed or built here
 	rm -rf .venv .bootstrap demo dist .mypy_cache .ruff_cache .hypothesis
+	find shards model pipelines deploy tests -name __pycache__ -prune -exec rm -rf {} +

@@ -1,5 +1,6 @@
 """Settings of all tests."""
 
+import gc
 import os
 import sys
 from collections.abc import Sequence
@@ -31,7 +32,7 @@ def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """Prepare Beam and PyTorch, where a test has imported them."""
+    """Prepare Beam, PyTorch and the garbage collector, when all tests are imported."""
     if "apache_beam" in sys.modules:
         from tests import beam_cache
 
@@ -41,6 +42,9 @@ def pytest_collection_finish() -> None:
 
         # Begun after torch.compile, autograd has threads, and then no fork of this process can compute gradients.
         ones(1, requires_grad=True).sum().backward()
+    # Or each full collection looks through the 650,000 objects of all modules again: 4 s of 47 in the tests of reshard.
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_configure(config: pytest.Config) -> None:
