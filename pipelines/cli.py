@@ -18,6 +18,7 @@ COMMANDS = {
     "diff": "say which scans, labels and boxes of two datasets came, went or changed",
     "train": "train a network on a dataset",
     "score": "score a dataset with a model",
+    "box-share": "find the share of a map's peak at which a model's boxes fit, for score --boxes",
     "import-predictions": "turn scores of another program into predictions of a dataset",
     "alarms": "list the scans whose scores reach a threshold",
     "calibrate": "find thresholds whose false alarms or misses stay below a limit on new scans",

@@ -20,7 +20,6 @@ from typing import Annotated, Any, Literal
 
 import apache_beam as beam
 from apache_beam.metrics import Metrics
-from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, StandardOptions
 from apache_beam.transforms.window import GlobalWindows
 from apache_beam.utils.shared import Shared
 from apache_beam.utils.windowed_value import WindowedValue
@@ -31,10 +30,11 @@ from pipelines.runtime import command_line, log, progress
 from pipelines.runtime.flags import Flag, Fraction, make_config, parse_datetime
 from pipelines.runtime.progress import Progress
 from pipelines.runtime.runners import make_beam_options, make_pipeline, read_counters
-from pipelines.steps.score_on_devices import count_gpus, score_on_devices
+from pipelines.steps.score_on_devices import choose_devices, score_on_devices
 from pipelines.steps.score_run import (
     RunPlan,
     describe_dry_run,
+    find_box_share,
     finish_run,
     log_plan,
     make_timings,
@@ -78,12 +78,16 @@ class ScoreConfig:
     """Scans that go through the network at once; 256 on a GPU and 64 on a processor if not given."""
     num_devices: Annotated[int | None, Flag("--devices", metavar="N")] = None
     """GPUs (or on a CPU processes) of this machine that score, each other shards; all GPUs if not given."""
+    box_share: Annotated[float | None, Flag("--boxes", type=float, metavar="SHARE")] = None
+    """Find boxes too: the parts of a class' map above this share of its peak; as in earlier parts if not given."""
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "limit_shards", "num_devices"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"{name} must be >= 1, got {value}")
+        if self.box_share is not None and not 0 < self.box_share < 1:
+            raise ValueError(f"boxes must be a share above 0 and below 1, got {self.box_share}")
         EngineRequest(engine=self.engine, dtype=self.dtype)  # checked before anything is read
 
 
@@ -136,7 +140,13 @@ def score_datasets(config: ScoreConfig, beam_options: Sequence[str] = ()) -> Sco
             num_earlier_scans=plan.num_existing_scans,
             num_scans=plan.num_scans,
         )
-        job = ScoringJob(model_url=config.model, model_id=model.model_id, request=request, batch_size=config.batch_size)
+        job = ScoringJob(
+            model_url=config.model,
+            model_id=model.model_id,
+            request=request,
+            batch_size=config.batch_size,
+            box_share=config.box_share or find_box_share(found),  # a new part has what earlier ones have
+        )
         num_devices = choose_devices(config.num_devices, pipeline_options)
         with Progress("score", plan.num_scans, "scans"), make_pipeline(pipeline_options) as pipeline:
             add_scoring(pipeline, plan.chosen, ScoreShard(job, num_devices))
@@ -152,29 +162,10 @@ def score_datasets(config: ScoreConfig, beam_options: Sequence[str] = ()) -> Sco
 
 def plan_run(config: ScoreConfig, found: Found, model_id: str) -> RunPlan:
     """Return what a run does; nothing is written for it."""
-    plans = plan_targets(found, model_id, config.split)
+    plans = plan_targets(found, model_id, config.split, config.box_share)
     tasks = [task for _, plan in plans for task in plan.tasks]
     tasks.sort(key=lambda task: -task.shard.num_scans)  # so that the last worker does not end alone
     return RunPlan(tuple(plans), tuple(choose_tasks(tasks, config.since, config.limit_shards)))
-
-
-def choose_devices(num_devices: int | None, options: PipelineOptions) -> int:
-    """Return how many devices score at once: as many as were asked for, else all GPUs of this machine.
-
-    Raises:
-        ValueError: this machine has fewer GPUs, or another engine starts the workers, of which each has one device.
-    """
-    if options.view_as(StandardOptions).runner or options.view_as(DirectOptions).direct_num_workers != 1:
-        if num_devices not in (None, 1):
-            raise ValueError(
-                f"devices must be left out where Beam starts the workers, got {num_devices}; each worker scores on one "
-                f"GPU: start as many as there are"
-            )
-        return 1
-    num_gpus = count_gpus()
-    if num_devices is not None and 0 < num_gpus < num_devices:
-        raise ValueError(f"devices must be at most the {num_gpus} GPUs of this machine, got {num_devices}")
-    return num_devices or max(1, num_gpus)
 
 
 def add_scoring(

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -95,29 +96,44 @@ def rate_detections(scans: ScoredScans, predictions: Predictions) -> DetectionFi
     bounds = np.searchsorted(class_D[by_class], np.arange(len(scans.classes) + 1))
     classes = {}
     for k, name in enumerate(scans.classes):
-        own = by_class[bounds[k] : bounds[k + 1]]
-        classes[name] = _rate_class(scans, k, row_D[own], score_D[own], edges_D4[own])
+        found, true_B = by_class[bounds[k] : bounds[k + 1]], scans.box_class_B == k
+        boxes = scans.box_scan_B[true_B], scans.box_edges_B4[true_B]
+        classes[name] = rate_boxes(scans.column(k)[1], *boxes, row_D[found], score_D[found], edges_D4[found])
     return DetectionFigures(classes=classes)
 
 
-def _rate_class(
-    scans: ScoredScans, k: int, row_D: np.ndarray, score_D: np.ndarray, edges_D4: np.ndarray
+def rate_boxes(
+    labels_N: npt.NDArray[np.integer[Any]],
+    scan_B: npt.NDArray[np.int64],
+    edges_B4: npt.NDArray[np.floating[Any]],
+    scan_D: npt.NDArray[np.int64],
+    score_D: npt.NDArray[np.float64],
+    edges_D4: npt.NDArray[np.float64],
 ) -> ClassDetection:
-    _, labels_N = scans.column(k)
-    own_B = (scans.box_class_B == k) & (labels_N[scans.box_scan_B] == PRESENT)
-    # Where the label is unknown, or the item has no box, no detection can be called wrong.
+    """Return how well the detections of a class find its boxes.
+
+    Args:
+        labels_N: of the class; scans where it is unknown, or present without a box, are left out.
+        scan_B: row of the scan of each box of the class.
+        edges_B4: xmin, ymin, xmax, ymax; a scan's boxes and detections are on one scale.
+        scan_D: row of the scan of each detection; equal scores rank in their order.
+        score_D: any monotone scale.
+        edges_D4: like those of the boxes.
+    """
+    own = labels_N[scan_B] == PRESENT
+    scan_B, edges_B4 = scan_B[own], edges_B4[own]
     is_rated_N = labels_N == ABSENT
-    is_rated_N[scans.box_scan_B[own_B]] = True
-    kept = np.flatnonzero(is_rated_N[row_D])
-    kept = kept[keep_highest(row_D[kept], score_D[kept])]
-    row_D, score_D, edges_D4 = row_D[kept], score_D[kept], edges_D4[kept]
+    is_rated_N[scan_B] = True
+    kept = np.flatnonzero(is_rated_N[scan_D])
+    kept = kept[keep_highest(scan_D[kept], score_D[kept])]
+    scan_D, score_D, edges_D4 = scan_D[kept], score_D[kept], edges_D4[kept]
     figures = None
-    if own_B.any():
-        is_true_TD = find_true_detections(row_D, edges_D4, scans.box_scan_B[own_B], scans.box_edges_B4[own_B])
-        figures = tuple(average_precisions(score_D, is_true_TD, int(own_B.sum())).tolist())
+    if len(scan_B):
+        is_true_TD = find_true_detections(scan_D, edges_D4, scan_B, edges_B4)
+        figures = tuple(average_precisions(score_D, is_true_TD, len(scan_B)).tolist())
     return ClassDetection(
         num_scans=int(is_rated_N.sum()),
-        num_boxes=int(own_B.sum()),
+        num_boxes=len(scan_B),
         num_detections=len(kept),
         average_precision_by_iou=figures,
     )

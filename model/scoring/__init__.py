@@ -1,3 +1,3 @@
 """Score shards with a trained model: engines and the scorer."""
 
-__all__ = ["batchnorm_folding", "engine_selection", "engines", "heatmaps", "scorer", "scoring_network"]
+__all__ = ["batchnorm_folding", "boxes", "engine_selection", "engines", "heatmaps", "scorer", "scoring_network"]

@@ -11,6 +11,21 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+MAP_SCALE = 2
+"""Cells of joined maps a cell of level 1, and side."""
+
+
+def join_heatmaps(heatmaps: Sequence[Tensor]) -> Tensor:
+    """Return the heatmap of each class, float32 (B, K, h, w): the maximum over levels, finer than level 1 by MAP_SCALE.
+
+    Args:
+        heatmaps: level 1 to L, each (B, K, h, w).
+    """
+    num_rows, num_columns = heatmaps[0].shape[-2:]
+    size = (MAP_SCALE * num_rows, MAP_SCALE * num_columns)
+    rescaled = [functional.interpolate(m.float(), size=size, mode="bilinear", align_corners=False) for m in heatmaps]
+    return torch.stack(rescaled).amax(dim=0)
+
 
 def fuse_heatmaps(
     heatmaps: Sequence[Tensor],

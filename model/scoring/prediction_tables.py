@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 
+from model.scoring.boxes import FoundBoxes
 from shards.format.parquet import IMAGE_FIELD, PEAK_TYPE, QUARANTINE_SCHEMA, predictions_schema
 from shards.format.shard_reader import Refusal, ScanRow
 
@@ -23,6 +24,8 @@ class BatchScores(NamedTuple):
     """float32: x and y in pixels of the scan as stored, level, value."""
     image_B2: np.ndarray
     """float32: brightness (0 black, 1 white) and entropy in bits of the network's input."""
+    boxes: FoundBoxes | None = None
+    """In pixels of the scan as stored; None if none were asked for."""
 
 
 def predictions_table(scored: Sequence[tuple[list[ScanRow], BatchScores]], classes: Sequence[str]) -> pa.Table:

@@ -23,7 +23,9 @@ from model.scoring.prediction_tables import BatchScores, predictions_table, quar
 from model.scoring.scoring_network import ScoringNetwork, StartedBatch
 from shards.format.dataset import Dataset
 from shards.format.manifest import ShardInfo
+from shards.format.parquet import DETECTIONS_SCHEMA
 from shards.format.shard_reader import Buffers, ReadScan, Refusal, ScanRow, read_rows, read_scans
+from shards.predictions.detections import Detections
 from shards.predictions.parts import Engine
 from shards.prefetch import iterate_in_background, map_prefetched
 
@@ -58,6 +60,8 @@ class ShardScores:
     quarantine: pa.Table
     """Of `QUARANTINE_SCHEMA`, in tar order."""
     num_read_bytes: int
+    detections: pa.Table | None = None
+    """Of `DETECTIONS_SCHEMA`; None if the network gives no boxes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +118,11 @@ class Scorer:
         return self._network.config.classes
 
     @property
+    def box_share(self) -> float | None:
+        """Share of the peak of a map, which its boxes reach; None: the scorer finds no boxes."""
+        return self._network.box_share
+
+    @property
     def engine(self) -> Engine:
         """The engine, in the form that parts record."""
         return self._network.describe(self._batch_size)
@@ -155,7 +164,7 @@ class Scorer:
         read = (batch for batches in opened for batch in batches)
         decoded = iterate_in_background(self._decode(read), _BATCHES_AHEAD)
         started = (self._start(batch) for batch in decoded)
-        collect = _Collector(self.classes, report)
+        collect = _Collector(self.classes, report, has_boxes=self._network.box_share is not None)
         with closing(map_prefetched(collect, started, num_threads=1, depth=1)) as collected:
             yield from (found for found in collected if found is not None)
 
@@ -200,9 +209,10 @@ class Scorer:
 class _Collector:
     """Gathers the batches of a shard, in order, and makes its tables when the last one is there."""
 
-    def __init__(self, classes: Sequence[str], report: Report | None) -> None:
-        self._classes, self._report = classes, report
+    def __init__(self, classes: Sequence[str], report: Report | None, has_boxes: bool) -> None:
+        self._classes, self._report, self._has_boxes = tuple(classes), report, has_boxes
         self._scored: list[tuple[list[ScanRow], BatchScores]] = []
+        self._detections: list[pa.Table] = []
         self._refused: list[tuple[ScanRow, Refusal]] = []
         self._num_bytes = 0
 
@@ -218,7 +228,12 @@ class _Collector:
     def _add(self, scans: Sequence[ReadScan], scores: BatchScores) -> None:
         scans = _refuse_non_finite(scans, scores)
         good_B = np.array([scan.refusal is None for scan in scans])
-        self._scored.append(([scan.row for scan in scans if scan.refusal is None], _choose(scores, good_B)))
+        rows = [scan.row for scan in scans if scan.refusal is None]
+        self._scored.append((rows, _choose(scores, good_B)))
+        if scores.boxes is not None and rows:
+            keys = pa.array([row.key for row in rows], pa.string())
+            found = Detections(self._classes, *scores.boxes)
+            self._detections.append(found.make_table(np.flatnonzero(good_B), keys, rows[0].split))
         self._refused += [(scan.row, scan.refusal) for scan in scans if scan.refusal is not None]
 
     def _finish(self, error: OSError | ValueError | None) -> ShardScores | UnreadShard:
@@ -227,8 +242,10 @@ class _Collector:
             found = UnreadShard(error)
         else:
             tables = predictions_table(self._scored, self._classes), quarantine_table(self._refused)
-            found = ShardScores(*tables, self._num_bytes)
-        self._scored, self._refused, self._num_bytes = [], [], 0
+            boxes = [DETECTIONS_SCHEMA.empty_table(), *self._detections]
+            detections = pa.concat_tables(boxes).combine_chunks() if self._has_boxes else None
+            found = ShardScores(*tables, self._num_bytes, detections)
+        self._scored, self._refused, self._detections, self._num_bytes = [], [], [], 0
         return found
 
 
@@ -249,5 +266,5 @@ def _refuse_non_finite(scans: Sequence[ReadScan], scores: BatchScores) -> list[R
 
 
 def _choose(scores: BatchScores, good_B: np.ndarray) -> BatchScores:
-    logits_BK, levels_LBK, peaks_B4K, image_B2 = scores
+    logits_BK, levels_LBK, peaks_B4K, image_B2, _ = scores
     return BatchScores(logits_BK[good_B], levels_LBK[:, good_B], peaks_B4K[good_B], image_B2[good_B])

@@ -3,7 +3,8 @@
 `ScoringNetwork.start` queues a batch and returns at once on a GPU; `StartedBatch.result` waits for its scores. So a
 caller that starts the next batch first keeps the GPU busy.
 
-Shapes: B batch  K classes  L levels  C colour  H W pixels  P = K (1 + L + 4) + 2 numbers of a scan
+Shapes: B batch  K classes  L levels  C colour  H W pixels  h w cells of a map
+        P = K (1 + L + 4) + 2 numbers of a scan, and its maps where boxes are found
 """
 
 import logging
@@ -22,8 +23,10 @@ from model.inputs.dali_graphs import FANCY_UPSAMPLING, HW_DECODER_LOAD
 from model.networks.config import InputConfig, ModelConfig
 from model.networks.output import NetworkOutput
 from model.networks.peaks import find_peaks
+from model.scoring.boxes import find_boxes
 from model.scoring.engine_selection import EngineRequest
 from model.scoring.engines import choose_engine
+from model.scoring.heatmaps import join_heatmaps
 from model.scoring.prediction_tables import BatchScores
 from shards.predictions.parts import Engine, Gpu
 
@@ -46,18 +49,28 @@ class StartedBatch:
     num_classes: int
     sizes_px_B2: np.ndarray
     windows_B4: np.ndarray
+    box_share: float | None = None
+    """Of the peak of a map, which its boxes reach; None: no maps, no boxes."""
+    map_side: int = 0
 
     def result(self) -> BatchScores:
         """Wait for the scores and return them."""
         if self.copied is not None:
             self.copied.synchronize()
         packed_BP = self.packed_BP.numpy()
+        num_cells = self.num_classes * self.map_side**2
+        packed_BP, maps_BC = np.split(packed_BP, [packed_BP.shape[1] - num_cells], axis=1)
         image_B2, packed_BxK = packed_BP[:, -2:], packed_BP[:, :-2].reshape(len(packed_BP), -1, self.num_classes)
         logits_BK, levels_BLK, peaks_B4K = packed_BxK[:, 0], packed_BxK[:, 1:-4], packed_BxK[:, -4:].copy()
         origin_B2, far_B2 = self.windows_B4[:, :2], self.windows_B4[:, 2:]
         seen_B2K = origin_B2[..., None] + peaks_B4K[:, :2] * (far_B2 - origin_B2)[..., None]
         peaks_B4K[:, :2] = seen_B2K * self.sizes_px_B2[..., None]
-        return BatchScores(logits_BK, levels_BLK.swapaxes(0, 1), peaks_B4K, image_B2)
+        boxes = None
+        if self.box_share is not None:
+            maps_BKhw = maps_BC.reshape(len(packed_BP), self.num_classes, self.map_side, self.map_side)
+            found = find_boxes(maps_BKhw, 1 / (1 + np.exp(-logits_BK.astype(np.float64))), self.box_share)
+            boxes = found.place(self.windows_B4, self.sizes_px_B2)
+        return BatchScores(logits_BK, levels_BLK.swapaxes(0, 1), peaks_B4K, image_B2, boxes)
 
 
 class ScoringNetwork:
@@ -69,6 +82,7 @@ class ScoringNetwork:
         hardware: Hardware,
         request: EngineRequest | None = None,
         batch_size: int | None = None,
+        box_share: float | None = None,
     ) -> None:
         """Prepare a model.
 
@@ -77,6 +91,7 @@ class ScoringNetwork:
             hardware: the device.
             request: engine and dtype; None: the fastest.
             batch_size: most scans that go through the network at once; None: that of `BATCH_SIZES`.
+            box_share: of the peak of a map, which its boxes reach, see `model.scoring.boxes`; None: no boxes.
 
         Raises:
             ValueError: the requested engine cannot run here.
@@ -85,6 +100,7 @@ class ScoringNetwork:
         self.config: ModelConfig = model.config
         self.model_id = model.model_id
         self.hardware = hardware
+        self.box_share = box_share
         self.batch_size = self.requested_batch_size = batch_size or BATCH_SIZES[hardware.device]
         self.spec, self._compute = choose_engine(
             model.network.eval(), model.config, hardware, request or EngineRequest()
@@ -140,7 +156,9 @@ class ScoringNetwork:
                 copied = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]
                 copied.record()
         sizes_px_B2 = sizes_px_B2.astype(np.float32)
-        return StartedBatch(packed_BP, copied, len(self.config.classes), sizes_px_B2, windows_B4)
+        side = 0 if self.box_share is None else self._find_map_side(packed_BP)
+        num_classes = len(self.config.classes)
+        return StartedBatch(packed_BP, copied, num_classes, sizes_px_B2, windows_B4, self.box_share, side)
 
     def _run(self, images_BCHW: Tensor) -> Tensor:
         while True:
@@ -181,7 +199,14 @@ class ScoringNetwork:
         # cuDNN tries its kernels, once a shape.
         with torch.backends.cudnn.flags(enabled=True, benchmark=True, allow_tf32=ALLOW_TF32):
             image_B2 = measure_images(images_BCHW, self.config.input)
-            return torch.cat([pack_output(self._compute(images_BCHW)), image_B2], dim=1)
+            output = self._compute(images_BCHW)
+            maps = [] if self.box_share is None else [join_heatmaps(output.heatmaps).flatten(1)]
+            return torch.cat([pack_output(output), image_B2, *maps], dim=1)
+
+    def _find_map_side(self, packed_BP: Tensor) -> int:
+        num_classes = len(self.config.classes)
+        num_others = num_classes * (1 + self.config.num_levels + 4) + 2
+        return math.isqrt((packed_BP.shape[1] - num_others) // num_classes)
 
 
 def pack_output(output: NetworkOutput) -> Tensor:

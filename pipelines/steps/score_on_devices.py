@@ -10,12 +10,15 @@ import traceback
 from collections.abc import Iterable, Iterator
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipelines.runtime import log, progress
 from pipelines.runtime.process_pool import block_interrupts
 from pipelines.steps.score_shards import Outcome, ScoringJob, load_network, score_tasks
 from shards.predictions.plan import ShardTask
+
+if TYPE_CHECKING:
+    from apache_beam.options.pipeline_options import PipelineOptions
 
 _STOP_SECONDS = 10.0
 _LOGGERS = ("", "pipelines", "model", "sixray")
@@ -26,6 +29,27 @@ def count_gpus() -> int:
     import torch  # takes seconds, and a run that finds nothing to do does without
 
     return torch.cuda.device_count()
+
+
+def choose_devices(num_devices: int | None, options: "PipelineOptions") -> int:
+    """Return how many devices score at once: as many as were asked for, else all GPUs of this machine.
+
+    Raises:
+        ValueError: this machine has fewer GPUs, or another engine starts the workers, of which each has one device.
+    """
+    from apache_beam.options.pipeline_options import DirectOptions, StandardOptions  # a device's process needs no Beam
+
+    if options.view_as(StandardOptions).runner or options.view_as(DirectOptions).direct_num_workers != 1:
+        if num_devices not in (None, 1):
+            raise ValueError(
+                f"devices must be left out where Beam starts the workers, got {num_devices}; each worker scores on one "
+                f"GPU: start as many as there are"
+            )
+        return 1
+    num_gpus = count_gpus()
+    if num_devices is not None and 0 < num_gpus < num_devices:
+        raise ValueError(f"devices must be at most the {num_gpus} GPUs of this machine, got {num_devices}")
+    return num_devices or max(1, num_gpus)
 
 
 def score_on_devices(job: ScoringJob, num_devices: int, tasks: Iterable[ShardTask]) -> Iterator[Outcome]:

@@ -18,6 +18,7 @@ _VERSIONED = ("apache-beam", "nvidia-dali-cuda130", "onnxruntime", "timm", "torc
 _WHY_AGAIN = {
     "changed": "changed since it was scored",
     "repaired": "repaired since it was scored",
+    "boxes": "it has no boxes of the share that is asked for",
     "incomplete": "incomplete since it was scored",
     "unreadable": "whether refused scans of it were repaired cannot be read",
 }
@@ -79,7 +80,15 @@ class RunRate:
     """Its `run.json`."""
 
 
-def plan_targets(found: Found, model_id: str, split: str | None) -> list[tuple[Target, ScorePlan]]:
+def find_box_share(found: Found) -> float | None:
+    """Return the share of the boxes in earlier runs; None if none has boxes."""
+    runs = [read_run(target.predictions_url) or {} for target in found.targets]
+    return next((run["detections"].get("box_share") for run in runs if "detections" in run), None)
+
+
+def plan_targets(
+    found: Found, model_id: str, split: str | None, box_share: float | None
+) -> list[tuple[Target, ScorePlan]]:
     """Return the plan of each folder; ValueError if no dataset has the split."""
     datasets = [dataset for target in found.targets for dataset in target.datasets]
     if split is not None and datasets and not any(split in dataset.manifest.splits for dataset in datasets):
@@ -87,8 +96,8 @@ def plan_targets(found: Found, model_id: str, split: str | None) -> list[tuple[T
     plans = []
     for target in found.targets:
         has_split = split is None or any(split in dataset.manifest.splits for dataset in target.datasets)
-        plan = plan_scoring(target.predictions_url, model_id, target.datasets, split) if has_split else ScorePlan((), 0)
-        plans.append((target, plan))
+        asked = (target.predictions_url, model_id, target.datasets, split, box_share)
+        plans.append((target, plan_scoring(*asked) if has_split else ScorePlan((), 0)))
     return plans
 
 

@@ -12,7 +12,8 @@ from model.scoring.engine_selection import EngineRequest
 from pipelines.runtime import log
 from shards import storage
 from shards.format.manifest import count_reasons
-from shards.predictions.parts import Engine, PartInfo, quarantine_part_url, read_part_info, write_part
+from shards.predictions.detections import write_detections
+from shards.predictions.parts import Engine, PartBoxes, PartInfo, quarantine_part_url, read_part_info, write_part
 from shards.predictions.plan import ShardTask
 from shards.prefetch import map_prefetched
 from shards.storage import mask_secrets
@@ -34,6 +35,8 @@ class ScoringJob:
     request: EngineRequest
     batch_size: int | None
     """None: what suits the device."""
+    box_share: float | None = None
+    """Of the peak of a class' map, which its boxes reach; None: no boxes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +74,7 @@ def load_network(job: ScoringJob, device: int | None = None, num_devices: int = 
     hardware = detect_hardware()
     hardware = replace(hardware, num_cores=max(1, hardware.num_cores // num_devices))
     torch.set_num_threads(min(torch.get_num_threads(), hardware.num_cores))  # PyTorch sees no container's quota
-    network = ScoringNetwork(model, hardware, job.request, job.batch_size)
+    network = ScoringNetwork(model, hardware, job.request, job.batch_size, job.box_share)
     where = hardware.name if device is None else f"{hardware.name}, device {device} of {num_devices}"
     _logger.info("scoring by %s on %s (%s cores)", network.spec, where, hardware.num_cores)
     return network
@@ -93,7 +96,8 @@ def score_tasks(
     taken: deque[ShardTask] = deque()
 
     def take() -> Iterator[ShardFiles]:
-        for task, is_done in map_prefetched(partial(_look_up, model_id), tasks, num_threads=1, depth=1):
+        look_up = partial(_look_up, model_id, scorer.box_share)
+        for task, is_done in map_prefetched(look_up, tasks, num_threads=1, depth=1):
             if not is_done:
                 taken.append(task)
                 yield ShardFiles(task.tar_url, task.samples_url, task.shard.num_scans)
@@ -105,16 +109,18 @@ def score_tasks(
     yield from map_prefetched(partial(_write, scorer, model_id), scored(), num_threads=1, depth=1)
 
 
-def _look_up(model_id: str, task: ShardTask) -> tuple[ShardTask, bool]:
-    return task, find_part(task, model_id) is not None
+def _look_up(model_id: str, box_share: float | None, task: ShardTask) -> tuple[ShardTask, bool]:
+    return task, find_part(task, model_id, box_share) is not None
 
 
-def find_part(task: ShardTask, model_id: str) -> PartInfo | None:
+def find_part(task: ShardTask, model_id: str, box_share: float | None = None) -> PartInfo | None:
     """Return a part that was written since the run was planned, by a retry or by another run."""
     if task.why != "unscored":
         return None
     info = read_part_info(task.predictions_url, task.shard.name)
     if info is None or not info.is_of(task.shard, model_id):
+        return None
+    if box_share is not None and (info.boxes is None or info.boxes.share != box_share):
         return None
     quarantine_url = quarantine_part_url(task.predictions_url, task.shard.name)
     return info if info.num_quarantined == 0 or storage.exists(quarantine_url) else None
@@ -129,14 +135,20 @@ def _write(scorer: "Scorer", model_id: str, found: tuple[ShardTask, "ShardScores
         log.status(f"findings: {task.shard.name} cannot be read and stays unscored: {text}", level="warning")
         log.event("unread", job="score", shard=task.shard.name, reason=text)
         return Outcome(None)
-    part = write_scores(task, scores, scorer.engine, model_id)
+    part = write_scores(task, scores, scorer.engine, model_id, scorer.box_share)
     counts = {"num_scored": part.num_scored, "num_quarantined": part.num_quarantined}
     log.event("scored", job="score", shard=part.shard, **counts)
     return Outcome(part, scores.num_read_bytes)
 
 
-def write_scores(task: ShardTask, scores: "ShardScores", engine: Engine, model_id: str) -> PartInfo:
-    """Write the part of one shard; return its contents."""
+def write_scores(
+    task: ShardTask, scores: "ShardScores", engine: Engine, model_id: str, box_share: float | None
+) -> PartInfo:
+    """Write the part of one shard, before it its boxes; return its contents."""
+    boxes = None
+    if box_share is not None and scores.detections is not None:
+        write_detections(task.predictions_url, task.shard.name, scores.detections)
+        boxes = PartBoxes(box_share, scores.detections.num_rows)
     info = PartInfo(
         model_id=model_id,
         shard=task.shard.name,
@@ -146,6 +158,7 @@ def write_scores(task: ShardTask, scores: "ShardScores", engine: Engine, model_i
         num_quarantined=scores.quarantine.num_rows,
         quarantined_by_reason=count_reasons(scores.quarantine),
         engine=engine,
+        boxes=boxes,
     )
     write_part(task.predictions_url, scores.predictions, scores.quarantine, info)
     for row in scores.quarantine.select(["key", "reason"]).to_pylist():

@@ -79,8 +79,8 @@ def read_detections(
     """
     if not has_detections(predictions):
         raise ValueError(
-            f"predictions must have detections, got scores alone ({predictions.url}); import them by "
-            f"`sixray import-predictions --format coco-detections`"
+            f"predictions must have detections, got scores alone ({predictions.url}); score all "
+            f"splits by `sixray score --boxes`, or import some by `sixray import-predictions --format coco-detections`"
         )
     names = [name for name in predictions.run["parts"] if split is None or name.startswith(f"{split}-")]
     predictions.check_bytes(names)

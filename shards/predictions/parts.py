@@ -62,6 +62,15 @@ class Engine:
         return cls(**(dict(document) | {"gpu": None if gpu is None else Gpu(**gpu)}))
 
 
+@dataclass(frozen=True, slots=True)
+class PartBoxes:
+    """The boxes in the scans of a part, which are in a file of their own, see `shards.predictions.detections`."""
+
+    share: float
+    """Of the peak of a class' map, which its boxes reach."""
+    num: int
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PartInfo:
     """The metadata of a part, which tells whether its shard must be scored again."""
@@ -76,6 +85,8 @@ class PartInfo:
     num_quarantined: int
     quarantined_by_reason: dict[str, int]
     engine: Engine
+    boxes: PartBoxes | None = None
+    """None where the model was not asked for boxes, or they were imported; not written then."""
 
     @property
     def num_scans(self) -> int:
@@ -86,6 +97,18 @@ class PartInfo:
         """Return whether the part is of this version of the shard and this model."""
         expected = (model_id, shard.digest, shard.num_scans)
         return (self.model_id, self.shard_digest, self.num_scans) == expected
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the JSON form."""
+        document = asdict(self) | {"engine": self.engine.to_json()}
+        return document if self.boxes is not None else {name: document[name] for name in document if name != "boxes"}
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> "PartInfo":
+        """Return the info of a JSON form; TypeError or KeyError if that has other fields."""
+        boxes = document.get("boxes")
+        parsed = {"engine": Engine.from_json(document["engine"]), "boxes": boxes and PartBoxes(**boxes)}
+        return cls(**(dict(document) | parsed))
 
 
 def part_url(predictions_url: str, shard_name: str) -> str:
@@ -116,8 +139,7 @@ def write_part(predictions_url: str, table: pa.Table, quarantine: pa.Table, info
         write_parquet(quarantine_url, quarantine)
     else:
         storage.remove(quarantine_url)
-    document = {"format": FORMAT_VERSION} | asdict(info) | {"engine": info.engine.to_json()}
-    text = json.dumps(document, sort_keys=True)
+    text = json.dumps({"format": FORMAT_VERSION} | info.to_json(), sort_keys=True)
     write_parquet(part_url(predictions_url, info.shard), table.replace_schema_metadata({METADATA_KEY: text}))
 
 
@@ -147,7 +169,7 @@ def read_part_info(predictions_url: str, shard_name: str) -> PartInfo | None:
         document = json.loads(metadata.get(METADATA_KEY, b"{}"))
         if document.pop("format", None) != FORMAT_VERSION:
             return None
-        return PartInfo(**(document | {"engine": Engine.from_json(document["engine"])}))
+        return PartInfo.from_json(document)
     except FileNotFoundError:
         return None
     except (pa.ArrowInvalid, OSError, json.JSONDecodeError, TypeError, KeyError) as error:

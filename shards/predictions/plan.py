@@ -11,6 +11,7 @@ from shards.format.dataset import Dataset, open_dataset
 from shards.format.manifest import MANIFEST_NAME, ShardInfo
 from shards.format.parquet import read_parquet
 from shards.format.shard_reader import ShardReader, read_rows
+from shards.predictions.detections import detections_url
 from shards.predictions.parts import Engine, PartInfo, part_url, quarantine_part_url, read_part_infos
 
 
@@ -100,8 +101,8 @@ class ShardTask:
     predictions_url: str
     """PREDICTIONS/<model-id>, the folder of its part."""
     why: str
-    """A fixed word: unscored, changed (its digest), incomplete (no quarantine beside the part), repaired, or unreadable
-    (whether it was repaired cannot be determined)."""
+    """A fixed word: unscored, changed (its digest), incomplete (no quarantine or boxes beside the part), boxes (it has
+    none of the share that is asked for), repaired, or unreadable (whether it was repaired cannot be determined)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +129,13 @@ class ScorePlan:
         return dict(sorted(Counter(task.why for task in self.tasks).items()))
 
 
-def plan_scoring(predictions_url: str, model_id: str, datasets: Sequence[Dataset], split: str | None) -> ScorePlan:
+def plan_scoring(
+    predictions_url: str,
+    model_id: str,
+    datasets: Sequence[Dataset],
+    split: str | None,
+    box_share: float | None = None,
+) -> ScorePlan:
     """Return what must be scored so that every shard of a split (or all) has a part of this model.
 
     Args:
@@ -136,6 +143,7 @@ def plan_scoring(predictions_url: str, model_id: str, datasets: Sequence[Dataset
         model_id: of the model that scores.
         datasets: with distinct shard names.
         split: None for all.
+        box_share: of the boxes that every part must have; None: as they are.
 
     Raises:
         ValueError: two datasets have a shard of the same name, or no dataset has the split.
@@ -146,7 +154,7 @@ def plan_scoring(predictions_url: str, model_id: str, datasets: Sequence[Dataset
 
     def reason(pair: tuple[Dataset, ShardInfo]) -> str | None:
         dataset, shard = pair
-        return _why(predictions_url, model_id, dataset, shard, infos[shard.name])
+        return _why(predictions_url, model_id, dataset, shard, infos[shard.name], box_share)
 
     with ThreadPoolExecutor(16, thread_name_prefix="plan-scoring") as pool:
         reasons = list(pool.map(reason, shards))
@@ -220,11 +228,22 @@ def _choose(dataset: Dataset, datasets: Sequence[Dataset], split: str | None) ->
     return ()
 
 
-def _why(predictions_url: str, model_id: str, dataset: Dataset, shard: ShardInfo, info: PartInfo | None) -> str | None:
+def _why(
+    predictions_url: str,
+    model_id: str,
+    dataset: Dataset,
+    shard: ShardInfo,
+    info: PartInfo | None,
+    box_share: float | None,
+) -> str | None:
     if info is None:
         return "unscored"
     if not info.is_of(shard, model_id):
         return "changed"
+    if box_share is not None and (info.boxes is None or info.boxes.share != box_share):
+        return "boxes"
+    if info.boxes is not None and not storage.exists(detections_url(predictions_url, shard.name)):
+        return "incomplete"
     if info.num_quarantined == 0:
         return None
     try:

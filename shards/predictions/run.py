@@ -136,8 +136,18 @@ def run_document(
         **Engine(**common).to_json(),
         "engines": [engine.to_json() for engine in engines],
         "trim_margins": model.get("trim_margins", False),
+        **_detections(ordered),
         **_trained_on(model.get("provenance", {})),
     }
+
+
+def _detections(parts: Sequence[PartInfo]) -> dict[str, Any]:
+    """Return `detections`, the share and number of all boxes; nothing unless every part has boxes of one share."""
+    shares = {None if part.boxes is None else part.boxes.share for part in parts}
+    if len(shares) != 1 or shares == {None}:
+        return {}
+    num = sum(part.boxes.num for part in parts if part.boxes is not None)
+    return {"detections": {"num_detections": num, "box_share": shares.pop()}}
 
 
 def _trained_on(provenance: Mapping[str, Any]) -> dict[str, Any]:
@@ -167,14 +177,14 @@ def count_scans(parts: Sequence[PartInfo]) -> dict[str, Any]:
 def checksum_parts(
     predictions_url: str, parts: Sequence[PartInfo], known: Mapping[str, str], has_detections: bool = False
 ) -> dict[str, str]:
-    """Return the sha256 of every file of the parts, and of their detections, by path below the folder.
+    """Return the sha256 of every file of the parts, and of their boxes (`has_detections`: imported ones), by path.
 
     The `known` checksum of an unchanged file is kept, not computed again: otherwise a part that was damaged meanwhile
     would pass as whole.
     """
     files = [storage.base_name(part_url(predictions_url, part.shard)) for part in parts]
     files += [f"quarantine/{part.shard}.parquet" for part in parts if part.num_quarantined]
-    files += [f"detections/{part.shard}.parquet" for part in parts if has_detections]
+    files += [f"detections/{part.shard}.parquet" for part in parts if has_detections or part.boxes is not None]
     return {
         file: known.get(file) or storage.sha256_of(storage.join_url(predictions_url, file)) for file in sorted(files)
     }

@@ -182,7 +182,7 @@ class WithoutNetwork:
 
     def __init__(self, network: ScoringNetwork) -> None:
         self.config, self.hardware, self.spec = network.config, network.hardware, network.spec
-        self.requested_batch_size = network.requested_batch_size
+        self.requested_batch_size, self.box_share = network.requested_batch_size, network.box_share
 
     def start(self, images_BCHW: torch.Tensor, sizes_px_B2: np.ndarray, windows_B4: np.ndarray) -> StartedBatch:
         """Return zeros."""

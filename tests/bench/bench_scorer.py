@@ -55,6 +55,7 @@ class SleepingNetwork:
         self.hardware = detect_hardware()
         self.spec = EngineSpec("eager", "float32")
         self.batch_size = self.requested_batch_size = BATCH_SIZE
+        self.box_share = None
 
     def start(self, images_BCHW: torch.Tensor, sizes_px_B2: np.ndarray, windows_B4: np.ndarray) -> StartedBatch:
         """Return scores of nothing."""

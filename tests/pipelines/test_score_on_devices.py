@@ -6,9 +6,7 @@ from typing import Any
 import pytest
 from apache_beam.options.pipeline_options import PipelineOptions
 
-from pipelines import score
 from pipelines.runtime.progress import Progress
-from pipelines.score import choose_devices
 from pipelines.steps import score_on_devices as devices
 from shards.predictions.run import open_predictions
 from tests.pipelines import device_processes
@@ -18,6 +16,7 @@ __all__ = ["bench", "model"]  # fixtures
 
 
 score_on_devices: Any = devices.score_on_devices
+choose_devices = devices.choose_devices
 """The processes of some tests take any shards."""
 
 
@@ -83,7 +82,7 @@ def test_a_process_that_ends_or_fails_ends_the_run(monkeypatch, run, error, mess
 def test_all_gpus_score_unless_less_is_asked_for_or_beam_starts_the_workers(
     monkeypatch, asked, num_gpus, options, expected
 ):
-    monkeypatch.setattr(score, "count_gpus", lambda: num_gpus)
+    monkeypatch.setattr(devices, "count_gpus", lambda: num_gpus)
     assert choose_devices(asked, PipelineOptions(options)) == expected
 
 
@@ -95,6 +94,6 @@ def test_all_gpus_score_unless_less_is_asked_for_or_beam_starts_the_workers(
     ],
 )
 def test_devices_that_are_not_there_or_not_this_machines_are_refused(monkeypatch, asked, options, message):
-    monkeypatch.setattr(score, "count_gpus", lambda: 2)
+    monkeypatch.setattr(devices, "count_gpus", lambda: 2)
     with pytest.raises(ValueError, match=message):
         choose_devices(asked, PipelineOptions(options))

@@ -63,6 +63,7 @@ class Network:
         self.hardware = Hardware(device="cpu", dtype="float32", decode_device="cpu", num_cores=2, name="none")
         self.spec = EngineSpec("eager", "float32")
         self.batch_size = self.requested_batch_size = BATCH_SIZE
+        self.box_share = None
 
     def start(self, images_BCHW, sizes_px_B2, windows_B4):
         self.events.add("start", self.num)
