@@ -68,6 +68,8 @@ class Overrides:
     """Mirror half of the views top to bottom."""
     quarter_turns: bool | None = None
     """Rotate views by multiples of 90 degrees."""
+    mixed: float | None = None
+    """Share of the scans that are multiplied by another scan, e.g. 0.5."""
     patience: int | None = None
     """Epochs without improvement before a run ends."""
     backbone_weights: str | None = None

@@ -10,9 +10,9 @@ import numpy as np
 from model.inputs.sampling import seeded_generator
 
 
-def epoch_augmentations(num_entries: int, seed: int, epoch: int) -> np.ndarray:
+def epoch_augmentations(num_entries: int, seed: int, epoch: int, *, stream: int = 1) -> np.ndarray:
     """Return float64 (E, 3) in [0, 1): crop x, crop y and mirror of each entry in one epoch."""
-    draws_E3: np.ndarray = seeded_generator(seed, epoch, 1).random((num_entries, 3))
+    draws_E3: np.ndarray = seeded_generator(seed, epoch, stream).random((num_entries, 3))
     return draws_E3
 
 

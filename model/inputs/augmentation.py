@@ -7,7 +7,7 @@ Shapes: B batch  E entries of an epoch  C colour  H W pixels  M boxes of a batch
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -37,21 +37,25 @@ class AugmentationConfig:
     """Half of the views are mirrored top to bottom."""
     quarter_turns: bool = False
     """Views are rotated by 0, 90, 180 or 270 degrees."""
+    mixed: float = 0.0
+    """Share of the scans that are multiplied by another scan of the epoch; see `model.inputs.mixing`."""
 
     def __post_init__(self) -> None:
+        if not 0 <= self.mixed <= 1:
+            raise ValueError(f"mixed must be in [0, 1], got {self.mixed}")
         for name in ("scale", "aspect", "exposure"):
             if not 0 <= getattr(self, name) < 4:
                 raise ValueError(f"{name} must be in [0, 4), got {getattr(self, name)}")
 
     @property
     def is_off(self) -> bool:
-        """Whether scans stay as they are."""
-        return self == AugmentationConfig()
+        """Whether views of scans stay as they are."""
+        return replace(self, mixed=0.0) == AugmentationConfig()
 
 
-def epoch_variations(num_entries: int, seed: int, epoch: int) -> np.ndarray:
+def epoch_variations(num_entries: int, seed: int, epoch: int, *, stream: int = 2) -> np.ndarray:
     """Return float64 (E, 7) in [0, 1): scale, aspect, x, y, exposure, upside down and quarter turns of each entry."""
-    draws_E7: np.ndarray = seeded_generator(seed, epoch, 2).random((num_entries, _NUM_DRAWS))
+    draws_E7: np.ndarray = seeded_generator(seed, epoch, stream).random((num_entries, _NUM_DRAWS))
     return draws_E7
 
 
@@ -76,17 +80,15 @@ def vary(batch: Batch, config: AugmentationConfig, draws_B7: np.ndarray, normali
         powers_B = torch.from_numpy(_spread(draws_B7[:, 4], config.exposure)).to(device, torch.float32)
         transmission_BCHW = transmission_BCHW.clamp(min=_DARKEST) ** powers_B[:, None, None, None]
     if config.scale or config.aspect:
-        windows_B4 = torch.from_numpy(draw_windows(config, draws_B7)).to(device, torch.float32)
-        transmission_BCHW = _show(transmission_BCHW, windows_B4)
+        windows_B4 = torch.from_numpy(draw_windows(config, draws_B7)).float()  # where the boxes are: in memory
+        transmission_BCHW = _show(transmission_BCHW, windows_B4.to(device))
         edges_M4 = _boxes_in(edges_M4, windows_B4[batch.boxes.scans_M])
     turns_B = np.zeros(len(draws_B7), np.int64)
     if config.quarter_turns:
         turns_B = np.floor(4 * draws_B7[:, 6]).astype(np.int64)
     flips_B = (draws_B7[:, 5] < 0.5) & config.upside_down
     transmission_BCHW = _turn(transmission_BCHW, flips_B, turns_B)
-    edges_M4 = _turn_boxes(
-        edges_M4, *(torch.from_numpy(of).to(device)[batch.boxes.scans_M] for of in (flips_B, turns_B))
-    )
+    edges_M4 = _turn_boxes(edges_M4, *(torch.from_numpy(of)[batch.boxes.scans_M] for of in (flips_B, turns_B)))
     images_BCHW = ((transmission_BCHW - mean_C) / std_C).contiguous(memory_format=torch.channels_last)
     return batch._replace(images_BCHW=images_BCHW, boxes=batch.boxes._replace(edges_M4=edges_M4))
 

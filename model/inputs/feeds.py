@@ -1,6 +1,6 @@
 """Feed a network with batches of decoded scans, in seeded, resumable epochs.
 
-Shapes: B batch  K classes  N samples  E entries of an epoch  H W pixels  C colour
+Shapes: B batch  K classes  N samples  E entries of an epoch  V views of an epoch  H W pixels  C colour
 """
 
 import itertools
@@ -8,6 +8,7 @@ import logging
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -19,6 +20,7 @@ from model.inputs.augmentation import AugmentationConfig, epoch_variations, vary
 from model.inputs.batch import Batch, Boxes
 from model.inputs.crop_geometry import areas_in, boxes_in_windows
 from model.inputs.decoder import BatchDecoder, Decoded, use_on_current_stream
+from model.inputs.mixing import epoch_partners, mix, with_partners
 from model.inputs.sample_table import SampleTable
 from model.inputs.sampling import epoch_entries, epoch_order, num_batches, rank_batches
 from model.networks.config import InputConfig
@@ -83,13 +85,28 @@ class TrainingFeed:
         epoch, first = self._epoch, self._next_batch
         order_E = epoch_order(len(self._entries_E), self.config.seed, epoch)
         batches = rank_batches(order_E, self.config.batch_size, *self._place)
-        augmentations_E3 = epoch_augmentations(len(self._entries_E), self.config.seed, epoch)
-        variations_E7 = epoch_variations(len(self._entries_E), self.config.seed, epoch)
-        loader = _Loader(self.samples, self.config, self._entries_E, augmentations_E3, self._bad_rows)
-        for number, batch in enumerate(loader.load_in_background(batches[first:]), start=first + 1):
+        config, views = self.config, self._draw(epoch)
+        loader = _Loader(self.samples, config, views.rows_V, views.augmentations_V3, self._bad_rows)
+        asked = [with_partners(coded_B, views.partners_E) for coded_B in batches]
+        for number, batch in enumerate(loader.load_in_background(asked[first:]), start=first + 1):
             self._epoch, self._next_batch = (epoch, number) if number < len(batches) else (epoch + 1, 0)
-            draws_B7 = variations_E7[_entries_of(batches[number - 1])]
-            yield vary(batch, self.config.augmentation, draws_B7, self.config.input)
+            draws_B7 = views.variations_V7[_entries_of(asked[number - 1])]
+            varied = vary(batch, config.augmentation, draws_B7, config.input)
+            yield mix(varied, batches[number - 1], views.partners_E, config.input)
+
+    def _draw(self, epoch: int) -> "_Views":
+        """Return the views of the scans of an epoch, and of those that they are multiplied by."""
+        num, place, mixed = len(self._entries_E), (self.config.seed, epoch), self.config.augmentation.mixed
+        crops, variations = epoch_augmentations(num, *place), epoch_variations(num, *place)
+        if not mixed:
+            return _Views(np.full(num, -1), self._entries_E, crops, variations)
+        partners_E = epoch_partners(num, mixed, *place)
+        return _Views(
+            partners_E,
+            np.concatenate([self._entries_E, self._entries_E[partners_E]]),
+            np.concatenate([crops, epoch_augmentations(num, *place, stream=4)]),
+            np.concatenate([variations, epoch_variations(num, *place, stream=5)]),
+        )
 
     def state_dict(self) -> dict[str, int]:
         """Return the place of the next batch."""
@@ -98,6 +115,15 @@ class TrainingFeed:
     def load_state_dict(self, state: dict[str, int]) -> None:
         """Resume at a place that `state_dict` returned, with the same samples, config and world size."""
         self._epoch, self._next_batch = state["epoch"], state["next_batch"]
+
+
+class _Views(NamedTuple):
+    """What is drawn for the scans of an epoch: of each entry, then of the scan that it is multiplied by, if any."""
+
+    partners_E: np.ndarray
+    rows_V: np.ndarray
+    augmentations_V3: np.ndarray
+    variations_V7: np.ndarray
 
 
 class ValidationFeed:
@@ -148,7 +174,7 @@ class _Loader:
         decoder = BatchDecoder(
             self._config.input,
             self._config.hardware,
-            self._config.batch_size,
+            max(map(len, batches), default=1) if self._config.augmentation.mixed else self._config.batch_size,
             resize_px=None if self._augmentations_E3 is None else self._config.resize_px,
             device_index=self._config.device_index,
         )

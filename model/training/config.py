@@ -177,6 +177,8 @@ class TrainConfig:
         }
         # A round trip through JSON text, so that it equals a document read back: tuples become lists.
         document: dict[str, Any] = json.loads(json.dumps(asdict(self) | named))
+        if not self.augmentation.mixed:
+            del document["augmentation"]["mixed"]
         return {
             name: value
             for name, value in document.items()
@@ -229,6 +231,6 @@ _LATER_DEFAULTS: dict[str, Any] = {
     "frozen_stages": 0,
     "ema_decay": 0.0,
     "localization": 0.0,
-    "augmentation": asdict(AugmentationConfig()),
+    "augmentation": {name: value for name, value in asdict(AugmentationConfig()).items() if name != "mixed"},
 }
 """Fields that came after the formats were fixed, with their defaults, which are the earlier behaviour."""

@@ -5,7 +5,7 @@ Paper: C. Miao et al., "SIXray", CVPR 2019, Section 4.3. Shapes: B batch  K clas
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import torch
@@ -17,6 +17,9 @@ from model.inputs.sample_table import SampleTable
 from model.networks.output import NetworkOutput
 from model.training.loss_base import Figures, Loss, top_accuracy
 from shards.format.classes import UNKNOWN
+
+if TYPE_CHECKING:
+    from model.training.config import TrainConfig
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +51,13 @@ class SoftmaxConfig(Loss):
     """
 
     rating: ClassVar[str] = "top1_accuracy"
+
+    def check_config(self, config: "TrainConfig") -> None:
+        """Raise ValueError if scans get the items of others."""
+        if config.augmentation.mixed:
+            raise ValueError(
+                f"mixed must be 0 with SoftmaxConfig, whose scans have one item, got {config.augmentation.mixed}"
+            )
 
     def check_samples(self, samples: SampleTable) -> None:
         """Raise ValueError if a scan has no item, several, or unknown labels."""

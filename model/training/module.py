@@ -113,12 +113,16 @@ class TrainingModule(LightningModule):
         return self.config.positive_repeats
 
     def log_prior_K(self) -> Tensor:
-        """Return the log odds that a scan of an epoch holds each class, float32 (K,); unknown labels do not count."""
+        """Return the log odds that a scan of an epoch holds each class, float32 (K,); unknown labels do not count.
+
+        Where scans are mixed, a share of those without a class gets it from another scan.
+        """
         labels_EK = self.training_samples.labels_NK[
             epoch_entries(self.training_samples.labels_NK, self.positive_repeats)
         ]
         present_K, absent_K = ((labels_EK == value).sum(axis=0) + 1 for value in (1, 0))  # no class is impossible
-        return torch.from_numpy(np.log(present_K / absent_K)).float()
+        gained_K = self.config.augmentation.mixed * absent_K * present_K / (present_K + absent_K)
+        return torch.from_numpy(np.log((present_K + gained_K) / (absent_K - gained_K))).float()
 
     def positives_of_steps(self, epoch: int) -> np.ndarray:
         """Return the number of positive scans in each optimizer step of an epoch (from 0), int64, over all ranks."""

@@ -12,6 +12,7 @@ from PIL import Image
 
 from model.hardware import detect_hardware
 from model.inputs.augment import epoch_augmentations
+from model.inputs.augmentation import AugmentationConfig
 from model.inputs.feeds import FeedConfig, TrainingFeed, ValidationFeed
 from model.inputs.sample_table import SampleTable, load_sample_table
 from model.inputs.sampling import epoch_entries, epoch_order, num_batches, rank_batches
@@ -103,11 +104,11 @@ def test_two_epochs_have_different_orders_and_the_same_epoch_the_same():
     assert epoch_order(50, 0, 0).tolist() != epoch_order(50, 1, 0).tolist()
 
 
-def test_a_samples_augmentation_depends_on_neither_batch_size_nor_rank(samples):
-    alone = by_row(TrainingFeed(samples, config_of(batch_size=11)))
-    ranks = by_row(
-        batch for rank in range(3) for batch in TrainingFeed(samples, config_of(batch_size=2), rank=rank, world_size=3)
-    )
+@pytest.mark.parametrize("mixed", [0.0, 0.5])
+def test_a_samples_augmentation_depends_on_neither_batch_size_nor_rank(samples, mixed):
+    one, many = (config_of(batch_size=size, augmentation=AugmentationConfig(mixed=mixed)) for size in (11, 2))
+    alone = by_row(TrainingFeed(samples, one))
+    ranks = by_row(batch for rank in range(3) for batch in TrainingFeed(samples, many, rank=rank, world_size=3))
     assert alone.keys() == ranks.keys() == set(range(11))
     for row, (image, labels) in alone.items():
         assert torch.equal(image, ranks[row][0])

@@ -14,6 +14,7 @@ from timm.layers import convert_sync_batchnorm
 from torch.multiprocessing.spawn import ProcessRaisedException
 
 from model.hardware import detect_hardware
+from model.inputs.augmentation import AugmentationConfig
 from model.inputs.sample_table import load_sample_table
 from model.inputs.sampling import epoch_entries, num_entries_in_step, rank_batches, repeats_of_positives
 from model.networks.config import ModelConfig
@@ -36,6 +37,7 @@ NO_NORMS = replace(
     schedule=StepSchedule(drops=()),
     layer_decay=0.8,
     ema_decay=0.5,
+    augmentation=AugmentationConfig(mixed=0.5),
 )
 
 
@@ -107,7 +109,15 @@ def test_ranks_agree_on_what_interrupts_them_once_in_fifty_batches(tmp_path):
 
 @pytest.mark.parametrize("step", [1, 3, 4])
 def test_a_run_that_accumulates_and_was_stopped_anywhere_ends_with_the_same_bytes(dataset, tmp_path, step):
-    config = replace(TINY, batch_size=2, accumulate_batches=4, ema_decay=0.9, layer_decay=0.5, frozen_stages=2)
+    config = replace(
+        TINY,
+        batch_size=2,
+        accumulate_batches=4,
+        ema_decay=0.9,
+        layer_decay=0.5,
+        frozen_stages=2,
+        augmentation=AugmentationConfig(scale=0.2, mixed=0.5),
+    )
 
     class StopWithin(StopBefore):
         """Before the third batch of a step: its gradients so far are in no checkpoint."""
@@ -197,6 +207,8 @@ def test_single_label_scans_are_learnt_by_a_soft_max_and_rated_by_accuracy(datas
     provenance = train(dataset, str(tmp_path), replace(TINY, loss=SoftmaxConfig()), hardware=FLOAT32).model.provenance
     assert 0 <= provenance["validation_top1_accuracy"] <= 1
     assert provenance["config"]["loss"] == {"name": "SoftmaxConfig"}
+    with pytest.raises(ValueError, match=r"mixed must be 0 with SoftmaxConfig, .* got 0.5"):
+        replace(TINY, loss=SoftmaxConfig(), augmentation=AugmentationConfig(mixed=0.5))
     assert (tmp_path / "logs" / "csv" / "version_0" / "metrics.csv").read_text().count("validation/top5_accuracy") == 1
 
 
