@@ -47,6 +47,11 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
+def pytest_sessionfinish() -> None:
+    """Let modules be freed at the end, or libraries report their own functions as leaked."""
+    gc.unfreeze()
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Run jobs, including those of fixtures, in the tests' own process, so that monkeypatching reaches them.
 

@@ -105,6 +105,12 @@ def state():
     return make_state()
 
 
+@pytest.fixture(scope="module")
+def hollow(state):
+    """Tensors of the same names and shapes whose one value is stored once: 240 MB less to write."""
+    return {name: torch.zeros((), dtype=value.dtype).expand(value.shape) for name, value in state.items()}
+
+
 def save(path, content, **options):
     torch.save(content, path, **options)
     return str(path)
@@ -208,15 +214,15 @@ def test_a_checkpoint_cut_short_is_refused(tmp_path, state):
         (lambda s: s | {"cov4.bias": torch.ones(3)}, r"cov4.bias must have the shape of its layer, got \(3,\) rather"),
     ],
 )
-def test_a_checkpoint_of_another_graph_is_refused(tmp_path, state, change, message):
+def test_a_checkpoint_of_another_graph_is_refused(tmp_path, hollow, change, message):
     with pytest.raises(ValueError, match=message):
-        import_checkpoint(save(tmp_path / "c.pth", change(state)))
+        import_checkpoint(save(tmp_path / "c.pth", change(hollow)))
 
 
 @pytest.mark.slow
-def test_other_classes_must_be_named(tmp_path, state):
-    heads = {name: value[:2] for name, value in state.items() if name.startswith("fc")}
-    path = save(tmp_path / "c.pth", state | heads)
+def test_other_classes_must_be_named(tmp_path, hollow):
+    heads = {name: value[:2] for name, value in hollow.items() if name.startswith("fc")}
+    path = save(tmp_path / "c.pth", hollow | heads)
     with pytest.raises(ValueError, match=r"fc\d.* must have the shape .*name as many --classes as it has"):
         import_checkpoint(path)
     _, config, _ = import_checkpoint(path, ("Straight", "Folding"))
