@@ -3,30 +3,16 @@
 Every record ends as a sample or as a quarantine row, so `listed = converted + quarantined` holds by construction.
 """
 
-from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any, NamedTuple
 
 from shards import storage
 from shards.corpus.archives import Place
 from shards.corpus.boxes import Repair
 from shards.corpus.description import Corpus
-from shards.corpus.facts import (
-    UNLISTED,
-    AnnotationFact,
-    Fact,
-    ImageFact,
-    Inline,
-    Labels,
-    MetadataFact,
-    ProblemFact,
-    RowFact,
-    SkippedFact,
-)
+from shards.corpus.facts import Fact, Inline, Labels, RowFact
+from shards.corpus.key_facts import KeyFacts, group_facts
 from shards.corpus.policy import Policy
-from shards.corpus.side_files import drop_copies, split_side_annotations, split_side_files
 from shards.format.classes import Box
 
 SKIPPED = "skipped"
@@ -97,103 +83,11 @@ def join_facts(facts: Iterable[Fact], corpus: Corpus, subset: str, policy: Polic
     Raises:
         ValueError: an image is unlisted or missing, and the policy says to stop for it.
     """
-    by_key: defaultdict[str, list[Fact]] = defaultdict(list)
-    for fact in facts:
-        by_key[fact.key].append(fact)
-    spellings = _join_spellings(by_key)
-    for key in sorted(by_key):
-        yield from _join_key(_sort_facts(key, by_key[key], spellings.get(key, ())), corpus, subset, policy)
+    for of_key in group_facts(facts):
+        yield from _join_key(of_key, corpus, subset, policy)
 
 
-def _join_spellings(by_key: dict[str, list[Fact]]) -> dict[str, list[str]]:
-    """Move facts to the one image whose key differs in case alone; return the keys that moved to each."""
-    alike: defaultdict[str, list[str]] = defaultdict(list)
-    for key in by_key:
-        alike[key.lower()].append(key)
-    moved: dict[str, list[str]] = {}
-    for keys in alike.values():
-        pictured = [key for key in keys if any(isinstance(fact, ImageFact) for fact in by_key[key])]
-        if len(keys) > 1 and len(pictured) == 1:
-            moved[pictured[0]] = sorted(key for key in keys if key != pictured[0])
-            for key in moved[pictured[0]]:
-                by_key[pictured[0]] += (fact._replace(key=pictured[0]) for fact in by_key.pop(key))
-    return moved
-
-
-@dataclass(slots=True)
-class _KeyFacts:
-    """All facts of one key, each kind in its order."""
-
-    key: str
-    images: list[ImageFact]
-    links: list[ImageFact]
-    """Images that are no files."""
-    annotations: list[AnnotationFact]
-    rows: list[RowFact]
-    bad_rows: list[RowFact]
-    problems: list[ProblemFact]
-    skipped: list[SkippedFact]
-    metadata: MetadataFact | None
-    spellings: Sequence[str]
-    """Other keys that lists or annotations write for it."""
-
-    @property
-    def split(self) -> str:
-        """From the first list, else from the folder."""
-        if self.rows:
-            return self.rows[0].split
-        return next((image.split for image in [*self.images, *self.links] if image.split), UNLISTED)
-
-    @property
-    def labels(self) -> Labels | None:
-        """From the first list."""
-        return next((row.labels for row in self.rows if row.labels), None)
-
-
-def _sort_facts(key: str, facts: list[Fact], spellings: Sequence[str]) -> _KeyFacts:
-    kinds: defaultdict[type[Fact], list[Any]] = defaultdict(list)
-    for fact in facts:
-        kinds[type(fact)].append(fact)
-    images, side_files = split_side_files(kinds[ImageFact])
-    annotations, side_annotations = split_side_annotations(kinds[AnnotationFact])
-    rows = sorted(kinds[RowFact], key=_row_order)
-    return _KeyFacts(
-        key,
-        [image for image in images if image.size_bytes >= 0],
-        [image for image in images if image.size_bytes < 0],
-        drop_copies(annotations),
-        [row for row in rows if not row.problem],
-        [row for row in rows if row.problem],
-        sorted(kinds[ProblemFact]),
-        sorted([*kinds[SkippedFact], *side_files, *side_annotations]),
-        _join_metadata(kinds[MetadataFact]),
-        spellings,
-    )
-
-
-def _join_metadata(rows: list[MetadataFact]) -> MetadataFact | None:
-    """Return one row with the first value of each column, by the rank of the tables."""
-    if not rows:
-        return None
-    ordered = sorted(rows, key=lambda row: (row.rank, row.url, repr(row[3:])))
-    for one, other in pairwise(ordered):
-        if one.url == other.url and one != other:
-            raise ValueError(
-                f"metadata must have one row for each scan, got several for {one.key!r}, such as {one.values} and "
-                f"{other.values} ({one.url})"
-            )
-    first = ordered[0]
-    columns = zip(*(row.values for row in ordered), strict=True)
-    values = tuple(next((value for value in column if value is not None), None) for column in columns)
-    return first._replace(group=next((row.group for row in ordered if row.group), ""), values=values)
-
-
-def _row_order(row: RowFact) -> tuple[int, str, str, str, str]:
-    # Labels last: two lines of one list may differ only in them, and facts come in any order.
-    return row.list_rank, row.split, row.list_url, str(row.labels), row.problem
-
-
-def _join_key(facts: _KeyFacts, corpus: Corpus, subset: str, policy: Policy) -> Iterator[ScanRef]:
+def _join_key(facts: KeyFacts, corpus: Corpus, subset: str, policy: Policy) -> Iterator[ScanRef]:
     key, split = facts.key, facts.split
     for row in facts.bad_rows:
         yield ScanRef(key, row.split, row.list_url, 0, reason="bad_list_row", detail=row.problem)
@@ -202,7 +96,7 @@ def _join_key(facts: _KeyFacts, corpus: Corpus, subset: str, policy: Policy) -> 
         yield ScanRef(key, split, file.url, 0, reason=SKIPPED, remarks=(remark,))
     for problem in facts.problems:
         yield ScanRef(key, problem.split, problem.url, 0, reason=problem.reason, detail=problem.detail)
-    if not _is_selected(facts, subset):
+    if not facts.is_in(subset):
         return
     for link in facts.links:
         detail = _NO_FILE_IN_TAR if link.url.startswith("tar://") else _NO_FILE
@@ -221,7 +115,7 @@ def _join_key(facts: _KeyFacts, corpus: Corpus, subset: str, policy: Policy) -> 
         yield ScanRef(key, split, image.url, image.size_bytes, reason="duplicate_key", detail=detail)
 
 
-def _join_missing(facts: _KeyFacts, policy: Policy) -> Iterator[ScanRef]:
+def _join_missing(facts: KeyFacts, policy: Policy) -> Iterator[ScanRef]:
     named_by = [*(row.list_url for row in facts.rows), *(fact.url for fact in facts.annotations)]
     if not named_by:
         return
@@ -232,7 +126,7 @@ def _join_missing(facts: _KeyFacts, policy: Policy) -> Iterator[ScanRef]:
     yield ScanRef(facts.key, facts.split, named_by[0], 0, reason="missing_image", detail=detail, remarks=(remark,))
 
 
-def _join_image(facts: _KeyFacts, corpus: Corpus, subset: str, policy: Policy) -> ScanRef:
+def _join_image(facts: KeyFacts, corpus: Corpus, subset: str, policy: Policy) -> ScanRef:
     image = facts.images[0]
     annotation = facts.annotations[0] if facts.annotations else None
     contradictions = [*_compare_rows(facts.rows), *_compare_folders(facts)]
@@ -270,14 +164,6 @@ def _join_image(facts: _KeyFacts, corpus: Corpus, subset: str, policy: Policy) -
     )
 
 
-def _is_selected(facts: _KeyFacts, subset: str) -> bool:
-    if subset == "all":
-        return bool(facts.rows or facts.images or facts.links or facts.annotations or facts.metadata)
-    if subset == "positives":
-        return any(1 in row.labels for row in facts.rows)
-    return bool(facts.rows)
-
-
 def _compare_rows(rows: Sequence[RowFact]) -> Iterator[tuple[str, str, str]]:
     """Yield kind, reason and description of each way in which the lists disagree."""
     for other in rows[1:]:
@@ -293,7 +179,7 @@ def _as_listed(row: RowFact) -> str:
     return ",".join("0" if label is None else "1" if label else "-1" for label in row.labels)
 
 
-def _compare_folders(facts: _KeyFacts) -> Iterator[tuple[str, str, str]]:
+def _compare_folders(facts: KeyFacts) -> Iterator[tuple[str, str, str]]:
     """Yield kind, reason and description if folders disagree with each other or with the list."""
     first = facts.images[0]
     for image in facts.images[1:]:

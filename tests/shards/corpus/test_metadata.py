@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from shards.corpus import records
+from shards.corpus import key_facts
 from shards.corpus.description import Corpus, ListFile
 from shards.corpus.facts import ImageFact
 from shards.corpus.layouts.registry import LAYOUTS, choose_classes, find_corpus
@@ -107,7 +107,7 @@ def test_further_columns_of_lists_have_types_and_the_first_list_that_has_a_value
         (2, "P2", (None, 1.5, day)),
         (2, "00123", (None, 7.0, None)),
     ]
-    joined = records._join_metadata([fact for fact in found if fact.key == "00123"])
+    joined = key_facts._join_metadata([fact for fact in found if fact.key == "00123"])
     assert joined is not None and joined.values == ("A", 160.0, None)
 
 
@@ -122,7 +122,7 @@ def test_two_rows_of_one_table_that_differ_are_refused(tmp_path):
     url = write(tmp_path, "name,a\nP1,1\nP1,2\n")
     file = open_metadata(url)
     with pytest.raises(ValueError, match="metadata must have one row for each scan, got several for 'P1'"):
-        records._join_metadata(list(list_metadata(file, file.fields, key_of)))
+        key_facts._join_metadata(list(list_metadata(file, file.fields, key_of)))
 
 
 def write_plain_images(root, scans):
