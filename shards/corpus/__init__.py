@@ -12,6 +12,5 @@ __all__ = [
     "read_annotations",
     "read_scan",
     "records",
-    "side_files",
     "streams",
 ]

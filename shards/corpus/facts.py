@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 from shards import storage
 from shards.corpus import archives
 from shards.corpus.archives import Place
-from shards.corpus.description import LISTS_IN_ORDER, Corpus, ListFile, Source, is_junk, make_key
+from shards.corpus.description import LISTS_IN_ORDER, Corpus, ListFile, Source, is_junk, is_no_image, make_key
 from shards.corpus.label_lists import read_list
 from shards.corpus.streams.spool import spool_stream
 from shards.corpus.streams.tars import stream_tar
@@ -21,6 +21,9 @@ Labels = tuple[int | None, ...]
 
 JUNK = "junk"
 """Kind of skipped file: made by an operating system or a tool, and no part of the corpus."""
+SIDE_FILE = "side_file"
+"""Kind of skipped file: it has the name of an image, and is none or is the same image in another format; or it is a
+document beside folders of a release whose images lie at the root."""
 ARCHIVE = "archive"
 """Kind of skipped file: an archive beside images of a layout that reads none."""
 
@@ -107,7 +110,12 @@ def list_source(source: Source, corpus: Corpus, drafts_url: str) -> Iterator[Fac
     """Yield a fact for each file of a source; images of a streamed archive are spooled below `drafts_url`, if any."""
     found = _list_images(source, corpus, drafts_url) if source.kind == "images" else _list_annotations(source)
     for path, fact in found:
-        yield SkippedFact(fact.key, fact.url, JUNK) if is_junk(path) else fact
+        if is_junk(path):
+            yield SkippedFact(fact.key, fact.url, JUNK)
+        elif source.form == "files" and is_no_image(path):
+            yield SkippedFact(fact.key, fact.url, SIDE_FILE)
+        else:
+            yield fact
 
 
 FileFact = ImageFact | AnnotationFact | ProblemFact

@@ -4,10 +4,7 @@ from typing import Any
 
 from shards.corpus.archives import Place
 from shards.corpus.description import UNKNOWN_EXTENSION, extension_of, image_rank, is_no_image, path_within
-from shards.corpus.facts import AnnotationFact, ImageFact, SkippedFact
-
-SIDE_FILE = "side_file"
-"""Kind of skipped file: it has the name of an image, and is none or is the same image in another format."""
+from shards.corpus.facts import SIDE_FILE, AnnotationFact, ImageFact, SkippedFact
 
 
 def split_side_files(images: list[ImageFact]) -> tuple[list[ImageFact], list[SkippedFact]]:

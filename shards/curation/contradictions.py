@@ -9,10 +9,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from shards.corpus.boxes import Annotation
-from shards.corpus.facts import ARCHIVE, JUNK
+from shards.corpus.facts import ARCHIVE, JUNK, SIDE_FILE
 from shards.corpus.policy import Policy, compare_labels
 from shards.corpus.records import GUESSED_ENCODING, METADATA_WITHOUT_SCAN, OTHER_CASE, ScanRef
-from shards.corpus.side_files import SIDE_FILE
 from shards.format.classes import ClassSet
 from shards.format.keys import escape_control_characters
 from shards.shuffle import unpack

@@ -1,7 +1,8 @@
 """Describe the layout of COCO: JSON files that each annotate many images.
 
 So come PIDray (`annotations/xray_test_hard.json`), CLCXray, exports of HiXray and EDS, and Roboflow's
-`_annotations.coco.json` beside the images of a split.
+`_annotations.coco.json` beside the images of a split. In exports of `sixray annotate` images have `labels` too: 1, 0 or
+null for unknown, which COCO itself cannot say.
 """
 
 import json
@@ -16,7 +17,7 @@ from shards import storage
 from shards.corpus.annotations import as_utf8, decode_text
 from shards.corpus.boxes import Annotation, AnnotationError, collect_boxes, hull_of_mask, hull_of_points
 from shards.corpus.description import Corpus, Source
-from shards.corpus.facts import AnnotationFact, Fact, Inline, ProblemFact, RowFact
+from shards.corpus.facts import UNLISTED, AnnotationFact, Fact, Inline, Labels, ProblemFact, RowFact
 from shards.corpus.layouts.folders import RootFolder
 from shards.corpus.layouts.layout import Contents, Layout, Parts
 from shards.corpus.layouts.survey import ImageIndex, Survey, list_image, scan_key, split_of_name, split_of_path
@@ -115,10 +116,10 @@ def read_category_names(url: str) -> list[str]:
         raise ValueError(f"categories must be a list of id and name, got {error!r} ({url}); export it again") from error
 
 
-def list_coco(source: Source, corpus: Corpus, _classes: ClassSet, _drafts_url: str) -> Iterator[Fact]:
+def list_coco(source: Source, corpus: Corpus, classes: ClassSet, _drafts_url: str) -> Iterator[Fact]:
     """Yield the images of a corpus, or split and annotation of each image that a file names."""
     if source.kind == "annotations":
-        yield from _list_document(source.url, corpus.url)
+        yield from _list_document(source.url, corpus.url, classes)
         return
     for info in storage.list_files(source.url):
         path = info.url.removeprefix(source.url).strip("/")
@@ -138,10 +139,11 @@ class _Entry(NamedTuple):
 class _Document:
     """What a file says: little of each entry, so that a file of a million images takes little memory."""
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, classes: ClassSet) -> None:
+        self._classes = classes
         self.names: dict[str, str] = {}
-        self.images: list[tuple[str, str, tuple[Any, Any]]] = []
-        """Id, file name, width and height."""
+        self.images: list[tuple[str, str, tuple[Any, Any], Labels]] = []
+        """Id, file name, width and height, and labels if it has any."""
         self.bad_images: list[str] = []
         """What is wrong with entries of images that cannot be read."""
         self.entries: defaultdict[str, list[_Entry]] = defaultdict(list)
@@ -158,7 +160,9 @@ class _Document:
 
     def _take_image(self, item: Mapping[str, Any]) -> None:
         try:
-            self.images.append((_id_of(item["id"]), str(item["file_name"]), (item.get("width"), item.get("height"))))
+            size = (item.get("width"), item.get("height"))
+            labels = _read_labels(item.get("labels"), self._classes)
+            self.images.append((_id_of(item["id"]), str(item["file_name"]), size, labels))
         except (KeyError, TypeError, AttributeError):
             self.bad_images.append(f"an image must have an id and a file_name, got {str(item)[:200]}")
 
@@ -171,18 +175,18 @@ class _Document:
         self.entries[_id_of(item.get("image_id"))].append(entry)
 
 
-def _list_document(url: str, root_url: str) -> Iterator[Fact]:
+def _list_document(url: str, root_url: str, classes: ClassSet) -> Iterator[Fact]:
     try:
-        document = _Document(decode_text(storage.read_bytes(url)))
+        document = _Document(decode_text(storage.read_bytes(url)), classes)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(f"COCO file must have images, annotations and categories, got {error!r} ({url})") from error
     path = url.removeprefix(root_url).strip("/")
     split = split_of_name(path.rpartition("/")[2]) or split_of_path(path)
     index = ImageIndex.below(root_url)
     names_of: defaultdict[str, set[str]] = defaultdict(set)
-    for image_id, name, _ in document.images:
+    for image_id, name, *_ in document.images:
         names_of[image_id].add(name)
-    for image_id, name, size in document.images:
+    for image_id, name, size, labels in document.images:
         entries = document.entries.get(image_id, [])
         keys = index.find_keys(name, split, path.rpartition("/")[0])
         key = min(keys, default=scan_key(name))
@@ -190,8 +194,8 @@ def _list_document(url: str, root_url: str) -> Iterator[Fact]:
             detail = f"file_name {name!r} may be any of {', '.join(sorted(keys)[:3])}"
             yield ProblemFact(key, url, "unreadable_annotation", detail, split)
             continue
-        if split:
-            yield RowFact(key, url, _LIST_RANK, split, (), "")
+        if split or labels:
+            yield RowFact(key, url, _LIST_RANK, split or split_of_path(name) or UNLISTED, labels, "")
         if len(names_of[image_id]) > 1:
             yield AnnotationFact(key, url, inline_annotation((), size, f"several images have the id {image_id}"))
         elif document.has_entries:
@@ -202,6 +206,14 @@ def _list_document(url: str, root_url: str) -> Iterator[Fact]:
         entries = document.entries[image_id]
         detail = f"{len(entries)} annotations are of image_id {image_id}, which the file does not list"
         yield ProblemFact(scan_key(f"image_id={image_id}"), url, "unreadable_annotation", detail)
+
+
+def _read_labels(labels: Any, classes: ClassSet) -> Labels:
+    """Return the labels of the scored classes; empty if an image has none of ours."""
+    if not isinstance(labels, dict) or not all(str(name).lower() in classes.spellings for name in labels):
+        return ()
+    known = {classes.spellings[name.lower()]: label for name, label in labels.items() if label in (0, 1, None)}
+    return tuple(known.get(name) for name in classes.scored) if len(known) == len(labels) else ()
 
 
 def _id_of(value: Any) -> str:

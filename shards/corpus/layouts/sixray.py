@@ -8,9 +8,10 @@ import re
 from collections.abc import Iterator
 from itertools import islice
 
+from shards import storage
 from shards.corpus import facts
 from shards.corpus.annotations import parse_annotation
-from shards.corpus.boxes import AnnotationError
+from shards.corpus.boxes import UNKNOWN_CLASS, AnnotationError
 from shards.corpus.description import Corpus, ListFile, Source, extension_of
 from shards.corpus.facts import AnnotationFact
 from shards.corpus.layouts.folders import (
@@ -33,6 +34,8 @@ _ANNOTATION_ZIPS = ("Annotation.zip", "Annotations.zip", "positive-Annotation.zi
 LIST_FOLDERS = ("ImageSet", "ImageSets")
 _LIST_ZIPS = ("ImageSet.zip", "ImageSets.zip")
 _IMAGE_ARCHIVE = re.compile(r"JPEGImages?\.(zip|(tar|tgz|tbz|txz|tzst).*)", re.IGNORECASE)
+_MAX_UNKNOWN = 0.2
+"""Share of objects that may be of other classes, such as misspelt ones."""
 _NUM_TRIED = 20
 """Annotations that are read to tell the layout."""
 _NUMBERED_FOLDER = re.compile(r"\d{1,2}")
@@ -50,7 +53,7 @@ def _detect(root: RootFolder, parts: Parts, _survey: Survey) -> Contents | None:
     found = find_release(root, parts)
     if not found.lists and not all(map(_may_be_sixray, found.annotations)):
         return None
-    if not found.lists and found.annotations and _find_lists(root, with_names=True):
+    if not found.lists and found.annotations and (_find_lists(root, with_names=True) or _has_main(root)):
         return None  # lists of names alone are VOC's
     if splits_by_folder(found):
         return None
@@ -81,19 +84,23 @@ def holds_xml(source: Source) -> bool:
     return not names or any(extension_of(name.partition("::")[0]) == "xml" for name in names)
 
 
+def _has_main(root: RootFolder) -> bool:
+    return any(storage.is_folder(root.at(name, "Main")) for name in root.named(*LIST_FOLDERS))
+
+
 def _may_be_sixray(source: Source) -> bool:
-    """Return whether the first annotations are XML and none of them, or some, name SIXray's classes."""
+    """Return whether the first annotations are XML and nearly all of their objects, if any, of SIXray's classes."""
     if not holds_xml(source):
         return False
-    num_objects = num_known = 0
+    num_unknown = num_known = 0
     for fact in islice(_list_annotations(source), _NUM_TRIED):
         try:
             found = parse_annotation(read_text(fact.url, fact.place), load_class_set("sixray").spellings)
         except AnnotationError:
             continue
         num_known += len(found.boxes)
-        num_objects += len(found.boxes) + bool(found.unknown_class)
-    return num_known > 0 or num_objects == 0
+        num_unknown += sum(kind == UNKNOWN_CLASS for kind, _ in found.repairs)
+    return num_unknown <= _MAX_UNKNOWN * (num_known + num_unknown)
 
 
 def _list_annotations(source: Source) -> Iterator[AnnotationFact]:

@@ -91,6 +91,18 @@ def test_annotations_or_lists_in_an_archive_that_is_not_read_stop_the_conversion
     assert find_corpus(str(tmp_path), "auto", "all").layout == "sixray"
 
 
+@pytest.mark.parametrize(("num_others", "layout"), [(0, "sixray"), (1, "sixray"), (3, "voc")])
+def test_a_release_with_more_than_a_few_objects_of_other_classes_is_voc(tmp_path, num_others, layout):
+    for number in range(9):
+        label = "Lighter" if number < num_others else "Gun"
+        scan = twins.Truth(f"s{number}", "train", (40, 30), ((label, (1.0, 2.0, 10.0, 12.0)),))
+        twins.put(tmp_path / "JPEGImages" / scan.file_name, scan.image)
+        twins.put(tmp_path / f"Annotations/{scan.name}.xml", twins.voc_document(scan))
+    assert find_corpus(str(tmp_path), "auto", "all").layout == layout
+    (tmp_path / "ImageSets/Main").mkdir(parents=True)
+    assert find_corpus(str(tmp_path), "auto", "all").layout == "voc"
+
+
 def test_documents_beside_plain_images_that_make_no_layout_are_named(tmp_path):
     twins.put(tmp_path / "1.jpg", twins.make_truth()[1].image)
     twins.put(tmp_path / "train.json", "{'images': [], 'annotations': [], 'categories': []}")
