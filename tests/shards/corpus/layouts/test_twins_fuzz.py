@@ -15,6 +15,7 @@ from shards.corpus.layouts.dvxray import _read_view
 from shards.corpus.layouts.labelme import parse_labelme
 from shards.corpus.layouts.yolo import parse_yolo
 from shards.corpus.policy import Policy
+from shards.format.classes import ClassSet
 from tests.corpora import members_of, rows_of
 from tests.shards.corpus.layouts import twins
 from tests.shards.corpus.test_fuzz import FUZZ, mutated
@@ -57,7 +58,7 @@ def test_a_damaged_annotation_is_parsed_or_refused_by_its_word(parse, bases, dat
 @given(data=mutated([json.dumps(COCO).encode()]))
 def test_a_damaged_coco_file_is_read_or_refused_and_its_entries_too(data):
     try:
-        document = _Document(data.decode("utf-8", "replace"))
+        document = _Document(data.decode("utf-8", "replace"), ClassSet(("Gun",)))
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return
     for entry in (entry for entries in document.entries.values() for entry in entries):
