@@ -34,7 +34,7 @@ _ANNOTATION_ZIPS = ("Annotation.zip", "Annotations.zip", "positive-Annotation.zi
 LIST_FOLDERS = ("ImageSet", "ImageSets")
 _LIST_ZIPS = ("ImageSet.zip", "ImageSets.zip")
 _IMAGE_ARCHIVE = re.compile(r"JPEGImages?\.(zip|(tar|tgz|tbz|txz|tzst).*)", re.IGNORECASE)
-_MAX_UNKNOWN = 0.2
+_MAX_UNKNOWN = 0.25
 """Share of objects that may be of other classes, such as misspelt ones."""
 _NUM_TRIED = 20
 """Annotations that are read to tell the layout."""
