@@ -10,7 +10,8 @@ from typing import Annotated, Any
 import numpy as np
 import numpy.typing as npt
 
-from model.evaluation.alarm_plans import bags_of, number_bags
+from model.evaluation.alarm_plans import bags_of
+from model.evaluation.scans.bags import number_bags
 from model.evaluation.scans.scored_scans import ScoredScans, join_predictions
 from model.metrics.guarantees import FALSE_ALARMS, Guarantee, Promise, limit_false_alarms, limit_misses
 from model.reports.threshold_file import thresholds_document, write_thresholds

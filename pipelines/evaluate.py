@@ -9,8 +9,10 @@ from typing import Annotated, Any, Literal, get_args
 from model.evaluation.comparison import Comparison, DecideBy, compare_models
 from model.evaluation.evaluate import NUM_EXTREME_CLASSES, Evaluation, evaluate_scans
 from model.evaluation.scan_table import list_errors, rate_columns, scans_parquet
+from model.evaluation.scans.bags import fuse_bags
 from model.evaluation.scans.scored_scans import ScoredScans, join_predictions
 from model.evaluation.subsets import rate_subsets
+from model.metrics.bags import Fusion
 from model.metrics.uncertainty.bootstrap import NUM_ROUNDS
 from model.reports.charts import draw_figures, draw_history
 from model.reports.csv_tables import errors_table, make_tables
@@ -31,6 +33,7 @@ from shards.format.dataset import Dataset, open_dataset
 from shards.predictions.run import Predictions, open_predictions
 
 Format = Literal["html", "markdown"]
+By = Literal["scan", "group"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +48,10 @@ class EvaluateConfig:
     """Folder of the report: a path or an fsspec URL."""
     split: str = "test"
     """Split to evaluate."""
+    by: By = "scan"
+    """group: rate bags, with the scores of their scans fused, in place of scans."""
+    fuse: Fusion | None = None
+    """How scores become one with --by group: the highest (max, the default), the mean of the logits, or noisy or."""
     baselines: Annotated[tuple[str, ...], Flag("--baseline", metavar="PREDICTIONS")] = ()
     """Folder of another model's predictions of the same dataset, to compare with; repeatable."""
     decide_by: DecideBy = "mean_average_precision"
@@ -65,6 +72,12 @@ class EvaluateConfig:
     def __post_init__(self) -> None:
         if self.format not in get_args(Format):
             raise ValueError(f"format must be one of {', '.join(get_args(Format))}, got {self.format!r}")
+        if self.by == "scan" and self.fuse is not None:
+            raise ValueError(f"fuse must stand beside --by group, got {self.fuse} for scans")
+        if self.by == "group" and self.subsets:
+            raise ValueError("by must be scan beside --subset, whose lists name scans, got group")
+        if self.thresholds is not None and self.fuse not in (None, "max"):
+            raise ValueError(f"fuse must be max beside --thresholds, which are of single scans, got {self.fuse}")
         if self.num_rounds < 0:
             raise ValueError(f"bootstrap rounds must be >= 0, got {self.num_rounds}")
         if self.decide_by not in get_args(DecideBy):
@@ -91,7 +104,7 @@ def check_report(config: EvaluateConfig) -> tuple[Evaluation, list[Checked]]:
     predictions, dataset = open_predictions(config.predictions), open_dataset(config.data)
     identity = {"model_id": predictions.model_id, "dataset_digest": dataset.manifest.digest, "split": config.split}
     find_earlier_files(config.output, identity)  # now, not after a minute of work
-    scans = join_predictions(predictions, dataset, config.split)
+    scans = _join(config, predictions, dataset)
     given = read_thresholds(config.thresholds, predictions.model_id) if config.thresholds is not None else None
     given_K = given_thresholds(given, scans.classes) if given is not None else None
     evaluation = evaluate_scans(scans, predictions, dataset, config.num_rounds, given_K)
@@ -125,6 +138,12 @@ def check_report(config: EvaluateConfig) -> tuple[Evaluation, list[Checked]]:
     return evaluation, checked
 
 
+def _join(config: EvaluateConfig, predictions: Predictions, dataset: Dataset) -> ScoredScans:
+    """Return the rows that are rated: scans, or bags."""
+    scans = join_predictions(predictions, dataset, config.split)
+    return fuse_bags(scans, config.fuse or "max") if config.by == "group" else scans
+
+
 def _make_scan_tables(scans: ScoredScans, evaluation: Evaluation) -> dict[str, bytes]:
     """Return `scans.parquet` and `errors.csv`."""
     rated = [*evaluation.classes.values(), evaluation.any_item]
@@ -142,7 +161,7 @@ def _compare(
     comparisons, documents = [], []
     for url in config.baselines:
         baseline = open_predictions(url)
-        there = join_predictions(baseline, dataset, config.split)
+        there = _join(config, baseline, dataset)
         comparisons.append(
             compare_models(
                 scans,
@@ -224,6 +243,8 @@ def _summarise(evaluation: Evaluation, report_url: str) -> str:
     if not evaluation.is_in_full:
         lines.append(f"{NUM_EXTREME_CLASSES} weakest and best of {len(evaluation.classes):,} classes; all: classes.csv")
     scans = f"{format_count(evaluation.completeness.num_scans)} scans of split {evaluation.split}"
+    if evaluation.fusion:
+        scans = f"{format_count(evaluation.bags.num)} bags ({evaluation.fusion} of their scores): {scans}"
     return "\n".join([*lines, f"{scans}, model {evaluation.model_id}", report_url, ""])
 
 

@@ -5,9 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
-import pyarrow.compute as pc
 
+from model.evaluation.scans.bags import number_bags
 from model.evaluation.scans.scored_scans import UNSCORED, ScoredScans
 from model.metrics.bags import NEVER, AlarmPlan, Bags, apply_thresholds, make_bags
 from model.metrics.joint_thresholds import plan_any_item, plan_each_class, plan_jointly, sort_scores
@@ -63,17 +62,6 @@ def count_bags(bags: Bags) -> BagCounts:
         num_with_item=int(np.count_nonzero(bags.has_item_G)),
         num_clean=int(np.count_nonzero(bags.is_clean_G)),
     )
-
-
-def number_bags(scans: ScoredScans) -> npt.NDArray[np.int64]:
-    """Return a number for the bag of each scan: the dataset's `group`; a scan without one is a bag of its own."""
-    groups = scans.names_of_groups_N
-    if groups.null_count == len(groups):
-        return np.arange(len(groups))
-    codes = groups.dictionary_encode().indices
-    alone = pa.array(np.arange(len(groups)) + len(groups), pa.int64())
-    numbers: npt.NDArray[np.int64] = pc.coalesce(codes.cast(pa.int64()), alone).to_numpy()
-    return numbers
 
 
 def bags_of(scans: ScoredScans) -> Bags:

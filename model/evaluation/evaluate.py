@@ -28,14 +28,7 @@ from model.evaluation.uncertainty import RankIntervals, Rated, Uncertainty, find
 from model.metrics import ranking as metrics
 from model.metrics.calibration import CalibrationFigures, rate_calibration
 from model.metrics.class_figures import CLASS_FIGURES
-from model.metrics.operating_points import (
-    OperatingFigures,
-    Sweep,
-    any_item,
-    rate_operation,
-    sigmoid,
-    sweep,
-)
+from model.metrics.operating_points import OperatingFigures, Sweep, any_item, rate_operation, sigmoid, sweep
 from model.metrics.ranking import Curve, Ranking
 from model.metrics.uncertainty import bootstrap
 from model.metrics.uncertainty.intervals import Interval
@@ -121,6 +114,8 @@ class Evaluation:
     run: dict[str, Any]
     """`run.json` of the predictions: versions, decoder, timings."""
     completeness: Completeness
+    fusion: str | None
+    """How the scores of a bag's scans became one, where bags were rated; None: each scan."""
     bags: BagCounts
     classes: dict[str, ClassFigures]
     mean: MeanFigures
@@ -216,6 +211,7 @@ def evaluate_scans(
         trained_share=find_trained_share(predictions.run.get("trained_on"), dataset, scans.split),
         run=predictions.run,
         completeness=scans.completeness,
+        fusion=scans.fusion,
         bags=count_bags(bags),
         classes=dict(zip(scans.classes, classes, strict=True)),
         mean=_average(classes),

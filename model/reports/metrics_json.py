@@ -59,6 +59,7 @@ def metrics_document(
         "scored_at": scored_at(evaluation),
         **_select(completeness, "num_samples", "num_scans", "num_missing", "num_quarantined", "quarantined_by_reason"),
         "bags": asdict(evaluation.bags),
+        **({"by": "group", "fusion": evaluation.fusion} if evaluation.fusion else {}),
         "coverage": {
             **_select(completeness, "num_listed", "num_refused", "num_copies", "num_crossing"),
             "missing_keys": list(completeness.missing_keys),

@@ -75,6 +75,13 @@ def describe_omissions(evaluation: Evaluation) -> str | None:
     )
 
 
+_FUSIONS = {
+    "max": "each with the highest score of its scans",
+    "mean": "each with the mean logit of its scans",
+    "noisy-or": "each with the noisy or of its scans' scores",
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Headline:
     """What a report says first."""
@@ -174,8 +181,12 @@ def summarise(evaluation: Evaluation) -> list[str]:
     if mean is None or evaluation.mean.prevalence is None:
         return ["Every figure is undefined: no scan with a prediction is known to hold a prohibited item."]
     by_precision = sorted(rated, key=lambda name: rated[name].rank.average_precision["non_interpolated"] or 0.0)
+    if evaluation.fusion:
+        rows = f"{format_count(evaluation.bags.num)} bags ({_FUSIONS[evaluation.fusion]})"
+    else:
+        rows = _scans(evaluation.completeness.num_scans)
     sentences = [
-        f"Sorted by this model's scores, {_scans(evaluation.completeness.num_scans)} give a mean average precision of "
+        f"Sorted by this model's scores, {rows} give a mean average precision of "
         f"{format_ratio(mean)} over {len(rated)} {'class' if len(rated) == 1 else 'classes'}; a random order would "
         f"give {format_ratio(evaluation.mean.prevalence)}, a perfect one 1."
     ]

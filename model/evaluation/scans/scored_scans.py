@@ -57,6 +57,8 @@ class ScoredScans:
     box_edges_B4: npt.NDArray[np.float32]
     """xmin, ymin, xmax, ymax in pixels."""
     completeness: Completeness
+    fusion: str | None = None
+    """How the scores of a bag's scans became one, where a row is a bag; None: a row is a scan."""
 
     def column(self, k: int) -> tuple[npt.NDArray[np.floating[Any]], npt.NDArray[np.int8]]:
         """Return logits and labels of class `k`; the label is unknown where there is no score to rate."""
