@@ -18,8 +18,9 @@ from shards.format.manifest import DatasetManifest, quarantine_url
 from shards.format.parquet import read_parquet
 from shards.writing import finish, sharding
 from shards.writing.finish import find_duplicates, find_equal, spread_checksums
-from shards.writing.shard_writer import Source, WrittenShard, write_batches
+from shards.writing.shard_writer import WrittenShard, write_batches
 from shards.writing.sharding import Tallies
+from shards.writing.source import Source
 
 DEFAULT_SHARD_BYTES = 256 * 1024 * 1024
 

@@ -9,7 +9,6 @@ from shards.storage.atomic import (
     write_bytes,
 )
 from shards.storage.files import (
-    FileInfo,
     as_uri,
     base_name,
     check_url,
@@ -18,8 +17,6 @@ from shards.storage.files import (
     is_folder,
     join_url,
     last_change,
-    list_files,
-    list_folders,
     local_path,
     modified_at,
     normalise_url,
@@ -31,6 +28,7 @@ from shards.storage.files import (
     remove_tree,
     sha256_of,
 )
+from shards.storage.listing import FileInfo, list_files, list_folders
 from shards.storage.object_stores import mask_secrets
 
 __all__ = [

@@ -13,7 +13,8 @@ from typing import IO
 from fsspec.spec import AbstractBufferedFile
 
 from shards.storage import disk, object_stores
-from shards.storage.files import filesystem, list_files, local_path
+from shards.storage.files import filesystem, local_path
+from shards.storage.listing import list_files
 
 TEMPORARY_SUFFIX = ".tmp"
 _ABANDONED_AFTER_SECONDS = 24 * 3600

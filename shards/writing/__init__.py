@@ -10,4 +10,5 @@ __all__ = [
     "projected_samples",
     "shard_writer",
     "sharding",
+    "source",
 ]

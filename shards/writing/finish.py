@@ -24,8 +24,9 @@ from shards.format.parquet import read_parquet
 from shards.host import installed_versions
 from shards.shuffle import batch_by, unpack
 from shards.writing.output_folder import remove_surplus
-from shards.writing.shard_writer import DRAFTS_FOLDER, Source, WrittenShard, finish_rows
+from shards.writing.shard_writer import DRAFTS_FOLDER, WrittenShard, finish_rows
 from shards.writing.sharding import Tallies, Tally
+from shards.writing.source import Source
 
 _CHECKSUMS_A_BUCKET = 100_000
 
