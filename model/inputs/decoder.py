@@ -14,8 +14,7 @@ import logging
 from collections import deque
 from collections.abc import Generator, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -25,8 +24,9 @@ from torch import Tensor
 from model.hardware import Hardware
 from model.inputs.crop_geometry import whole_windows
 from model.inputs.dali_pipeline import DEPTH, DecodingPipeline, Taken, wait_for
+from model.inputs.decoded_batch import Decoded, PendingBatch
 from model.networks.config import InputConfig
-from shards.images.decode import as_ppm, check_decodable, without_alpha
+from shards.images.decode import as_ppm, check_decodable
 from shards.images.inspect import ImageBytes, read_image_size
 from shards.images.jpeg import ImageError
 
@@ -36,38 +36,6 @@ _log = logging.getLogger(__name__)
 _GPU_PIPELINES = 2
 """Batches of 256 on an H100: one pipeline decodes 14,100 scans a second, two that take turns 24,700."""
 _CHECK_THREADS = 8
-_TAIL_BYTES = 64
-"""Where the end marker of a JPEG is looked for; encoders fill the last word."""
-
-
-class Decoded(NamedTuple):
-    """A batch of images."""
-
-    images_BCHW: Tensor
-    """float32, normalised, in the memory format asked for, on the device. A place without an image holds zeros; with
-    crops the first image of the batch, for a batch norm in training sees every place."""
-    errors: dict[int, str]
-    """DALI's message by place, of images that cannot be decoded."""
-    windows_B4: Tensor
-    """float32, on the CPU: what trimming left of each scan, see `model.inputs.crop_geometry`."""
-
-
-@dataclass(slots=True)
-class _Job:
-    """A batch while it is decoded."""
-
-    arrays: dict[int, np.ndarray]
-    """Encoded images by place."""
-    augmentations_B3: np.ndarray | None
-    windows_B4: np.ndarray
-    pipeline: int
-    """Which one decodes it."""
-    errors: dict[int, str] = field(default_factory=dict)
-    images_BCHW: Tensor | None = None
-    is_started: bool = False
-
-    def select_augmentations(self, places: Sequence[int]) -> np.ndarray | None:
-        return None if self.augmentations_B3 is None else self.augmentations_B3[list(places)]
 
 
 class BatchDecoder:
@@ -109,7 +77,7 @@ class BatchDecoder:
         self._channels_last = channels_last
         self._gpu = torch.device("cuda", device_index) if hardware.device == "cuda" else None
         self._stream = None if self._gpu is None else torch.cuda.Stream(self._gpu)  # type: ignore[no-untyped-call]
-        self._jobs: deque[_Job] = deque()
+        self._jobs: deque[PendingBatch] = deque()
         num_pipelines = 1 if self._gpu is None else _GPU_PIPELINES
         self._pipelines: list[DecodingPipeline | None] = [self._build() for _ in range(num_pipelines)]
         """None: lost with an error, and not built anew."""
@@ -163,15 +131,9 @@ class BatchDecoder:
     def _submit(self, encoded: Sequence[ImageBytes | None], augmentations_B3: np.ndarray | None) -> None:
         assert (augmentations_B3 is None) == (self._resize_px is None)
         pipeline = self._num_submitted % len(self._pipelines)
-        job = _Job({}, augmentations_B3, whole_windows(len(encoded)), pipeline)
-        for place, image in enumerate(encoded):
-            if image is not None:
-                try:
-                    if self._gpu is not None and _lacks_end(image):
-                        check_decodable(bytes(image))  # nvJPEG fills what is missing with grey and says nothing
-                    job.arrays[place] = np.frombuffer(without_alpha(image), np.uint8)
-                except (OSError, SyntaxError, ValueError) as error:
-                    job.errors[place] = f"{type(error).__name__}: {error}"
+        job = PendingBatch(augmentations_B3, whole_windows(len(encoded)), pipeline, self._blank)
+        # nvJPEG fills what is missing with grey and says nothing.
+        job.take_images(encoded, with_end_check=self._gpu is not None)
         self._jobs.append(job)
         self._num_submitted += 1
         self._start(job)
@@ -184,18 +146,18 @@ class BatchDecoder:
                 try:
                     if not job.is_started:
                         raise RuntimeError("the pipeline took no further batch")
-                    self._put(job, places, self._pipeline_of(job).take())
+                    job.put(places, self._pipeline_of(job).take())
                 except (RuntimeError, MemoryError) as error:
                     self._decode_parts(job, places, error)
                     for other in self._jobs:
                         if other.pipeline == job.pipeline:  # lost with it
                             self._start(other)
-            images_BCHW = self._fill(job)
+            images_BCHW = job.finish(repeats_first=self._resize_px is not None)
             if self._stream is not None:
                 wait_for(self._stream)
         return Decoded(images_BCHW, job.errors, torch.from_numpy(job.windows_B4))
 
-    def _start(self, job: _Job) -> None:
+    def _start(self, job: PendingBatch) -> None:
         if not job.arrays:
             return
         try:
@@ -204,17 +166,7 @@ class BatchDecoder:
         except (RuntimeError, MemoryError):  # after another batch has ended the pipeline: `_collect` begins again
             job.is_started = False
 
-    def _put(self, job: _Job, places: list[int], taken: Taken) -> None:
-        if taken.windows_P4 is not None:
-            job.windows_B4[places] = taken.windows_P4
-        if len(places) == len(job.windows_B4):
-            job.images_BCHW = taken.images_PCHW
-            return
-        if job.images_BCHW is None:
-            job.images_BCHW = self._blank(len(job.windows_B4))
-        job.images_BCHW[places] = taken.images_PCHW
-
-    def _decode_parts(self, job: _Job, places: list[int], error: Exception) -> None:
+    def _decode_parts(self, job: PendingBatch, places: list[int], error: Exception) -> None:
         """Decode images that failed together in parts, down to the ones that fail alone."""
         error.__traceback__ = None  # its frames hold the pipeline, and that its memory
         self._rebuild(job.pipeline)
@@ -237,11 +189,11 @@ class BatchDecoder:
             parts = [places[:half], places[half:]]
         for part in filter(None, parts):
             try:
-                self._put(job, part, self._run(job, part, [job.arrays[place] for place in part]))
+                job.put(part, self._run(job, part, [job.arrays[place] for place in part]))
             except (RuntimeError, MemoryError) as part_error:
                 self._decode_parts(job, part, part_error)
 
-    def _decode_refused(self, job: _Job, place: int, error: Exception) -> None:
+    def _decode_refused(self, job: PendingBatch, place: int, error: Exception) -> None:
         """Note the error of an image that cannot be decoded; decode a sound one in another way."""
         image = job.arrays[place]
         if not _is_sound(image):
@@ -252,7 +204,7 @@ class BatchDecoder:
                 torch.cuda.empty_cache()
             backend.ReleaseUnusedMemory()  # type: ignore[attr-defined]  # missing in its stubs
             pixels = np.frombuffer(as_ppm(image.tobytes()), np.uint8)
-            self._put(job, [place], self._run(job, [place], [pixels]))
+            job.put([place], self._run(job, [place], [pixels]))
         except (RuntimeError, MemoryError) as second_error:
             second_error.__traceback__ = None
             self._rebuild(job.pipeline)
@@ -263,26 +215,17 @@ class BatchDecoder:
                 f"memory of the machine, or run on a larger one"
             ) from error
 
-    def _run(self, job: _Job, places: list[int], encoded: list[np.ndarray]) -> Taken:
+    def _run(self, job: PendingBatch, places: list[int], encoded: list[np.ndarray]) -> Taken:
         """Decode images in a pipeline that was just built, so that none of its batches is under way."""
         pipeline = self._pipeline_of(job)
         pipeline.start(encoded, job.select_augmentations(places))
         return pipeline.take()
 
-    def _pipeline_of(self, job: _Job) -> DecodingPipeline:
+    def _pipeline_of(self, job: PendingBatch) -> DecodingPipeline:
         pipeline = self._pipelines[job.pipeline]
         if pipeline is None:
             raise RuntimeError("the pipeline was lost with an error")
         return pipeline
-
-    def _fill(self, job: _Job) -> Tensor:
-        num_images = len(job.windows_B4)
-        images_BCHW = self._blank(num_images) if job.images_BCHW is None else job.images_BCHW
-        decoded = job.arrays.keys() - job.errors.keys()
-        if self._resize_px is not None and 0 < len(decoded) < num_images:
-            empty = [place for place in range(num_images) if place not in decoded]
-            images_BCHW[empty] = images_BCHW[min(decoded)].clone()
-        return images_BCHW
 
     def _blank(self, num_images: int) -> Tensor:
         size = self._config.size_px
@@ -308,10 +251,6 @@ class BatchDecoder:
             raise RuntimeError(
                 f"DALI must decode a sound image, got {_shorten(error)}; the machine is at fault, not a scan"
             ) from error
-
-
-def _lacks_end(image: ImageBytes) -> bool:
-    return image[:2] == b"\xff\xd8" and b"\xff\xd9" not in bytes(image[-_TAIL_BYTES:])
 
 
 def _is_sound(image: np.ndarray) -> bool:

@@ -19,7 +19,8 @@ from model.inputs.augment import crop_windows, epoch_augmentations
 from model.inputs.augmentation import AugmentationConfig, epoch_variations, vary
 from model.inputs.batch import Batch, Boxes
 from model.inputs.crop_geometry import areas_in, boxes_in_windows
-from model.inputs.decoder import BatchDecoder, Decoded, use_on_current_stream
+from model.inputs.decoded_batch import Decoded
+from model.inputs.decoder import BatchDecoder, use_on_current_stream
 from model.inputs.mixing import epoch_partners, mix, with_partners
 from model.inputs.sample_table import SampleTable
 from model.inputs.sampling import epoch_entries, epoch_order, num_batches, rank_batches

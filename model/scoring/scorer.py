@@ -18,7 +18,8 @@ import pyarrow as pa
 
 from model.artifacts.saved_model import load_model
 from model.hardware import detect_hardware
-from model.inputs.decoder import BatchDecoder, Decoded, use_on_current_stream
+from model.inputs.decoded_batch import Decoded
+from model.inputs.decoder import BatchDecoder, use_on_current_stream
 from model.scoring.prediction_tables import BatchScores, predictions_table, quarantine_table
 from model.scoring.scoring_network import ScoringNetwork, StartedBatch
 from shards.format.dataset import Dataset

@@ -79,7 +79,7 @@ def write_dataset(
     equal = (
         written
         | "SpreadChecksums" >> beam.FlatMap(spread_checksums, AsSingleton(tallies))
-        # (range of checksums, batch of Checksum)
+        # (range of checksums, batch of (sha256, key, shard name))
         | "GroupByChecksum" >> beam.GroupByKey()
         | "FindEqual" >> beam.MapTuple(lambda _, batches: find_equal(batches))
         # groups of equal scans: [[(key, shard name)]]

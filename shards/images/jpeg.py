@@ -75,15 +75,6 @@ def read_jpeg_size(data: bytes | memoryview) -> tuple[int, int]:
     return size
 
 
-def can_draft(data: bytes | memoryview) -> bool:
-    """Return whether Pillow may decode a JPEG at reduced size: on a lossless one `draft` corrupts the heap."""
-    try:
-        read_jpeg_size(data)
-    except ImageError:
-        return False
-    return True
-
-
 def _check_kind(frame: _Frame) -> None:
     """Raise ImageError unless every decoder reads such a JPEG: of 8 bits, with its tables, with Huffman codes."""
     if kind := _UNSUPPORTED.get(frame.marker):

@@ -30,8 +30,6 @@ from shards.writing.source import Source
 
 _CHECKSUMS_A_BUCKET = 100_000
 
-Checksum = tuple[str, str, str]
-"""sha256, key, shard name."""
 Group = list[tuple[str, str]]
 """(key, shard name) of scans with equal bytes, in the order of their keys."""
 

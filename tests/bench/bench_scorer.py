@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from model.hardware import detect_hardware
-from model.inputs.decoder import Decoded
+from model.inputs.decoded_batch import Decoded
 from model.networks.config import ModelConfig
 from model.scoring.engine_selection import EngineSpec
 from model.scoring.scorer import Scorer

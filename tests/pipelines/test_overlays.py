@@ -6,7 +6,8 @@ import torch
 from PIL import Image
 
 from model.evaluation.scans.scored_scans import join_predictions
-from model.inputs.decoder import BatchDecoder, Decoded
+from model.inputs.decoded_batch import Decoded
+from model.inputs.decoder import BatchDecoder
 from pipelines.cli import main
 from pipelines.overlays import OverlaysConfig, choose_scans
 from shards.format.dataset import open_dataset

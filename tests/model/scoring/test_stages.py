@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from model.hardware import Hardware
-from model.inputs.decoder import Decoded
+from model.inputs.decoded_batch import Decoded
 from model.networks.config import ModelConfig
 from model.scoring.engine_selection import EngineSpec
 from model.scoring.scorer import Scorer, ShardFiles, UnreadShard
