@@ -16,6 +16,8 @@ INTERRUPTED = 130
 """Exit code after Ctrl-C, as a shell's own."""
 
 _is_interrupted = False
+_num_deferring = 0
+_is_pending = False
 
 
 @contextmanager
@@ -24,8 +26,8 @@ def handle_interrupts() -> Iterator[None]:
 
     Where the signal is ignored, as in a job that a shell runs in the background, it stays so.
     """
-    global _is_interrupted
-    _is_interrupted = False
+    global _is_interrupted, _is_pending
+    _is_interrupted = _is_pending = False
     is_main = threading.current_thread() is threading.main_thread()
     if not is_main or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
         yield
@@ -44,6 +46,20 @@ def raise_interrupts() -> None:
     """From now on raise KeyboardInterrupt at the first Ctrl-C, so that what is unfinished is removed."""
     if signal.getsignal(signal.SIGINT) is _exit_at_once:
         signal.signal(signal.SIGINT, _raise)
+
+
+@contextmanager
+def defer_interrupts() -> Iterator[None]:
+    """Let the first Ctrl-C wait for the end of the block: a process that is begun in it is known, and can be ended."""
+    global _num_deferring, _is_pending
+    _num_deferring += 1
+    try:
+        yield
+    finally:
+        _num_deferring -= 1
+        if _is_pending and not _num_deferring:
+            _is_pending = False
+            signal.raise_signal(signal.SIGINT)  # in a thread: the main one handles it
 
 
 def is_interrupted() -> bool:
@@ -65,7 +81,10 @@ def _exit_at_once(number: int, frame: FrameType | None) -> None:
 
 
 def _raise(number: int, frame: FrameType | None) -> None:
-    global _is_interrupted
+    global _is_interrupted, _is_pending
+    if _num_deferring and not _is_pending:
+        _is_pending = True
+        return
     _is_interrupted = True
     signal.signal(signal.SIGINT, _exit_at_once)  # a second Ctrl-C does not wait for what the first one set off
     # Threads that lose their pool or their channel would each print a traceback.

@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from multiprocessing import forkserver, resource_tracker
@@ -24,6 +24,7 @@ from typing import Any, Generic, TypeVar
 
 import fsspec
 
+from pipelines.runtime import interrupts
 from shards.host import count_cores
 from shards.prefetch import OrderedCalls
 
@@ -102,11 +103,25 @@ def _stop(processes: Iterable[BaseProcess]) -> None:
         process.kill()
 
 
+class _Starter(Executor):
+    """Submits calls to a pool. It starts its processes with the first ones, and Ctrl-C waits for a start.
+
+    Else the process would be nobody's, and end with a traceback where it finds what it should share removed.
+    """
+
+    def __init__(self, pool: Executor) -> None:
+        self._pool = pool
+
+    def submit(self, function: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
+        with interrupts.defer_interrupts():
+            return self._pool.submit(function, *args, **kwargs)
+
+
 class Tasks(Generic[T]):
     """Calls of a function, done by other processes where there are any; results come in the order of the calls."""
 
     def __init__(self) -> None:
-        self._calls = None if _pool is None or _is_small_job else OrderedCalls[T](_pool, 2 * _num_processes)
+        self._calls = None if _pool is None or _is_small_job else OrderedCalls[T](_Starter(_pool), 2 * _num_processes)
 
     def call(self, function: Callable[..., T], *args: Any) -> list[T]:
         """Start a call; return the results that must be taken before the next one may start."""

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -62,6 +63,34 @@ def test_an_interrupt_while_workers_write_removes_what_is_unfinished(corpus, tmp
     assert lines[-1] == LINE and not any("Traceback" in line for line in lines)
     assert not (output / "dataset.json").exists()
     assert not list(output.rglob("*.tmp"))
+
+
+@pytest.mark.parametrize("in_thread", [False, True])
+def test_an_interrupt_waits_while_a_process_is_begun(in_thread):
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    reached = []
+
+    def begin():
+        with interrupts.defer_interrupts():
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.05)
+            reached.append(True)
+
+    try:
+        with interrupts.handle_interrupts():
+            interrupts.raise_interrupts()
+            with pytest.raises(KeyboardInterrupt):
+                if in_thread:
+                    thread = threading.Thread(target=begin)
+                    thread.start()
+                    thread.join()
+                    time.sleep(0.05)
+                else:
+                    begin()
+    finally:
+        signal.signal(signal.SIGINT, before)
+        interrupts._is_interrupted = False
+    assert reached == [True]
 
 
 def test_an_error_that_a_library_makes_of_an_interrupt_is_an_interrupt():

@@ -1,8 +1,10 @@
 """Images are decoded alike everywhere, and held against their own data."""
 
 import io
+import re
 import struct
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -50,6 +52,17 @@ def test_an_image_without_transparency_is_passed_on_as_it_is(data):
 def test_a_draft_has_at_least_the_size_asked_for():
     assert decode_image(jpeg_bytes(1, (800, 600)), draft_px=64).size == (100, 75)
     assert decode_image(png_bytes(1, (80, 60)), draft_px=64).size == (80, 60)
+
+
+def test_drafts_are_made_in_one_place_behind_the_check_of_the_header():
+    """Pillow's `draft` corrupts the heap on a lossless JPEG, and its `thumbnail` of an opened file calls it."""
+    root = Path(__file__).parents[3]
+    sources = {
+        path: path.read_text() for room in ("shards", "model", "pipelines") for path in (root / room).rglob("*.py")
+    }
+    assert [path.name for path, text in sources.items() if re.search(r"\bdraft\(", text)] == ["decode.py"]
+    opened = {path.name for path, text in sources.items() if "Image.open(" in text}
+    assert not opened & {path.name for path, text in sources.items() if ".thumbnail(" in text}
 
 
 @pytest.mark.parametrize("marker", [0xC3, 0xC5, 0xC9, 0xCB])
