@@ -6,7 +6,7 @@ import json
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -14,23 +14,22 @@ from pyarrow import csv
 
 from model.evaluation.alarms import (
     Threshold,
-    find_alarms,
     make_threshold,
     parse_thresholds,
-    rank_alarms,
     read_plan,
     recall_thresholds,
 )
+from model.metrics.bags import Fusion
 from model.reports.csv_tables import neutralise_strings
 from model.reports.metrics_json import read_metrics
 from model.reports.threshold_file import read_thresholds
 from pipelines.runtime import command_line, log
 from pipelines.runtime.flags import PAIRS, Flag, make_config
+from pipelines.steps.list_alarms import ScoredShards, count_bags, list_bags, list_scans, read_unscored
 from shards import storage
-from shards.format.dataset import Dataset, open_dataset
-from shards.format.parquet import QUARANTINE_SCHEMA, parquet_bytes, read_parquet
+from shards.format.dataset import open_dataset
+from shards.format.parquet import parquet_bytes
 from shards.host import installed_versions
-from shards.predictions import parts
 from shards.predictions.run import Predictions, open_predictions
 
 FORMAT_VERSION = 1
@@ -69,6 +68,10 @@ class AlarmsConfig:
     """The dataset that was scored; adds source_uri; repeatable."""
     split: str | None = None
     """Split to take the scans of; all if not given."""
+    by: Literal["scan", "group"] = "scan"
+    """group: bags raise alarms, by the fused scores of their scans, and all views of an alarmed bag are listed."""
+    fuse: Fusion | None = None
+    """How the scores of a bag become one: max, mean (of logits), noisy-or; that of the report, else max."""
 
     def __post_init__(self) -> None:
         points = [point for point in (self.false_alarms_per_1000, self.recall) if point is not None]
@@ -85,6 +88,10 @@ class AlarmsConfig:
         named = self.any_item + self.per_class
         if named > 1 or (named and self.false_alarms_per_1000 is None):
             raise ValueError("--any-item or --per-class must stand alone beside --false-alarms-per-1000")
+        if self.by == "scan" and self.fuse is not None:
+            raise ValueError(f"fuse must stand beside --by group, got {self.fuse} for scans")
+        if self.by == "group" and not self.data:
+            raise ValueError("data must be given beside --by group, for it says which scans show one bag, got none")
 
     @property
     def rule(self) -> str:
@@ -95,28 +102,28 @@ class AlarmsConfig:
 def write_alarms(config: AlarmsConfig) -> dict[str, Any]:
     """Write `alarms.parquet`, `alarms.csv`, `unscored.csv` and, last, `alarms.json`; return what the last one says.
 
-    Only alarms are kept in memory, one part of the predictions is read at a time.
+    Only alarms are kept in memory, one part of the predictions is read at a time; with bags all logits as well.
 
     Raises:
         ValueError: a threshold, the report or a dataset does not fit the predictions; nothing is written.
     """
     predictions = open_predictions(config.predictions)
     thresholds, plan = choose_thresholds(config, predictions)
+    fusion = choose_fusion(config, predictions)
     datasets = [open_dataset(url) for url in config.data]
-    sources = _Sources(datasets, predictions)
+    sources = ScoredShards(datasets, predictions)
     names = [name for name in predictions.run["parts"] if config.split is None or name.startswith(f"{config.split}-")]
     if not names:
         raise ValueError(f"predictions must have a part of split {config.split!r}, got none ({predictions.url})")
     raised = {name: threshold for name, threshold in thresholds.items() if threshold is not None}
-    found, num_scans = [], 0
-    for name in names:
-        predictions.check_bytes([name])
-        rows = read_parquet(parts.part_url(predictions.url, name), ["key", "split", "logits", "peaks"])
-        num_scans += rows.num_rows
-        found.append(sources.add(name, find_alarms(name, rows, raised)))
-    alarms = rank_alarms(found)
-    unscored = _read_unscored(predictions, names)
-    document = _describe(predictions, thresholds, alarms, num_scans, unscored.num_rows)
+    unscored = read_unscored(predictions, names)
+    if fusion is None:
+        alarms, num_scans = list_scans(predictions, names, sources, raised)
+        document = _describe(predictions, thresholds, alarms, num_scans, unscored.num_rows)
+    else:
+        alarms, num_scans, num_bags = list_bags(predictions, names, sources, raised, fusion)
+        document = _describe(predictions, thresholds, alarms, num_scans, unscored.num_rows)
+        document |= {"by": "group", "fusion": fusion, "num_bags": num_bags} | count_bags(alarms, thresholds)
     if plan is not None:
         document |= {"rule": config.rule, "on_report": {name: plan[name] for name in _COUNTS}}
     if config.report or config.thresholds:
@@ -130,6 +137,23 @@ def write_alarms(config: AlarmsConfig) -> dict[str, Any]:
     }.items():
         storage.write_bytes(storage.join_url(config.output, file), content)
     return document
+
+
+def choose_fusion(config: AlarmsConfig, predictions: Predictions) -> Fusion | None:
+    """Return how the scores of bags become one; None if scans raise alarms.
+
+    Raises:
+        ValueError: the thresholds are of scores that were fused otherwise.
+    """
+    theirs: Fusion = "max"  # thresholds of scans mean the same for the highest score of a bag
+    if config.report is not None:
+        theirs = _read_metrics(config.report, predictions.model_id).get("fusion", "max")
+    if config.by == "scan" and theirs != "max":
+        raise ValueError(f"by must be group, as the report's thresholds are of bags ({theirs}), got scan")
+    fusion = config.fuse or theirs
+    if fusion != theirs and (config.report is not None or config.thresholds is not None):
+        raise ValueError(f"fuse must be {theirs}, by which the thresholds were found, got {fusion}")
+    return fusion if config.by == "group" else None
 
 
 def choose_thresholds(
@@ -173,46 +197,6 @@ def _read_metrics(report_url: str, model_id: str) -> dict[str, Any]:
             f"evaluate these predictions first"
         )
     return metrics
-
-
-class _Sources:
-    """Looks up where scans came from; reads the rows of a shard only where it has alarms."""
-
-    def __init__(self, datasets: Sequence[Dataset], predictions: Predictions) -> None:
-        self._predictions = predictions
-        self._shards = {shard.name: (dataset, shard) for dataset in datasets for shard in dataset.shards()}
-        if datasets and not self._shards.keys() & set(predictions.run["parts"]):
-            raise ValueError(
-                f"data must be the dataset that was scored, got {', '.join(dataset.url for dataset in datasets)}; "
-                f"none of its shards is in {predictions.url}"
-            )
-
-    def add(self, name: str, alarms: pa.Table) -> pa.Table:
-        """Return alarms of a part with `source_uri` filled in."""
-        if name not in self._shards or not alarms.num_rows:
-            return alarms
-        dataset, shard = self._shards[name]
-        info = parts.read_part_info(self._predictions.url, name)
-        if info is None or info.shard_digest != shard.digest:
-            raise ValueError(
-                f"shard must be as it was when it was scored, got another digest ({shard.name} of {dataset.url}); "
-                f"run `sixray score` again"
-            )
-        rows = read_parquet(dataset.samples_url(shard), ["key", "source_uri"])
-        places = pc.index_in(alarms["key"], value_set=rows["key"].combine_chunks())
-        at = alarms.schema.get_field_index("source_uri")
-        return alarms.set_column(at, alarms.schema.field(at), rows["source_uri"].take(places))
-
-
-def _read_unscored(predictions: Predictions, names: Sequence[str]) -> pa.Table:
-    """Return the scans without a score, which must be inspected too."""
-    infos = parts.read_part_infos(predictions.url, names)
-    tables = [
-        read_parquet(parts.quarantine_part_url(predictions.url, name))
-        for name, info in infos.items()
-        if info is not None and info.num_quarantined
-    ]
-    return pa.concat_tables([QUARANTINE_SCHEMA.empty_table(), *tables]).replace_schema_metadata(None)
 
 
 def _csv_bytes(table: pa.Table) -> bytes:
@@ -260,8 +244,9 @@ def _main(argv: Sequence[str]) -> int:
     if "on_report" in document:
         print(_describe_plan(document["on_report"], config))
     counts = ", ".join(f"{num} {name}" for name, num in document["classes"].items() if num)
+    what = "bags" if config.by == "group" else "scans"
     print(
-        f"{document['num_alarmed_scans']} of {document['num_scans']} scans to look at"
+        f"{document[f'num_alarmed_{what}']} of {document[f'num_{what}']} {what} to look at"
         + (f" ({counts})" if counts else "")
         + f": {storage.join_url(config.output, 'alarms.csv')}"
     )

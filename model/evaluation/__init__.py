@@ -3,6 +3,7 @@
 __all__ = [
     "alarm_plans",
     "alarms",
+    "bag_alarms",
     "breakdowns",
     "comparison",
     "detection",

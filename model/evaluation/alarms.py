@@ -62,27 +62,30 @@ def find_alarms(shard: str, rows: pa.Table, thresholds: Mapping[str, Threshold])
         rows: of `shards.format.parquet.predictions_schema`: key, split, logits and peaks.
         thresholds: by class; a class without one raises no alarm.
     """
-    logits, peaks = (rows[name].combine_chunks() for name in ("logits", "peaks"))
-    schema = PEAKLESS_SCHEMA if any(field.nullable for field in peaks.type) else ALARMS_SCHEMA
-    tables = [schema.empty_table()]
+    schema = PEAKLESS_SCHEMA if any(field.nullable for field in rows["peaks"].type) else ALARMS_SCHEMA
+    logits, tables = rows["logits"].combine_chunks(), [schema.empty_table()]
     for name, threshold in thresholds.items():
-        logits_N = logits.field(name).to_numpy(zero_copy_only=False)
-        places_A = np.flatnonzero(threshold.is_reached(logits_N))
-        num, peak = len(places_A), peaks.field(name).take(places_A)
-        columns = {
-            "rank": np.zeros(num, np.int64),
-            "key": rows["key"].take(places_A),
-            "split": rows["split"].take(places_A),
-            "shard": [shard] * num,
-            "class": [name] * num,
-            "score": sigmoid(logits_N[places_A]),
-            "threshold": np.full(num, threshold.score),
-            "x_px": pc.struct_field(peak, "x_px"),
-            "y_px": pc.struct_field(peak, "y_px"),
-            "source_uri": pa.nulls(num, pa.string()),
-        }
-        tables.append(pa.table(columns, schema=schema))
+        places_A = np.flatnonzero(threshold.is_reached(logits.field(name).to_numpy(zero_copy_only=False)))
+        tables.append(list_rows(shard, rows, name, places_A, threshold.score).cast(schema))
     return pa.concat_tables(tables)
+
+
+def list_rows(shard: str, rows: pa.Table, name: str, places_A: np.ndarray, threshold: float) -> pa.Table:
+    """Return the rows of some scans of a part for one class: `PEAKLESS_SCHEMA` with ranks of 0 and no source."""
+    num, peak = len(places_A), rows["peaks"].combine_chunks().field(name).take(places_A)
+    columns = {
+        "rank": np.zeros(num, np.int64),
+        "key": rows["key"].take(places_A),
+        "split": rows["split"].take(places_A),
+        "shard": [shard] * num,
+        "class": [name] * num,
+        "score": sigmoid(rows["logits"].combine_chunks().field(name).to_numpy(zero_copy_only=False)[places_A]),
+        "threshold": np.full(num, threshold),
+        "x_px": pc.struct_field(peak, "x_px"),
+        "y_px": pc.struct_field(peak, "y_px"),
+        "source_uri": pa.nulls(num, pa.string()),
+    }
+    return pa.table(columns, schema=PEAKLESS_SCHEMA)
 
 
 def rank_alarms(alarms: Sequence[pa.Table]) -> pa.Table:

@@ -5,6 +5,7 @@ __all__ = [
     "dataset_inputs",
     "dry_run",
     "group_scans",
+    "list_alarms",
     "score_on_devices",
     "score_run",
     "score_shards",
