@@ -35,7 +35,7 @@ _BLOCK_PX = 4
 """The surroundings are smooth: they are estimated on blocks of pixels."""
 _EIGHT = np.ones((3, 3), bool)
 
-# When a cut is taken for the object, and nothing but the object (see `tests/bench/projection.md`).
+# When a cut is taken for the object, and nothing but the object.
 _MIN_OVERLAP = 0.45
 """Of the box that was given and the extent of what was cut: intersection over union."""
 _MAX_LEAK = 0.06

@@ -65,6 +65,10 @@ CELLS = (
     Cell("exposure", "augmentation", ("--exposure 0.3",)),
     Cell("upside down", "augmentation", ("--upside-down",)),
     Cell("quarter turns", "augmentation", ("--quarter-turns",)),
+    Cell("mixed scans", "augmentation", ("--mixed 0.5",)),
+    Cell("averaged weights", "weights", ("--ema-decay 0.99",)),
+    Cell("layer decay", "rates", ("--layer-decay 0.7",)),
+    Cell("two frozen stages", "rates", ("--frozen-stages 2",)),
     Cell("projected items", "threat projection", is_projected=True),
     Cell("random weights", "first weights", ("--no-pretrained",)),
     Cell("box supervision 1.0", "box supervision", ("--localization 1",)),
@@ -117,11 +121,13 @@ class Bench:
         for number, stage in enumerate(cell.stages):
             run = folder / f"fold-{fold}-stage-{number}"
             with _timed(folder / "train.seconds"):
-                _sixray(folder, "train", "--data", learnt, "--output", run, *stage.split(), *model)
+                run_sixray(folder, "train", "--data", learnt, "--output", run, *stage.split(), *model)
             model = ["--initial-model", str(run / "model")]
         predictions = folder / f"predictions-{fold}"
         with _timed(folder / "score.seconds"):
-            _sixray(folder, "score", "--model", model[1], "--input", data, "--output", predictions, "--split", "test")
+            run_sixray(
+                folder, "score", "--model", model[1], "--input", data, "--output", predictions, "--split", "test"
+            )
         (found,) = (path.parent for path in predictions.glob("*/run.json"))
         return join_predictions(open_predictions(str(found)), open_dataset(str(data)), "test")
 
@@ -130,7 +136,7 @@ class Bench:
         if not (output / "dataset.json").exists():
             whole = self.state / "whole"
             lists = sorted(self.corpus.glob("ImageSet/*/*.csv"))
-            _convert(log, self.corpus, whole, lists)
+            convert_corpus(log, self.corpus, whole, lists)
             listed = read_lists(lists)
             samples = open_dataset(str(whole)).read_samples(columns=["key", "group", "duplicate_of"])
             named = zip(samples["key"].to_pylist(), name_bags(samples).to_pylist(), strict=True)
@@ -140,12 +146,12 @@ class Bench:
             paths = [self.state / f"lists-{fold}" / f"{split}.csv" for split in parts]
             for path, is_tested in zip(paths, parts.values(), strict=True):
                 listed.write(path, [key for key, number in folds.items() if (number == fold) == is_tested])
-            _convert(log, self.corpus, output, paths)
+            convert_corpus(log, self.corpus, output, paths)
         return output
 
     def _projected_dataset(self, fold: int, log: Path) -> Path:
         output, data = self.state / f"projected-{fold}", self.state / f"fold-{fold}"
-        _sixray(log, "project", "--items", data, "--input", data, "--output", output, is_complete=output)
+        run_sixray(log, "project", "--items", data, "--input", data, "--output", output, is_complete=output)
         return output
 
 
@@ -189,14 +195,14 @@ def format_table(rows: Sequence[dict[str, Any]]) -> str:
     return out.getvalue()
 
 
-def _convert(log: Path, corpus: Path, output: Path, lists: Sequence[Path]) -> None:
+def convert_corpus(log: Path, corpus: Path, output: Path, lists: Sequence[Path]) -> None:
     parts = [word for path in lists for word in ("--lists", path)]
     images, annotations = corpus / "JPEGImage", corpus / "Annotation"
     words = ("--images", images, "--annotations", annotations, "--layout", "sixray", "--group-by", "neighbours")
-    _sixray(log, "convert", "--input", corpus, "--output", output, *words, *parts, is_complete=output)
+    run_sixray(log, "convert", "--input", corpus, "--output", output, *words, *parts, is_complete=output)
 
 
-def _sixray(folder: Path, *words: str | Path, is_complete: Path | None = None) -> None:
+def run_sixray(folder: Path, *words: str | Path, is_complete: Path | None = None) -> None:
     """Run a command; exit code 1, findings, is fine where it leaves a whole dataset."""
     command = [sys.executable, "-m", "pipelines.cli", *map(str, words)]
     with (folder / "log").open("a") as log:
