@@ -61,7 +61,7 @@ def metrics_document(
         "bags": asdict(evaluation.bags),
         **({"by": "group", "fusion": evaluation.fusion} if evaluation.fusion else {}),
         "coverage": {
-            **_select(completeness, "num_listed", "num_refused", "num_copies", "num_crossing"),
+            **_select(completeness, "num_listed", "num_refused", "num_copies", "num_crossing", "num_cut_bags"),
             "missing_keys": list(completeness.missing_keys),
             "crossing_keys": list(completeness.crossing_keys),
         },

@@ -54,6 +54,12 @@ def list_warnings(evaluation: Evaluation) -> list[str]:
             f"another split as well: {_first(found.crossing_keys, found.num_crossing)}. A model trained on that split "
             f"has seen them, and these figures are too high."
         )
+    if found.num_cut_bags:
+        warnings.append(
+            f"Bags of this split have scans in another split as well, {format_count(found.num_cut_bags)} in all: "
+            f"{_first(found.cut_bags, found.num_cut_bags)}. A model trained on that split has seen them; a dataset "
+            f"converted with --split-policy group keeps bags whole."
+        )
     if without := [name for name, rated in evaluation.classes.items() if not rated.rank.ranking.num_positive]:
         named = _join(without, "or") if len(without) <= MAX_NAMES else f"any of {format_count(len(without))} classes"
         warnings.append(
@@ -181,10 +187,9 @@ def summarise(evaluation: Evaluation) -> list[str]:
     if mean is None or evaluation.mean.prevalence is None:
         return ["Every figure is undefined: no scan with a prediction is known to hold a prohibited item."]
     by_precision = sorted(rated, key=lambda name: rated[name].rank.average_precision["non_interpolated"] or 0.0)
+    rows = _scans(evaluation.completeness.num_scans)
     if evaluation.fusion:
         rows = f"{format_count(evaluation.bags.num)} bags ({_FUSIONS[evaluation.fusion]})"
-    else:
-        rows = _scans(evaluation.completeness.num_scans)
     sentences = [
         f"Sorted by this model's scores, {rows} give a mean average precision of "
         f"{format_ratio(mean)} over {len(rated)} {'class' if len(rated) == 1 else 'classes'}; a random order would "

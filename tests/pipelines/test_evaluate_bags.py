@@ -4,13 +4,16 @@ import json
 
 import duckdb
 import numpy as np
+import pyarrow as pa
 import pytest
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from pipelines import cli
 from shards.format.dataset import open_dataset
+from shards.format.parquet import predictions_schema, write_parquet
+from shards.predictions.parts import part_url
 from tests.model.reports.test_metrics_json import SCHEMA, violations
-from tests.model.written import prediction, sample, write_dataset, write_predictions
+from tests.model.written import CLASSES, add_split, prediction, sample, write_dataset, write_predictions
 from tests.pipelines.bag_corpus import ITEMS, NUM_PAIRS, VIEWS, TwoViews
 from tests.shards.corpus.layouts.twins import put
 
@@ -97,6 +100,22 @@ def test_a_dataset_without_groups_has_no_bags_to_rate(tmp_path, capsys):
     words = ["--predictions", url, "--data", dataset.url, "--output", str(tmp_path / "r"), "--by=group"]
     assert cli.main(["evaluate", *words]) == 2
     assert "data must say which scans show one bag, got no group in split 'test'" in capsys.readouterr().err
+
+
+def test_the_report_warns_of_bags_that_lie_in_several_splits(tmp_path):
+    own = [sample(key, (int(key == "a"), 0), group=group) for key, group in (("a", "x"), ("b", "y"), ("c", None))]
+    other = [sample("d", (0, 0), group="y"), sample("e", (0, 0), group="y"), sample("f", (0, 0))]
+    dataset = add_split(write_dataset(tmp_path / "ds", own), other, "val")
+    url = write_predictions(tmp_path / "p", dataset, [prediction(key, (0, 0)) for key in "aabbcc"])
+    write_parquet(
+        part_url(url, "test-00000-of-00001"),
+        pa.Table.from_pylist([prediction(key, (0, 0)) for key in "abc"], predictions_schema(CLASSES)),
+    )
+    words = ["--predictions", url, "--data", dataset.url, "--output", str(tmp_path / "r"), "--bootstrap-rounds=0"]
+    assert cli.main(["evaluate", *words]) == 0
+    assert json.loads((tmp_path / "r/metrics.json").read_text())["coverage"]["num_cut_bags"] == 1
+    page = (tmp_path / "r/report.html").read_text()
+    assert "Bags of this split have scans in another split as well, 1 in all: y. A model" in page
 
 
 @pytest.mark.slow

@@ -36,6 +36,9 @@ class Completeness:
     num_crossing: int
     """Samples whose bytes are in another split as well: a model trained on it has seen them."""
     crossing_keys: tuple[str, ...]
+    num_cut_bags: int = 0
+    """Bags of the split of which another split has scans: a model trained on that split has seen them."""
+    cut_bags: tuple[str, ...] = ()
 
 
 def measure_completeness(
@@ -44,7 +47,7 @@ def measure_completeness(
     """Return the counts of a split.
 
     Args:
-        samples: key and duplicate_of of every sample of the split.
+        samples: key and duplicate_of of every sample of the split, and the group if the dataset has it.
         scored: whether each has a prediction.
         predictions: with the reasons of those that have none.
         dataset: for the other splits.
@@ -58,6 +61,7 @@ def measure_completeness(
     reasons = pc.value_counts(refused["reason"].combine_chunks()).to_pylist()
     ledger = dataset.manifest.ledger.get(split)
     copies, crossing = _find_copies(samples, dataset, split)
+    cut = _find_cut_bags(samples, dataset, split)
     return Completeness(
         num_listed=ledger.listed if ledger else len(keys),
         num_refused=ledger.quarantined if ledger else 0,
@@ -70,6 +74,8 @@ def measure_completeness(
         num_copies=copies,
         num_crossing=len(crossing),
         crossing_keys=tuple(crossing.slice(0, NUM_KEYS).to_pylist()),
+        num_cut_bags=len(cut),
+        cut_bags=tuple(cut.slice(0, NUM_KEYS).to_pylist()),
     )
 
 
@@ -84,6 +90,16 @@ def _find_copies(samples: pa.Table, dataset: Dataset, split: str) -> tuple[int, 
     ]
     elsewhere = pa.concat_arrays(others) if others else pa.array([], pa.string())
     return copies, samples["key"].combine_chunks().filter(pc.is_in(firsts, value_set=elsewhere))
+
+
+def _find_cut_bags(samples: pa.Table, dataset: Dataset, split: str) -> pa.Array:
+    """Return the bags of which another split has scans."""
+    if "group" not in samples.column_names:
+        return pa.array([], pa.string())
+    own = samples["group"].unique().drop_null()
+    others = [dataset.read_samples(other, ["group"])["group"].unique() for other in dataset.manifest.splits]
+    counts = pc.value_counts(pa.concat_arrays(others))
+    return own.filter(pc.is_in(own, counts.filter(pc.greater(counts.field("counts"), 1)).field("values")))
 
 
 def _name_groups(samples: pa.Table) -> pa.Array:
