@@ -77,6 +77,8 @@ def print_forecast(found: Forecast, findings: dict[str, Any], classes: Sequence[
         more = ", …" if count > len(keys) else ""
         remedy = f"; to mend: {REMEDIES[reason]}" if reason in REMEDIES else ""
         print(f"refused: {count} {reason} ({', '.join(keys)}{more}){remedy}")
+    for kind, (count, (key, detail)) in sorted(found.repairs.items()):
+        print(f"repairs: {count} {kind}, such as {key}: {detail}")
     for line in describe_findings(findings):
         print(line)
     print("not looked at: the images themselves, their sizes against the boxes, and which scans are equal")

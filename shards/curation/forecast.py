@@ -12,6 +12,8 @@ from shards.format.classes import ClassSet
 from shards.shuffle import unpack
 
 MAX_EXAMPLES = 3
+Example = tuple[str, str]
+"""Key and description."""
 
 REMEDIES = {
     "missing_image": "give the folder that has the images by --images, or take the names out of the lists",
@@ -40,12 +42,15 @@ class Forecast:
     summary: Summary = field(default_factory=Summary)
     examples: dict[str, tuple[str, ...]] = field(default_factory=dict)
     """The first few keys of each reason."""
+    repairs: dict[str, tuple[int, Example]] = field(default_factory=dict)
+    """Of annotations, as far as they need no image: their number by kind, and the first by key."""
 
 
 def forecast_records(batch: bytes, classes: ClassSet, policy: Policy) -> Forecast:
     """Return what would become of a batch of records."""
     summary = Summary()
     examples: dict[str, list[str]] = {}
+    repairs: dict[str, tuple[int, Example]] = {}
     num_labelled = 0
     for ref in unpack(batch):
         if ref.reason == SKIPPED:
@@ -60,17 +65,20 @@ def forecast_records(batch: bytes, classes: ClassSet, policy: Policy) -> Forecas
             summary.refused[ref.split, reason] += 1
             examples.setdefault(reason, []).append(ref.key)
             continue
+        for kind, detail in ref.annotation.repairs if ref.annotation else ():
+            _add_repairs(repairs, kind, 1, (ref.key, detail))
         summary.scans[ref.split] += 1
         num_labelled += any(label is not None for label in labels.values())
         summary.positives.update((ref.split, name) for name, label in labels.items() if label == 1)
     found = Summary(summary.scans, summary.refused, summary.positives, num_labelled)
-    return Forecast(found, {reason: _first(keys) for reason, keys in examples.items()})
+    return Forecast(found, {reason: _first(keys) for reason, keys in examples.items()}, repairs)
 
 
 def sum_forecasts(parts: Iterable[Forecast]) -> Forecast:
     """Return the sum."""
     total = Summary()
     examples: dict[str, tuple[str, ...]] = {}
+    repairs: dict[str, tuple[int, Example]] = {}
     num_labelled = 0
     for part in parts:
         total.scans.update(part.summary.scans)
@@ -79,7 +87,14 @@ def sum_forecasts(parts: Iterable[Forecast]) -> Forecast:
         num_labelled += part.summary.num_labelled
         for reason, keys in part.examples.items():
             examples[reason] = _first([*examples.get(reason, ()), *keys])
-    return Forecast(Summary(total.scans, total.refused, total.positives, num_labelled), examples)
+        for kind, (count, example) in part.repairs.items():
+            _add_repairs(repairs, kind, count, example)
+    return Forecast(Summary(total.scans, total.refused, total.positives, num_labelled), examples, repairs)
+
+
+def _add_repairs(repairs: dict[str, tuple[int, Example]], kind: str, count: int, example: Example) -> None:
+    so_far, first = repairs.get(kind, (0, example))
+    repairs[kind] = (so_far + count, min(first, example))
 
 
 def _foresee_labels(ref: ScanRef, classes: ClassSet, policy: Policy) -> dict[str, int | None]:

@@ -20,6 +20,9 @@ def add_odd_scans(corpus: CorpusWriter) -> None:
     corpus.add_scan("P90002", ["Gun"])
     corpus.add_row("P90002", ["Knife"])
     corpus.add_image("N90003", jpeg_bytes(3))
+    for stem in ("P90005", "P90004"):
+        corpus.add_scan(stem, ["Gun"])
+        corpus.add_annotation(stem, [("Gun", 20, 2, 1, 25), ("Bomb", 1, 1, 9, 9)])
 
 
 def test_a_dry_run_foresees_the_conversion_and_writes_nothing(tmp_path, capsys):
@@ -31,7 +34,7 @@ def test_a_dry_run_foresees_the_conversion_and_writes_nothing(tmp_path, capsys):
     foreseen = capsys.readouterr().out
     assert sorted(tmp_path.rglob("*")) == before
     assert run(*words) == 0
-    capsys.readouterr()
+    made = capsys.readouterr().out
     summary = summarise_dataset(open_dataset(str(tmp_path / "ds")))
     cells = [line.replace("│", " ").split() for line in foreseen.splitlines() if line.startswith("│")]
     splits = {row[0]: [int(cell) for cell in row[1:]] for row in cells}
@@ -43,6 +46,12 @@ def test_a_dry_run_foresees_the_conversion_and_writes_nothing(tmp_path, capsys):
     assert "refused: 1 missing_image (N90000); to mend: give the folder that has the images by --images" in foreseen
     assert "refused: 1 label_contradiction (P90002); to mend: --on-contradiction keep-list" in foreseen
     assert "contradictions: " in foreseen
+    repairs = [line for line in foreseen.splitlines() if line.startswith("repairs: ")]
+    assert repairs == [line for line in made.splitlines() if line.startswith("repairs: ")]
+    assert [line[:44] for line in repairs] == [
+        "repairs: 2 reversed_box, such as P90004: Gun",
+        "repairs: 2 unknown_class, such as P90004: an",
+    ]
 
 
 @pytest.mark.parametrize(
