@@ -6,10 +6,17 @@ import shutil
 
 import pytest
 
+from model.monitoring import page
 from pipelines import cli
 from pipelines.drift import DriftConfig, watch_drift
 from shards import storage
 from tests.pipelines.nights import edit_run, rate_night, score_night
+
+
+@pytest.fixture(autouse=True)
+def few_charts(monkeypatch):
+    """Draw three charts a page, not forty; `tests/model/monitoring` tests the page."""
+    monkeypatch.setattr(page, "MAX_CHARTS", 3)
 
 
 def watch(root, new, reference, *words, output="drift"):

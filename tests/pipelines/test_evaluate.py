@@ -1,6 +1,7 @@
 """Test that the command writes a whole report and refuses bad input before it writes anything."""
 
 import json
+import pickle
 import re
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import fsspec
 import numpy as np
 import pytest
 
-from pipelines import cli
+from pipelines import cli, evaluate
 from pipelines.evaluate import EvaluateConfig, main, write_report
 from pipelines.runtime.command_line import INTERRUPTED
 from shards import storage
@@ -19,6 +20,26 @@ from tests.model.written import MODEL_ID, prediction, sample, write_dataset, wri
 RECALL = "recall_at_10_false_alarms_per_1000"
 SAMPLES = [sample("a", (1, 0)), sample("b", (0, 1)), sample("c", (0, 0))]
 ROWS = [prediction("a", (3, 0)), prediction("b", (1, 2)), prediction("c", (0, 0))]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def drawn_once():
+    """Draw the charts of equal figures once: that takes longer than all else. `tests/model/reports` tests them."""
+    drawn = {}
+
+    def once(draw):
+        def find(*args):
+            key = (draw, pickle.dumps(args))
+            if key not in drawn:
+                drawn[key] = draw(*args)
+            return drawn[key]
+
+        return find
+
+    with pytest.MonkeyPatch.context() as patch:
+        for draw in (evaluate.draw_figures, evaluate.draw_tradeoffs):
+            patch.setattr(evaluate, draw.__name__, once(draw))
+        yield
 
 
 @pytest.fixture
