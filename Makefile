@@ -24,27 +24,27 @@ help: ## list the targets
 setup: $(filter .bootstrap/uv,$(UV)) ## install everything in the versions of uv.lock into .venv
 	$(UV) sync --quiet --locked
 
-demo: setup ## generate scans, convert, train, score and report (two to six minutes)
+demo: setup ## generate scans, convert, train, score and report
 	$(RUN) sixray demo --output demo
 
 build: $(filter .bootstrap/uv,$(UV)) ## build the wheel, the sdist and a CycloneDX list of all dependencies into dist/
 	$(UV) build --quiet --out-dir dist
 	$(UV) export --quiet --locked --no-dev --all-extras --format cyclonedx1.5 --output-file dist/sixray.cdx.json
 
-test: setup ## run all tests (eight minutes on two cores)
+test: setup ## run all tests
 	$(PYTEST) --numprocesses 2 --dist worksteal
 	$(if $(wildcard /dev/nvidia0),$(PYTEST) tests/gpu)
 
 test-gpu: setup ## test decoding, scoring and training on a GPU against the processor
 	$(PYTEST) tests/gpu
 
-test-fast: setup ## run all but the slow tests (two minutes)
+test-fast: setup ## run all but the slow tests
 	$(PYTEST) --numprocesses 2 --dist worksteal --hypothesis-profile fast -m "not slow and not cluster and not packaging"
 
-test-packaging: setup ## test the wheel, installed by pip into empty environments (needs PyPI; one minute)
+test-packaging: setup ## test the wheel, installed by pip into empty environments (needs PyPI)
 	UV=$(UV) $(PYTEST) -m packaging tests/packaging
 
-test-services: setup ## test object stores against a real S3 server (needs Go; two minutes)
+test-services: setup ## test object stores against a real S3 server (needs Go)
 	$(RUN) python -m deploy.local.fetch versitygw
 	SIXRAY_S3_SERVER=$(CURDIR)/.bootstrap/cluster/bin/versitygw $(PYTEST) tests/integration/test_object_stores.py
 
@@ -57,7 +57,7 @@ cluster-down: setup ## stop them and remove their files
 test-simulation: setup ## cut the power of simulated disks under jobs, with new seeds (five minutes; MINUTES=2)
 	$(RUN) python -m tests.simulation --minutes $(or $(MINUTES),5)
 
-test-cluster: setup ## test the jobs on Flink, on Prism and under faults, and the manifests (needs Java, Maven, Go; twenty minutes)
+test-cluster: setup ## test the jobs on Flink, on Prism and under faults, and the manifests (needs Java, Maven, Go)
 	$(RUN) python -m deploy.local.fetch flink job-server versitygw prism kustomize operator prometheus-operator
 	$(PYTEST) -m cluster tests/cluster
 

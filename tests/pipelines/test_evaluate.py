@@ -9,7 +9,9 @@ import fsspec
 import numpy as np
 import pytest
 
-from pipelines import cli, evaluate
+from model.reports.charts import draw_figures
+from model.reports.tradeoff_charts import draw_tradeoffs
+from pipelines import cli
 from pipelines.evaluate import EvaluateConfig, main, write_report
 from pipelines.runtime.command_line import INTERRUPTED
 from shards import storage
@@ -37,8 +39,8 @@ def drawn_once():
         return find
 
     with pytest.MonkeyPatch.context() as patch:
-        for draw in (evaluate.draw_figures, evaluate.draw_tradeoffs):
-            patch.setattr(evaluate, draw.__name__, once(draw))
+        for draw in (draw_figures, draw_tradeoffs):
+            patch.setattr(f"pipelines.evaluate.{draw.__name__}", once(draw))
         yield
 
 
