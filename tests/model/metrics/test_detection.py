@@ -46,6 +46,19 @@ def test_average_precisions_are_those_of_pycocotools_with_crowds_as_scans_that_a
     assert ours_T == pytest.approx(rate_by_coco(num_scans, found, true, crowds), abs=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("found", "true"),
+    [
+        ([(0, 0.9, 0, 0, 10, 5)], [(0, 0, 0, 10, 10)]),  # an overlap of 0.5 to the bit
+        # The first overlaps both boxes by 2/3, the second one of them: whichever lies first in the list.
+        ([(0, 0.9, 2, 0, 12, 10), (0, 0.8, 0, 0, 10, 10)], [(0, 0, 0, 10, 10), (0, 4, 0, 14, 10)]),
+        ([(0, 0.9, 2, 0, 12, 10), (0, 0.8, 0, 0, 10, 10)], [(0, 4, 0, 14, 10), (0, 0, 0, 10, 10)]),
+    ],
+)
+def test_overlaps_that_are_just_enough_or_equal_are_taken_as_by_pycocotools(found, true):
+    assert rate(found, true) == pytest.approx(rate_by_coco(1, found, true), abs=1e-6)
+
+
 def test_many_scans_with_more_detections_than_count_are_rated_as_by_pycocotools(monkeypatch):
     monkeypatch.setattr(detection, "CHUNK", 64)  # several slices, no scan divided
     rng = np.random.default_rng(1)
