@@ -11,7 +11,7 @@ from shards.corpus.archives import list_zip
 from shards.corpus.description import LISTS_IN_ORDER, ListFile, Source, is_junk
 from shards.corpus.streams.tars import check_parts, split_tar_name
 
-SPLITS = {"train": "train", "val": "val", "test": "test", "eval": "test"}
+SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test", "eval": "test"}
 """The split of each name that lists and folders go by; `eval` is what some loaders call SIXray's test lists."""
 
 _OTHER_ARCHIVE = re.compile(r".+\.((zip|7z|rar)(\.\d{3})?|r\d\d|z\d\d|lzma|lz4|lzo?|z|arj|cab|ace|iso)", re.IGNORECASE)

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from shards import storage
 from shards.corpus.boxes import AnnotationError, SeenClasses
-from shards.corpus.description import Corpus, ListFile
+from shards.corpus.description import Corpus, ListFile, extension_of, is_junk
 from shards.corpus.facts import AnnotationFact
 from shards.corpus.layouts.coco import COCO
 from shards.corpus.layouts.dvxray import DVXRAY
@@ -32,7 +32,7 @@ LAYOUT_CHOICES = ("auto", *LAYOUTS)
 # `auto` tries the others before these, from the last to the first: they need not look through all folders.
 _BY_CONTENT = (DVXRAY, COCO, LABELME, VOC, YOLO)
 _READ_THREADS = 8
-_MAX_NESTING = 3
+_MAX_NESTING = 6
 """Folders within each other, with nothing else in them, around a release."""
 
 
@@ -181,12 +181,12 @@ def _natural_order(name: str) -> list[tuple[int, str]]:
 def _enter(root: RootFolder, layouts: Sequence[Layout]) -> RootFolder:
     """Return the folder that holds a release if there is nothing around it but folders, as some archives have them."""
     inner = root
-    for _ in range(_MAX_NESTING):
+    for _ in range(_MAX_NESTING + 1):
         survey = Survey(inner.url)
         if any(_has_labels(*found) for found in _detect(layouts, inner, Parts(), survey)):
             return inner
-        if len(inner.folders) != 1 or inner.archives or survey.has_images_at_top:
-            break
+        if len(inner.folders) != 1 or survey.has_images_at_top:
+            break  # an archive beside the folder is what it was unpacked from
         inner = read_root(inner.at(inner.folders[0]))
     return root
 
@@ -264,7 +264,18 @@ def _describe_unread(root: RootFolder, contents: Contents) -> str:
     read |= {item.url for item in contents.lists}
     names = [name for name in (*root.archives, *root.unreadable_archives) if root.at(name) not in read]
     more = ", …" if len(names) > 3 else ""
-    return f"; not read: {', '.join(names[:3])}{more}: unpack what belongs to the corpus" if names else ""
+    text = f"; not read: {', '.join(names[:3])}{more}: unpack what belongs to the corpus" if names else ""
+    if others := [url.removeprefix(f"{root.url}/") for url in _other_lists(root) if url not in read]:
+        more = ", …" if len(others) > 3 else ""
+        text += f"; not read: {', '.join(others[:3])}{more}: lists are called train.csv, val.csv or test.csv"
+    return text
+
+
+def _other_lists(root: RootFolder) -> Iterator[str]:
+    for name in set(root.named(*LIST_FOLDERS)) - set(root.archives):
+        for info in storage.list_files(root.at(name)):
+            if extension_of(info.url) in ("csv", "tsv", "xlsx", "xls") and not is_junk(info.url):
+                yield info.url
 
 
 def _describe(root_url: str, layout: Layout, contents: Contents, lists: Sequence[ListFile]) -> str:

@@ -117,7 +117,7 @@ class Survey:
     @property
     def documents(self) -> tuple[str, ...]:
         """Return the paths of what may be annotations or lists."""
-        return self.with_extension("json", "xml", "txt", "csv", "tsv", "yaml", "yml")
+        return self.with_extension("json", "xml", "txt", "csv", "tsv", "xlsx", "xls", "yaml", "yml")
 
     @cached_property
     def has_images(self) -> bool:

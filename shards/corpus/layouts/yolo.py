@@ -31,7 +31,7 @@ _LABEL_FOLDER = re.compile(r"(?:^|[_. -])(?:labels?|annotations?)(?:$|[_. -])", 
 _LIST_RANK = 3
 _MAX_FRACTION = 1.5
 """Coordinates above are pixels."""
-_SPLIT_KEYS = {**SPLITS, "valid": "val"}
+_SPLIT_KEYS = SPLITS
 
 
 def class_of_number(number: int) -> str:

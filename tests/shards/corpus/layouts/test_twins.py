@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from shards.corpus.layouts.registry import find_corpus
-from tests.corpora import reasons_of
+from tests.corpora import CorpusWriter, reasons_of
 from tests.shards.corpus.layouts import twins
 from tests.shards.plain_calls import convert_plainly
 
@@ -101,6 +101,25 @@ def test_a_release_with_more_than_a_few_objects_of_other_classes_is_voc(tmp_path
     assert find_corpus(str(tmp_path), "auto", "all").layout == layout
     (tmp_path / "ImageSets/Main").mkdir(parents=True)
     assert find_corpus(str(tmp_path), "auto", "all").layout == "voc"
+
+
+@pytest.mark.parametrize("depth", [1, 3, 6])
+def test_a_release_deep_in_folders_is_found_beside_the_archive_that_it_came_in(tmp_path, depth):
+    root = tmp_path.joinpath(*"abcdef"[:depth])
+    CorpusWriter(root).add_scan("P1", ("Gun",))
+    twins.put(tmp_path / "a.zip", b"PK")
+    corpus = find_corpus(str(tmp_path), "auto", "all")
+    assert (corpus.layout, corpus.url) == ("sixray", str(root))
+
+
+@pytest.mark.parametrize("name", ["all.csv", "train.xlsx"])
+def test_a_list_that_is_not_read_is_named_and_valid_is_val(tmp_path, name):
+    CorpusWriter(tmp_path).add_scan("P1", ("Gun",))
+    twins.put(tmp_path / "ImageSet/10" / name, b"x")
+    twins.put(tmp_path / "ImageSet/10/valid.csv", (tmp_path / "ImageSet/10/train.csv").read_bytes())
+    corpus = find_corpus(str(tmp_path), "auto", "all")
+    assert [item.split for item in corpus.lists] == ["test", "train", "val"]
+    assert corpus.why.endswith(f"; not read: ImageSet/10/{name}: lists are called train.csv, val.csv or test.csv")
 
 
 def test_documents_beside_plain_images_that_make_no_layout_are_named(tmp_path):
