@@ -128,15 +128,20 @@ def _encoded_again(rows: dict[str, dict[str, Any]]) -> Pictures:
 
 
 def _items(rows: dict[str, dict[str, Any]]) -> Pictures:
-    """Return projected items and those real ones that were projected: both show the same items, by the item's bag."""
+    """Return projected items and those real ones that were projected: both show the same items, by the item's bag.
+
+    Those whose square would leave the scan are left out: objects are not projected so near to its edge.
+    """
     found, donors = [], set()
     for row in _projections(rows):
         made = row["projected_from"]
         if made["class"] is not None:
-            found.append((_picture(row, box=made), rows[made["item"]]["bag"], True))
+            if _lies_within(made, row):
+                found.append((_picture(row, box=made), rows[made["item"]]["bag"], True))
             donors.add(made["item"])
     for key in sorted(donors):
-        found += [(_picture(rows[key], box=box), rows[key]["bag"], False) for box in rows[key]["boxes"]]
+        scan = rows[key]
+        found += [(_picture(scan, box=box), scan["bag"], False) for box in scan["boxes"] if _lies_within(box, scan)]
     return _gather(found)
 
 
@@ -159,12 +164,21 @@ def _picture(
             picture = decode_image(encode_like(np.asarray(picture), data)).convert("RGB")
         if box is None:
             return picture
-        left, top, right, bottom = (box[name] for name in ("xmin_px", "ymin_px", "xmax_px", "ymax_px"))
-        half = (0.5 + MARGIN) * max(right - left, bottom - top)
-        x, y = (left + right) / 2, (top + bottom) / 2
-        return picture.crop((int(x - half), int(y - half), int(x + half), int(y + half)))
+        return picture.crop(_square_around(box))
 
     return read
+
+
+def _square_around(box: dict[str, float]) -> tuple[int, int, int, int]:
+    left, top, right, bottom = (box[name] for name in ("xmin_px", "ymin_px", "xmax_px", "ymax_px"))
+    half = (0.5 + MARGIN) * max(right - left, bottom - top)
+    x, y = (left + right) / 2, (top + bottom) / 2
+    return int(x - half), int(y - half), int(x + half), int(y + half)
+
+
+def _lies_within(box: dict[str, float], row: dict[str, Any]) -> bool:
+    left, top, right, bottom = _square_around(box)
+    return left >= 0 and top >= 0 and right <= row["width_px"] and bottom <= row["height_px"]
 
 
 def _read_rows(dataset: Dataset) -> dict[str, dict[str, Any]]:
