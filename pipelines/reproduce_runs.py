@@ -17,7 +17,7 @@ from model.training.trainer import train
 from pipelines.label_levels import LabelLevelsConfig, write_labels
 from pipelines.runtime import log
 from pipelines.score import ScoreConfig, score_datasets
-from pipelines.train import ShowProgress
+from pipelines.steps.train_progress import ShowProgress
 from shards import storage
 from shards.format.dataset import Dataset
 from shards.predictions.run import Predictions, open_predictions

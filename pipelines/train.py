@@ -8,19 +8,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Annotated, Any
 
-from lightning.pytorch import Callback, LightningModule, Trainer
-
 from model.hardware import Hardware, detect_hardware
 from model.inputs.augmentation import AugmentationConfig
 from model.networks.weights import find_package
 from model.recipes.chr import ABLATIONS, with_ablation
+from model.recipes.recipe_files import SUFFIX, format_recipe, load_recipe
 from model.recipes.registry import RECIPES
 from model.recipes.sxmnet import with_inputs
 from model.training.config import TrainConfig, split_batch_across_devices
 from model.training.trainer import TrainResult, train
-from pipelines.runtime import command_line, log
+from pipelines.runtime import command_line
 from pipelines.runtime.flags import Flag, make_config
-from pipelines.runtime.progress import Progress
+from pipelines.steps.train_progress import ShowProgress, figure, words
 from shards.format.dataset import open_dataset
 
 
@@ -80,6 +79,15 @@ class Overrides:
     """Fraction of the training split that is held out to choose the epoch."""
 
 
+class _NamesAndFiles(tuple[str, ...]):
+    """Names of recipes to choose from; a TOML file may be chosen too."""
+
+    __slots__ = ()
+
+    def __contains__(self, name: object) -> bool:
+        return super().__contains__(name) or str(name).endswith(SUFFIX)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainJobConfig:
     """What to train on which dataset, and where."""
@@ -88,8 +96,8 @@ class TrainJobConfig:
     """A dataset that `sixray convert` wrote."""
     output: str
     """Folder of the run; the result is its folder `model`."""
-    recipe: Annotated[str, Flag(choices=sorted(RECIPES))] = "default"
-    """Recipe, which the other flags change."""
+    recipe: Annotated[str, Flag(choices=_NamesAndFiles(sorted(RECIPES)))] = "default"
+    """Recipe, which the other flags change: a TOML file as `--print-recipe` writes it, or a name."""
     seed: int | None = None
     """Seed of weights, order, augmentation and of what is held out."""
     initial_model: str | None = None
@@ -135,10 +143,12 @@ def choose_hardware(num_devices: int | None) -> Hardware:
 
 
 def configure(recipe_name: str, seed: int | None, overrides: Overrides) -> TrainConfig:
-    """Return the config of a recipe with its changes; ValueError if they do not fit together."""
-    recipe = with_ablation(RECIPES[recipe_name](), overrides.network, overrides.num_levels)
+    """Return the config of a recipe, by name or file, with its changes; ValueError if they do not fit together."""
+    recipe = with_ablation(load_recipe(recipe_name), overrides.network, overrides.num_levels)
     backbone = overrides.backbone or recipe.backbone
     size_px = overrides.image_size_px or recipe.image_size_px
+    # A file says of itself whether it starts from ImageNet weights.
+    is_found = (recipe_name in RECIPES or overrides.backbone is not None) and find_package(backbone) is not None
     changes: dict[str, Any] = {
         "max_epochs": overrides.max_epochs,
         "backbone": overrides.backbone,
@@ -160,7 +170,7 @@ def configure(recipe_name: str, seed: int | None, overrides: Overrides) -> Train
         "image_size_px": size_px,
         "resize_px": math.ceil(size_px * recipe.resize_px / recipe.image_size_px),
         "pretrained": not overrides.no_pretrained
-        and (recipe.pretrained or overrides.backbone_weights is not None or find_package(backbone) is not None),
+        and (recipe.pretrained or overrides.backbone_weights is not None or is_found),
     }
     return replace(recipe, **{name: value for name, value in changes.items() if value is not None})
 
@@ -170,70 +180,42 @@ def _augmentation(of_recipe: AugmentationConfig, overrides: Overrides) -> Augmen
     return replace(of_recipe, **{name: value for name, value in named.items() if value is not None})
 
 
-class ShowProgress(Callback):
-    """Shows on stderr how many scans went by, how fast, and how good the network is after each epoch."""
-
-    def __init__(self) -> None:
-        self._progress: Progress | None = None
-
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Open the progress for what is left of the run."""
-        if trainer.is_global_zero:
-            module: Any = pl_module
-            num_epochs, num_steps = divmod(trainer.global_step, module.num_steps_per_epoch)
-            num_seen = num_epochs * module.num_scans_per_epoch + num_steps * module.num_scans_per_step
-            total = trainer.max_epochs * module.num_scans_per_epoch - num_seen
-            self._progress = Progress("train", total=total).__enter__()
-
-    def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        """Count the scans of all ranks."""
-        if self._progress is not None:
-            self._progress.advance(len(batch.rows_B) * trainer.world_size)
-
-    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Report the loss and the validation figure of the epoch."""
-        if trainer.is_global_zero:
-            module: Any = pl_module
-            found = {name: float(value) for name, value in trainer.callback_metrics.items()}
-            log.status(
-                f"epoch {trainer.current_epoch + 1} of {trainer.max_epochs}: "
-                f"mean loss {found['train/loss_epoch']:.4f}, "
-                f"validation {_words(module.config.loss.rating)} {_figure(found.get(module.rating))}"
-            )
-
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Close the progress."""
-        self._close(None)
-
-    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Close the progress with what stopped the run."""
-        self._close(exception)
-
-    def _close(self, error: BaseException | None) -> None:
-        if self._progress is not None:
-            self._progress.__exit__(type(error) if error is not None else None, error, None)
-            self._progress = None
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return its exit code."""
     return command_line.run_command(_main, argv)
 
 
 def _main(argv: Sequence[str]) -> int:
-    sys.stdout.write(_summarise(train_network(make_config(TrainJobConfig, make_parser().parse_args(argv)))))
+    flags = make_parser().parse_args(argv)
+    config = make_config(TrainJobConfig, flags)
+    sys.stdout.write(_effective_recipe(config) if flags.print_recipe else _summarise(train_network(config)))
     return command_line.OK
+
+
+def _effective_recipe(config: TrainJobConfig) -> str:
+    recipe = configure(config.recipe, config.seed, config.overrides)
+    if config.initial_model is not None or config.level_labels is not None:
+        recipe = with_inputs(recipe, initial_model=config.initial_model, level_labels=config.level_labels)
+    return format_recipe(recipe)
 
 
 def make_parser() -> argparse.ArgumentParser:
     """Return the parser of the command's flags."""
-    return command_line.make_parser(
+    parser = command_line.make_parser(
         "train",
         TrainJobConfig,
         "Train a network on a dataset's training split. The same command again resumes a run that was stopped.",
     )
+    what = "Write the recipe, with what flags change, to stdout as TOML and train nothing; needs no --data, no --output"
+    parser.add_argument("--print-recipe", action=_PrintAction, nargs=0, default=False, help=what)
+    return parser
+
+
+class _PrintAction(argparse.Action):
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: Any = None) -> None:
+        namespace.print_recipe = True
+        for action in parser._actions:
+            action.required = False
 
 
 def _summarise(result: TrainResult) -> str:
@@ -242,7 +224,7 @@ def _summarise(result: TrainResult) -> str:
     rating = next(name for name in provenance if name.startswith("validation_"))
     return (
         f"{head}: epoch {provenance['epoch']} of {provenance['config']['max_epochs']}, "
-        f"{_words(rating)} {_figure(provenance[rating])}{_positives(provenance)}\n"
+        f"{words(rating)} {figure(provenance[rating])}{_positives(provenance)}\n"
         f"model {result.model.model_id}\n{result.model_url}\n"
     )
 
@@ -255,14 +237,6 @@ def _positives(provenance: dict[str, Any]) -> str:
         f", {found['mean']:.1f} positives in a step of {found['scans_per_step']} scans "
         f"(none in {found['fraction_of_steps_without']:.1%} of steps)"
     )
-
-
-def _words(rating: str) -> str:
-    return rating.replace("_", " ")
-
-
-def _figure(value: float | None) -> str:
-    return "undefined (no held-out positives)" if value is None or math.isnan(value) else f"{value:.4f}"
 
 
 if __name__ == "__main__":

@@ -166,7 +166,7 @@ def with_inputs(config: TrainConfig, *, initial_model: str | None, level_labels:
         ValueError: the recipe needs an input that is not given, or has no use for one that is.
     """
     needs = NEEDS.get(config.recipe, Needs())
-    if needs.initial is not None and initial_model is None:
+    if needs.initial is not None and initial_model is None and config.initial_model is None:
         raise ValueError(
             f"recipe {config.recipe!r} must start from a model of {needs.initial!r}, got none; train that first and "
             f"give --initial-model RUN_DIR/model"

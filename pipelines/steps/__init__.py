@@ -9,5 +9,6 @@ __all__ = [
     "score_on_devices",
     "score_run",
     "score_shards",
+    "train_progress",
     "write_dataset",
 ]

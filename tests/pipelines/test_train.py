@@ -172,6 +172,25 @@ def test_flags_change_the_recipe_they_stand_beside():
     )
 
 
+def test_a_printed_recipe_has_the_flags_applied_and_makes_the_same_config(tmp_path, capsys):
+    words = ["--recipe", "demo", "--network", "hr", "--no-pretrained", "--seed", "7", "--image-size", "99"]
+    assert main([*words, "--print-recipe"]) == OK
+    file = tmp_path / "mine.toml"
+    file.write_text(capsys.readouterr().out)
+    config = configure_by("--recipe", str(file))
+    assert config == configure_by(*words)
+    assert (config.network, config.pretrained, config.seed, config.image_size_px) == ("hr", False, 7, 99)
+    assert configure_by("--recipe", str(file), "--seed", "8") == replace(config, seed=8)
+
+
+def test_a_file_that_is_no_recipe_is_wrong_usage(tmp_path, capsys):
+    file = tmp_path / "mine.toml"
+    file.write_text("epochs = 3")
+    for name, message in [(file, "got epochs"), (tmp_path / "none.toml", "recipe must be a file, got none")]:
+        assert main(["--data", "D", "--output", str(tmp_path / "run"), "--recipe", str(name)]) == WRONG_USAGE
+        assert message in capsys.readouterr().err
+
+
 def test_flags_say_how_a_step_is_made_up_and_when_a_run_ends():
     words = ["--accumulate-batches", "4", "--positive-fraction", "0.5", "--patience", "3"]
     rates = ["--layer-decay", "0.7", "--frozen-stages", "2", "--ema-decay", "0.9"]
