@@ -21,13 +21,31 @@ settings.register_profile("fast", deadline=None, max_examples=10)
 settings.load_profile("dev")
 
 
-SLOW_FOLDERS = [Path(__file__).parent / name for name in ("golden", "integration")]
+# Tests of whole commands, of training, of statistics over many draws, and of a browser.
+SLOW = (
+    "golden",
+    "integration",
+    "model/artifacts/test_export.py",
+    "model/metrics/test_guarantees.py",
+    "model/reports/test_page_in_browser.py",
+    "model/training/test_module.py",
+    "model/training/test_train_sxmnet.py",
+    "model/training/test_trainer.py",
+    "pipelines/phantom/test_likeness.py",
+    "pipelines/test_corrections.py",
+    "pipelines/test_project.py",
+    "pipelines/test_quantize.py",
+    "pipelines/test_reproduce.py",
+    "pipelines/test_score_trouble.py",
+)
 
 
 def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:
-    """Mark all tests that run whole commands as slow."""
+    """Mark the tests of slow folders and files."""
+    slow = [Path(__file__).parent / name for name in SLOW]
+    assert all(path.exists() for path in slow)
     for item in items:
-        if any(item.path.is_relative_to(folder) for folder in SLOW_FOLDERS):
+        if any(item.path.is_relative_to(path) for path in slow):
             item.add_marker(pytest.mark.slow)
 
 

@@ -120,6 +120,7 @@ def test_what_is_no_dataset_is_refused(tmp_path, capsys):
     assert "dataset must have a dataset.json" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 @settings(max_examples=40)
 @given(
     keys=st.tuples(*[st.dictionaries(st.sampled_from("abcdef"), st.sampled_from("xyz"), max_size=5)] * 2),

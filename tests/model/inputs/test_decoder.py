@@ -128,6 +128,7 @@ def test_images_are_float32_and_channels_last(sound):
     assert sound.is_contiguous(memory_format=torch.channels_last)
 
 
+@pytest.mark.slow
 @given(bad=st.dictionaries(st.integers(0, 10), st.sampled_from(sorted(BAD)), max_size=4))
 @settings(max_examples=20, deadline=None)
 def test_bad_images_are_named_and_their_neighbours_are_equal_to_the_bit(decoder, sound, bad):
@@ -161,6 +162,7 @@ def test_a_batch_goes_on_after_any_number_of_lost_pipelines(decoder, sound):
     assert torch.equal(images, sound)
 
 
+@pytest.mark.slow
 @given(bad=st.dictionaries(st.tuples(st.integers(0, 5), st.integers(0, 10)), st.sampled_from(sorted(BAD)), max_size=4))
 @settings(max_examples=10, deadline=None)
 def test_batches_decoded_ahead_are_those_decoded_one_by_one_also_beside_bad_images(decoder, sound, bad):
@@ -198,6 +200,7 @@ def test_a_sound_image_that_dali_refuses_is_decoded_nevertheless(decoder, sound,
     assert torch.equal(images, sound)
 
 
+@pytest.mark.slow
 def test_a_sound_image_is_not_called_undecodable_because_memory_ended(decoder, sound):
     out = io.BytesIO()
     Image.new("RGB", (9400, 9400), "white").save(out, "JPEG")
