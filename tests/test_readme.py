@@ -66,9 +66,8 @@ def test_make_has_the_targets_that_a_page_names(page):
 @pytest.mark.filterwarnings("default")
 def test_the_python_of_the_readme_runs(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    synth = ["synth", "--output", "demo/corpus", "--num-scans", "30", "--seed", "5", "--negatives-per-positive", "2"]
-    small = ["--recipe", "demo", "--max-epochs", "1", "--image-size", "64", "--backbone", "test_resnet"]
-    small += ["--no-pretrained"]
+    synth = ["synth", "--output", "demo/corpus", "--num-scans", "60", "--seed", "5", "--negatives-per-positive", "2"]
+    small = ["--recipe", "demo", "--max-epochs", "1", "--image-size", "64"]
     assert cli.main(synth) == 0
     assert cli.main(["convert", "--input", "demo/corpus", "--output", "demo/dataset"]) == 0
     assert cli.main(["train", "--data", "demo/dataset", "--output", "demo/run", *small]) == 0
