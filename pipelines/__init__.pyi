@@ -15,6 +15,8 @@ from .project import ProjectConfig as ProjectConfig
 from .project import project_items as project_items
 from .reshard import ReshardConfig as ReshardConfig
 from .reshard import reshard_datasets as reshard_datasets
+from .review import ReviewConfig as ReviewConfig
+from .review import review_labels as review_labels
 from .score import ScoreConfig as ScoreConfig
 from .score import score_datasets as score_datasets
 from .steps.corpus_job import ConvertConfig as ConvertConfig

@@ -24,6 +24,7 @@ COMMANDS = {
     "calibrate": "find thresholds whose false alarms or misses stay below a limit on new scans",
     "drift": "compare the scores of new scans with a reference, night after night",
     "evaluate": "report how good predictions are",
+    "review": "rank scans whose labels are likely wrong",
     "reproduce": "train and score a paper's table, and print ours beside the paper's",
     "label-levels": "label each scan with the best level of a network, to train Meta Fusion with",
     "overlays": "draw scans with heatmap, peak and true boxes",

@@ -43,6 +43,7 @@ MAY_IMPORT = {
         "recipes": "training evaluation inputs networks",
         "reports": "recipes evaluation metrics",
         "monitoring": "reports evaluation metrics",
+        "review": "reports evaluation metrics",
         "cards": "artifacts reports metrics",
     },
     "pipelines": {"runtime": "", "phantom": "", "steps": "runtime"},

@@ -22,9 +22,9 @@ EXPORTED = {
     """,
     "pipelines": """
         AlarmsConfig CalibrateConfig CardConfig ConvertConfig DriftConfig EvaluateConfig ImportPredictionsConfig
-        ProjectConfig ReshardConfig ScoreConfig SynthConfig TrainJobConfig VerifyConfig calibrate_thresholds
-        convert_corpus generate_corpus import_predictions project_items reshard_datasets score_datasets train_network
-        verify_folder watch_drift write_alarms write_card write_report
+        ProjectConfig ReshardConfig ReviewConfig ScoreConfig SynthConfig TrainJobConfig VerifyConfig
+        calibrate_thresholds convert_corpus generate_corpus import_predictions project_items reshard_datasets
+        review_labels score_datasets train_network verify_folder watch_drift write_alarms write_card write_report
     """,
 }
 HEAVY = {"apache_beam", "fsspec", "lightning", "numpy", "nvidia", "pyarrow", "timm", "torch", "webdataset"}

@@ -47,6 +47,7 @@ def test_evaluate_alarms_and_label_levels_need_no_pytorch(tmp_path):
         [*evaluate, "--output", markdown, "--format", "markdown"],
         ["alarms", *inputs, "--output", alarms, "--report", page, "--false-alarms-per-1000", 50],
         ["label-levels", *inputs, "--output", labels],
+        ["review", *inputs, "--output", tmp_path / "review"],
         ["score", "--model", GOLDEN / "model", "--input", GOLDEN / "dataset", "--output", tmp_path / "scored"],
     ]
     words = json.dumps([[str(word) for word in command] for command in commands])

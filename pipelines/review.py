@@ -1,0 +1,105 @@
+"""Rank the scans of a dataset whose labels are likely wrong."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from model.evaluation.scans.scored_scans import join_predictions
+from model.review.folder import check_folder, write_review
+from model.review.ranking import rank_suspects
+from pipelines.runtime import command_line, log
+from pipelines.runtime.flags import make_config
+from shards import storage
+from shards.format.dataset import open_dataset
+from shards.host import installed_versions
+from shards.predictions.run import open_predictions
+from shards.predictions.trained_on import find_trained_share, is_training_data
+
+FORMAT_VERSION = 1
+NUM_SHOWN = 10
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReviewConfig:
+    """What to look at, and how much of it."""
+
+    predictions: str
+    """PREDICTIONS/<model-id>, best of a model that has not learnt from these labels."""
+    data: str
+    """The dataset that was scored."""
+    output: str
+    """Folder for review.csv, review.parquet and review.json."""
+    split: str = "test"
+    """Split whose labels are reviewed."""
+    budget: int = 1000
+    """So many scans at most, the most doubtful first."""
+
+    def __post_init__(self) -> None:
+        if self.budget < 1:
+            raise ValueError(f"budget must be >= 1, got {self.budget}")
+
+
+def review_labels(config: ReviewConfig) -> tuple[pa.Table, dict[str, Any]]:
+    """Write the ranked scans; return them and what review.json says.
+
+    Raises:
+        ValueError: predictions and dataset do not fit, or the folder holds something else; nothing is written.
+    """
+    dataset, predictions = open_dataset(config.data), open_predictions(config.predictions)
+    output = storage.normalise_url(config.output)
+    document: dict[str, Any] = {
+        "format": FORMAT_VERSION,
+        "model_id": predictions.model_id,
+        "dataset_digest": dataset.manifest.digest,
+        "split": config.split,
+        "budget": config.budget,
+    }
+    check_folder(output, document)
+    scans = join_predictions(predictions, dataset, config.split)
+    samples = dataset.read_samples(config.split, ["key", "sha256"]).combine_chunks()
+    places = pc.index_in(scans.keys_N, samples["key"].combine_chunks())
+    suspects = rank_suspects(scans, samples["sha256"].combine_chunks().take(places), config.budget)
+    document |= {
+        "num_scans": len(scans.keys_N),
+        "num_doubtful": int(pc.sum(pc.greater(suspects["evidence"], 0)).as_py() or 0),
+        "trained_share": find_trained_share(predictions.run.get("trained_on"), dataset, config.split),
+        "versions": installed_versions(),
+    }
+    write_review(output, document, suspects)
+    return suspects, document
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; return its exit code."""
+    return command_line.run_command(_main, argv)
+
+
+def _main(argv: Sequence[str]) -> int:
+    config = make_config(ReviewConfig, make_parser().parse_args(argv))
+    suspects, document = review_labels(config)
+    if is_training_data(document["trained_share"]):
+        log.status(
+            "the model has learnt from these labels, so it defends them; review scores of a model that has not",
+            level="warning",
+        )
+    print(
+        f"{suspects.num_rows:,} of {document['num_scans']:,} scans ranked, more speaks against a label than for it in "
+        f"{document['num_doubtful']:,}: {config.output}"
+    )
+    for row in suspects.slice(0, NUM_SHOWN).to_pylist():
+        print(f"  {row['rank']}. {row['key']}: {row['reason']}")
+    return command_line.OK
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command's flags."""
+    return command_line.make_parser("review", ReviewConfig, "Rank the scans whose labels are likely wrong.")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
