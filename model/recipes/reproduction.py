@@ -9,6 +9,8 @@ from typing import Any
 
 from model.evaluation.evaluate import Evaluation
 from model.recipes.paper_tables import MEAN, PaperColumn, PaperDataset, PaperTable
+from model.recipes.registry import RECIPES
+from model.training.losses import LossConfig
 from shards import storage
 from shards.format.dataset import Dataset
 from shards.format.json_document import parse_document
@@ -154,7 +156,24 @@ def compare_with_paper(table: PaperTable, runs: Iterable[RunFigures]) -> Reprodu
         for row in table.rows
         for column, value in zip(table.columns, row.values, strict=True)
     }
-    return Reproduction(table, cells, tuple(_list_notes(table, by_recipe)))
+    return Reproduction(table, cells, (*_note_on_gradients(table), *_list_notes(table, by_recipe)))
+
+
+def _note_on_gradients(table: PaperTable) -> Iterable[str]:
+    """Yield what differs between rows beside their network: `LossConfig` is a mean over levels, so each has 1 / L."""
+    rows_of: dict[int, list[str]] = {}
+    for row in table.rows:
+        recipes = [RECIPES[name]() for of in table.datasets if (name := row.recipe_for(of)) in RECIPES]
+        if recipes and all(isinstance(recipe.loss, LossConfig) for recipe in recipes):
+            rows_of.setdefault(recipes[0].num_levels, []).append(row.name)
+    if len(rows_of) > 1:
+        fewest, most = min(rows_of), max(rows_of)
+        upper, lower = (", ".join(rows_of[num_levels]) for num_levels in (fewest, most))
+        yield (
+            f"gradients: the loss is a mean over levels, so at the same rate the top level of {upper} gets "
+            f"{most / fewest:g} times the gradient of that of {lower}; a difference between them is not of the network "
+            f"alone"
+        )
 
 
 def _our_values(column: PaperColumn, runs: Sequence[RunFigures]) -> dict[int, float | None]:

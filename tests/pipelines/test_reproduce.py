@@ -77,6 +77,8 @@ def test_a_table_is_run_stopped_gone_on_with_and_shared_with_other_tables(datase
     num_epochs = RECIPES["plain_resnet34_sixray10"]().max_epochs
     assert f"all of ours: changed setting, max_epochs 1 rather than {num_epochs}" in notes
     assert "all of ours: other data, 45 scans rather than 98,219 (SIXray10 in the paper)" in notes
+    assert notes.pop(0).startswith("gradients: ")  # of all rows; what is printed is of those that were chosen
+    assert "the top level of ResNet34 gets 3 times the gradient of that of ResNet34+CH;" in out
     assert all(note in out for note in notes)
     assert not any("levels" in note or "network" in note for note in notes)
     assert "not run / 52.74" in out and "53.59" not in out, "other columns are shown, other rows not"

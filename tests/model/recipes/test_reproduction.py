@@ -5,8 +5,10 @@ import io
 import json
 
 import pytest
+import torch
 
 from model.recipes.paper_tables import load_tables
+from model.recipes.registry import RECIPES
 from model.recipes.reproduction import (
     FIGURES_NAME,
     Cell,
@@ -17,6 +19,7 @@ from model.recipes.reproduction import (
     reproduction_json,
     reproduction_markdown,
 )
+from model.training.losses import hierarchical_loss
 
 METRICS = ("average precision", "pointing accuracy")
 CLASSES = ("Gun", "Knife", "Wrench", "Pliers", "Scissors")
@@ -41,6 +44,29 @@ def cell_of(reproduction, row, column):
     return reproduction.cells[row, column]
 
 
+def other_notes(found):
+    assert found.notes[0].startswith("gradients: ")
+    return found.notes[1:]
+
+
+@pytest.mark.parametrize("name", ["chr-2", "chr-3", "chr-4"])
+def test_the_difference_of_gradients_that_a_table_notes_is_that_of_the_loss(name):
+    def top_gradient(recipe):
+        logits_LBK = torch.zeros(recipe.num_levels, 2, 5, requires_grad=True)
+        loss = hierarchical_loss(logits_LBK, torch.ones(2, 5), recipe.loss)
+        return torch.autograd.grad(loss, logits_LBK)[0][-1]
+
+    plain, whole = (top_gradient(RECIPES[f"{system}_resnet34_sixray10"]()) for system in ("plain", "chr"))
+    (factor,) = set((plain / whole).flatten().tolist())
+    (note,) = compare_with_paper(load_tables()[name], []).notes
+    assert "the top level of ResNet34" in note and f" gets {factor:g} times the gradient of that of ResNet34+" in note
+
+
+def test_a_table_whose_networks_have_as_many_levels_notes_no_gradients():
+    table = load_tables()["chr-4"].choose(["ResNet34+H", "ResNet34+CHR"], [])
+    assert compare_with_paper(table, []).notes == ()
+
+
 def test_ours_stands_beside_the_papers_in_per_cent_and_the_rest_is_not_run():
     found = compare_with_paper(load_tables()["chr-4"], [run_figures("h_resnet34_sixray10")])
     cell = cell_of(found, "ResNet34+H", "sixray10/average_precision/mean")
@@ -52,7 +78,7 @@ def test_ours_stands_beside_the_papers_in_per_cent_and_the_rest_is_not_run():
     assert len(others) == 28
     assert {(cell.ours, cell.difference, cell.state) for cell in others} == {(None, None, "not run")}
     assert str(cell_of(found, "ResNet34+H", "sixray100/average_precision/mean")) == "not run / 53.59"
-    assert found.notes == ()
+    assert other_notes(found) == ()
 
 
 def test_a_network_is_one_run_for_every_table_that_prints_it():
@@ -70,7 +96,7 @@ def test_ours_is_the_mean_over_seeds_and_the_number_is_said():
     cell = cell_of(found, "ResNet34+CH", "sixray10/average_precision/mean")
     assert cell.ours == pytest.approx(55)
     assert list(cell.by_seed) == [0, 2]
-    assert found.notes == ("all of ours: mean of 2 seeds (0, 2)",)
+    assert other_notes(found) == ("all of ours: mean of 2 seeds (0, 2)",)
 
 
 def test_what_was_measured_otherwise_is_said_of_the_cells_it_touches():
@@ -78,7 +104,7 @@ def test_what_was_measured_otherwise_is_said_of_the_cells_it_touches():
         run_figures("plain_resnet34_sixray10", num_scans={"train": 240, "test": 60}, num_unscored=2),
         run_figures("h_resnet34_sixray10", absent=("Pliers", "Scissors"), changes=("max_epochs 1 rather than 30",)),
     ]
-    assert compare_with_paper(load_tables()["chr-4"], runs).notes == (
+    assert other_notes(compare_with_paper(load_tables()["chr-4"], runs)) == (
         "ResNet34 on SIXray10: other data, 300 scans rather than 98,219 (SIXray10 in the paper)",
         "ResNet34 on SIXray10: 2 scans of the test split could not be scored",
         "ResNet34+H on SIXray10: no positives of Pliers, Scissors to test on, the mean is over the other classes",
