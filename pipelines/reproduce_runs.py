@@ -30,6 +30,8 @@ Adjust = Callable[[str, int], TrainConfig]
 class PlannedRun:
     """One network to train; all cells of its row and dataset follow from it."""
 
+    recipe: str
+    """The name in the table; `config` has another where the user changed the network."""
     url: str
     data: str
     """The paper's name of the dataset."""
@@ -113,6 +115,7 @@ def _plan_run(
     changes = list_differences(config.to_json(), asked_for.to_json())
     before = [run for run in (initial, labeller) if run is not None]
     return PlannedRun(
+        recipe=recipe,
         url=storage.join_url(output, "runs", f"{recipe}-seed-{seed}"),
         data=data,
         dataset=datasets[data],
@@ -132,7 +135,7 @@ def finish_run(run: PlannedRun, hardware: Hardware) -> RunFigures:
     folder = storage.join_url(run.url, "predictions")
     predictions = score_split(run.model_url, model.model_id, run.dataset, "test", folder)
     evaluation = evaluate(predictions, run.dataset, "test", 0)
-    figures = measure(evaluation, run.dataset, run.config.recipe, run.config.seed, run.changes)
+    figures = measure(evaluation, run.dataset, run.recipe, run.config.seed, run.changes)
     storage.write_bytes(storage.join_url(run.url, FIGURES_NAME), figures.to_json())
     return figures
 

@@ -63,11 +63,13 @@ def with_ablation(config: TrainConfig, network: str | None, num_levels: int | No
 
     Args:
         config: to change.
-        network: one of `ABLATIONS`, None for the config's; a c in it stands for the class-balanced loss.
+        network: one of `ABLATIONS`, None for the config's; a c in it stands for the class-balanced loss. Another than
+            the config's is added to the name of the recipe.
         num_levels: L; None: 1 for `plain`, else the config's, but 3 instead of 1 if a network is given.
 
     Raises:
-        ValueError: a network is given, and the config's loss is not one of the CHR paper.
+        ValueError: a network is given, and the config's loss is not one of the CHR paper, or it has a c and the loss,
+            a soft-max, has no weights.
     """
     if network is not None and not isinstance(config.loss, LossConfig | SoftmaxConfig):
         raise ValueError(
@@ -75,9 +77,16 @@ def with_ablation(config: TrainConfig, network: str | None, num_levels: int | No
             f"{config.recipe!r} with {type(config.loss).__name__}; choose a recipe of the CHR paper, or leave it out"
         )
     name = network or config.network
+    is_other = name != config.network
+    if is_other and name in BALANCED and isinstance(config.loss, SoftmaxConfig):
+        raise ValueError(
+            f"network must be plain, h or hr with SoftmaxConfig, which has no class-balanced weights, got {name!r} "
+            f"(recipe {config.recipe!r}); {name.removeprefix('c')!r} is the same network without them"
+        )
     at_least = 1 if network is None else 3
     levels = num_levels or (1 if name == "plain" else max(config.num_levels, at_least))
     loss = config.loss
     if network is not None and isinstance(loss, LossConfig):
         loss = replace(loss, balanced=network in BALANCED)
-    return replace(config, network=name, num_levels=levels, loss=loss)
+    recipe = f"{config.recipe} --network {name}" if is_other else config.recipe
+    return replace(config, recipe=recipe, network=name, num_levels=levels, loss=loss)

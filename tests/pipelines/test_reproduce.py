@@ -166,6 +166,20 @@ def test_stages_and_labels_of_levels_are_made_first_and_shared(dataset, tmp_path
     assert len(changed) == 1 and not any("initial_model" in note or "table" in note for note in notes)
 
 
+def test_a_row_that_is_run_with_another_network_keeps_its_place_and_says_so(dataset, tmp_path):
+    words = ["chr-4", "--output", str(tmp_path), "--network", "hr", *SMALL]
+    config = make_config(reproduce.ReproduceConfig, reproduce.make_parser().parse_args(words))
+    (run,) = reproduce_runs.plan_runs(
+        load_tables()["chr-4"].choose(["ResNet34"], []),
+        {"sixray10": open_dataset(dataset)},
+        str(tmp_path),
+        (0,),
+        lambda recipe, seed: configure(recipe, seed, config.overrides),
+    )
+    assert (run.recipe, run.config.recipe) == ("plain_resnet34_sixray10", "plain_resnet34_sixray10 --network hr")
+    assert "network 'hr' rather than 'plain'" in run.changes
+
+
 @pytest.fixture
 def labelled(dataset, tmp_path):
     """Return a run on OPIXray's place whose labels are of a network of SIXray's place, the labels made."""

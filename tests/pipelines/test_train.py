@@ -242,6 +242,21 @@ def test_another_network_keeps_a_soft_max():
     assert configure_by("--recipe", "chr_resnet18_ilsvrc2012", "--network", "h").loss == SoftmaxConfig()
 
 
+@pytest.mark.parametrize(("network", "same"), [("ch", "h"), ("chr", "hr")])
+def test_a_network_whose_name_promises_weights_is_refused_over_a_soft_max(network, same):
+    message = f"network must be plain, h or hr with SoftmaxConfig.* got '{network}' .*; '{same}' is the same network"
+    with pytest.raises(ValueError, match=message):
+        configure_by("--recipe", "plain_resnet18_ilsvrc2012", "--network", network)
+    own = configure_by("--recipe", "chr_resnet18_ilsvrc2012", "--network", "chr")
+    assert own == configure_by("--recipe", "chr_resnet18_ilsvrc2012")
+
+
+def test_the_recorded_name_shows_another_network():
+    assert configure_by("--network", "plain").recipe == "default --network plain"
+    assert configure_by("--network", "chr").recipe == "default"
+    assert configure_by("--recipe", "chr_resnet34_sixray10", "--network", "hr").recipe.endswith("10 --network hr")
+
+
 def test_a_network_is_refused_where_the_recipe_has_a_loss_of_sxmnet():
     message = "network must be given for a recipe with LossConfig or SoftmaxConfig, got 'chr' for 'sxmnet_self_sixray'"
     with pytest.raises(ValueError, match=message):
