@@ -75,8 +75,6 @@ class Cutout:
     """Where it was."""
     white: tuple[int, int, int]
     """How its scanner shows empty space."""
-    darkest: tuple[int, int, int]
-    """The least value of each channel near it: a scanner shows no less, however much it passes through."""
 
 
 def find_white(pixels_HWC: Pixels) -> tuple[int, int, int]:
@@ -131,8 +129,7 @@ def cut_object(
     own_HWC = _without_background(seen_HWC, object_HW, dense_HW > threshold)
     trimmed_HWC, at = trim(own_HWC)
     extent = Extent(at.left + outer.left, at.top + outer.top, at.right + outer.left, at.bottom + outer.top)
-    red, green, blue = pixels_HWC[outer.top : outer.bottom, outer.left : outer.right].min(axis=(0, 1)).tolist()
-    return Cutout(trimmed_HWC, extent, white, (red, green, blue))
+    return Cutout(trimmed_HWC, extent, white)
 
 
 def find_dense_objects(

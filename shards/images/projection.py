@@ -78,18 +78,12 @@ def project(
             height, width = own_HWC.shape[:2]
             seen_HWC = attenuation_of(pixels_HWC[y : y + height, x : x + width], white)
             extent = Extent(x, y, x + width, y + height)
-            darkest = np.minimum(cutout.darkest, pixels_HWC.min(axis=(0, 1)))
-            made_HWC = multiply(pixels_HWC, own_HWC, x, y, darkest)
-            return Projection(made_HWC, extent, measure_occlusion(own_HWC, seen_HWC))
+            return Projection(multiply(pixels_HWC, own_HWC, x, y), extent, measure_occlusion(own_HWC, seen_HWC))
     return None
 
 
-def multiply(
-    pixels_HWC: Pixels, attenuation_HWC: Floats, x: int, y: int, darkest: Sequence[int] | Pixels = (0, 0, 0)
-) -> Pixels:
+def multiply(pixels_HWC: Pixels, attenuation_HWC: Floats, x: int, y: int) -> Pixels:
     """Return a scan with an object whose upper left corner is at (x, y): the product of both transmissions.
-
-    No channel becomes darker than `darkest`: where scanners have a least value, darker pixels would show what was done.
 
     Source:
         Eq. 1 of the CHR paper, for pixels in place of features.
@@ -97,7 +91,7 @@ def multiply(
     height, width = attenuation_HWC.shape[:2]
     result_HWC = pixels_HWC.copy()
     part_HWC = pixels_HWC[y : y + height, x : x + width] * np.exp(-attenuation_HWC)
-    result_HWC[y : y + height, x : x + width] = np.rint(part_HWC).clip(min=np.array(darkest))
+    result_HWC[y : y + height, x : x + width] = np.rint(part_HWC)
     return result_HWC
 
 

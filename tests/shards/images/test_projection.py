@@ -14,12 +14,11 @@ from tests.painted import BAG, METAL, paint, rectangle, tool
 BAG_MASK = rectangle(20, 20, 220, 180)
 SCAN = paint((BAG_MASK, BAG), (rectangle(150, 40, 210, 160), METAL), seed=1)
 WHITE = (255, 255, 255)
-ITEM_SCAN = paint((BAG_MASK, BAG), (tool(80, 70), METAL), seed=2)
 
 
 @pytest.fixture(scope="module")
 def cutout() -> Cutout:
-    found = cut_object(ITEM_SCAN, (80, 70, 140, 100))
+    found = cut_object(paint((BAG_MASK, BAG), (tool(80, 70), METAL), seed=2), (80, 70, 140, 100))
     assert found is not None
     return found
 
@@ -39,16 +38,6 @@ def test_a_projection_takes_light_where_the_object_is_and_changes_nothing_else(c
     rows, columns = np.flatnonzero(changed.any(axis=1)), np.flatnonzero(changed.any(axis=0))
     assert np.abs(np.array(found.extent) - [columns[0], rows[0], columns[-1] + 1, rows[-1] + 1]).max() <= 1
     assert 0 <= found.occlusion <= 1
-
-
-@given(seed=st.integers(0, 2**32))
-def test_a_projection_is_no_darker_than_the_scans_that_it_was_made_of(cutout, seed):
-    found = project_with(cutout, seed)
-    darkest = np.minimum(SCAN.min(axis=(0, 1)), ITEM_SCAN.min(axis=(0, 1)))
-    assert (found.pixels_HWC >= darkest).all()
-    (left, top, right, bottom) = found.extent
-    bare = multiply(SCAN, np.full((bottom - top, right - left, 3), 9.0, np.float32), left, top, darkest)
-    assert (bare[top:bottom, left:right] == darkest).all()
 
 
 @given(seed=st.integers(0, 2**32))
