@@ -17,6 +17,7 @@ from shards.annotation.returned import Comparison, compare_returned
 from shards.annotation.uncertain import choose_uncertain
 from shards.curation.corrections import write_corrections
 from shards.format.dataset import open_dataset
+from shards.format.parquet import read_parquet
 from shards.predictions.run import open_predictions
 
 
@@ -40,6 +41,8 @@ class AnnotateConfig:
     """SQL condition over the columns of samples; all scans if not given."""
     uncertain: Annotated[int | None, Flag(metavar="N")] = None
     """Take the N scans whose predictions are least certain, class by class, one a bag."""
+    review: str | None = None
+    """REVIEW_DIR of `sixray review`: take the scans that it ranked."""
     pictures: bool = True
     """Write the pictures; else the export names where they came from."""
     author: str = ""
@@ -53,6 +56,8 @@ class AnnotateConfig:
             raise ValueError(f"uncertain must be >= 1, got {self.uncertain}")
         if self.uncertain is not None and self.predictions is None:
             raise ValueError("uncertain must go with the predictions that are uncertain, got none; give --predictions")
+        if self.review is not None and self.uncertain is not None:
+            raise ValueError("scans must come from --review or from --uncertain, got both")
 
 
 def export_annotations(config: AnnotateConfig) -> Exported:
@@ -63,6 +68,8 @@ def export_annotations(config: AnnotateConfig) -> Exported:
     if config.uncertain is not None:
         assert predictions is not None
         keys = choose_uncertain(dataset, predictions, config.uncertain)
+    if config.review is not None:
+        keys = read_parquet(storage.join_url(config.review, "review.parquet"), ["key"])["key"].to_pylist()
     plan = ExportPlan(
         dataset=dataset,
         output=storage.normalise_url(config.output),

@@ -15,23 +15,23 @@ import numpy.typing as npt
 
 from model.evaluation.pointing import find_pointing_hits
 from model.evaluation.scans.scored_scans import UNSCORED, ScoredScans
+from model.metrics.calibration import fit_platt
 from model.metrics.pointing import covered_shares
+from model.metrics.ranking import rank
 from shards.format.classes import ABSENT, PRESENT
 
 FloatArray = npt.NDArray[np.float64]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class ClassEvidence:
     """What speaks against the labels of one class; 0 where there is nothing to say, as for an unknown label."""
 
     scores_N: FloatArray
     bags_N: FloatArray
     peaks_N: FloatArray
-    usual_score: float | None
-    """Mean score of the scans that are labelled with the class; None without any."""
 
-    @property
+    @cached_property
     def total_N(self) -> FloatArray:
         """The sum: how likely a label is wrong, in comparison with others; minus infinity where nothing is known."""
         known_N = (self.scores_N != 0) | (self.bags_N != 0) | (self.peaks_N != 0)
@@ -63,31 +63,30 @@ class Evidence:
 def weigh_class(scans: ScoredScans, k: int) -> ClassEvidence:
     """Return the evidence against the labels of class `k`."""
     logits_N, labels_N = scans.column(k)
-    scores_N, usual_score = weigh_scores(logits_N.astype(np.float64), labels_N)
-    bags_N = weigh_bags(labels_N, scans.groups_N)
-    return ClassEvidence(scores_N, bags_N, _weigh_peaks(scans, k), usual_score)
+    scores_N = weigh_scores(logits_N.astype(np.float64), labels_N)
+    return ClassEvidence(scores_N, weigh_bags(labels_N, scans.groups_N), _weigh_peaks(scans, k))
 
 
-def weigh_scores(logits_N: FloatArray, labels_N: npt.NDArray[np.int8]) -> tuple[FloatArray, float | None]:
-    """Return the evidence of scores, and the mean score of the positives (None without any).
+def weigh_scores(logits_N: FloatArray, labels_N: npt.NDArray[np.int8]) -> FloatArray:
+    """Return the evidence of scores: the log-odds of the other label by Platt scaling on these labels.
 
-    Confident learning counts a label as wrong where the score of the other side reaches the mean that scans labelled
-    with that side have of it; here this is where the evidence is above 0. A class that is labelled on one side alone
-    has none.
+    So classes compare whose scores mean different things. Without the scaling this is the order of confident learning's
+    self-confidence; with its thresholds a class in place of the scaling fewer wrong labels came first
+    (`tests/bench/review.md`).
 
     Source:
         C. Northcutt, L. Jiang and I. Chuang, "Confident Learning: Estimating Uncertainty in Dataset Labels" (JAIR
-        2021), Equation 2.
+        2021), Section 3.2.
     """
     scored_N = logits_N != UNSCORED
     present_N, absent_N = (labels_N == PRESENT) & scored_N, (labels_N == ABSENT) & scored_N
     evidence_N = np.zeros(len(logits_N))
-    usual_score = _mean_probability(logits_N[present_N])
-    usual_absence = _mean_probability(-logits_N[absent_N])
-    if usual_score is not None and usual_absence is not None:
-        evidence_N[absent_N] = logits_N[absent_N] - _log_odds(usual_score)
-        evidence_N[present_N] = -logits_N[present_N] - _log_odds(usual_absence)
-    return evidence_N, usual_score
+    if present_N.any() and absent_N.any():
+        scaling = fit_platt(rank(logits_N[present_N | absent_N], labels_N[present_N | absent_N]))
+        log_odds_N = scaling.slope * logits_N + scaling.offset
+        evidence_N[absent_N] = log_odds_N[absent_N]
+        evidence_N[present_N] = -log_odds_N[present_N]
+    return evidence_N
 
 
 def weigh_bags(labels_N: npt.NDArray[np.int8], groups_N: npt.NDArray[np.int32]) -> FloatArray:
@@ -134,12 +133,3 @@ def _weigh_peaks(scans: ScoredScans, k: int) -> FloatArray:
         hit = (found.is_hit_S.sum() + 1) / (len(found.row_S) + 2)
         evidence_N[found.row_S] = np.where(found.is_hit_S, np.log(chance / hit), np.log((1 - chance) / (1 - hit)))
     return evidence_N
-
-
-def _mean_probability(logits_M: FloatArray) -> float | None:
-    return float(np.exp(-np.logaddexp(0, -logits_M)).mean()) if len(logits_M) else None
-
-
-def _log_odds(probability: float) -> float:
-    clipped = min(max(probability, 1e-12), 1 - 1e-12)
-    return float(np.log(clipped) - np.log1p(-clipped))

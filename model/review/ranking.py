@@ -106,8 +106,8 @@ def _say(evidence: Evidence, doubt: _Doubt) -> Iterator[str]:
     label = f"{name} is labelled {'present' if is_present else 'absent'}"
     if doubt.of_score > 0 or (doubt.of_score and max(doubt.of_bag, doubt.of_peak) <= 0):
         score = sigmoid(scans.logits_NK[doubt.row, doubt.k].astype(np.float64))
-        usual = evidence.of_class(doubt.k).usual_score
-        yield f"{label} and scores {score:.3g}, where scans with it score {usual:.3g} on average"
+        share, other = 100 * sigmoid(np.float64(doubt.of_score)), "absent" if is_present else "present"
+        yield f"{label} and scores {score:.3g}, and {share:.2g} % of scans with such a score are labelled {other}"
     if doubt.of_bag > 0:
         others = (scans.groups_N == scans.groups_N[doubt.row]) & (np.arange(len(scans.groups_N)) != doubt.row)
         labels = scans.labels_NK[others, doubt.k]

@@ -6,7 +6,7 @@ import json
 import pyarrow.parquet as pq
 import pytest
 
-from pipelines import review
+from pipelines import annotate, review
 from tests.model.written import MODEL_ID, prediction, sample, write_dataset, write_predictions
 
 NUM = 40
@@ -69,3 +69,13 @@ def test_the_review_of_other_scores_is_not_replaced(written, capsys):
 def test_a_budget_must_be_a_scan_or_more(written, capsys):
     assert run(written, "--budget", "0") == 2
     assert "budget must be >= 1, got 0" in capsys.readouterr().err
+
+
+def test_the_ranked_scans_are_sent_to_annotators(written):
+    assert run(written, "--budget", "5") == 0
+    ranked = pq.read_table(written / "review" / "review.parquet")["key"].to_pylist()
+    flags = ("--data", written / "ds", "--output", written / "tasks", "--review", written / "review", "--no-pictures")
+    assert annotate.main(["export", *map(str, flags)]) == 0
+    (document,) = (written / "tasks").glob("**/*.json")
+    names = [image["file_name"] for image in json.loads(document.read_text())["images"]]
+    assert sorted(names) == sorted(f"file:///{key}.jpg" for key in ranked)

@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from model.evaluation.scans.scored_scans import UNSCORED, join_predictions
+from model.metrics.calibration import fit_platt
+from model.metrics.ranking import rank as rank_scores
 from model.review.evidence import Evidence, weigh_bags, weigh_scores
 from model.review.ranking import SUSPECTS_SCHEMA, rank_suspects
 from shards.predictions.run import open_predictions
@@ -48,7 +50,10 @@ def test_a_label_that_the_score_contradicts_comes_first_and_says_so(join):
     assert table.schema == SUSPECTS_SCHEMA
     first = table.to_pylist()[0]
     assert (first["key"], first["sha256"], first["class"], first["label"]) == ("odd", "sha of odd", "Gun", 0)
-    assert first["reason"] == "Gun is labelled absent and scores 0.98, where scans with it score 0.982 on average"
+    assert (
+        first["reason"]
+        == "Gun is labelled absent and scores 0.98, and 91 % of scans with such a score are labelled present"
+    )
 
 
 def test_a_label_that_the_rest_of_its_bag_does_not_share_is_doubtful_without_any_score(join):
@@ -90,21 +95,17 @@ def test_scans_of_whose_labels_nothing_is_known_are_passed_over(join):
 
 
 @given(LABELS, st.data())
-def test_evidence_of_scores_is_above_zero_where_confident_learning_counts_an_error(labels_N, data):
+def test_evidence_of_scores_is_the_log_odds_of_the_other_label(labels_N, data):
     logits_N = data.draw(arrays.arrays(np.float64, len(labels_N), elements=st.floats(-8, 8)))
-    evidence_N, usual = weigh_scores(logits_N, labels_N)
-    scores_N = 1 / (1 + np.exp(-logits_N))
-    positives, negatives = scores_N[labels_N == 1], 1 - scores_N[labels_N == 0]
-    if not len(positives) or not len(negatives):
+    evidence_N = weigh_scores(logits_N, labels_N)
+    known_N = labels_N >= 0
+    assert not evidence_N[~known_N].any()
+    if len(set(labels_N[known_N])) < 2:
         assert not evidence_N.any()
         return
-    assert usual == pytest.approx(positives.mean())
-    for label, score, evidence in zip(labels_N, scores_N, evidence_N, strict=True):
-        threshold, own = (positives.mean(), score) if label == 0 else (negatives.mean(), 1 - score)
-        if label == -1:
-            assert evidence == 0
-        elif not math.isclose(own, threshold, rel_tol=1e-9):
-            assert (evidence > 0) == (own > threshold)
+    present_N = fit_platt(rank_scores(logits_N[known_N], labels_N[known_N])).apply(logits_N[known_N])
+    other_N = np.where(labels_N[known_N] == 1, 1 - present_N, present_N)
+    np.testing.assert_allclose(1 / (1 + np.exp(-evidence_N[known_N])), other_N, rtol=1e-6, atol=1e-12)
 
 
 @given(LABELS, st.data())
@@ -129,5 +130,5 @@ def test_evidence_of_bags_is_the_mean_likelihood_ratio_of_the_others_labels(labe
 
 
 def test_a_class_without_a_score_has_no_evidence_of_scores():
-    evidence_N, _ = weigh_scores(np.array([UNSCORED, 3.0, -3.0]), np.array([1, 1, 0], np.int8))
+    evidence_N = weigh_scores(np.array([UNSCORED, 3.0, -3.0]), np.array([1, 1, 0], np.int8))
     assert evidence_N[0] == 0

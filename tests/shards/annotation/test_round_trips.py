@@ -255,6 +255,7 @@ def test_an_export_needs_no_more_memory_for_more_scans(tmp_path):
         ({"file": "x.json"}, "a file must be given to import and for nothing else, got 'x.json'"),
         ({"uncertain": 3}, "uncertain must go with the predictions"),
         ({"uncertain": 0, "predictions": "p"}, "uncertain must be >= 1, got 0"),
+        ({"uncertain": 3, "predictions": "p", "review": "r"}, "must come from --review or from --uncertain, got both"),
     ],
 )
 def test_wrong_usage_is_refused(changes, words):
