@@ -114,7 +114,7 @@ def order_by(name: str, scans: ScoredScans) -> np.ndarray:
     if name == "evidence of scores alone":
         evidence = Evidence(scans)
         return np.argsort(-np.max([evidence.of_class(k).scores_N for k in range(len(CLASSES))], axis=0), kind="stable")
-    from cleanlab.multilabel_classification import get_label_quality_scores
+    from cleanlab.multilabel_classification import get_label_quality_scores  # type: ignore[import-not-found]
 
     method = name.partition(", ")[2].replace(" ", "_")
     labels = [np.flatnonzero(row).tolist() for row in scans.labels_NK == 1]
