@@ -35,6 +35,15 @@ class ExportedScan:
     suggestions: tuple[Suggestion, ...] = ()
 
     @property
+    def is_told_by_boxes(self) -> bool:
+        """Whether a format that has boxes alone can say what is in it, where no box means no item.
+
+        It cannot say it of an unlabelled scan, nor of one with an item that has no box.
+        """
+        labels = set(self.labels.values())
+        return bool(self.boxes) or (0 in labels and 1 not in labels)
+
+    @property
     def path(self) -> str:
         """Of its picture, below the export's folder or where the picture is."""
         return f"{PICTURES_FOLDER}/{self.file_name}" if self.has_picture else self.file_name

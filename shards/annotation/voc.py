@@ -31,8 +31,9 @@ class VocWriter:
         )
 
     def add(self, scan: ExportedScan) -> None:
-        """Write the files of a scan."""
-        self._write(FOLDER, scan, scan.boxes)
+        """Write the files of a scan; none of one without boxes of which it is not known that it has no item."""
+        if scan.is_told_by_boxes:
+            self._write(FOLDER, scan, scan.boxes)
         self._listed.write(f"{scan.key}\n")
         if scan.suggestions:
             self._write(SUGGESTIONS_FOLDER, scan, [box for box, _ in scan.suggestions])

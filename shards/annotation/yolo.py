@@ -24,9 +24,9 @@ class YoloWriter:
         storage.write_bytes(storage.join_url(folder, DATA_NAME), text.encode())
 
     def add(self, scan: ExportedScan) -> None:
-        """Write the files of a scan; one without boxes is empty."""
-        lines = [self._line(scan, box) for box in scan.boxes]
-        self._write(FOLDER, scan, lines)
+        """Write the files of a scan: an empty one if it has no item, none if that is not known."""
+        if scan.is_told_by_boxes:
+            self._write(FOLDER, scan, [self._line(scan, box) for box in scan.boxes])
         if scan.suggestions:
             self._write(
                 SUGGESTIONS_FOLDER, scan, [f"{self._line(scan, box)} {score:.6f}" for box, score in scan.suggestions]
