@@ -1,5 +1,6 @@
 """Check figures of a report against what is required of them, such as `gun.recall_at_10>=baseline-0.02`."""
 
+import difflib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,8 +17,8 @@ _HOLDS = {
     ">": lambda value, bound: value > bound,
     "<": lambda value, bound: value < bound,
 }
-MAX_NAMES = 60
-"""Figures that a message names."""
+NUM_NEAREST = 3
+"""Figures that a message names beside an unknown one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,11 +156,13 @@ def _list_of(of: Mapping[str, Any]) -> list[tuple[str, float | None]]:
 
 def _check_known(requirement: Requirement, known: Mapping[str, float | None]) -> None:
     if requirement.figure not in known:
-        names = [name for name in known if not name.endswith((".low", ".high"))]
-        more = f", … ({len(names) - MAX_NAMES} more)" if len(names) > MAX_NAMES else ""
+        nearest = difflib.get_close_matches(requirement.figure, known, NUM_NEAREST)
+        figures = [name.removeprefix("any_item.") for name in known if name.startswith("any_item.")]
         raise ValueError(
             f"requirement must be of a known figure, got {requirement.figure!r} ({requirement.text}); "
-            f"known: {', '.join(names[:MAX_NAMES])}{more}, and .low or .high of those with an interval"
+            f"nearest: {', '.join(nearest) or 'none'}; after 'mean.', 'any_item.' or a class and '.' stand "
+            f"{', '.join(name for name in figures if not name.endswith(('.low', '.high')))}, "
+            f"with .low or .high for an end of an interval"
         )
 
 

@@ -266,7 +266,8 @@ def test_a_requirement_that_does_not_hold_ends_with_1_and_the_reason(tmp_path, c
 @pytest.mark.parametrize(
     ("requirement", "message"),
     [
-        ("gun.recal_at_10>=0.5", r"must be of a known figure, got 'gun.recal_at_10' .* known: .*gun.recall_at_10"),
+        ("gun.recal_at_10>=0.5", r"must be of a known figure, got 'gun.recal_at_10' .* nearest: gun.recall_at_10,"),
+        ("gun.roc_auc=>0.5", r"must be of a known figure, got 'gun.roc_auc=' .* nearest: gun.roc_auc,"),
         ("gun.roc_auc=0.5", r"must be FIGURE>=NUMBER or FIGURE>=baseline-NUMBER .*, got 'gun.roc_auc=0.5'"),
         ("gun.roc_auc>=baseline", r"must be of a number without --baseline, got 'gun.roc_auc>=baseline'"),
     ],
