@@ -34,7 +34,7 @@ from model.metrics.uncertainty.influence import find_influences
 from model.metrics.uncertainty.intervals import Interval
 from tests.bench.measure import Measurement
 
-NUM_BAGS, NUM_SPLITS, NUM_PROMISES = 200, 1200, 2000
+NUM_BAGS, NUM_SPLITS, NUM_PROMISES = 200, 300, 2000
 POSITIVES, SEPARATIONS = (8, 10, 20, 40, 8), (1.5, 2.0, 2.5, 1.5, 3.0)
 """Of five classes."""
 GRID = np.linspace(-8, 10, 6001)
