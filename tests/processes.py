@@ -9,11 +9,10 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 from pipelines.runtime import process_pool
-from tests import beam_cache
 
 NOBODY = 65534
 COMMANDS = ("pipelines.convert", "pipelines.reshard", "pipelines.verify")
-PRELOADED = [*COMMANDS, "tests.processes"]
+PRELOADED = [*COMMANDS, "tests.processes", "tests.beam_cache"]
 
 
 def start_command(module: str, words: Sequence[object], log: Path, user: int | None = None) -> BaseProcess:
@@ -49,6 +48,8 @@ def descendants(pid: int) -> list[int]:
 
 
 def _run(module: str, words: list[str], log: str, user: int | None) -> None:
+    from tests import beam_cache  # here: whoever imports this module need not load Beam
+
     out = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
     for stream in (1, 2):
         os.dup2(out, stream)
