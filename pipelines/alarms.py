@@ -1,7 +1,6 @@
 """List the scans whose scores reach a threshold."""
 
 import argparse
-import io
 import json
 import sys
 from collections.abc import Mapping, Sequence
@@ -10,7 +9,6 @@ from typing import Annotated, Any, Literal
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from pyarrow import csv
 
 from model.evaluation.alarms import (
     Threshold,
@@ -20,7 +18,7 @@ from model.evaluation.alarms import (
     recall_thresholds,
 )
 from model.metrics.bags import Fusion
-from model.reports.csv_tables import neutralise_strings
+from model.reports.csv_tables import csv_bytes
 from model.reports.metrics_json import read_metrics
 from model.reports.threshold_file import read_thresholds
 from pipelines.runtime import command_line, log
@@ -131,8 +129,8 @@ def write_alarms(config: AlarmsConfig) -> dict[str, Any]:
         document["cannot_alarm"] = silent
     for file, content in {
         "alarms.parquet": parquet_bytes(alarms),
-        "alarms.csv": _csv_bytes(alarms),
-        "unscored.csv": _csv_bytes(unscored),
+        "alarms.csv": csv_bytes(alarms),
+        "unscored.csv": csv_bytes(unscored),
         "alarms.json": (json.dumps(document, indent=1, allow_nan=False) + "\n").encode(),
     }.items():
         storage.write_bytes(storage.join_url(config.output, file), content)
@@ -197,12 +195,6 @@ def _read_metrics(report_url: str, model_id: str) -> dict[str, Any]:
             f"evaluate these predictions first"
         )
     return metrics
-
-
-def _csv_bytes(table: pa.Table) -> bytes:
-    out = io.BytesIO()
-    csv.write_csv(neutralise_strings(table), out)
-    return out.getvalue()
 
 
 def _describe(

@@ -8,6 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
+from pyarrow import csv as pa_csv
 
 from model.evaluation.scan_table import ERROR_FIELDS
 
@@ -122,6 +123,13 @@ def neutralise_strings(table: pa.Table) -> pa.Table:
             safe = pc.if_else(functools.reduce(pc.or_, starts), pc.binary_join_element_wise("'", cells, ""), cells)
             table = table.set_column(at, field, safe)
     return table
+
+
+def csv_bytes(table: pa.Table) -> bytes:
+    """Return a table as CSV, its text neutralised."""
+    out = io.BytesIO()
+    pa_csv.write_csv(neutralise_strings(table), out)
+    return out.getvalue()
 
 
 def _write(rows: Iterable[Mapping[str, Any]], fields: Sequence[str] = ()) -> str:

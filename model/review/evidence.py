@@ -38,26 +38,9 @@ class ClassEvidence:
         return np.where(known_N, self.scores_N + self.bags_N + self.peaks_N, -np.inf)
 
 
-class Evidence:
-    """The evidence of all classes; each is computed once, when it is asked for."""
-
-    def __init__(self, scans: ScoredScans) -> None:
-        self.scans = scans
-        self._of_class: dict[int, ClassEvidence] = {}
-
-    def of_class(self, k: int) -> ClassEvidence:
-        """Return the evidence of class `k`."""
-        if k not in self._of_class:
-            self._of_class[k] = weigh_class(self.scans, k)
-        return self._of_class[k]
-
-    @cached_property
-    def strongest_N(self) -> FloatArray:
-        """The evidence against the most doubtful label of each scan; minus infinity where nothing is known of any."""
-        strongest_N = np.full(len(self.scans.labels_NK), -np.inf)
-        for k in range(len(self.scans.classes)):
-            np.maximum(strongest_N, self.of_class(k).total_N, out=strongest_N)
-        return strongest_N
+def weigh_labels(scans: ScoredScans) -> list[ClassEvidence]:
+    """Return the evidence against the labels of every class."""
+    return [weigh_class(scans, k) for k in range(len(scans.classes))]
 
 
 def weigh_class(scans: ScoredScans, k: int) -> ClassEvidence:

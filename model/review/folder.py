@@ -5,9 +5,8 @@ from collections.abc import Mapping
 from typing import Any
 
 import pyarrow as pa
-from pyarrow import csv
 
-from model.reports.csv_tables import neutralise_strings
+from model.reports.csv_tables import csv_bytes
 from shards import storage
 from shards.format.json_document import DamagedDocumentError, parse_object
 from shards.format.parquet import parquet_bytes
@@ -48,16 +47,17 @@ def check_folder(output: str, document: Mapping[str, Any]) -> None:
 
 
 def write_review(output: str, document: Mapping[str, Any], suspects: pa.Table) -> None:
-    """Write the files of a review, review.json last; ValueError if `check_folder` refuses the folder.
+    """Write the files of a review into a folder that `check_folder` has passed, review.json last.
 
     Args:
         output: the folder.
         document: of review.json, with the fields of `IDENTITY`.
         suspects: of `rank_suspects`.
     """
-    check_folder(output, document)
-    sink = pa.BufferOutputStream()
-    csv.write_csv(neutralise_strings(suspects), sink)
-    storage.write_bytes(storage.join_url(output, "review.csv"), sink.getvalue().to_pybytes())
-    storage.write_bytes(storage.join_url(output, "review.parquet"), parquet_bytes(suspects))
-    storage.write_bytes(storage.join_url(output, DOCUMENT_NAME), (json.dumps(document, indent=1) + "\n").encode())
+    files = {
+        "review.csv": csv_bytes(suspects),
+        "review.parquet": parquet_bytes(suspects),
+        DOCUMENT_NAME: (json.dumps(document, indent=1) + "\n").encode(),
+    }
+    for name, content in files.items():
+        storage.write_bytes(storage.join_url(output, name), content)

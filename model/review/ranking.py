@@ -2,15 +2,15 @@
 
 # N scans  K classes
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+import functools
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pyarrow as pa
 
 from model.evaluation.scans.scored_scans import UNSCORED, ScoredScans
 from model.metrics.operating_points import sigmoid
-from model.review.evidence import Evidence
+from model.review.evidence import ClassEvidence, weigh_labels
 from shards.format.classes import ABSENT, PRESENT
 
 SUSPECTS_SCHEMA = pa.schema(
@@ -32,21 +32,6 @@ SUSPECTS_SCHEMA = pa.schema(
 """A row a scan, the most doubtful first: its most doubtful class and label, and the logarithms of odds against it."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Doubt:
-    """What speaks against a label."""
-
-    row: int
-    k: int
-    of_score: float
-    of_bag: float
-    of_peak: float
-
-    @property
-    def total(self) -> float:
-        return self.of_score + self.of_bag + self.of_peak
-
-
 def rank_suspects(scans: ScoredScans, sha256_N: pa.Array, budget: int) -> pa.Table:
     """Return the `budget` most doubtful scans of a split, in the form of `SUSPECTS_SCHEMA`.
 
@@ -57,63 +42,52 @@ def rank_suspects(scans: ScoredScans, sha256_N: pa.Array, budget: int) -> pa.Tab
         sha256_N: of the image of each scan.
         budget: scans that a person has time for.
     """
-    evidence = Evidence(scans)
-    strongest_N = evidence.strongest_N
+    evidence = weigh_labels(scans)
+    strongest_N = functools.reduce(np.maximum, (of.total_N for of in evidence))
     rows = np.argsort(-strongest_N, kind="stable")[:budget]
     rows = rows[np.isfinite(strongest_N[rows])]
-    described = [_describe(evidence, int(row), rank, sha256_N) for rank, row in enumerate(rows, 1)]
+    described = [
+        {"rank": rank, "sha256": sha256_N[row].as_py()} | _describe(scans, evidence, row)
+        for rank, row in enumerate(rows.tolist(), 1)
+    ]
     return pa.Table.from_pylist(described, SUSPECTS_SCHEMA)
 
 
-def _describe(evidence: Evidence, row: int, rank: int, sha256_N: pa.Array) -> dict[str, object]:
-    scans = evidence.scans
-    first, *others = sorted(_find_doubts(evidence, row), key=lambda doubt: (-doubt.total, doubt.k))
-    doubts = [first, *(doubt for doubt in others if doubt.total > 0)]
-    logit = scans.logits_NK[row, first.k]
+def _describe(scans: ScoredScans, evidence: Sequence[ClassEvidence], row: int) -> dict[str, object]:
+    """Return the row of a scan, but for its rank and checksum."""
+    first, *others = np.argsort([-of.total_N[row] for of in evidence], kind="stable").tolist()
+    doubted = [first, *(k for k in others if evidence[k].total_N[row] > 0)]
+    of, logit = evidence[first], scans.logits_NK[row, first]
     return {
-        "rank": rank,
         "key": scans.keys_N[row].as_py(),
-        "sha256": sha256_N[row].as_py(),
         "group": scans.names_of_groups_N[row].as_py(),
-        "class": scans.classes[first.k],
-        "label": int(scans.labels_NK[row, first.k]),
-        "score": None if logit == UNSCORED else float(sigmoid(np.float64(logit))),
-        "evidence": first.total,
-        "evidence_of_score": first.of_score,
-        "evidence_of_bag": first.of_bag,
-        "evidence_of_peak": first.of_peak,
-        "reason": "; ".join(text for doubt in doubts for text in _say(evidence, doubt)),
+        "class": scans.classes[first],
+        "label": int(scans.labels_NK[row, first]),
+        "score": None if logit == UNSCORED else float(sigmoid(logit)),
+        "evidence": float(of.total_N[row]),
+        "evidence_of_score": float(of.scores_N[row]),
+        "evidence_of_bag": float(of.bags_N[row]),
+        "evidence_of_peak": float(of.peaks_N[row]),
+        "reason": "; ".join(text for k in doubted for text in _say(scans, evidence[k], row, k)),
     }
 
 
-def _find_doubts(evidence: Evidence, row: int) -> Iterator[_Doubt]:
-    for k in range(len(evidence.scans.classes)):
-        of = evidence.of_class(k)
-        if np.isfinite(of.total_N[row]):
-            yield _Doubt(
-                row=row,
-                k=k,
-                of_score=float(of.scores_N[row]),
-                of_bag=float(of.bags_N[row]),
-                of_peak=float(of.peaks_N[row]),
-            )
-
-
-def _say(evidence: Evidence, doubt: _Doubt) -> Iterator[str]:
+def _say(scans: ScoredScans, evidence: ClassEvidence, row: int, k: int) -> Iterator[str]:
     """Yield what speaks against a label, one clause each; its score if nothing does."""
-    scans, name = evidence.scans, evidence.scans.classes[doubt.k]
-    is_present = scans.labels_NK[doubt.row, doubt.k] == PRESENT
+    of_score, of_bag, of_peak = (float(of[row]) for of in (evidence.scores_N, evidence.bags_N, evidence.peaks_N))
+    name, is_present = scans.classes[k], scans.labels_NK[row, k] == PRESENT
     label = f"{name} is labelled {'present' if is_present else 'absent'}"
-    if doubt.of_score > 0 or (doubt.of_score and max(doubt.of_bag, doubt.of_peak) <= 0):
-        score = sigmoid(scans.logits_NK[doubt.row, doubt.k].astype(np.float64))
-        share, other = 100 * sigmoid(np.float64(doubt.of_score)), "absent" if is_present else "present"
+    if of_score > 0 or (of_score and max(of_bag, of_peak) <= 0):
+        share, other = 100 * sigmoid(np.float64(of_score)), "absent" if is_present else "present"
+        score = sigmoid(scans.logits_NK[row, k])
         yield f"{label} and scores {score:.3g}, and {share:.2g} % of scans with such a score are labelled {other}"
-    if doubt.of_bag > 0:
-        others = (scans.groups_N == scans.groups_N[doubt.row]) & (np.arange(len(scans.groups_N)) != doubt.row)
-        labels = scans.labels_NK[others, doubt.k]
+    if of_bag > 0:
+        in_bag_N = scans.groups_N == scans.groups_N[row]
+        in_bag_N[row] = False
+        labels = scans.labels_NK[in_bag_N, k]
         num_other, num_known = int((labels == (ABSENT if is_present else PRESENT)).sum()), int((labels >= 0).sum())
         yield f"{label}, not so in {num_other} of {num_known} other scans of its bag"
-    if doubt.of_peak > 0:
-        x, y = scans.peaks_NK2[doubt.row, doubt.k]
+    if of_peak > 0:
+        x, y = scans.peaks_NK2[row, k]
         boxes = f"none of its boxes holds the peak of {name}"
         yield f"{boxes} ({x:.0f}, {y:.0f})" if np.isfinite(x) else f"{boxes}, as there is none"

@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from model.evaluation.scans.completeness import Completeness
 from model.evaluation.scans.scored_scans import ScoredScans
-from model.review.evidence import Evidence
+from model.review.evidence import weigh_labels
 from tests.bench.bench_evaluate import CLASSES, PREVALENCE, draw_scores, write_tables
 from tests.bench.measure import Measurement
 
@@ -109,11 +109,10 @@ def make_scans(labels_NK: np.ndarray, logits_NK: np.ndarray, groups_N: np.ndarra
 
 def order_by(name: str, scans: ScoredScans) -> np.ndarray:
     """Return the rows of scans, the most doubtful first."""
-    if name == "all evidence":
-        return np.argsort(-Evidence(scans).strongest_N, kind="stable")
-    if name == "evidence of scores alone":
-        evidence = Evidence(scans)
-        return np.argsort(-np.max([evidence.of_class(k).scores_N for k in range(len(CLASSES))], axis=0), kind="stable")
+    if "evidence" in name:
+        evidence = weigh_labels(scans)
+        found = [of.total_N if name == "all evidence" else of.scores_N for of in evidence]
+        return np.argsort(-np.max(found, axis=0), kind="stable")
     from cleanlab.multilabel_classification import get_label_quality_scores  # type: ignore[import-not-found]
 
     method = name.partition(", ")[2].replace(" ", "_")

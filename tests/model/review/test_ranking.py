@@ -12,7 +12,7 @@ from hypothesis.extra import numpy as arrays
 from model.evaluation.scans.scored_scans import UNSCORED, join_predictions
 from model.metrics.calibration import fit_platt
 from model.metrics.ranking import rank as rank_scores
-from model.review.evidence import Evidence, weigh_bags, weigh_scores
+from model.review.evidence import weigh_bags, weigh_labels, weigh_scores
 from model.review.ranking import SUSPECTS_SCHEMA, rank_suspects
 from shards.predictions.run import open_predictions
 from tests.model.written import prediction, sample, write_dataset, write_predictions
@@ -90,7 +90,7 @@ def test_ranks_go_by_evidence_and_stop_at_the_budget(join):
 
 def test_scans_of_whose_labels_nothing_is_known_are_passed_over(join):
     scans = join([sample("a", (None, 1)), sample("b", (None, None))], [(9.0, 3.0), (9.0, -9.0)])
-    assert np.isneginf(Evidence(scans).strongest_N[1])
+    assert all(np.isneginf(of.total_N[1]) for of in weigh_labels(scans))
     assert rank(scans).num_rows == 0
 
 
