@@ -19,11 +19,9 @@ from model.metrics.detection import (
     keep_highest,
 )
 from model.metrics.ranking import mean_of_defined
-from shards.format.classes import ABSENT, PRESENT
+from shards.format.classes import ABSENT, BOX_EDGES, PRESENT
 from shards.predictions.detections import has_detections, read_detections
 from shards.predictions.run import Predictions
-
-EDGES = ("xmin_px", "ymin_px", "xmax_px", "ymax_px")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,14 +82,14 @@ def rate_detections(scans: ScoredScans, predictions: Predictions) -> DetectionFi
     """
     if not (has_detections(predictions) and (scans.box_class_B >= 0).any()):
         return None
-    table = read_detections(predictions, scans.split, ["key", "class", "score", *EDGES])
+    table = read_detections(predictions, scans.split, ["key", "class", "score", *BOX_EDGES])
     row_D = pc.index_in(table["key"], value_set=scans.keys_N)
     class_D = pc.index_in(table["class"], value_set=pa.array(scans.classes, pa.string()))
     rated = pc.and_(pc.is_valid(row_D), pc.is_valid(class_D))
     table = table.filter(rated)
     row_D, class_D = (of.filter(rated).to_numpy().astype(np.int64) for of in (row_D, class_D))
     score_D = table["score"].to_numpy()
-    edges_D4 = np.column_stack([table[name].to_numpy() for name in EDGES])
+    edges_D4 = np.column_stack([table[name].to_numpy() for name in BOX_EDGES])
     by_class = np.argsort(class_D, kind="stable")
     bounds = np.searchsorted(class_D[by_class], np.arange(len(scans.classes) + 1))
     classes = {}

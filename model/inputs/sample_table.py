@@ -12,10 +12,9 @@ import pyarrow.compute as pc
 
 from shards import storage
 from shards.curation.bags import name_bags
-from shards.format.classes import UNKNOWN
+from shards.format.classes import BOX_EDGES, UNKNOWN
 from shards.format.dataset import Dataset
 
-_EDGES = ("xmin_px", "ymin_px", "xmax_px", "ymax_px")
 _COLUMNS = [
     "key",
     "shard",
@@ -142,7 +141,7 @@ def _boxes(table: pa.Table, classes: tuple[str, ...]) -> tuple[np.ndarray, np.nd
     boxes = table["boxes"].combine_chunks()
     parents, struct = pc.list_parent_indices(boxes).to_numpy(zero_copy_only=False), boxes.flatten()
     sizes_X2 = np.stack([table[name].to_numpy()[parents] for name in ("width_px", "height_px")], axis=1)
-    edges_X4 = np.stack([struct.field(name).to_numpy(False) for name in _EDGES], axis=1)
+    edges_X4 = np.stack([struct.field(name).to_numpy(False) for name in BOX_EDGES], axis=1)
     numbers_X = pc.fill_null(pc.index_in(struct.field("class"), pa.array(classes)), -1).to_numpy().astype(np.int16)
     edges_X4 = (edges_X4 / np.tile(sizes_X2, 2)).astype(np.float32)
     return edges_X4, numbers_X, np.bincount(parents, minlength=len(boxes))

@@ -14,7 +14,8 @@ PRESENT, ABSENT, UNKNOWN = 1, 0, -1
 """Values of a label in arrays; unknown is null on disk."""
 
 _NAME = re.compile(r"[\w-]+")
-_COORDINATES = ("xmin_px", "ymin_px", "xmax_px", "ymax_px")
+BOX_EDGES = ("xmin_px", "ymin_px", "xmax_px", "ymax_px")
+"""Fields of a box in tables: in pixels of the image as stored, x to the right, y down."""
 _encode = json.JSONEncoder(separators=(",", ":")).encode
 
 
@@ -89,22 +90,22 @@ class Box:
     @classmethod
     def from_row(cls, row: Mapping[str, Any]) -> "Box":
         """Return the box of a row, as `to_row` has it."""
-        return cls(row["class"], *(row[name] for name in _COORDINATES))
+        return cls(row["class"], *(row[name] for name in BOX_EDGES))
 
     @property
     def edges_px(self) -> tuple[float, float, float, float]:
         """xmin, ymin, xmax and ymax with the shortest decimals that name their float32, as in `to_row`."""
-        left, top, right, bottom = (_as_float32(getattr(self, name)) for name in _COORDINATES)
+        left, top, right, bottom = (_as_float32(getattr(self, name)) for name in BOX_EDGES)
         return left, top, right, bottom
 
     def to_row(self) -> dict[str, Any]:
         """Return the box with float32 coordinates, as in `samples` and `<key>.json`."""
-        return {"class": self.class_name, **dict(zip(_COORDINATES, self.edges_px, strict=True))}
+        return {"class": self.class_name, **dict(zip(BOX_EDGES, self.edges_px, strict=True))}
 
 
 def sample_json(row: dict[str, Any]) -> bytes:
     """Return `<key>.json` for a row of `samples`: labels and boxes for users who have only the tar."""
-    boxes = [{"class": box["class"]} | {name: _as_float32(box[name]) for name in _COORDINATES} for box in row["boxes"]]
+    boxes = [{"class": box["class"]} | {name: _as_float32(box[name]) for name in BOX_EDGES} for box in row["boxes"]]
     labels_text = _encode_labels(tuple(row["labels"].items()))
     return (
         f'{{"key":{_encode(row["key"])},"width_px":{row["width_px"]},"height_px":{row["height_px"]}'

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from shards import storage
+from shards.format.classes import BOX_EDGES
 
 BOX_TYPE = pa.struct(
     [
@@ -26,7 +27,7 @@ PROJECTED_TYPE = pa.struct(
         pa.field("scan", pa.string(), nullable=False),
         pa.field("item", pa.string(), nullable=False),
         pa.field("class", pa.string()),
-        *(pa.field(name, pa.int32(), nullable=False) for name in ("xmin_px", "ymin_px", "xmax_px", "ymax_px")),
+        *(pa.field(name, pa.int32(), nullable=False) for name in BOX_EDGES),
         pa.field("occlusion", pa.float32(), nullable=False),
     ]
 )

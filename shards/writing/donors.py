@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from shards import storage
+from shards.format.classes import BOX_EDGES
 from shards.format.dataset import Dataset
 from shards.format.keys import hash_key
 from shards.format.manifest import ShardInfo
@@ -32,7 +33,6 @@ _NUM_BUCKETS_BITS = 12
 """Scans of one of 4,096 ranges of hashes share candidates, so that a worker cuts each but a few times."""
 _MAX_WHITE_DIFFERENCE = 30
 """Scans of one kind of scanner differ by less."""
-_EDGES = ("xmin_px", "ymin_px", "xmax_px", "ymax_px")
 _COLUMNS = ["key", "split", "shard", "offset_bytes", "size_bytes", "sha256", "labels", "boxes", "duplicate_of", "group"]
 
 
@@ -84,7 +84,7 @@ def list_donors(
             (),
         )
         found = [
-            place._replace(class_name=box["class"], box=tuple(box[name] for name in _EDGES))
+            place._replace(class_name=box["class"], box=tuple(box[name] for name in BOX_EDGES))
             for box in row["boxes"]
             if box["class"] in classes
         ]

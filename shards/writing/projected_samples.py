@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from shards.corpus.read_scan import Scan
-from shards.format.classes import Box, ClassSet
+from shards.format.classes import BOX_EDGES, Box, ClassSet
 from shards.format.dataset import Dataset
 from shards.format.keys import shorten_key
 from shards.format.manifest import ShardInfo
@@ -112,7 +112,7 @@ def project_sample(ref: SampleRef, scan: Scan) -> Scan | dict[str, Any]:
 
 def _make_sample(row: dict[str, Any], image: bytes, scan_key: str, donor: Donor, found: Projection) -> Scan:
     name = None if donor.class_name == OTHER_OBJECT else donor.class_name
-    edges = dict(zip(("xmin_px", "ymin_px", "xmax_px", "ymax_px"), found.extent, strict=True))
+    edges = dict(zip(BOX_EDGES, found.extent, strict=True))
     occlusion = float(np.float32(found.occlusion))
     row["projected_from"] = {"scan": scan_key, "item": donor.key, "class": name, **edges, "occlusion": occlusion}
     if name is not None:

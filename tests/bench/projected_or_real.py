@@ -35,6 +35,7 @@ from model.networks.backbones import build_backbone
 from model.networks.weights import pretrained_normalisation
 from shards import storage
 from shards.curation.bags import name_bags
+from shards.format.classes import BOX_EDGES
 from shards.format.dataset import Dataset, open_dataset
 from shards.host import installed_versions
 from shards.images.decode import decode_image
@@ -170,7 +171,7 @@ def _picture(
 
 
 def _square_around(box: dict[str, float]) -> tuple[int, int, int, int]:
-    left, top, right, bottom = (box[name] for name in ("xmin_px", "ymin_px", "xmax_px", "ymax_px"))
+    left, top, right, bottom = (box[name] for name in BOX_EDGES)
     half = (0.5 + MARGIN) * max(right - left, bottom - top)
     x, y = (left + right) / 2, (top + bottom) / 2
     return int(x - half), int(y - half), int(x + half), int(y + half)

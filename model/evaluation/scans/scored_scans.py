@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from model.evaluation.scans.completeness import Completeness, measure_completeness
 from shards.curation.bags import name_bags
-from shards.format.classes import UNKNOWN
+from shards.format.classes import BOX_EDGES, UNKNOWN
 from shards.format.dataset import Dataset
 from shards.format.parquet import read_parquet
 from shards.predictions.parts import part_url
@@ -237,7 +237,7 @@ def _read_boxes(
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.float32]]:
     flat = pc.list_flatten(boxes)
     box_class_B = pc.index_in(pc.struct_field(flat, "class"), value_set=pa.array(list(classes), pa.string()))
-    edges = [pc.struct_field(flat, name) for name in ("xmin_px", "ymin_px", "xmax_px", "ymax_px")]
+    edges = [pc.struct_field(flat, name) for name in BOX_EDGES]
     return (
         pc.list_parent_indices(boxes).to_numpy(zero_copy_only=False).astype(np.int64),
         box_class_B.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64),
