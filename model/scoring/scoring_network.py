@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from scipy.special import expit
 from torch import Tensor
 
 from model.artifacts.saved_model import LoadedModel
@@ -68,7 +69,7 @@ class StartedBatch:
         boxes = None
         if self.box_share is not None:
             maps_BKhw = maps_BC.reshape(len(packed_BP), self.num_classes, self.map_side, self.map_side)
-            found = find_boxes(maps_BKhw, 1 / (1 + np.exp(-logits_BK.astype(np.float64))), self.box_share)
+            found = find_boxes(maps_BKhw, expit(logits_BK.astype(np.float64)), self.box_share)
             boxes = found.place(self.windows_B4, self.sizes_px_B2)
         return BatchScores(logits_BK, levels_BLK.swapaxes(0, 1), peaks_B4K, image_B2, boxes)
 

@@ -118,9 +118,7 @@ def find_part(task: ShardTask, model_id: str, box_share: float | None = None) ->
     if task.why != "unscored":
         return None
     info = read_part_info(task.predictions_url, task.shard.name)
-    if info is None or not info.is_of(task.shard, model_id):
-        return None
-    if box_share is not None and (info.boxes is None or info.boxes.share != box_share):
+    if info is None or not (info.is_of(task.shard, model_id) and info.has_boxes(box_share)):
         return None
     quarantine_url = quarantine_part_url(task.predictions_url, task.shard.name)
     return info if info.num_quarantined == 0 or storage.exists(quarantine_url) else None

@@ -98,6 +98,10 @@ class PartInfo:
         expected = (model_id, shard.digest, shard.num_scans)
         return (self.model_id, self.shard_digest, self.num_scans) == expected
 
+    def has_boxes(self, share: float | None) -> bool:
+        """Return whether the part has the boxes that are asked for; None asks for none."""
+        return share is None or (self.boxes is not None and self.boxes.share == share)
+
     def to_json(self) -> dict[str, Any]:
         """Return the JSON form."""
         document = asdict(self) | {"engine": self.engine.to_json()}

@@ -240,7 +240,7 @@ def _why(
         return "unscored"
     if not info.is_of(shard, model_id):
         return "changed"
-    if box_share is not None and (info.boxes is None or info.boxes.share != box_share):
+    if not info.has_boxes(box_share):
         return "boxes"
     if info.boxes is not None and not storage.exists(detections_url(predictions_url, shard.name)):
         return "incomplete"
