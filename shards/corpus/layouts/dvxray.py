@@ -4,7 +4,6 @@ Lists of splits, `train.txt` with a pair a line or `DvXray_train.txt` with the t
 authors' `get_split.py` writes. Their labels are those of the JSON files.
 """
 
-import codecs
 import json
 import math
 import re
@@ -12,15 +11,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from shards import storage
-from shards.corpus.annotations import as_utf8, decode_text
+from shards.corpus.annotations import decode_text
 from shards.corpus.description import Corpus, Source, extension_of
-from shards.corpus.facts import AnnotationFact, Fact, ImageFact, Inline, RowFact
+from shards.corpus.facts import AnnotationFact, Fact, ImageFact, Inline
 from shards.corpus.layouts.coco import Object, inline_annotation, parse_inline
 from shards.corpus.layouts.folders import RootFolder
 from shards.corpus.layouts.layout import Contents, Layout, Parts
-from shards.corpus.layouts.survey import ImageIndex, Survey, list_image, scan_key, split_of_name
+from shards.corpus.layouts.survey import ImageIndex, Survey, list_image, read_lines, scan_key, split_of_name
 from shards.format.classes import ClassSet
-from shards.format.keys import decode_name, stem_of
+from shards.format.keys import stem_of
 
 VIEWS = ("OL", "SD")
 """Overlook and side."""
@@ -75,20 +74,18 @@ def list_dvxray(source: Source, corpus: Corpus, _classes: ClassSet, _drafts_url:
 def _list_rows(source: Source, corpus: Corpus) -> Iterator[Fact]:
     index = ImageIndex.below(corpus.url)
     seen: set[str] = set()
-    for line in decode_name(as_utf8(storage.read_bytes(source.url)).removeprefix(codecs.BOM_UTF8)).splitlines():
+    for line in read_lines(source.url):
         for name in _views_of(line.split()):
-            keys = index.find_keys(name, source.split)
-            key = min(keys, default=scan_key(name))
-            problem = f"{name!r} may be any of {', '.join(sorted(keys)[:3])}" if len(keys) > 1 else ""
-            if key not in seen:
-                yield RowFact(key, source.url, _LIST_RANK, source.split, (), problem)
-            seen.add(key)
+            row = index.list_row(name, source, _LIST_RANK)
+            if row.key not in seen:
+                yield row
+            seen.add(row.key)
 
 
 def _views_of(words: Sequence[str]) -> list[str]:
     """Return the names of the views that a line means: it has both, or the name of their pair."""
     views = [word for word in words if _VIEW.fullmatch(stem_of(word))]
-    return views or [f"{_without_extension(words[0])}_{view}.png" for view in VIEWS] if words else []
+    return views or [f"{_without_extension(words[0])}_{view}.png" for view in VIEWS]
 
 
 def _without_extension(name: str) -> str:

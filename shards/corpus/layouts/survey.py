@@ -1,5 +1,6 @@
 """Look through the folders of a corpus for its documents and images, and list pairs of image and annotation."""
 
+import codecs
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -8,9 +9,9 @@ from functools import cached_property
 from shards import storage
 from shards.corpus.annotations import as_utf8
 from shards.corpus.description import Source, extension_of, is_junk, is_no_image, make_key
-from shards.corpus.facts import ARCHIVE, JUNK, AnnotationFact, Fact, ImageFact, SkippedFact
+from shards.corpus.facts import ARCHIVE, JUNK, AnnotationFact, Fact, ImageFact, RowFact, SkippedFact
 from shards.corpus.layouts.folders import is_any_archive, list_names
-from shards.format.keys import stem_of
+from shards.format.keys import decode_name, stem_of
 
 _ROLE_WORD = re.compile(
     r"(?:^|[_. -])(?:images?|imgs?|jpegimages?|labels?|annotations?|annos?|jsons?|xmls?|txts?|labelme)(?=$|[_. -])",
@@ -151,6 +152,12 @@ class Survey:
         return storage.join_url(self.url, path)
 
 
+def read_lines(url: str) -> list[str]:
+    """Return the lines of a text that people wrote, without blanks at their ends, and without empty ones."""
+    text = decode_name(as_utf8(storage.read_bytes(url)).removeprefix(codecs.BOM_UTF8))
+    return list(filter(None, map(str.strip, text.splitlines())))
+
+
 def list_image(source: Source, path: str, url: str, size_bytes: int) -> Fact | None:
     """Return the fact of a file below a corpus if it is an image, junk or an archive, else None."""
     if is_junk(path):
@@ -210,6 +217,12 @@ class ImageIndex:
         """Return the images below a folder, with the keys of `scan_key`."""
         paths = (info.url.removeprefix(url).strip("/") for info in storage.list_files(url))
         return cls((path, scan_key(path)) for path in paths if not is_junk(path) and not is_no_image(path))
+
+    def list_row(self, name: str, source: Source, list_rank: int) -> RowFact:
+        """Return the row of a list of names; it is a bad one if the name may be of several images."""
+        keys = self.find_keys(name, source.split)
+        problem = f"{name!r} may be any of {', '.join(sorted(keys)[:3])}" if len(keys) > 1 else ""
+        return RowFact(min(keys, default=scan_key(name)), source.url, list_rank, source.split, (), problem)
 
     def find_keys(self, name: str, split: str = "", folder: str | None = None) -> set[str]:
         """Return the keys of the images that a name means: none, one, or several that it fits equally well.

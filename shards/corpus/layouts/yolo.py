@@ -14,15 +14,14 @@ from typing import Any
 import yaml
 
 from shards import storage
-from shards.corpus.annotations import MAX_ANNOTATION_BYTES, as_utf8, decode_text
+from shards.corpus.annotations import MAX_ANNOTATION_BYTES, decode_text
 from shards.corpus.boxes import Annotation, AnnotationError, collect_boxes
 from shards.corpus.description import Corpus, Source, is_junk, is_no_image
 from shards.corpus.facts import Fact, RowFact
 from shards.corpus.layouts.folders import SPLITS, RootFolder
 from shards.corpus.layouts.layout import Contents, Layout, Parts
-from shards.corpus.layouts.survey import ImageIndex, Survey, list_pairs, scan_key, split_of_path
+from shards.corpus.layouts.survey import ImageIndex, Survey, list_pairs, read_lines, scan_key, split_of_path
 from shards.format.classes import ClassSet
-from shards.format.keys import decode_name
 
 _ROW = re.compile(rb"\s*\d+(?:\.0+)?(?:[ \t]+-?\d*\.?\d+(?:[eE][-+]?\d+)?){4,}\s*$")
 _IMAGE_PATH = re.compile(r".+\.(jpe?g|png|bmp|jfif|tiff?|webp)", re.IGNORECASE)
@@ -31,7 +30,6 @@ _LABEL_FOLDER = re.compile(r"(?:^|[_. -])(?:labels?|annotations?)(?:$|[_. -])", 
 _LIST_RANK = 3
 _MAX_FRACTION = 1.5
 """Coordinates above are pixels."""
-_SPLIT_KEYS = SPLITS
 
 
 def class_of_number(number: int) -> str:
@@ -124,7 +122,7 @@ def _describe(survey: Survey) -> _Description:
     found = [_read_yaml(survey, path) for path in survey.with_extension("yaml", "yml")]
     found += [_read_darknet(survey, path) for path in survey.with_extension("data")]
     name_files = [path for path in survey.paths if _NAME_FILES.fullmatch(path.rpartition("/")[2])]
-    found += [_Description(path, dict(enumerate(_read_lines(survey, path)))) for path in name_files]
+    found += [_Description(path, dict(enumerate(read_lines(survey.at(path))))) for path in name_files]
     lists = [path for path in survey.with_extension("txt") if _split_of_list(path) and _lists_images(survey, path)]
     found.append(_Description("", {}, tuple((_split_of_list(path), path) for path in lists)))
     named = next((item for item in found if item.names), _Description())
@@ -137,16 +135,11 @@ def _describe(survey: Survey) -> _Description:
 
 
 def _split_of_list(path: str) -> str:
-    return _SPLIT_KEYS.get(path.rpartition("/")[2].removesuffix(".txt").lower(), "")
+    return SPLITS.get(path.rpartition("/")[2].removesuffix(".txt").lower(), "")
 
 
 def _lists_images(survey: Survey, path: str) -> bool:
-    return any(_IMAGE_PATH.fullmatch(line) for line in _read_lines(survey, path)[:1])
-
-
-def _read_lines(survey: Survey, path: str) -> list[str]:
-    text = decode_name(as_utf8(storage.read_bytes(survey.at(path))).removeprefix(b"\xef\xbb\xbf"))
-    return [line.strip() for line in text.splitlines() if line.strip()]
+    return any(_IMAGE_PATH.fullmatch(line) for line in read_lines(survey.at(path))[:1])
 
 
 def _read_yaml(survey: Survey, path: str) -> _Description:
@@ -160,7 +153,7 @@ def _read_yaml(survey: Survey, path: str) -> _Description:
         return _Description(path, problem=f"names in {path} must be a list, got {names!r}" if names else "")
     numbered = enumerate(names) if isinstance(names, list) else ((int(number), name) for number, name in names.items())
     base = str(document.get("path") or "")
-    splits = [(_SPLIT_KEYS[key], value) for key in _SPLIT_KEYS for value in _as_list(document.get(key))]
+    splits = [(SPLITS[key], value) for key in SPLITS for value in _as_list(document.get(key))]
     return _Description(
         path,
         {number: str(name) for number, name in numbered},
@@ -174,11 +167,11 @@ def _as_list(value: Any) -> list[str]:
 
 def _read_darknet(survey: Survey, path: str) -> _Description:
     """Read `obj.data`: lines `train = data/train.txt` and `names = data/obj.names`."""
-    pairs = [line.partition("=") for line in _read_lines(survey, path)]
+    pairs = [line.partition("=") for line in read_lines(survey.at(path))]
     values = {key.strip().lower(): value.strip() for key, _, value in pairs}
     names_path = _resolve(survey, values.get("names", ""), path.rpartition("/")[0])
-    names = dict(enumerate(_read_lines(survey, names_path))) if names_path else {}
-    return _Description(path, names, tuple((_SPLIT_KEYS[key], values[key]) for key in _SPLIT_KEYS if values.get(key)))
+    names = dict(enumerate(read_lines(survey.at(names_path)))) if names_path else {}
+    return _Description(path, names, tuple((SPLITS[key], values[key]) for key in SPLITS if values.get(key)))
 
 
 def _find_splits(survey: Survey, description: _Description) -> Iterator[Source]:
@@ -220,11 +213,8 @@ def _is_annotation(path: str) -> bool:
 
 def _list_rows(source: Source, corpus: Corpus) -> Iterator[Fact]:
     index = ImageIndex.below(corpus.url)
-    text = decode_name(as_utf8(storage.read_bytes(source.url)).removeprefix(b"\xef\xbb\xbf"))
-    for line in filter(None, map(str.strip, text.splitlines())):
-        keys = index.find_keys(line, source.split)
-        problem = f"{line!r} may be any of {', '.join(sorted(keys)[:3])}" if len(keys) > 1 else ""
-        yield RowFact(min(keys, default=scan_key(line)), source.url, _LIST_RANK, source.split, (), problem)
+    for line in read_lines(source.url):
+        yield index.list_row(line, source, _LIST_RANK)
 
 
 YOLO = Layout(
