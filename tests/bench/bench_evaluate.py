@@ -4,9 +4,6 @@ Average precision alone is timed beside scikit-learn and beside the SIXray autho
 elements is transcribed here and timed on fewer rows, for it is linear in them.
 """
 
-import os
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,7 +18,7 @@ from shards import storage
 from shards.format.manifest import DatasetManifest, ShardInfo, SplitLedger, samples_url, shard_name
 from shards.format.parquet import predictions_schema, samples_schema, write_parquet
 from shards.predictions.parts import part_url
-from tests.bench.measure import Measurement
+from tests.bench.measure import Cost, Measurement, measure_command
 
 CLASSES = ("Gun", "Knife", "Wrench", "Pliers", "Scissors")
 NUM_SCANS, NUM_SHARDS, METER_ROWS = 1_059_231, 40, 100_000
@@ -43,26 +40,20 @@ def run(scratch: Path) -> Iterator[Measurement]:
     yield Measurement("authors' meter / ours", authors / ours, "ratio", "aim: at least 50")
     write_tables(scratch / "corpus", CLASSES, labels_NK, logits_NK)
     del labels_NK, logits_NK
-    seconds, peak_bytes = time_command(scratch / "corpus")
-    yield Measurement("sixray evaluate, 1,059,231 scans in bags of 3, 5 classes", seconds, "s", "aim: under 60")
-    yield Measurement("sixray evaluate, peak memory", peak_bytes / 1e9, "GB", "aim: under 2")
+    cost = time_command(scratch / "corpus")
+    yield Measurement("sixray evaluate, 1,059,231 scans in bags of 3, 5 classes", cost.seconds, "s", "aim: under 60")
+    yield Measurement("sixray evaluate, peak memory", cost.peak_bytes / 1e9, "GB", "aim: under 2")
     classes = tuple(f"class {k:04d}" for k in range(MANY_CLASSES))
     write_tables(scratch / "many", classes, *draw_single_labels())
-    seconds, peak_bytes = time_command(scratch / "many")
-    yield Measurement("sixray evaluate, 50,000 scans, 1,000 classes", seconds, "s", "aim: under 120")
-    yield Measurement("sixray evaluate, 1,000 classes, peak memory", peak_bytes / 1e9, "GB")
+    cost = time_command(scratch / "many")
+    yield Measurement("sixray evaluate, 50,000 scans, 1,000 classes", cost.seconds, "s", "aim: under 120")
+    yield Measurement("sixray evaluate, 1,000 classes, peak memory", cost.peak_bytes / 1e9, "GB")
 
 
-def time_command(root: Path) -> tuple[float, int]:
-    """Return seconds and peak memory in bytes of `sixray evaluate`, from Parquet to page."""
+def time_command(root: Path) -> Cost:
+    """Return the cost of `sixray evaluate`, from Parquet to page."""
     flags = ["--predictions", root / "pred", "--data", root / "ds", "--output", root / "report"]
-    started = time.perf_counter()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "pipelines.evaluate", *map(str, flags)], stdout=subprocess.DEVNULL
-    )
-    _, status, usage = os.wait4(process.pid, 0)
-    assert status == 0
-    return time.perf_counter() - started, usage.ru_maxrss * 1024
+    return measure_command("pipelines.evaluate", flags)
 
 
 def draw_single_labels() -> tuple[np.ndarray, np.ndarray]:

@@ -5,10 +5,7 @@ those of a model that did not see the flips. cleanlab is not among the dependenc
 """
 
 import importlib.util
-import os
-import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,7 +16,7 @@ from model.evaluation.scans.completeness import Completeness
 from model.evaluation.scans.scored_scans import ScoredScans
 from model.review.evidence import weigh_labels
 from tests.bench.bench_evaluate import CLASSES, PREVALENCE, draw_scores, write_tables
-from tests.bench.measure import Measurement
+from tests.bench.measure import Measurement, measure_command
 
 NUM_SCANS, NUM_SEEDS = 30_000, 5
 SHARES = (0.01, 0.05, 0.1)
@@ -47,11 +44,15 @@ def run(scratch: Path) -> Iterator[Measurement]:
             what = f"{share:.0%} flipped, {name}"
             yield Measurement(f"{what}: precision among the first {num_flipped}", precision, "share")
             yield Measurement(f"{what}: recall among the first {BUDGET}", recall, "share")
-    write_tables(scratch / "corpus", CLASSES, *draw_scores())
-    seconds, cpu_seconds, peak_bytes = time_command(scratch / "corpus")
-    yield Measurement("sixray review, 1,059,231 scans in bags of 3, 5 classes, budget 1,000", seconds, "s", "aim: 60")
-    yield Measurement("sixray review, processor time", cpu_seconds, "s")
-    yield Measurement("sixray review, peak memory", peak_bytes / 1e9, "GB", "aim: under 2")
+    root = scratch / "corpus"
+    write_tables(root, CLASSES, *draw_scores())
+    flags = ["--predictions", root / "pred", "--data", root / "ds", "--output", root / "review", "--budget", BUDGET]
+    cost = measure_command("pipelines.review", flags)
+    yield Measurement(
+        "sixray review, 1,059,231 scans in bags of 3, 5 classes, budget 1,000", cost.seconds, "s", "aim: 60"
+    )
+    yield Measurement("sixray review, processor time", cost.processor_seconds, "s")
+    yield Measurement("sixray review, peak memory", cost.peak_bytes / 1e9, "GB", "aim: under 2")
 
 
 def draw_flipped(share: float, seed: int) -> tuple[ScoredScans, np.ndarray]:
@@ -125,13 +126,3 @@ def rate(order_N: np.ndarray, is_flipped_N: np.ndarray) -> np.ndarray:
     """Return the precision among as many scans as were flipped, and the share of these among the first BUDGET."""
     num_flipped = int(is_flipped_N.sum())
     return np.array([is_flipped_N[order_N[:num_flipped]].mean(), is_flipped_N[order_N[:BUDGET]].sum() / num_flipped])
-
-
-def time_command(root: Path) -> tuple[float, float, int]:
-    """Return seconds, processor seconds and peak memory in bytes of `sixray review`."""
-    flags = ["--predictions", root / "pred", "--data", root / "ds", "--output", root / "review", "--budget", BUDGET]
-    started = time.perf_counter()
-    process = subprocess.Popen([sys.executable, "-m", "pipelines.review", *map(str, flags)], stdout=subprocess.DEVNULL)
-    _, status, usage = os.wait4(process.pid, 0)
-    assert status == 0
-    return time.perf_counter() - started, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024

@@ -2,6 +2,8 @@
 
 import os
 import statistics
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -48,6 +50,26 @@ def time_in_turn(
             run()
             seconds[name].append(time.perf_counter() - started)
     return {name: pick(values) for name, values in seconds.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What a command takes, with all processes that it waits for."""
+
+    seconds: float
+    processor_seconds: float
+    peak_bytes: int
+    """Of its largest process."""
+
+
+def measure_command(module: str, flags: Sequence[object]) -> Cost:
+    """Run a command, start included, and return what it took; AssertionError if it ends with another code than 0."""
+    started = time.perf_counter()
+    process = subprocess.Popen([sys.executable, "-m", module, *map(str, flags)], stdout=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    assert status == 0
+    seconds = time.perf_counter() - started
+    return Cost(seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024)
 
 
 class Peak:
