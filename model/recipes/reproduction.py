@@ -10,7 +10,6 @@ from typing import Any
 from model.evaluation.evaluate import Evaluation
 from model.recipes.paper_tables import MEAN, PaperColumn, PaperDataset, PaperTable
 from model.recipes.registry import RECIPES
-from model.training.losses import LossConfig
 from shards import storage
 from shards.format.dataset import Dataset
 from shards.format.json_document import parse_document
@@ -160,19 +159,20 @@ def compare_with_paper(table: PaperTable, runs: Iterable[RunFigures]) -> Reprodu
 
 
 def _note_on_gradients(table: PaperTable) -> Iterable[str]:
-    """Yield what differs between rows beside their network: `LossConfig` is a mean over levels, so each has 1 / L."""
-    rows_of: dict[int, list[str]] = {}
+    """Yield what differs between rows beside their network: how much the loss weighs each level and class."""
+    rows_of: dict[float, list[str]] = {}
+    num_classes = len(table.datasets[0].classes)
     for row in table.rows:
-        recipes = [RECIPES[name]() for of in table.datasets if (name := row.recipe_for(of)) in RECIPES]
-        if recipes and all(isinstance(recipe.loss, LossConfig) for recipe in recipes):
-            rows_of.setdefault(recipes[0].num_levels, []).append(row.name)
-    if len(rows_of) > 1:
-        fewest, most = min(rows_of), max(rows_of)
-        upper, lower = (", ".join(rows_of[num_levels]) for num_levels in (fewest, most))
+        recipe = RECIPES[row.recipe_for(table.datasets[0])]()
+        if gradient := recipe.loss.top_gradient(recipe.num_levels, num_classes):
+            rows_of.setdefault(gradient, []).append(row.name)
+    *more, least = sorted(rows_of, reverse=True)
+    if more:
+        names = {gradient: ", ".join(rows) for gradient, rows in rows_of.items()}
+        factors = " and that of ".join(f"{names[gradient]} gets {gradient / least:g} times" for gradient in more)
         yield (
-            f"gradients: the loss is a mean over levels, so at the same rate the top level of {upper} gets "
-            f"{most / fewest:g} times the gradient of that of {lower}; a difference between them is not of the network "
-            f"alone"
+            f"gradients: losses are means over levels or classes, so at the same rate the top level of {factors} the "
+            f"gradient of that of {names[least]}; a difference between them is not of the network alone"
         )
 
 

@@ -3,6 +3,8 @@
 import json
 import math
 from dataclasses import asdict, dataclass, field, replace
+from functools import reduce
+from operator import getitem
 from typing import Any
 
 from model.inputs.augmentation import AugmentationConfig
@@ -177,13 +179,12 @@ class TrainConfig:
         }
         # A round trip through JSON text, so that it equals a document read back: tuples become lists.
         document: dict[str, Any] = json.loads(json.dumps(asdict(self) | named))
-        if not self.augmentation.mixed:
-            del document["augmentation"]["mixed"]
-        return {
-            name: value
-            for name, value in document.items()
-            if name not in _LATER_DEFAULTS or value != _LATER_DEFAULTS[name]
-        }
+        for path, default in _LATER_DEFAULTS.items():
+            *tables, name = path.split(".")
+            table = reduce(getitem, tables, document)
+            if table[name] == default:
+                del table[name]
+        return document
 
 
 def split_batch_across_devices(config: TrainConfig, num_devices: int) -> TrainConfig:
@@ -231,6 +232,8 @@ _LATER_DEFAULTS: dict[str, Any] = {
     "frozen_stages": 0,
     "ema_decay": 0.0,
     "localization": 0.0,
-    "augmentation": {name: value for name, value in asdict(AugmentationConfig()).items() if name != "mixed"},
+    "augmentation.mixed": 0.0,
+    "augmentation": {"scale": 0.0, "aspect": 0.0, "exposure": 0.0, "upside_down": False, "quarter_turns": False},
 }
-"""Fields that came after the formats were fixed, with their defaults, which are the earlier behaviour."""
+"""Fields that came after the formats were fixed, with their defaults, which are the earlier behaviour; those within
+another before that."""

@@ -65,6 +65,13 @@ class Loss(ABC):
         """
         return None
 
+    def top_gradient(self, num_levels: int, num_classes: int) -> float | None:
+        """Return the weight of the top level's cross-entropy for one class, which scales its gradient.
+
+        With equal weights of levels. None if the loss is no sum of binary cross-entropies.
+        """
+        return None
+
     def evidence(self, output: NetworkOutput, batch: Batch) -> Tensor:
         """Return what `rate` needs of each held-out scan, (B, any): the fused logits unless overridden."""
         return output.logits_BK

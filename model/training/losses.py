@@ -40,6 +40,10 @@ class LossConfig(Loss):
         """Return Eq. 6, averaged over levels and scans."""
         return {"classification": hierarchical_loss(output.level_logits_LBK, batch.labels_BK, self)}
 
+    def top_gradient(self, num_levels: int, num_classes: int) -> float:
+        """Return 1 / L: a mean over levels of sums over classes."""
+        return 1 / num_levels
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SoftmaxConfig(Loss):

@@ -75,6 +75,10 @@ class FusedLossConfig(Loss):
         """Return L_cls."""
         return {"classification": classification_loss(output.logits_BK, batch.labels_BK)}
 
+    def top_gradient(self, num_levels: int, num_classes: int) -> float:
+        """Return 1 / (L K): a mean over classes, of the mean over levels."""
+        return 1 / (num_levels * num_classes)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IntuitiveLabels:
@@ -148,6 +152,10 @@ class MetaLossConfig(Loss):
             "classification": classification_loss(output.logits_BK, batch.labels_BK),
             "selection": self.weight * selection_loss(output.log_weights_BL, levels_B),
         }
+
+    def top_gradient(self, num_levels: int, num_classes: int) -> float:
+        """Return that of `FusedLossConfig`."""
+        return FusedLossConfig().top_gradient(num_levels, num_classes)
 
 
 def _mask_and_ellipses(output: NetworkOutput, batch: Batch) -> tuple[Tensor, Tensor]:

@@ -63,6 +63,18 @@ def test_a_loss_travels_to_other_processes_and_has_a_rating(config):
         assert loss.rate(np.eye(3), np.eye(3), ("a", "b", "c"))[loss.rating] == 1.0
 
 
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda config: type(config).__name__)
+def test_the_weight_that_a_loss_says_the_top_level_has_is_that_of_its_gradient(config):
+    output, batch = step_of([*range(5)])
+    logits_LBK = torch.zeros_like(output.level_logits_LBK, requires_grad=True)
+    output = replace(output, level_logits_LBK=logits_LBK, log_weights_BL=torch.full((5, 3), math.log(1 / 3)))
+    if (stated := config.top_gradient(num_levels=3, num_classes=3)) is not None:
+        sum_terms(config.terms(output, batch)).backward()
+        assert logits_LBK.grad is not None
+        torch.testing.assert_close(logits_LBK.grad[-1], stated * (0.5 - batch.labels_BK) / 5)
+    assert (stated is None) == isinstance(config, SoftmaxConfig | AttentionLossConfig)
+
+
 def test_scans_with_any_number_of_items_are_trained_by_the_hierarchical_loss():
     config, logits_LBK, labels_BK = LossConfig(), torch.randn(3, 4, 2), torch.tensor([[1.0, 1], [0, 1], [0, 0], [1, 0]])
     output, batch = step_of([*range(4)])
