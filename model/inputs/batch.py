@@ -35,3 +35,5 @@ class Batch(NamedTuple):
     """None of padding, or of an image that cannot be decoded."""
     levels_B: Tensor
     """int64: the label of the level for Meta Fusion, from 1 (finest); 0 unknown."""
+    is_void_B: Tensor
+    """bool: padding, or an image that cannot be decoded; it must add nothing to a loss."""

@@ -231,6 +231,7 @@ class _Loader:
             self._tensor(rows_B),
             Boxes(*(self._tensor(array) for array in boxes)),
             self._tensor(levels_B),
+            self._tensor(is_void_B),
         )
 
     def _tensor(self, array: np.ndarray) -> Tensor:

@@ -71,6 +71,7 @@ def mix(batch: Batch, coded_B: np.ndarray, partners_E: np.ndarray, normalisation
         batch.rows_B[:num_scans],
         _move(batch.boxes, new_place_B),
         levels_B,
+        batch.is_void_B[:num_scans],
     )
 
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from model.networks.config import ModelConfig
-from model.networks.level_fusion import SelectionNetwork, build_selection, without_autocast
+from model.networks.level_fusion import build_selection, without_autocast
 from model.networks.output import NetworkOutput
 
 
@@ -29,7 +29,7 @@ class HierarchicalNetwork(nn.Module):
         num_features: list[int],
         num_classes: int,
         refine: bool,
-        selection: SelectionNetwork | None = None,
+        selection: nn.Module | None = None,
     ) -> None:
         super().__init__()
         self.backbone = backbone
@@ -43,9 +43,7 @@ class HierarchicalNetwork(nn.Module):
         return classify_levels(features, self.classifiers, self.selection)
 
 
-def classify_levels(
-    features: list[Tensor], classifiers: nn.ModuleList, selection: SelectionNetwork | None
-) -> NetworkOutput:
+def classify_levels(features: list[Tensor], classifiers: nn.ModuleList, selection: nn.Module | None) -> NetworkOutput:
     """Return the output for the features of all levels, finest first; without selection they weigh the same."""
     heatmaps = tuple(classify(level) for classify, level in zip(classifiers, features, strict=True))
     level_logits_LBK = torch.stack([heatmap.mean(dim=(2, 3)) for heatmap in heatmaps])

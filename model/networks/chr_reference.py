@@ -3,8 +3,8 @@
 Source: github.com/MeioJane/CHR, `CHR/models.py` (no licence given; written anew from what it computes). It differs from
 the paper and from `model.networks.chr` in two points: each level's features pass a 1x1 convolution and ReLU of their
 own before they are pooled (top level) or concatenated (the others), and the level below the top is concatenated with
-the top's raw features. It evaluates the top level's logits alone; here, as in the paper, the prediction is the mean
-over levels.
+the top's raw features. It evaluates the top level's logits alone, which here is the fusion `top`; with `average` the
+prediction is the mean over levels, as in the paper.
 
 It was written for ResNet-101 at 224 px, where its pools of 28, 14 and 7 cells are the mean over the map; here any
 backbone with three levels and any size work the same way.
@@ -15,19 +15,26 @@ Shapes: B batch  K classes  L levels  D features  C colour  H W pixels of an ima
 from functools import partial
 from itertools import pairwise
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from model.networks.chr import MapClassifier, UpsampledMix
+from model.networks.chr import MapClassifier, UpsampledMix, classify_levels
 from model.networks.config import ModelConfig
+from model.networks.level_fusion import build_selection
 from model.networks.output import NetworkOutput
 
 
 class AuthorsNetwork(nn.Module):
     """A backbone, a 1x1 convolution a level, a reversed connection between neighbours, a classifier a level."""
 
-    def __init__(self, backbone: nn.Module, num_features: list[int], num_classes: int, align_corners: bool) -> None:
+    def __init__(
+        self,
+        backbone: nn.Module,
+        num_features: list[int],
+        num_classes: int,
+        align_corners: bool,
+        selection: nn.Module | None,
+    ) -> None:
         super().__init__()
         self.backbone = backbone
         self.own = nn.ModuleList(nn.Conv2d(depth, depth, kernel_size=1) for depth in num_features)
@@ -36,6 +43,7 @@ class AuthorsNetwork(nn.Module):
             for below, above in pairwise(num_features)
         )
         self.classifiers = nn.ModuleList(MapClassifier(depth, num_classes) for depth in num_features)
+        self.selection = selection
 
     def forward(self, images_BCHW: Tensor) -> NetworkOutput:
         """Return logits and heatmaps of every level; images are normalised as the config says."""
@@ -45,17 +53,17 @@ class AuthorsNetwork(nn.Module):
         for level in reversed(range(len(self.mixes))):
             above = functional.relu(self.mixes[level](own[level], above))
             refined.insert(0, above)
-        heatmaps = tuple(classify(level) for classify, level in zip(self.classifiers, refined, strict=True))
-        return NetworkOutput(torch.stack([heatmap.mean(dim=(2, 3)) for heatmap in heatmaps]), heatmaps)
+        return classify_levels(refined, self.classifiers, self.selection)
 
 
 def _authors(config: ModelConfig, backbone: nn.Module, align_corners: bool) -> nn.Module:
     if config.num_levels != 3:
         raise ValueError(f"num_levels must be 3 for the network {config.network!r}, got {config.num_levels}")
-    if config.fusion != "average":
-        raise ValueError(f"fusion must be 'average' for the network {config.network!r}, got {config.fusion!r}")
+    if config.fusion not in ("average", "top"):
+        raise ValueError(f"fusion must be 'average' or 'top' for the network {config.network!r}, got {config.fusion!r}")
     num_features: list[int] = backbone.feature_info.channels()  # type: ignore[operator, union-attr, assignment]
-    return AuthorsNetwork(backbone, num_features, len(config.classes), align_corners)
+    selection = build_selection(config.fusion, num_features)
+    return AuthorsNetwork(backbone, num_features, len(config.classes), align_corners, selection)
 
 
 authors = partial(_authors, align_corners=False)

@@ -16,9 +16,10 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 WHITE = 240
 """A margin has no darker value in any colour. Pure white is 255; JPEG of quality 75 stays above 245 beside it, and the
 palest parts of a bag lie below 240."""
-FUSIONS = ("average", "gated", "meta")
-"""How the levels' logits are fused: with equal weights, or with weights that a small network computes from the scan,
-learnt from the classification alone (gated) or from labels too (meta). Gated and meta differ in training only."""
+FUSIONS = ("average", "top", "gated", "meta")
+"""How the levels' logits are fused: with equal weights, by the top level alone (as the authors' code of CHR rates it),
+or with weights that a small network computes from the scan, learnt from the classification alone (gated) or from labels
+too (meta). Gated and meta differ in training only."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,8 +3,8 @@
 Paper: B. Hu et al., "Multi-label X-ray Imagery Classification via Bottom-up Attention and Meta Fusion", ACCV 2020,
 Section 3.2, Figure 3 and Table 1. Written from the paper; no code of the authors is public.
 
-The three fusions are `average` (Eq. 1: no network at all), `gated` and `meta` (Eq. 2). The last two are one network;
-they differ in whether its weights are trained with labels (L_meta of Eq. 4) or by the classification alone.
+Its fusions are `average` (Eq. 1: no network at all), `gated` and `meta` (Eq. 2). The last two are one network; they
+differ in whether its weights are trained with labels (L_meta of Eq. 4) or by the classification alone.
 
 Shapes: B batch  L levels  D features  h w cells of a level
 """
@@ -22,9 +22,21 @@ POOLED_CELLS = 7
 HIDDEN_FEATURES = 256
 
 
-def build_selection(fusion: str, num_features: Sequence[int]) -> "SelectionNetwork | None":
-    """Return a selection network for levels of these depths, None if `fusion` (one of `FUSIONS`) needs none."""
-    return None if fusion == "average" else SelectionNetwork(num_features)
+def build_selection(fusion: str, num_features: Sequence[int]) -> nn.Module | None:
+    """Return what weighs levels of these depths, None if by `fusion` (one of `FUSIONS`) they weigh the same."""
+    if fusion == "average":
+        return None
+    return TopLevelAlone() if fusion == "top" else SelectionNetwork(num_features)
+
+
+class TopLevelAlone(nn.Module):
+    """Weighs the top level with 1 and the others with 0, as the authors' code of CHR rates its output `fc1`."""
+
+    def forward(self, features: Sequence[Tensor]) -> Tensor:
+        """Return the logarithms of the weights (B, L), float32, of levels (B, D, h, w), finest first."""
+        weights_BL = features[0].new_zeros(len(features[0]), len(features), dtype=torch.float32)
+        weights_BL[:, -1] = 1
+        return weights_BL.log()
 
 
 class SelectionNetwork(nn.Module):

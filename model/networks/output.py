@@ -16,7 +16,8 @@ class NetworkOutput:
     """Class activation maps of level 1 to L, each float32 (B, K, h, w), in logits: the mean over the cells of a
     map is that level's logit."""
     log_weights_BL: Tensor | None = None
-    """float32, the logarithms of the levels' weights in the fused prediction; they sum to 1; None: equal weights."""
+    """float32, the logarithms of the levels' weights in the fused prediction, -inf for 0; the weights sum to 1; None:
+    equal weights."""
     attention_B1hw: Tensor | None = None
     """float32 in [0, 1], the attention mask; None if the network has no attention head."""
 

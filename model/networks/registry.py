@@ -35,7 +35,8 @@ To add a network, write such a function and list it here.
 `plain` to `chr` are the names of the CHR paper's Table 4: h hierarchy (a classifier a level), r refinement (reversed
 connections), c class-balanced loss. `c` changes training only: `ch` is built as `h`, `chr` as `hr`. `chr_authors` is
 the graph of the authors' code, for their checkpoints (`_corners`: with the up-sampling of their PyTorch version). `fpn`
-and, with an attention head, `sxmnet` are of the SXMNet paper. `ModelConfig.fusion` works with all but the authors'.
+and, with an attention head, `sxmnet` are of the SXMNet paper. `ModelConfig.fusion` works with all; the authors' take no
+selection network.
 """
 
 

@@ -17,7 +17,7 @@ from torchvision.ops import FeaturePyramidNetwork
 from model.networks.attention_head import AttentionHead, refine_pyramid
 from model.networks.chr import MapClassifier, classify_levels
 from model.networks.config import AttentionConfig, ModelConfig
-from model.networks.level_fusion import SelectionNetwork, build_selection
+from model.networks.level_fusion import build_selection
 from model.networks.output import NetworkOutput
 
 PYRAMID_FEATURES = 256
@@ -36,7 +36,7 @@ class PyramidNetwork(nn.Module):
         num_features: list[int],
         num_classes: int,
         attention: AttentionConfig | None = None,
-        selection: SelectionNetwork | None = None,
+        selection: nn.Module | None = None,
     ) -> None:
         super().__init__()
         self.backbone = backbone

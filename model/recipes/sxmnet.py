@@ -10,12 +10,11 @@ Ours: momentum 0.9 and weight decay 1e-4; squash to 256 px, random crop 224, mir
 28 to 112 cells imply 224 px); one in twenty training scans held out to choose the epoch, the same in both stages;
 stage II also trains the attention head, through the classification alone ("others" of Section 4.2 includes it);
 ResNet-50 and its pyramid have the settings of stage II, so that rows of a table differ in their network alone, and
-start from ImageNet. CHR was "re-train[ed] with the source codes provided by the authors" (Section 4.4), so it is on
-ResNet-101, the only backbone there, with that code's settings (`model.recipes.chr.sixray`). But it is the network of
-its paper (`chr`), not of that code (`chr_authors`), which does not support Meta Fusion. With Meta Fusion it is trained
-by its fused prediction (Eq. 4) in place of its own loss, so the rows of CHR in Table 8 differ in more than the fusion:
-its own loss is class-balanced, of every level, and a sum over classes; L_cls is of the fused prediction and a mean over
-classes, so that its gradient at the same rate is a fifth for five classes.
+start from ImageNet. CHR was "re-train[ed] with the source codes provided by the authors" (Section 4.4), so it is that
+code's graph, loss and prediction on ResNet-101, the only backbone there (`model.recipes.chr.authors`); it labels levels
+for MF-N too. That graph does not support Meta Fusion: with it, CHR is the network of its paper (`chr`), trained by its
+fused prediction (Eq. 4) in place of its own loss, so the rows of CHR in Table 8 differ in more than the fusion.
+`chr_resnet101_<dataset>` is the network and the loss of the paper without it.
 
 Contradictions in the paper: in Table 2 the mean of ResNet-50 on SIXray is 93.36 and that of its classes 93.11,
 the mean of its own system on OPIXray 90.83 and that of its classes 90.57; CHR on OPIXray has 87.73 in Table 2 (the mean
@@ -31,6 +30,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from model.networks.config import AttentionConfig
+from model.recipes.chr import authors
 from model.recipes.general import name_variants
 from model.training.config import Sgd, StepSchedule, TrainConfig
 from model.training.losses import LossConfig
@@ -191,6 +191,7 @@ def _name(*parts: str) -> str:
 
 SXMNET_RECIPES: dict[str, Callable[[], TrainConfig]] = (
     name_variants(baseline, ("plain", "fpn", "chr"), DATASETS)
+    | name_variants(authors, DATASETS)
     | name_variants(baseline_meta, ("fpn", "chr"), LABELS, DATASETS)
     | name_variants(attention, VARIANTS, DATASETS)
     | name_variants(sxmnet, VARIANTS, DATASETS)
@@ -206,7 +207,7 @@ def _needs(config: TrainConfig) -> Needs:
     variant = next((name for name, head in VARIANTS.items() if head == config.attention), "")
     dataset = config.recipe.rsplit("_", 1)[1]
     first = attention(variant, dataset).recipe if stage_two and "_self_" not in config.recipe else None
-    return Needs(initial=first, labeller=baseline("chr", "sixray").recipe if labelled else None)
+    return Needs(initial=first, labeller=authors("sixray").recipe if labelled else None)
 
 
 NEEDS: dict[str, Needs] = {

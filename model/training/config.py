@@ -10,10 +10,17 @@ from typing import Any
 from model.inputs.augmentation import AugmentationConfig
 from model.networks.config import AttentionConfig
 from model.training.loss_base import Loss
-from model.training.losses import LossConfig, SoftmaxConfig
+from model.training.losses import AuthorsLossConfig, LossConfig, SoftmaxConfig
 from model.training.sxmnet_losses import AttentionLossConfig, FusedLossConfig, MetaLossConfig
 
-LOSSES: tuple[type[Loss], ...] = (LossConfig, SoftmaxConfig, AttentionLossConfig, FusedLossConfig, MetaLossConfig)
+LOSSES: tuple[type[Loss], ...] = (
+    LossConfig,
+    AuthorsLossConfig,
+    SoftmaxConfig,
+    AttentionLossConfig,
+    FusedLossConfig,
+    MetaLossConfig,
+)
 """What a network can be trained with. Runs and models record the name of the class."""
 
 

@@ -45,8 +45,8 @@ class Loss(ABC):
     def terms(self, output: NetworkOutput, batch: Batch) -> dict[str, Tensor]:
         """Return the scalars whose sum is the loss, by name.
 
-        Each is a mean over the batch's scans, to which a scan without any known label adds nothing: the training loop
-        weights the batches of a step by their scans.
+        Each is a mean over the batch's scans, to which a void one adds nothing: the training loop weights the batches
+        of a step by their scans.
         """
 
     def check_config(self, config: "TrainConfig") -> None:  # noqa: B027 (optional)

@@ -1,4 +1,4 @@
-"""Losses of the CHR paper: cross-entropy of every level, binary and class-balanced (Eq. 6), or soft-max.
+"""Losses of the CHR paper: cross-entropy of every level, binary and class-balanced (Eq. 6), or soft-max; its authors'.
 
 Paper: C. Miao et al., "SIXray", CVPR 2019, Section 4.3. Shapes: B batch  K classes  L levels (finest first)
 """
@@ -30,7 +30,7 @@ class LossConfig(Loss):
     """The class-balanced weights (the `c` of Table 4); else every known label weighs 1."""
     threshold: float = 0.05
     """ε, in (0, 1): a negative label counts only where the score is larger. The paper gives no value; this is ours.
-    The authors' code compares a logit with -20, so it never drops anything."""
+    The authors' code compares a logit with -20 (`AuthorsLossConfig`)."""
 
     def __post_init__(self) -> None:
         if not 0 < self.threshold < 1:
@@ -43,6 +43,35 @@ class LossConfig(Loss):
     def top_gradient(self, num_levels: int, num_classes: int) -> float:
         """Return 1 / L: a mean over levels of sums over classes."""
         return 1 / num_levels
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuthorsLossConfig(Loss):
+    """The loss of the authors' public code, which is not that of their paper (MeioJane/CHR, `CHR/engine.py`).
+
+    A sum over levels of means over classes and scans. A negative label is dropped by a level's own logit; levels above
+    say nothing of it. Doubtful labels, 0 in their lists and unknown here, are trained as positives. Computed from
+    logits; the code adds 1e-10 to scores.
+    """
+
+    fusions: ClassVar[tuple[str, ...]] = ("average", "top")
+
+    threshold: float = -20.0
+    """A logit: a negative label counts at a level whose logit is not below it."""
+
+    def terms(self, output: NetworkOutput, batch: Batch) -> dict[str, Tensor]:
+        """Return the sum over levels of the mean cross-entropy."""
+        logits_LBK = output.level_logits_LBK
+        present_LBK = (batch.labels_BK != 0).expand_as(logits_LBK)
+        counts_LBK = (present_LBK | (logits_LBK >= self.threshold)) & ~batch.is_void_B[:, None]
+        losses_LBK = functional.binary_cross_entropy_with_logits(
+            logits_LBK, present_LBK.to(logits_LBK.dtype), reduction="none"
+        )
+        return {"classification": (counts_LBK * losses_LBK).mean(dim=(1, 2)).sum()}
+
+    def top_gradient(self, num_levels: int, num_classes: int) -> float:
+        """Return 1 / K: a sum over levels of means over classes."""
+        return 1 / num_classes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -34,7 +34,8 @@ def test_views_and_mixtures_on_a_gpu_are_those_of_a_processor(config):
     draws_B7 = np.concatenate([epoch_variations(8, 1, 0), epoch_variations(8, 1, 0, stream=5)])[asked_B]
 
     def prepare(device):
-        batch = Batch(images_BCHW.to(device), labels_BK, numbers, boxes, torch.zeros(num, dtype=torch.int64))
+        zeros_B = torch.zeros(num, dtype=torch.int64)
+        batch = Batch(images_BCHW.to(device), labels_BK, numbers, boxes, zeros_B, zeros_B.bool())
         return mix(vary(batch, config, draws_B7, INPUT), coded_B, partners_E, INPUT)
 
     found, expected = prepare("cuda"), prepare("cpu")

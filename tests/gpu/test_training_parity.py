@@ -11,7 +11,7 @@ from model.networks.config import FUSIONS, AttentionConfig, ModelConfig
 from model.networks.registry import NETWORKS, build_network
 from model.recipes.general import demo
 from model.training.loss_base import sum_terms
-from model.training.losses import LossConfig
+from model.training.losses import AuthorsLossConfig, LossConfig
 from model.training.sxmnet_losses import AttentionLossConfig, FusedLossConfig, IntuitiveLabels, MetaLossConfig
 from model.training.trainer import train
 from tests.gpu.machines import EXACT_FLOAT32, GPU
@@ -23,6 +23,7 @@ SYSTEMS = [
 ]
 LOSSES = {
     "average": LossConfig(),
+    "top": AuthorsLossConfig(),
     "gated": FusedLossConfig(),
     "meta": MetaLossConfig(labels=IntuitiveLabels()),
 }
@@ -84,6 +85,7 @@ def step(network, loss, device):
         torch.arange(8),
         Boxes(*(tensor.to(device) for tensor in boxes)),
         torch.zeros(8, dtype=torch.int64, device=device),
+        torch.zeros(8, dtype=torch.bool, device=device),
     )
     sum_terms(loss.terms(network(batch.images_BCHW), batch)).backward()
     optimizer.step()

@@ -157,7 +157,7 @@ def test_stages_and_labels_of_levels_are_made_first_and_shared(dataset, tmp_path
     assert states == {
         (row, data): "run" if data == "sixray" else "not run" for row in rows for data in ("sixray", "opixray")
     }
-    labels = tmp_path / "runs/chr_resnet101_sixray-seed-0/levels/sixray.parquet"
+    labels = tmp_path / "runs/chr_authors_resnet101_sixray-seed-0/levels/sixray.parquet"
     config = json.loads((tmp_path / "runs/sxmnet_sixray-seed-0/run.json").read_text())["config"]
     assert config["loss"]["labels"]["table"] == str(labels) and labels.exists()
     assert config["initial_model"] == str(tmp_path / "runs/sxmnet_attention_sixray-seed-0/model")
@@ -233,7 +233,7 @@ def test_data_that_labels_levels_must_be_given_too(dataset, tmp_path, capsys, mo
     monkeypatch.setattr(reproduce, "check_datasets", lambda table, datasets: None)  # no scan of OPIXray is needed
     words = ["sxmnet-4", "--data", f"opixray={dataset}", "--output", str(tmp_path / "out"), *SMALL]
     assert reproduce.main([*words, "--row", "Our MF-N"]) == WRONG_USAGE
-    message = "--data must name sixray too, got opixray; 'chr_resnet101_sixray' is trained on it first"
+    message = "--data must name sixray too, got opixray; 'chr_authors_resnet101_sixray' is trained on it first"
     assert message in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 

@@ -31,7 +31,7 @@ def make_batch(edges):
     num = len(edges)
     boxes = Boxes(torch.tensor(edges) / SIDE, torch.ones(num), torch.arange(num), torch.zeros(num, dtype=torch.int64))
     zeros_B = torch.zeros(num, dtype=torch.int64)
-    return Batch((images - mean) / std, torch.ones(num, 1), zeros_B, boxes, zeros_B)
+    return Batch((images - mean) / std, torch.ones(num, 1), zeros_B, boxes, zeros_B, zeros_B.bool())
 
 
 def transmission_of(batch):

@@ -37,8 +37,12 @@ def by_row(batches):
     """Return row -> (image, labels) of what weighs something, and check that no row comes twice."""
     found = {}
     for batch in batches:
-        for image, labels, row in zip(batch.images_BCHW, batch.labels_BK, batch.rows_B.tolist(), strict=True):
-            if (labels != UNKNOWN).any():
+        is_void_B = batch.is_void_B.tolist()
+        for image, labels, row, is_void in zip(
+            batch.images_BCHW, batch.labels_BK, batch.rows_B.tolist(), is_void_B, strict=True
+        ):
+            assert is_void == bool((labels == UNKNOWN).all())
+            if not is_void:
                 assert row not in found
                 found[row] = (image, labels)
     return found

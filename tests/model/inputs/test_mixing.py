@@ -45,7 +45,8 @@ def make_batch(transmissions, labels, boxes, levels):
     edges_M4 = torch.tensor([[0.1 * at, 0.0, 0.5, 0.5] for at in range(len(boxes))])
     scans_M = torch.tensor([scan for scan, _ in boxes])
     found = Boxes(edges_M4, torch.ones(len(boxes)), scans_M, torch.tensor([name for _, name in boxes]))
-    return Batch((images - mean) / std, torch.tensor(labels), torch.arange(len(labels)), found, torch.tensor(levels))
+    rows_B, not_void_B = torch.arange(len(labels)), torch.zeros(len(labels), dtype=torch.bool)
+    return Batch((images - mean) / std, torch.tensor(labels), rows_B, found, torch.tensor(levels), not_void_B)
 
 
 def test_a_mixed_scan_is_the_product_with_the_labels_and_boxes_of_both():

@@ -248,7 +248,7 @@ def test_a_network_that_cannot_be_built_is_refused(changes, message):
         ({"classes": ()}, "classes must be different names, at least one"),
         ({"classes": ("Gun", "Gun")}, "classes must be different names, at least one"),
         ({"num_levels": 0}, "num_levels must be >= 1, got 0"),
-        ({"fusion": "max"}, r"fusion must be one of \('average', 'gated', 'meta'\), got 'max'"),
+        ({"fusion": "max"}, r"fusion must be one of \('average', 'top', 'gated', 'meta'\), got 'max'"),
         ({"fusion": "meta", "num_levels": 1}, "fusion must be 'average' for a single level, got 'meta'"),
         ({"network": "sxmnet"}, "attention must be given for the network 'sxmnet' and for no other, got None"),
         ({"attention": AttentionConfig()}, "for no other, got AttentionConfig.* for 'chr'"),

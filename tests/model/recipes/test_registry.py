@@ -12,7 +12,7 @@ from model.networks.weights import find_package
 from model.recipes.chr import ABLATIONS, BACKBONES, SUBSETS
 from model.recipes.registry import RECIPES
 from model.training.config import CosineSchedule, Sgd, StepSchedule
-from model.training.losses import LossConfig, SoftmaxConfig
+from model.training.losses import AuthorsLossConfig, LossConfig, SoftmaxConfig
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -61,6 +61,16 @@ def test_the_papers_recipes_have_its_code_s_settings():
     assert (config.positive_repeats, config.positive_fraction) == (1, 0.0)
     assert (config.network, config.num_levels, config.loss) == ("chr", 3, LossConfig(balanced=True))
     assert (config.backbone, config.pretrained) == ("resnet101.tv_in1k", True)
+
+
+def test_the_authors_chr_differs_from_that_of_the_paper_in_graph_loss_and_prediction_alone():
+    paper, found = RECIPES["chr_resnet101_sixray10"](), RECIPES["chr_authors_resnet101"]()
+    assert found == replace(
+        paper, recipe=found.recipe, network="chr_authors", fusion="top", loss=AuthorsLossConfig(threshold=-20)
+    )
+    for name, trim_margins in (("sixray", False), ("opixray", True)):
+        recipe = f"chr_authors_resnet101_{name}"
+        assert RECIPES[recipe]() == replace(found, recipe=recipe, trim_margins=trim_margins)
 
 
 @pytest.mark.parametrize("network", ["plain", "chr"])

@@ -75,9 +75,11 @@ def test_rows_differ_in_what_their_table_is_about_alone():
 
 
 def test_a_recipe_names_what_must_be_trained_before_it():
-    assert NEEDS["sxmnet_112_opixray"] == Needs(initial="sxmnet_112_attention_opixray", labeller="chr_resnet101_sixray")
+    assert NEEDS["sxmnet_112_opixray"] == Needs(
+        initial="sxmnet_112_attention_opixray", labeller="chr_authors_resnet101_sixray"
+    )
     assert NEEDS["sxmnet_gated_sixray"] == Needs(initial="sxmnet_attention_sixray")
-    assert NEEDS["sxmnet_self_sixray"] == Needs(labeller="chr_resnet101_sixray")
+    assert NEEDS["sxmnet_self_sixray"] == Needs(labeller="chr_authors_resnet101_sixray")
     assert "sxmnet_attention_sixray" not in NEEDS and "fpn_resnet50_sixray" not in NEEDS
     for name, needs in NEEDS.items():
         if needs.initial is not None:

@@ -37,12 +37,13 @@ def step_of(rows):
     )
     boxes = Boxes(edges_M4, shares_M, torch.tensor(boxed), torch.zeros(len(boxed), dtype=torch.int64))
     images_BCHW, no_levels_B = torch.zeros(len(rows), 3, 8, 8), torch.zeros(len(rows), dtype=torch.int64)
-    return output, Batch(images_BCHW, labels_NK[rows], torch.tensor(rows), boxes, no_levels_B)
+    is_void_B = torch.tensor(rows) == PADDING
+    return output, Batch(images_BCHW, labels_NK[rows], torch.tensor(rows), boxes, no_levels_B, is_void_B)
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda config: type(config).__name__)
 def test_a_loss_is_the_mean_over_scans_so_batches_can_be_weighed_by_their_size(config):
-    """Gradient accumulation and several processes rely on it, and on unknown scans adding nothing."""
+    """Gradient accumulation and several processes rely on it, and on padding adding nothing."""
 
     def loss_of(*rows):
         return sum_terms(config.terms(*step_of(list(rows))))

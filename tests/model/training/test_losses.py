@@ -1,11 +1,14 @@
 import math
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from model.training.losses import LossConfig, class_balanced_weights, hierarchical_loss
+from model.inputs.batch import Batch, Boxes
+from model.networks.output import NetworkOutput
+from model.training.losses import AuthorsLossConfig, LossConfig, class_balanced_weights, hierarchical_loss
 from shards.format.classes import UNKNOWN
 
 
@@ -131,3 +134,45 @@ def test_unknown_labels_weigh_nothing():
 def test_a_threshold_that_is_no_probability_is_refused():
     with pytest.raises(ValueError, match=r"threshold must be in \(0, 1\), got -20"):
         LossConfig(threshold=-20)
+
+
+def loss_of_the_authors(level_logits, labels):
+    """Return what `on_start_batch` and `on_forward` of CHR/engine.py compute; labels are 1, 0 (doubtful) and -1."""
+    target = np.where(labels == -1, 0, np.where(labels == 0, 1, labels))
+    loss = 0.0
+    for output in level_logits:
+        n_data = np.ones_like(output)
+        n_data[np.where(output < -20)] = 0
+        mask = 1 - (1 - n_data) * (1 - target)
+        score = 1 / (1 + np.exp(-output))
+        loss += np.mean(mask * -(target * np.log(score + 1e-10) + (1 - target) * np.log(1 - score + 1e-10)))
+    return loss
+
+
+def batch_of(labels, is_void):
+    no_boxes = Boxes(torch.zeros(0, 4), *(torch.zeros(0, dtype=torch.int64) for _ in range(3)))
+    rows = torch.arange(len(labels))
+    return Batch(torch.zeros(len(labels), 3, 2, 2), labels, rows, no_boxes, 0 * rows, torch.tensor(is_void))
+
+
+@settings(max_examples=60, deadline=None)
+@given(seed=st.integers(0, 2**31), far=st.sampled_from([3.0, 30.0]))
+def test_the_authors_loss_is_that_of_their_code_and_padding_adds_nothing(seed, far):
+    generator = np.random.default_rng(seed)
+    logits_LBK, theirs_BK = generator.normal(0, far / 2, (3, 4, 5)).clip(-far, 15), generator.integers(-1, 2, (4, 5))
+    ours_BK = torch.tensor(np.select([theirs_BK == 1, theirs_BK == 0], [1.0, UNKNOWN], 0.0))
+    expected = loss_of_the_authors(logits_LBK[:, :3], theirs_BK[:3])
+    output = NetworkOutput(torch.tensor(logits_LBK), ())
+    found = AuthorsLossConfig().terms(output, batch_of(ours_BK, [False, False, False, True]))["classification"]
+    if (logits_LBK[:, :3][np.broadcast_to(theirs_BK[:3] >= 0, (3, 3, 5))] > -15).all():  # where 1e-10 is nothing
+        assert 4 / 3 * found.item() == pytest.approx(expected, rel=1e-3, abs=1e-6)
+
+
+def test_a_negative_far_below_is_dropped_at_its_own_level_alone():
+    """The paper's threshold drops it at all lower levels too."""
+    logits_LBK = torch.tensor([[[-19.0]], [[-21.0]], [[-20.0]]], requires_grad=True)
+    AuthorsLossConfig().terms(NetworkOutput(logits_LBK, ()), batch_of(torch.zeros(1, 1), [False]))[
+        "classification"
+    ].backward()
+    assert logits_LBK.grad is not None
+    assert (logits_LBK.grad.flatten() > 0).tolist() == [True, False, True]

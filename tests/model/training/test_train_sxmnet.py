@@ -298,7 +298,8 @@ def test_fully_connected_layers_learn_at_a_rate_of_their_own():
 
 def make_batch(labels, boxes, levels):
     num_scans = len(labels)
-    return Batch(torch.zeros(num_scans, 3, 8, 8), labels, torch.arange(num_scans), boxes, levels)
+    images_BCHW, not_void_B = torch.zeros(num_scans, 3, 8, 8), torch.zeros(num_scans, dtype=torch.bool)
+    return Batch(images_BCHW, labels, torch.arange(num_scans), boxes, levels, not_void_B)
 
 
 def test_a_loss_is_its_equation_and_padding_adds_nothing():

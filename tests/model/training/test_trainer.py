@@ -8,6 +8,7 @@ from lightning.pytorch import Callback
 from model.artifacts.saved_model import load_model
 from model.hardware import detect_hardware
 from model.inputs.sample_table import load_sample_table
+from model.recipes.chr import authors
 from model.training.checkpoints import read_checkpoint
 from model.training.config import CosineSchedule, StepSchedule, TrainConfig
 from model.training.losses import LossConfig
@@ -15,6 +16,7 @@ from model.training.module import DivergedError, TrainingModule
 from model.training.run_dir import claim_run_dir
 from model.training.trainer import train
 from shards import storage
+from shards.format.classes import UNKNOWN
 from tests.model.scans import make_dataset
 
 FLOAT32 = replace(detect_hardware(), dtype="float32")
@@ -76,6 +78,26 @@ def test_a_run_stopped_at_any_step_ends_with_the_same_bytes(dataset, uninterrupt
     assert not resumed.was_finished
     assert resumed.model.model_id == uninterrupted.model.model_id
     assert_same_end(resumed, uninterrupted)
+
+
+def test_the_authors_chr_trains_with_doubtful_labels_and_resumes(dataset, tmp_path, monkeypatch):
+    def load_doubtful(*args):
+        samples = load_sample_table(*args)
+        samples.labels_NK[::5] = UNKNOWN
+        return samples
+
+    monkeypatch.setattr("model.training.trainer.load_sample_table", load_doubtful)
+    small = {name: getattr(TINY, name) for name in ("backbone", "image_size_px", "resize_px", "batch_size")}
+    config = replace(authors(), pretrained=False, max_epochs=1, accumulate_batches=2, **small)
+    whole = train(dataset, str(tmp_path / "whole"), config, hardware=FLOAT32).model
+    with pytest.raises(StoppedError):
+        stopped = [StopBefore(2)]
+        train(dataset, str(tmp_path / "run"), config, hardware=FLOAT32, callbacks=stopped, checkpoint_seconds=0.0)
+    found = train(dataset, str(tmp_path / "run"), config, hardware=FLOAT32).model
+    assert found.model_id == whole.model_id and found.model_id.startswith("chr_authors-test_resnet-")
+    with torch.inference_mode():
+        output = found.network(torch.rand(2, 3, 48, 48))
+    assert torch.equal(output.logits_BK, output.level_logits_LBK[-1])
 
 
 class StopInValidation(Callback):
