@@ -24,5 +24,6 @@ from .synth import SynthConfig as SynthConfig
 from .synth import generate_corpus as generate_corpus
 from .train import TrainJobConfig as TrainJobConfig
 from .train import train_network as train_network
+from .train_folds import train_folds as train_folds
 from .verify import VerifyConfig as VerifyConfig
 from .verify import verify_folder as verify_folder

@@ -20,6 +20,7 @@ from model.training.trainer import TrainResult, train
 from pipelines.runtime import command_line
 from pipelines.runtime.flags import Flag, make_config
 from pipelines.steps.train_progress import ShowProgress, figure, words
+from shards.curation.folds import Fold
 from shards.format.dataset import open_dataset
 
 
@@ -109,8 +110,19 @@ class TrainJobConfig:
     overrides: Overrides = field(default_factory=Overrides)
 
 
-def train_network(config: TrainJobConfig) -> TrainResult:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Flags(TrainJobConfig):
+    folds: Annotated[int | None, Flag(metavar="K")] = None
+    """Train K models, each without one K-th of the bags, and score the scans of these with it: `predictions` has the
+    training split as rated by models that have not seen it."""
+
+
+def train_network(config: TrainJobConfig, left_out: Fold | None = None) -> TrainResult:
     """Train a network; an unfinished run in the same folder is resumed, a finished one is returned as it is.
+
+    Args:
+        config: what to train.
+        left_out: the fold that is not trained on.
 
     Raises:
         ValueError: the recipe, its changes, the dataset and the devices do not fit together, or the folder holds
@@ -133,6 +145,7 @@ def train_network(config: TrainJobConfig) -> TrainResult:
         hardware=hardware,
         callbacks=[ShowProgress()],
         checkpoint_seconds=config.checkpoint_seconds,
+        left_out=left_out,
     )
 
 
@@ -187,8 +200,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _main(argv: Sequence[str]) -> int:
     flags = make_parser().parse_args(argv)
-    config = make_config(TrainJobConfig, flags)
-    sys.stdout.write(_effective_recipe(config) if flags.print_recipe else _summarise(train_network(config)))
+    config = make_config(_Flags, flags)
+    if flags.print_recipe:
+        sys.stdout.write(_effective_recipe(config))
+    elif config.folds is None:
+        sys.stdout.write(_summarise(train_network(config)))
+    else:
+        from pipelines.train_folds import train_folds  # imports Beam, which training alone does without
+
+        sys.stdout.write(train_folds(config, config.folds))
     return command_line.OK
 
 
@@ -203,7 +223,7 @@ def make_parser() -> argparse.ArgumentParser:
     """Return the parser of the command's flags."""
     parser = command_line.make_parser(
         "train",
-        TrainJobConfig,
+        _Flags,
         "Train a network on a dataset's training split. The same command again resumes a run that was stopped.",
     )
     what = "Write the recipe, with what flags change, to stdout as TOML and train nothing; needs no --data, no --output"

@@ -24,7 +24,8 @@ EXPORTED = {
         AlarmsConfig CalibrateConfig CardConfig ConvertConfig DriftConfig EvaluateConfig ImportPredictionsConfig
         ProjectConfig ReshardConfig ReviewConfig ScoreConfig SynthConfig TrainJobConfig VerifyConfig
         calibrate_thresholds convert_corpus generate_corpus import_predictions project_items reshard_datasets
-        review_labels score_datasets train_network verify_folder watch_drift write_alarms write_card write_report
+        review_labels score_datasets train_folds train_network verify_folder watch_drift write_alarms
+        write_card write_report
     """,
 }
 HEAVY = {"apache_beam", "fsspec", "lightning", "numpy", "nvidia", "pyarrow", "timm", "torch", "webdataset"}

@@ -31,6 +31,8 @@ from model.training.module import DivergedError, TrainingModule, quiet_lightning
 from model.training.run_dir import RunDir, claim_run_dir, find_run_dir, list_differences
 from model.training.sxmnet_losses import AttentionLossConfig, MetaLossConfig, NeuralLabels
 from shards import storage
+from shards.curation.folds import Fold, assign_folds
+from shards.format.classes import PRESENT
 from shards.format.dataset import Dataset
 from shards.host import installed_versions
 from shards.predictions.trained_on import sample_checksums
@@ -59,6 +61,7 @@ def train(
     hardware: Hardware | None = None,
     callbacks: Sequence[Callback] = (),
     checkpoint_seconds: float = 300.0,
+    left_out: Fold | None = None,
 ) -> TrainResult:
     """Train a network on the dataset's training split; resumes an unfinished run in the same folder.
 
@@ -69,6 +72,7 @@ def train(
         hardware: the device; that of this machine by default.
         callbacks: Lightning's, for progress.
         checkpoint_seconds: between checkpoints within an epoch; another is written after each epoch.
+        left_out: the fold of `find_folds` that is not trained on, nor used to choose the epoch.
 
     Raises:
         ValueError: the folder belongs to another run, the split is absent or empty, weights cannot be loaded, or the
@@ -77,7 +81,7 @@ def train(
         InterruptedError: the process was asked to end; the same call resumes.
     """
     hardware = hardware or detect_hardware()
-    inputs = _identify_inputs(config)
+    inputs = _identify_inputs(config) | ({"left_out": str(left_out)} if left_out else {})
     run_dir = find_run_dir(output, config, dataset.manifest.digest, hardware, inputs)
     if run_dir.is_finished:
         return TrainResult(load_model(run_dir.model_url), run_dir.model_url, was_finished=True)
@@ -85,7 +89,7 @@ def train(
         read_checkpoint(run_dir.last_url)  # Lightning's error would explain how to load a pickle
     if config.initial_model is not None:
         _check_stage_one(config, dataset)
-    training, held_out = hold_out(_load_scans(dataset, config), config.validation_fraction, config.seed)
+    training, held_out = hold_out(_load_scans(dataset, config, left_out), config.validation_fraction, config.seed)
     if len(training) == 0:
         raise ValueError(
             f"samples must be at least 1 scan to train on, got 0 and {len(held_out)} held out "
@@ -141,8 +145,15 @@ def _check_stage_one(config: TrainConfig, dataset: Dataset) -> None:
         )
 
 
-def _load_scans(dataset: Dataset, config: TrainConfig) -> SampleTable:
+def find_folds(samples: SampleTable, num_folds: int) -> np.ndarray:
+    """Return the fold of each row of the training split, int64 from 1; see `shards.curation.folds`."""
+    return assign_folds(samples.groups, (samples.labels_NK == PRESENT).any(axis=1), num_folds)
+
+
+def _load_scans(dataset: Dataset, config: TrainConfig, left_out: Fold | None) -> SampleTable:
     samples = load_sample_table(dataset, TRAIN_SPLIT)
+    if left_out is not None:
+        samples = samples.take(np.flatnonzero(find_folds(samples, left_out.num_folds) != left_out.number))
     match config.loss:
         case AttentionLossConfig():  # "instance-level annotated data, which provides bounding box" (SXMNet, stage I)
             return samples.take(np.flatnonzero(samples.num_boxes_N))

@@ -6,6 +6,7 @@ __all__ = [
     "corrections",
     "differences",
     "findings",
+    "folds",
     "forecast",
     "groups",
     "leakage",

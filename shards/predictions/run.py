@@ -105,7 +105,8 @@ def run_document(
     """Return the content of `run.json` that describes the parts: equal for equal parts, however they were made.
 
     Args:
-        model: model_id, and from its `config.json` classes, num_levels and optionally trim_margins and provenance.
+        model: model_id, and from its `config.json` classes, num_levels and optionally trim_margins and provenance; of
+            several models also `out_of_fold`, see shards/README.md.
         datasets: that were scored.
         parts: of these datasets' shards.
         split: that was requested, None for all.
@@ -138,6 +139,7 @@ def run_document(
         "trim_margins": model.get("trim_margins", False),
         **_detections(ordered),
         **_trained_on(model.get("provenance", {})),
+        **({"out_of_fold": model["out_of_fold"]} if "out_of_fold" in model else {}),
     }
 
 

@@ -1,10 +1,9 @@
-"""Divide a corpus in the SIXray layout into folds by bag, and rate the pooled predictions of all folds.
+"""Read and write lists of a corpus in the SIXray layout, and rate the pooled predictions of all folds.
 
 Shapes: N scans  K classes  B boxes
 """
 
 import csv
-import hashlib
 import io
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -50,32 +49,6 @@ def read_lists(paths: Iterable[Path]) -> ListedScans:
         header = tuple(first)
         rows |= {row[0]: tuple(row) for row in others if row}
     return ListedScans(header, rows)
-
-
-def assign_folds(bags: Mapping[str, str], is_positive: Mapping[str, bool], num_folds: int) -> dict[str, int]:
-    """Return key -> fold; a bag lies in one fold, and folds have nearly as many positives and scans as each other.
-
-    Bags go one by one, the largest first and equal ones in the order of a hash, to the fold with the fewest positives;
-    bags without positives to the fold with the fewest scans.
-    """
-    members: dict[str, list[str]] = {}
-    for key in sorted(bags):
-        members.setdefault(bags[key], []).append(key)
-    positives = {bag: sum(is_positive[key] for key in keys) for bag, keys in members.items()}
-    order = sorted(members, key=lambda bag: (-positives[bag], -len(members[bag]), _digest(bag)))
-    num_scans, num_positives = [0] * num_folds, [0] * num_folds
-    folds: dict[str, int] = {}
-    for bag in order:
-        counts = num_positives if positives[bag] else num_scans
-        fold = min(range(num_folds), key=lambda number: (counts[number], num_scans[number], number))
-        num_scans[fold] += len(members[bag])
-        num_positives[fold] += positives[bag]
-        folds |= dict.fromkeys(members[bag], fold)
-    return folds
-
-
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def pool(parts: Sequence[ScoredScans]) -> ScoredScans:

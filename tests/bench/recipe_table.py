@@ -21,15 +21,21 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import compress
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from model.evaluation.scans.scored_scans import ScoredScans, join_predictions
 from shards.curation.bags import name_bags
+from shards.curation.folds import assign_folds
 from shards.format.dataset import open_dataset
 from shards.host import installed_versions
 from shards.predictions.run import open_predictions
-from tests.bench.cross_validation import Rating, assign_folds, pool, rate, read_lists
+from tests.bench.cross_validation import Rating, pool, rate, read_lists
 from tests.bench.measure import describe_hardware
 
 NUM_FOLDS = 3
@@ -139,13 +145,14 @@ class Bench:
             convert_corpus(log, self.corpus, whole, lists)
             listed = read_lists(lists)
             samples = open_dataset(str(whole)).read_samples(columns=["key", "group", "duplicate_of"])
-            named = zip(samples["key"].to_pylist(), name_bags(samples).to_pylist(), strict=True)
-            bags = {key: bag for key, bag in named if key in listed.rows}
-            folds = assign_folds(bags, {key: "1" in listed.rows[key][1:] for key in bags}, NUM_FOLDS)
+            samples = samples.filter(pc.is_in(samples["key"], value_set=pa.array(listed.rows)))
+            keys = samples["key"].to_pylist()
+            is_positive_N = np.array(["1" in listed.rows[key][1:] for key in keys])
+            folds_N = assign_folds(name_bags(samples), is_positive_N, NUM_FOLDS) - 1
             parts = {"train": False, "test": True}
             paths = [self.state / f"lists-{fold}" / f"{split}.csv" for split in parts]
             for path, is_tested in zip(paths, parts.values(), strict=True):
-                listed.write(path, [key for key, number in folds.items() if (number == fold) == is_tested])
+                listed.write(path, sorted(compress(keys, (folds_N == fold) == is_tested)))
             convert_corpus(log, self.corpus, output, paths)
         return output
 

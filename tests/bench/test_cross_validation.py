@@ -1,33 +1,14 @@
-"""Tests of the benchmarks' cross-validation: folds by bag, and the rating of pooled folds."""
-
-from collections import Counter
+"""Tests of the benchmarks' cross-validation: lists, and the rating of pooled folds."""
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score
 
 from model.evaluation.scans.scored_scans import ScoredScans, join_predictions
 from shards.predictions.run import open_predictions
-from tests.bench.cross_validation import assign_folds, pool, rate, read_lists
+from tests.bench.cross_validation import pool, rate, read_lists
 from tests.bench.recipe_table import CELLS, format_table, make_row
 from tests.model.written import prediction, sample, write_dataset, write_predictions
-
-corpora = st.dictionaries(st.integers(0, 999).map("P{:05d}".format), st.tuples(st.integers(0, 20), st.booleans()))
-
-
-@given(corpora, st.integers(2, 5))
-def test_each_scan_is_tested_once_and_a_bag_lies_in_one_fold(scans, num_folds):
-    bags = {key: f"bag {bag}" for key, (bag, _) in scans.items()}
-    is_positive = {key: positive for key, (_, positive) in scans.items()}
-    folds = assign_folds(bags, is_positive, num_folds)
-    assert folds.keys() == scans.keys()
-    assert all(len({folds[key] for key in bags if bags[key] == bag}) == 1 for bag in set(bags.values()))
-    positives = Counter(dict.fromkeys(range(num_folds), 0))
-    positives.update(folds[key] for key in folds if is_positive[key])
-    largest = max(Counter(bags[key] for key in bags if is_positive[key]).values(), default=0)
-    assert max(positives.values()) - min(positives.values()) <= largest
 
 
 def fold_scans(folder, first: int) -> ScoredScans:
