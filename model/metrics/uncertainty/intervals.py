@@ -108,7 +108,7 @@ def average_precision_interval(value: float, variance: float, num_positive: floa
 
 def average_precision_number(value: float, variance: float, num_positive: float) -> float:
     """Return the number of observations that an average precision is worth; see `average_precision_interval`."""
-    return _blend(value, variance, num_positive, expected=1.5 * num_positive, weight=1)
+    return _blend(value, variance, num_positive, expected=1.5 * num_positive, weight=2)
 
 
 def roc_auc_interval(
