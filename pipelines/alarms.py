@@ -20,6 +20,7 @@ from model.evaluation.alarms import (
 from model.metrics.bags import Fusion
 from model.reports.csv_tables import csv_bytes
 from model.reports.metrics_json import read_metrics
+from model.reports.numbers import format_percent
 from model.reports.threshold_file import read_thresholds
 from pipelines.runtime import command_line, log
 from pipelines.runtime.flags import PAIRS, Flag, make_config
@@ -256,7 +257,7 @@ def _main(argv: Sequence[str]) -> int:
 
 
 def _describe_plan(plan: Mapping[str, Any], config: AlarmsConfig) -> str:
-    caught = f"{100 * plan['recall']:.1f} %" if plan["num_with_item"] else "no bag has an item"
+    caught = format_percent(plan["recall"], " ") if plan["num_with_item"] else "no bag has an item"
     return (
         f"on the report's scans: {plan['num_caught']:,} of {plan['num_with_item']:,} bags with an item caught "
         f"({caught}), "

@@ -14,6 +14,7 @@ from model.evaluation.alarm_plans import bags_of
 from model.evaluation.scans.bags import number_bags
 from model.evaluation.scans.scored_scans import ScoredScans, join_predictions
 from model.metrics.guarantees import FALSE_ALARMS, Guarantee, Promise, limit_false_alarms, limit_misses
+from model.reports.numbers import format_percent
 from model.reports.threshold_file import thresholds_document, write_thresholds
 from pipelines.runtime import command_line, log
 from pipelines.runtime.flags import Flag, make_config
@@ -142,8 +143,8 @@ def _main(argv: Sequence[str]) -> int:
         )
     elif document["trained_share"]:
         log.status(
-            f"the model was trained on about {100 * document['trained_share']:.1f} % of these scans: for them the "
-            f"promise does not hold",
+            f"the model was trained on about {format_percent(document['trained_share'], ' ')} of these scans: for "
+            f"them the promise does not hold",
             level="warning",
         )
     if document["trained_share"] is None:

@@ -18,13 +18,14 @@ from model.monitoring.record import (
     start_record,
 )
 from model.monitoring.thresholds import calibrate_by_report, choose_thresholds
+from model.reports.numbers import format_percent
 from pipelines.runtime import command_line, log
 from pipelines.runtime.flags import make_config
 from shards import storage
 from shards.format.dataset import Dataset, open_dataset
 from shards.format.json_document import parse_document
 from shards.format.parquet import read_parquet, write_parquet
-from shards.predictions.run import Predictions, open_predictions
+from shards.predictions.run import Predictions, open_predictions, scored_at
 
 RECORD_NAME = "drift.json"
 
@@ -76,8 +77,7 @@ def watch_drift(config: DriftConfig) -> dict[str, Any]:
             f"name them by --data"
         )
     night = add_alarms(observe(new, datasets, config.by, document["reasons"]), read_thresholds(document))
-    timings = new.run.get("timings") or {}
-    about = {"dataset_digest": digest, "url": new.url, "scored_at": timings.get("finished_at")}
+    about = {"dataset_digest": digest, "url": new.url, "scored_at": scored_at(new.run)}
     sample = add_night(document, history, night, about)
     write_parquet(_night_url(config.output, len(document["nights"])), sample)
     _write_record(config.output, document)
@@ -196,9 +196,9 @@ def _main(argv: Sequence[str]) -> int:
     night = document["nights"][-1]
     print(_describe_alarms(document))
     if night["estimates"] and (found := night["estimates"][ANY_ITEM]["if_calibrated"])["recall"] is not None:
-        precision = "unknown" if found["precision"] is None else f"{100 * found['precision']:.1f} %"
+        precision = "unknown" if found["precision"] is None else format_percent(found["precision"], " ")
         print(
-            f"estimated without labels: recall {100 * found['recall']:.1f} %, precision {precision}, "
+            f"estimated without labels: recall {format_percent(found['recall'], ' ')}, precision {precision}, "
             f"if scores mean what they meant on the labelled bags"
         )
     print(f"changed: {', '.join(changed)}" if changed else "no change is proved", end="")

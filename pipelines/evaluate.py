@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Annotated, Any, Literal, get_args
 
 from model.evaluation.comparison import Comparison, DecideBy, compare_models
-from model.evaluation.evaluate import NUM_EXTREME_CLASSES, Evaluation, evaluate_scans
+from model.evaluation.evaluate import NUM_EXTREME_CLASSES, ClassFigures, Evaluation, evaluate_scans
 from model.evaluation.scan_table import list_errors, rate_columns, scans_parquet
 from model.evaluation.scans.bags import fuse_bags
 from model.evaluation.scans.scored_scans import ScoredScans, join_predictions
@@ -216,7 +216,7 @@ def _summarise(evaluation: Evaluation, report_url: str) -> str:
     rows = [
         (
             name,
-            format_count(of.rank.ranking.num_positive),
+            _count_positives(of),
             of.rank.ranking.prevalence,
             of.rank.average_precision,
             of.rank.roc_auc,
@@ -246,6 +246,12 @@ def _summarise(evaluation: Evaluation, report_url: str) -> str:
     if evaluation.fusion:
         scans = f"{format_count(evaluation.bags.num)} bags ({evaluation.fusion} of their scores): {scans}"
     return "\n".join([*lines, f"{scans}, model {evaluation.model_id}", report_url, ""])
+
+
+def _count_positives(of: ClassFigures) -> str:
+    rated = of.rank.ranking.num_positive
+    held = rated + of.num_positive_unscored
+    return format_count(held) if held == rated else f"{format_count(rated)} of {format_count(held)}"
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from shards import storage
 from shards.format.dataset import open_dataset
 from shards.predictions.coco_detections import read_coco_detections
 from shards.predictions.import_scores import UNMATCHED_FILE, Imported, write_imported
-from shards.predictions.score_table import read_scores
+from shards.predictions.score_table import OUT_OF_RANGE, read_scores
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
@@ -100,6 +100,8 @@ def _main(argv: Sequence[str]) -> int:
         if found.num_unmatched:
             reasons.append(f"{found.num_unmatched} rows of no scan in {UNMATCHED_FILE}")
         log.status(f"in quarantine: {', '.join(reasons)}", level="warning")
+    if flags.scores_are == "scores" and OUT_OF_RANGE in counts["quarantined_by_reason"]:
+        log.status("scores must be in [0, 1]; if the file holds logits, say --scores-are logits", level="warning")
     if left["num_scans"]:
         log.status(f"{left['num_scans']:,} scans are in splits that no row names, and are left out")
     if refused > flags.max_quarantine_fraction * (counts["num_scans"] + found.num_unmatched):

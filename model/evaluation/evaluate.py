@@ -72,6 +72,8 @@ class ScoreFigures:
 class ClassFigures(ScoreFigures):
     """Quality of the predictions of one class."""
 
+    num_positive_unscored: int
+    """Scans that hold the class and are not rated: imported predictions have no score of it for them."""
     pointing: PointingFigures
     breakdowns: ClassBreakdowns
     level_average_precision: tuple[float | None, ...]
@@ -194,6 +196,7 @@ def evaluate_scans(
     classes = [
         ClassFigures(
             rank=rank,
+            num_positive_unscored=int(np.sum(scans.labels_NK[:, k] == PRESENT)) - rank.ranking.num_positive,
             pointing=rate_pointing(scans, k),
             breakdowns=rate_breakdowns(
                 scans, k, bands, float(alarm_thresholds.logits_K[k]), has_intervals=num_rounds > 0

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from model.evaluation.pointing import find_pointing_hits
-from model.evaluation.scans.scored_scans import ScoredScans
+from model.evaluation.scans.scored_scans import UNSCORED, ScoredScans
 from model.metrics.bags import NEVER, any_reaches
 from model.metrics.calibration import fit_platt
 from model.metrics.operating_points import any_item, sigmoid
@@ -34,11 +34,11 @@ _WHAT = {
     "group": "scans of one bag share it; null: alone",
     "metadata": "of the dataset",
     "label": "1 present, 0 absent, null unknown",
-    "score": "sigmoid(logit)",
+    "score": "sigmoid(logit); null with probability and rank where imported predictions have none",
     "probability": "score after Platt scaling on these scans",
     "rank": "1 is the highest score of the class; tied scans share the first rank",
     "threshold": "score from which on the class raises an alarm; null: it never does, or any item: where a class does",
-    "verdict": f"{', '.join(VERDICTS)}; null where the label is unknown",
+    "verdict": f"{', '.join(VERDICTS)}; null where the label is unknown or there is no score",
     "peak": "where the class' heatmap is highest, in pixels of the image",
     "hit": "whether the peak lies in a box of the class; null without the class or without a box of it",
 }
@@ -81,17 +81,17 @@ def rate_columns(
     columns = []
     for k, ranking in enumerate(rankings):
         is_class = k < len(scans.classes)
-        logit_N, label_N = scans.column(k) if is_class else (any_logit_N, any_label_N)
+        logit_N, rated_N = scans.column(k) if is_class else (any_logit_N, any_label_N)
         alarm_N = logit_N >= thresholds_K[k] if is_class else any_reaches(scans.logits_NK, thresholds_K)
         columns.append(
             ScoreColumn(
                 name=scans.classes[k] if is_class else ANY_ITEM,
-                label_N=label_N,
+                label_N=scans.labels_NK[:, k] if is_class else any_label_N,
                 logit_N=logit_N,
                 probability_N=fit_platt(ranking).apply(logit_N),
                 rank_N=_rank_of_each(logit_N),
                 threshold=float(thresholds_K[k]) if is_class and thresholds_K[k] < NEVER else None,
-                verdict_N=_judge(alarm_N, label_N),
+                verdict_N=_judge(alarm_N, rated_N),
                 peaks_N2=scans.peaks_NK2[:, k] if is_class else None,
                 hit_N=_hits(scans, k) if is_class else None,
             )
@@ -191,15 +191,16 @@ def _slice_table(scans: ScoredScans, columns: Sequence[ScoreColumn], start: int,
 
 def _array(column: ScoreColumn, name: str, rows: slice) -> pa.Array | None:
     num = rows.stop - rows.start
+    unscored = column.logit_N[rows] == UNSCORED
     match name:
         case "label":
             return pa.array(column.label_N[rows], mask=column.label_N[rows] == UNKNOWN)
         case "score":
-            return pa.array(sigmoid(column.logit_N[rows]))
+            return pa.array(sigmoid(column.logit_N[rows]), mask=unscored)
         case "probability":
-            return pa.array(column.probability_N[rows])
+            return pa.array(column.probability_N[rows], mask=unscored)
         case "rank":
-            return pa.array(column.rank_N[rows])
+            return pa.array(column.rank_N[rows], mask=unscored)
         case "threshold":
             return pa.repeat(pa.scalar(column.threshold_score, pa.float64()), num)
         case "verdict":

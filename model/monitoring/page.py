@@ -28,7 +28,7 @@ Stream = Mapping[str, Any]
 def render_page(document: Document) -> str:
     """Return the page of a record; equal records give equal bytes."""
     streams = document["streams"]
-    return (
+    html = (
         _environment()
         .get_template("drift.html.j2")
         .render(
@@ -62,6 +62,7 @@ def render_page(document: Document) -> str:
             any_item=ANY_ITEM,
         )
     )
+    return numbers.keep_together(html)
 
 
 @functools.cache

@@ -24,6 +24,7 @@ from model.metrics.uncertainty.intervals import LEVEL, Interval
 from model.reports.sentences import describe_omissions
 from shards import storage
 from shards.format.json_document import check_format, parse_object, read_existing
+from shards.predictions.run import scored_at
 
 FORMAT_VERSION = 2
 READ_VERSIONS = (1, 2)
@@ -56,7 +57,7 @@ def metrics_document(
         "dataset": asdict(evaluation.dataset),
         "split": evaluation.split,
         **_select(evaluation, "is_training_data", "trained_share"),
-        "scored_at": scored_at(evaluation),
+        "scored_at": scored_at(evaluation.run),
         **_select(completeness, "num_samples", "num_scans", "num_missing", "num_quarantined", "quarantined_by_reason"),
         "bags": asdict(evaluation.bags),
         **({"by": "group", "fusion": evaluation.fusion} if evaluation.fusion else {}),
@@ -135,12 +136,6 @@ def parse_interval(value: Mapping[str, float] | Sequence[float] | None) -> Inter
     return Interval(low, high)
 
 
-def scored_at(evaluation: Evaluation) -> str | None:
-    """Return when scoring finished according to `run.json`: ISO 8601, UTC; None if it does not say."""
-    at: str | None = (evaluation.run.get("timings") or {}).get("finished_at")
-    return at
-
-
 def operating_points_document(evaluation: Evaluation) -> dict[str, Any]:
     """Return the true and false alarms at common thresholds, lowest first; of many classes only those for any item."""
     swept = evaluation.sweep
@@ -193,6 +188,7 @@ def _subset_document(subset: SubsetFigures) -> dict[str, Any]:
 def _class_document(figures: ClassFigures) -> dict[str, Any]:
     pointing = figures.pointing
     return _rank_document(figures.rank, figures.intervals) | {
+        "num_positive_unscored": figures.num_positive_unscored,
         "pointing_accuracy": pointing.accuracy,
         "pointing": {
             **_select(pointing, "num_evaluable", "num_hits"),

@@ -22,10 +22,11 @@ from model.recipes.paper_tables import PaperTables, load_paper_tables
 from model.reports import numbers, sentences
 from model.reports.charts import inline_svg, precision_recall_file, reliability_file
 from model.reports.gallery import Gallery, list_gallery_warnings
-from model.reports.metrics_json import operating_points_document, scored_at
+from model.reports.metrics_json import operating_points_document
 from model.reports.table_rows import list_breakdowns, list_given_thresholds, list_rules, list_run_facts
 from model.reports.trend import Entry
 from shards.format.classes import load_class_set
+from shards.predictions.run import scored_at
 
 ANY_ITEM = "Any item"
 DEFINITION_LABELS = {
@@ -63,11 +64,11 @@ def render_html(report: Report, figures: Mapping[str, str], gallery: Gallery | N
     overview_label = "Average precision of each class beside its prevalence"
     shown = {*evaluation.shown_classes, ANY_ITEM}
     slider = prepare_slider(evaluation)
-    return _render(
+    html = _render(
         "report.html.j2",
         report,
         headline=sentences.state_headline(evaluation, report.thresholds),
-        scored_at=scored_at(evaluation),
+        scored_at=scored_at(evaluation.run),
         warnings=sentences.list_warnings(evaluation) + list_gallery_warnings(gallery),
         caveats=sentences.list_caveats(evaluation, report.thresholds),
         contents=list_contents(report, figures, gallery, slider is not None),
@@ -102,6 +103,7 @@ def render_html(report: Report, figures: Mapping[str, str], gallery: Gallery | N
         paper=find_paper_tables(evaluation, report.subsets),
         run_facts=list_run_facts(evaluation.run),
     )
+    return numbers.keep_together(html)
 
 
 def render_markdown(report: Report) -> str:

@@ -60,7 +60,19 @@ def list_warnings(evaluation: Evaluation) -> list[str]:
             f"{_first(found.cut_bags, found.num_cut_bags)}. A model trained on that split has seen them; a dataset "
             f"converted with --split-policy group keeps bags whole."
         )
-    if without := [name for name, rated in evaluation.classes.items() if not rated.rank.ranking.num_positive]:
+    unscored = {name: of.num_positive_unscored for name, of in evaluation.classes.items() if of.num_positive_unscored}
+    if unscored:
+        warnings.append(
+            f"The predictions have no score of {_name_classes([*unscored])} for "
+            f"{_scans(sum(unscored.values()))} with it: the figures of "
+            f"{_verb(len(unscored), 'this class', 'these classes')} do not include them."
+        )
+    without = [
+        name
+        for name, of in evaluation.classes.items()
+        if not of.rank.ranking.num_positive and not of.num_positive_unscored
+    ]
+    if without:
         named = _join(without, "or") if len(without) <= MAX_NAMES else f"any of {format_count(len(without))} classes"
         warnings.append(
             f"No scan holds {named}: the figures of {_verb(len(without), 'this class', 'these classes')} are "

@@ -14,6 +14,8 @@ from model.reports.charts import CHANCE, GRID, INK, SERIES_OF_CLASSES, make_figu
 MAX_POINTS = 160
 MAX_CLASSES = 8
 """More lines cannot be told apart: of more classes the charts show the alarm for any item alone."""
+_LEGEND: Any = {"frameon": False, "loc": "outside lower center", "ncols": 2, "fontsize": 9, "labelcolor": INK}
+"""Below the axes: inside them it covers curves, wherever it stands."""
 _DASHES = ((), (5, 2), (2, 1.5))
 
 
@@ -48,13 +50,13 @@ def _draw_det(shown: Mapping[str, ScoreFigures], any_item: str) -> str:
             axis.set_minor_locator(NullLocator())
             axis.set_minor_formatter(NullFormatter())
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g} %"))
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g}\N{NO-BREAK SPACE}%"))
         axes.grid(True, color=GRID, linewidth=0.7)
         axes.set_axisbelow(True)
         axes.set_xlabel("False alarms per 1,000 clean scans")
         axes.set_ylabel("Misses: share of the items not found")
         axes.set_title("DET", loc="left", fontweight="bold", fontsize=11.5, pad=9)
-        axes.legend(frameon=False, loc="lower left", fontsize=9, labelcolor=INK)
+        figure.legend(**_LEGEND)
     return svg_text(figure)
 
 
@@ -81,8 +83,7 @@ def _draw_roc(shown: Mapping[str, ScoreFigures], any_item: str) -> str:
         axes.set_ylabel("Recall: share of the items found")
         axes.set_title("ROC", loc="left", fontweight="bold", fontsize=11.5, pad=9)
         title = "area" if all(of.intervals is None for of in shown.values()) else "area (95 % interval)"
-        legend = axes.legend(frameon=False, loc="lower right", fontsize=9, labelcolor=INK, title=title)
-        legend.get_title().set_fontsize(9)
+        figure.legend(**_LEGEND, title=title, title_fontsize=9)
     return svg_text(figure)
 
 

@@ -5,6 +5,7 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
@@ -42,6 +43,8 @@ def write_imported(
     table: ScoreTable, dataset: Dataset, predictions_url: str, model_id: str, origin: Mapping[str, Any]
 ) -> Imported:
     """Write predictions of every split that the table has a row of; equal arguments give equal bytes.
+
+    Only `imported_at` in `run.json` is the time of the first import.
 
     A scan without a usable row is quarantined by key, a row without a scan by the key that it names.
 
@@ -94,6 +97,8 @@ def write_imported(
         run |= {DETECTIONS: {"num_detections": sum(num for _, num in written)}}
     checksums = checksum_parts(predictions_url, infos, {}, table.detections is not None)
     checksums = dict(sorted((checksums | extra).items()))
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    run |= {"imported_at": (earlier or {}).get("imported_at", now)}
     run |= {"num_unmatched_rows": unmatched.num_rows, "sha256": checksums, "versions": installed_versions()}
     write_run(predictions_url, run)
     return Imported(predictions_url, run, unmatched.num_rows)

@@ -99,6 +99,12 @@ def open_predictions(url: str) -> Predictions:
     return Predictions(root, parse_document(text, FORMAT_VERSION, RUN_NAME, run_url))
 
 
+def scored_at(run: Mapping[str, Any]) -> str | None:
+    """Return when scoring finished, or when scores were imported: ISO 8601, UTC; None if `run.json` does not say."""
+    at: str | None = run.get("imported_at") or (run.get("timings") or {}).get("finished_at")
+    return at
+
+
 def run_document(
     model: Mapping[str, Any], datasets: Sequence[Dataset], parts: Sequence[PartInfo], split: str | None
 ) -> dict[str, Any]:

@@ -17,6 +17,8 @@ from shards import storage
 from shards.predictions.detections import Detections
 
 KEY = "key"
+OUT_OF_RANGE = "out_of_range"
+"""Reason of a row with a number that is no score, or an infinite logit."""
 MISSING = ["", "NA", "N/A", "null"]
 """Cells of a CSV that say there is no score."""
 LARGEST_LOGIT = 750.0
@@ -54,7 +56,7 @@ def read_scores(url: str, file_format: str, classes: Sequence[str], are_logits: 
         are_logits: whether the numbers are logits, not scores in [0, 1].
 
     Raises:
-        ValueError: the file is no such table, or has no column `key` or none of a class.
+        ValueError: the file is no such table, has no column `key` or none of a class, or no row's scores lie in [0, 1].
     """
     bad_lines: list[str] = []
     read = _read_csv if file_format == "csv" else _read_parquet
@@ -72,6 +74,13 @@ def read_scores(url: str, file_format: str, classes: Sequence[str], are_logits: 
             num_rows += block.num_rows
     except pa.ArrowException as error:
         raise ValueError(f"scores must be a {file_format} table, got {error} ({url})") from error
+    if not are_logits and num_rows and len(problems) == num_rows:
+        _, detail = problems[0]
+        if all(reason == OUT_OF_RANGE for reason, _ in problems.values()):
+            raise ValueError(
+                f"scores must be in [0, 1], got others in each of {num_rows:,} rows, the first: {detail} ({url}); "
+                f"if they are logits, say --scores-are logits"
+            )
     return ScoreTable(
         keys_N=pa.chunked_array(keys, pa.string()).combine_chunks(),
         logits_NK=np.concatenate([np.empty((0, len(classes))), *blocks]),
@@ -181,7 +190,7 @@ def _to_logits(
         outside_N = np.isinf(numbers_N) if are_logits else (numbers_N < 0) | (numbers_N > 1)
         for row in np.flatnonzero(outside_N).tolist():
             allowed = "a finite logit" if are_logits else "a score in [0, 1]"
-            problems.setdefault(row, ("out_of_range", f"{name} must be {allowed}, got {numbers_N[row]}"))
+            problems.setdefault(row, (OUT_OF_RANGE, f"{name} must be {allowed}, got {numbers_N[row]}"))
         for row in bad:
             problems.setdefault(row, ("not_a_number", f"{name} must be a number"))
         numbers_N = np.where(outside_N, np.nan, numbers_N)

@@ -61,6 +61,9 @@ def test_imported_scores_are_verified_rated_and_listed_like_any_other(corpus):
     gun = corpus.metrics()["classes"]["Gun"]
     assert gun["num_positive"] == corpus.labels[:, 0].sum() and gun["roc_auc"] > 0.7
     assert gun["pointing_accuracy"] is None and gun["pointing"]["num_evaluable"] == 0
+    page = (corpus.root / "r/report.html").read_text()
+    assert f"<dt>Imported</dt><dd>{corpus.predictions.run['imported_at'][:10]} " in page
+    assert "Scans with boxes" not in page  # those whose peaks were rated, and there are no peaks
     words = ["--predictions", corpus.predictions.url, "--output", str(corpus.root / "a"), "--threshold", "Gun=0.5"]
     assert cli.main(["alarms", *words]) == 0
     alarms = pq.read_table(corpus.root / "a/alarms.parquet").to_pylist()
@@ -82,6 +85,16 @@ def test_every_scan_and_every_row_is_accounted_for_by_name(corpus):
     assert corpus.run(lines, "--max-quarantine-fraction", "0.2") == 0  # the same again is no conflict
 
 
+def test_logits_that_are_not_called_so_are_refused_and_the_flag_is_named(corpus, capsys):
+    lines = [lines_of if n == 0 else f"{lines_of.split(',')[0]},-3.5,2" for n, lines_of in enumerate(corpus.lines())]
+    assert corpus.run(lines) == 2
+    assert "in each of 40 rows, the first: Gun must be a score in [0, 1], got -3.5" in (err := capsys.readouterr().err)
+    assert "--scores-are logits" in err and not (corpus.root / "p").exists()
+    assert corpus.run(lines[:20] + corpus.lines()[20:]) == 1  # some rows may be damaged, so the others are taken
+    assert "--scores-are logits" in capsys.readouterr().err
+    assert corpus.run(lines, "--scores-are", "logits", name="named") == 0
+
+
 def test_a_score_that_is_missing_leaves_its_class_unknown_for_the_scan(corpus):
     lines = corpus.lines()
     lines[1:11] = [f"{key},0.5," for key in corpus.keys[:10]]
@@ -96,8 +109,16 @@ def test_a_score_that_is_missing_leaves_its_class_unknown_for_the_scan(corpus):
 def test_a_class_without_a_column_has_no_figures(corpus, capsys):
     assert corpus.run([line.rpartition(",")[0] for line in corpus.lines()]) == 0
     assert "no column for Knife" in capsys.readouterr().err
-    knife = corpus.metrics()["classes"]["Knife"]
+    knife, held = corpus.metrics()["classes"]["Knife"], int(corpus.labels[:, 1].sum())
     assert (knife["num_unknown"], knife["roc_auc"]) == (NUM, None)
+    assert (knife["num_positive"], knife["num_positive_unscored"]) == (0, held)
+    assert f"0 of {held} " in capsys.readouterr().out
+    page = (corpus.root / "r/report.html").read_text()
+    assert f"The predictions have no score of Knife for {held} scans with it" in page
+    assert f"{held} more unscored" in page and "No scan holds Knife" not in page
+    knife = pq.read_table(corpus.root / "r/scans.parquet").flatten().flatten()
+    assert knife["label.Knife"].null_count == 0
+    assert {knife[f"{name}.Knife"].null_count for name in ("score", "probability", "rank", "verdict")} == {NUM}
 
 
 def test_the_same_file_gives_the_same_bytes_and_another_one_is_refused(corpus, capsys):

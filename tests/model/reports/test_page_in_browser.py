@@ -192,6 +192,23 @@ def test_on_a_phone_the_first_column_stays_and_the_main_figure_is_in_view(open_p
     assert name.bounding_box()["x"] == before
 
 
+def test_on_a_phone_the_table_of_rules_shows_what_is_caught_and_no_word_is_broken(open_page):
+    page = open_page(390)
+    caught = page.locator(".scroll", has=page.locator("#rules-caption")).locator("tbody td:nth-child(2)")
+    assert all(box["x"] + box["width"] <= 390 for box in (cell.bounding_box() for cell in caught.all()))
+    words = page.locator(".counts td:last-child").evaluate_all(
+        """cells => cells.map(cell => {
+            const span = document.createElement("span");
+            span.style.cssText = "position: absolute; white-space: nowrap";
+            document.body.append(span);
+            const widths = cell.innerText.split(/\\s+/).map(word => (span.textContent = word, span.offsetWidth));
+            span.remove();
+            return Math.max(...widths) <= cell.clientWidth;
+        })"""
+    )
+    assert len(words) == 8 and all(words)
+
+
 def test_no_header_of_a_printed_table_is_broken_inside_a_word_and_small_print_is_smallest(open_page):
     page = open_page()
     page.emulate_media(media="print")
