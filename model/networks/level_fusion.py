@@ -34,7 +34,7 @@ class TopLevelAlone(nn.Module):
 
     def forward(self, features: Sequence[Tensor]) -> Tensor:
         """Return the logarithms of the weights (B, L), float32, of levels (B, D, h, w), finest first."""
-        weights_BL = features[0].new_zeros(len(features[0]), len(features), dtype=torch.float32)
+        weights_BL = features[0].new_zeros(features[0].shape[0], len(features), dtype=torch.float32)
         weights_BL[:, -1] = 1
         return weights_BL.log()
 

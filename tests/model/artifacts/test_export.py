@@ -128,6 +128,16 @@ def test_onnx_holds_for_sxmnet_and_batches_of_other_sizes_and_names_weights_and_
     check_export(sxmnet.network, SXMNET, lambda images: session.run(None, {"images": images.numpy()}), (2, 5))
 
 
+AUTHORS = ModelConfig(network="chr_authors", backbone="resnet10t", classes=("Gun",), input=SXMNET.input, fusion="top")
+
+
+@pytest.mark.parametrize("make_file", [trace_onnx, export_onnx])
+def test_onnx_holds_for_the_top_level_alone_and_batches_of_other_sizes(make_file):
+    network = build_network(AUTHORS).eval()
+    session = open_session(make_file(network, AUTHORS), 1)
+    check_export(network, AUTHORS, lambda images: session.run(None, {"images": images.numpy()}), (1, 5))
+
+
 def test_a_trace_is_valid_and_holds_for_batches_of_other_sizes(model):
     file = trace_onnx(model.network, CONFIG)
     onnx.checker.check_model(file, full_check=True)
