@@ -244,7 +244,7 @@ def _summarise(result: TrainResult) -> str:
     rating = next(name for name in provenance if name.startswith("validation_"))
     return (
         f"{head}: epoch {provenance['epoch']} of {provenance['config']['max_epochs']}, "
-        f"{words(rating)} {figure(provenance[rating])}{_positives(provenance)}\n"
+        f"{words(rating)} {figure(provenance[rating])}{_positives(provenance)}\n{_levels(provenance)}"
         f"model {result.model.model_id}\n{result.model_url}\n"
     )
 
@@ -257,6 +257,18 @@ def _positives(provenance: dict[str, Any]) -> str:
         f", {found['mean']:.1f} positives in a step of {found['scans_per_step']} scans "
         f"(none in {found['fraction_of_steps_without']:.1%} of steps)"
     )
+
+
+def _levels(provenance: dict[str, Any]) -> str:
+    """Return what each level decided in the epoch, a line; a level that judges nothing shows here."""
+    if "levels" not in provenance:
+        return ""
+    parts = {"peaks": "of peaks", "least_loss": "of least losses", "negatives": "of negatives judged"}
+    shares = (
+        " / ".join("none" if share is None else f"{share:.0%}" for share in provenance["levels"][name]) + f" {what}"
+        for name, what in parts.items()
+    )
+    return f"levels, finest first: {', '.join(shares)}\n"
 
 
 if __name__ == "__main__":

@@ -65,6 +65,10 @@ class Loss(ABC):
         """
         return None
 
+    def counted_labels(self, level_logits_LBK: Tensor, labels_BK: Tensor) -> Tensor:
+        """Return which labels the loss counts at which level, bool (L, B, K): all that are known unless overridden."""
+        return (labels_BK != UNKNOWN).expand_as(level_logits_LBK)
+
     def top_gradient(self, num_levels: int, num_classes: int) -> float | None:
         """Return the weight of the top level's cross-entropy for one class, which scales its gradient.
 

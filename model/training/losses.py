@@ -40,6 +40,13 @@ class LossConfig(Loss):
         """Return Eq. 6, averaged over levels and scans."""
         return {"classification": hierarchical_loss(output.level_logits_LBK, batch.labels_BK, self)}
 
+    def counted_labels(self, level_logits_LBK: Tensor, labels_BK: Tensor) -> Tensor:
+        """Return where w of Eq. 6 is 1; without it, all known labels."""
+        known_LBK = (labels_BK != UNKNOWN).expand_as(level_logits_LBK)
+        if not self.balanced:
+            return known_LBK
+        return known_LBK & (class_balanced_weights(level_logits_LBK, labels_BK, self.threshold) > 0)
+
     def top_gradient(self, num_levels: int, num_classes: int) -> float:
         """Return 1 / L: a mean over levels of sums over classes."""
         return 1 / num_levels
@@ -62,12 +69,14 @@ class AuthorsLossConfig(Loss):
     def terms(self, output: NetworkOutput, batch: Batch) -> dict[str, Tensor]:
         """Return the sum over levels of the mean cross-entropy."""
         logits_LBK = output.level_logits_LBK
-        present_LBK = (batch.labels_BK != 0).expand_as(logits_LBK)
-        counts_LBK = (present_LBK | (logits_LBK >= self.threshold)) & ~batch.is_void_B[:, None]
-        losses_LBK = functional.binary_cross_entropy_with_logits(
-            logits_LBK, present_LBK.to(logits_LBK.dtype), reduction="none"
-        )
+        counts_LBK = self.counted_labels(logits_LBK, batch.labels_BK) & ~batch.is_void_B[:, None]
+        targets_LBK = (batch.labels_BK != 0).to(logits_LBK.dtype).expand_as(logits_LBK)
+        losses_LBK = functional.binary_cross_entropy_with_logits(logits_LBK, targets_LBK, reduction="none")
         return {"classification": (counts_LBK * losses_LBK).mean(dim=(1, 2)).sum()}
+
+    def counted_labels(self, level_logits_LBK: Tensor, labels_BK: Tensor) -> Tensor:
+        """Return all labels but those that are negative where the level's logit is below the threshold."""
+        return (labels_BK != 0) | (level_logits_LBK >= self.threshold)
 
     def top_gradient(self, num_levels: int, num_classes: int) -> float:
         """Return 1 / K: a sum over levels of means over classes."""

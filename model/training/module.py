@@ -24,6 +24,7 @@ from model.inputs.sampling import epoch_entries, epoch_order, num_batches, num_e
 from model.networks.bf16 import train_depthwise_in_float32
 from model.networks.config import ModelConfig
 from model.training.config import TrainConfig
+from model.training.level_counts import LevelTally, share_levels
 from model.training.localization_loss import localization_loss
 from model.training.loss_base import sum_terms
 from model.training.optimizer import build_optimizer
@@ -78,6 +79,7 @@ class TrainingModule(LightningModule):
         self._validation: list[tuple[Tensor, Tensor]] = []
         self._feed: TrainingFeed | None = None
         self._feed_state: dict[str, int] | None = None
+        self._levels = LevelTally(config.num_levels)
 
     @property
     def rating(self) -> str:
@@ -160,10 +162,13 @@ class TrainingModule(LightningModule):
         """Save the feed's place: Lightning saves it too, but restores it only within an epoch, not between two."""
         if self._feed is not None:
             checkpoint["feed"] = self._feed.state_dict()
+        checkpoint["level_counts"] = self._levels.total(self.trainer.strategy)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Restore the feed's place, before the feed is made."""
         self._feed_state = checkpoint.get("feed")  # checkpoints of earlier releases have none
+        if "level_counts" in checkpoint and self.global_rank == 0:  # they are of all ranks
+            self._levels.restore(checkpoint["level_counts"])
 
     def val_dataloader(self) -> ValidationFeed:
         """Return the rank's feed of held-out scans."""
@@ -197,6 +202,9 @@ class TrainingModule(LightningModule):
         if weight := self.config.localization:
             terms["localization"] = weight * localization_loss(output.heatmaps, batch.labels_BK, batch.boxes)
         loss = sum_terms(terms)
+        if batch_idx == 0:
+            self._levels.clear()
+        self._levels.add(output, batch, self.config.loss)
         # The mean over the epoch's scans since the run started or resumed; that of one batch is noisy.
         num_scans = len(batch.rows_B)
         self.log("train/loss_epoch", loss, on_step=False, on_epoch=True, sync_dist=True, batch_size=num_scans)
@@ -211,6 +219,11 @@ class TrainingModule(LightningModule):
         num_positive = (batch.labels_BK == 1).any(dim=1).sum().float()
         self.log("train/num_positive", num_positive, sync_dist=True, reduce_fx=torch.sum)
         self.log("train/learning_rate", self.optimizers().param_groups[0]["lr"])  # type: ignore[union-attr]
+        if self.config.num_levels == 1:
+            return
+        for name, shares_L in share_levels(self._levels.total(self.trainer.strategy)).items():
+            defined = {str(level): share for level, share in enumerate(shares_L, start=1) if share is not None}
+            self.log_dict({f"train/levels/{name}/{level}": share for level, share in defined.items()})
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Collect the evidence of one batch of held-out scans."""

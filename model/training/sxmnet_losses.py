@@ -54,6 +54,10 @@ class AttentionLossConfig(Loss):
         is_known_B = (batch.labels_BK != UNKNOWN).any(dim=1)
         return {"attention": attention_loss(*_mask_and_ellipses(output, batch), is_known_B)}
 
+    def counted_labels(self, level_logits_LBK: Tensor, labels_BK: Tensor) -> Tensor:
+        """Return False: labels are not learnt from."""
+        return torch.zeros_like(level_logits_LBK, dtype=torch.bool)
+
     def evidence(self, output: NetworkOutput, batch: Batch) -> Tensor:
         """Return the mean squared error of each scan (B, 1), the figure of Figure 6."""
         mask_B1hw, targets_B1hw = _mask_and_ellipses(output, batch)

@@ -26,6 +26,7 @@ from model.networks.sxmnet import freeze_all_but_attention
 from model.networks.weights import pretrained_normalisation
 from model.training.checkpoints import CheckpointKeeper, read_checkpoint
 from model.training.config import TrainConfig, complete_document
+from model.training.level_counts import share_levels
 from model.training.level_labels import level_labels_sha256, read_level_labels
 from model.training.module import DivergedError, TrainingModule, quiet_lightning
 from model.training.run_dir import RunDir, claim_run_dir, find_run_dir, list_differences
@@ -105,8 +106,12 @@ def train(
     keeper = CheckpointKeeper(run_dir, checkpoint_seconds, module.rating, config.patience)
     _fit(module, run_dir, hardware, [keeper, *callbacks])
     keeper.restore(read_checkpoint(run_dir.last_url))
-    module.load_state_dict(read_checkpoint(keeper.result_url)["state_dict"])
-    save_model(run_dir.model_url, module.result_network, model_config, _provenance(module, dataset, keeper, inputs))
+    chosen = read_checkpoint(keeper.result_url)
+    module.load_state_dict(chosen["state_dict"])
+    provenance = _provenance(module, dataset, keeper, inputs)
+    if config.num_levels > 1 and "level_counts" in chosen:  # checkpoints of earlier releases have none
+        provenance["levels"] = share_levels(chosen["level_counts"])
+    save_model(run_dir.model_url, module.result_network, model_config, provenance)
     return TrainResult(load_model(run_dir.model_url), run_dir.model_url, was_finished=False)
 
 

@@ -1,6 +1,7 @@
 import json
 import multiprocessing
 import os
+import re
 import signal
 import time
 from dataclasses import replace
@@ -51,7 +52,10 @@ def test_a_run_ends_with_a_model_and_says_where(dataset, tmp_path, capsys):
     assert out.splitlines()[0].startswith("run finished: epoch ")
     assert "validation mean average precision " in out.splitlines()[0]
     assert " positives in a step of 4 scans (none in " in out.splitlines()[0]
-    assert out.splitlines()[1:] == [f"model {model_id}", str(run / "model")]
+    share = r"\d+%( / \d+%){2}"
+    expected = rf"levels, finest first: {share} of peaks, {share} of least losses, {share} of negatives judged"
+    assert re.fullmatch(expected, out.splitlines()[1])
+    assert out.splitlines()[2:] == [f"model {model_id}", str(run / "model")]
     assert all(f"epoch {epoch} of 2: mean loss " in err for epoch in (1, 2))
     assert "train: " in err and "scans/s" in err
     assert list((run / "logs" / "csv").rglob("metrics.csv"))

@@ -41,6 +41,9 @@ NO_NORMS = replace(
 )
 
 
+NAMES = ("peaks", "least_loss", "negatives")
+
+
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory):
     return make_dataset(tmp_path_factory.mktemp("dataset"), num_train=24)
@@ -48,12 +51,16 @@ def dataset(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def one_large_batch(dataset, tmp_path_factory):
-    return weights_of(train(dataset, str(tmp_path_factory.mktemp("run")), NO_NORMS, hardware=FLOAT32))
+    return train(dataset, str(tmp_path_factory.mktemp("run")), NO_NORMS, hardware=FLOAT32)
+
+
+def last_of(result):
+    return read_checkpoint(result.model_url.removesuffix("model") + "checkpoints/last.ckpt")
 
 
 def weights_of(result):
     """The last state, of the weights and of their average: the model may be of an earlier epoch."""
-    return read_checkpoint(result.model_url.removesuffix("model") + "checkpoints/last.ckpt")["state_dict"]
+    return last_of(result)["state_dict"]
 
 
 def assert_same(found, expected):
@@ -70,7 +77,7 @@ def test_accumulated_batches_end_with_the_weights_of_one_large_batch(
     config = replace(NO_NORMS, batch_size=batch_size, accumulate_batches=accumulate_batches)
     found = weights_of(train(dataset, str(tmp_path), config, hardware=FLOAT32))
     if batch_size * accumulate_batches == NO_NORMS.batch_size:
-        assert_same(found, one_large_batch)
+        assert_same(found, weights_of(one_large_batch))
     else:
         large = replace(NO_NORMS, batch_size=batch_size * accumulate_batches)
         assert_same(found, weights_of(train(dataset, str(tmp_path / "large"), large, hardware=FLOAT32)))
@@ -87,7 +94,9 @@ def test_two_processes_end_with_the_weights_of_one_that_takes_their_batches_toge
     with pytest.raises(ProcessRaisedException, match="StoppedError"):
         train(dataset, str(tmp_path), config, hardware=two, callbacks=[StopBefore(3)])
     result = train(dataset, str(tmp_path), config, hardware=two)
-    assert_same(weights_of(result), one_large_batch)
+    assert_same(weights_of(result), weights_of(one_large_batch))
+    one, found = (np.array(last_of(of)["level_counts"]) for of in (one_large_batch, result))
+    assert found.sum() > 50 and abs(found - one).sum() <= 2  # a near tie may turn
     provenance = result.model.provenance
     assert provenance["positives_per_step"]["scans_per_step"] == 8
     assert provenance["num_epochs"] == TINY.max_epochs
@@ -179,9 +188,10 @@ def test_patience_is_counted_on_over_a_stop(dataset, tmp_path, monkeypatch, stop
     assert stopped.model.provenance["num_epochs"] == 4
 
 
-def test_the_loss_of_an_epoch_is_the_mean_over_its_scans(dataset, tmp_path, monkeypatch):
+def test_the_log_has_the_mean_loss_of_an_epochs_scans_and_what_its_levels_decided(dataset, tmp_path, monkeypatch):
     monkeypatch.setattr("model.training.trainer._LOG_STEPS", 1)
-    seen, logged = [], []
+    seen: list[float] = []
+    logged, levels = [], []
 
     class Watch(Callback):
         def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
@@ -190,8 +200,15 @@ def test_the_loss_of_an_epoch_is_the_mean_over_its_scans(dataset, tmp_path, monk
         def on_train_epoch_end(self, trainer, pl_module):
             logged.append((float(trainer.callback_metrics["train/loss_epoch"]), np.mean(seen)))
             seen.clear()
+            found = trainer.callback_metrics
+            levels.append({name: [float(found[f"train/levels/{name}/{at}"]) for at in (1, 2, 3)] for name in NAMES})
 
-    train(dataset, str(tmp_path), replace(NO_NORMS, max_epochs=2), hardware=FLOAT32, callbacks=[Watch()])
+    result = train(dataset, str(tmp_path), replace(NO_NORMS, max_epochs=2), hardware=FLOAT32, callbacks=[Watch()])
+    for of_epoch in levels:
+        assert sum(of_epoch["peaks"]) == pytest.approx(1) == sum(of_epoch["least_loss"])
+    provenance = result.model.provenance
+    for name, shares in provenance["levels"].items():
+        assert shares == pytest.approx(levels[provenance["epoch"] - 1][name])
     assert len(logged) == 2 and logged[0] != logged[1]
     for found, expected in logged:
         assert found == pytest.approx(expected, rel=1e-5)
