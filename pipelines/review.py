@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 
 from model.evaluation.scans.scored_scans import join_predictions
 from model.review.folder import check_folder, write_review
+from model.review.page import render_page
 from model.review.ranking import rank_suspects
 from pipelines.runtime import command_line, log
 from pipelines.runtime.flags import make_config
@@ -33,7 +34,7 @@ class ReviewConfig:
     data: str
     """The dataset that was scored."""
     output: str
-    """Folder for review.csv, review.parquet and review.json."""
+    """Folder for review.html, review.csv, review.parquet and review.json."""
     split: str = "test"
     """Split whose labels are reviewed."""
     budget: int = 1000
@@ -70,7 +71,7 @@ def review_labels(config: ReviewConfig) -> tuple[pa.Table, dict[str, Any]]:
         "trained_share": find_trained_share(predictions.run.get("trained_on"), dataset, config.split),
         "versions": installed_versions(),
     }
-    write_review(output, document, suspects)
+    write_review(output, document, suspects, render_page(document, suspects, scans, dataset))
     return suspects, document
 
 
@@ -89,7 +90,7 @@ def _main(argv: Sequence[str]) -> int:
         )
     print(
         f"{suspects.num_rows:,} of {document['num_scans']:,} scans ranked, more speaks against a label than for it in "
-        f"{document['num_doubtful']:,}: {config.output}"
+        f"{document['num_doubtful']:,}: {storage.join_url(config.output, 'review.html')}"
     )
     for row in suspects.slice(0, NUM_SHOWN).to_pylist():
         print(f"  {row['rank']}. {row['key']}: {row['reason']}")

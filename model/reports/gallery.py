@@ -93,12 +93,26 @@ def collect_gallery(
     return Gallery(classes, pictures, problems)
 
 
-def read_pictures(dataset: Dataset, split: str, keys: Sequence[str]) -> tuple[dict[str, bytes], dict[str, str]]:
-    """Return a JPEG for each key, and the reason where there is none, in the order of `keys`."""
+def read_pictures(
+    dataset: Dataset,
+    split: str,
+    keys: Sequence[str],
+    side_px: int | None = None,
+    max_total_bytes: int | None = None,
+) -> tuple[dict[str, bytes], dict[str, str]]:
+    """Return a JPEG for each key, and the reason where there is none, in the order of `keys`.
+
+    Args:
+        dataset: with the scans.
+        split: of these.
+        keys: of the scans.
+        side_px: the longest of a picture; None: by their number.
+        max_total_bytes: of all of them, by default MAX_TOTAL_BYTES; further ones are left out.
+    """
     places = find_rows(dataset, keys, split)
     pictures: dict[str, bytes] = {}
     problems: dict[str, str] = {}
-    total_bytes, side_px = 0, LARGE_PX if len(keys) <= MAX_LARGE else SMALL_PX
+    total_bytes, side_px = 0, side_px or (LARGE_PX if len(keys) <= MAX_LARGE else SMALL_PX)
     for key in keys:
         try:
             picture = shrink_picture(read_image_of_row(*places[key]), side_px)
@@ -106,7 +120,7 @@ def read_pictures(dataset: Dataset, split: str, keys: Sequence[str]) -> tuple[di
             problems[key] = str(error)
             continue
         total_bytes += len(picture)
-        if total_bytes > MAX_TOTAL_BYTES:
+        if total_bytes > (max_total_bytes or MAX_TOTAL_BYTES):
             problems[key] = "left out to keep the page small"
         else:
             pictures[key] = picture
@@ -122,29 +136,8 @@ def shrink_picture(image: bytes, side_px: int) -> bytes:
     return out.getvalue()
 
 
-def _pick(scans: ScoredScans, k: int, threshold: float, num_examples: int) -> ClassGallery:
-    logits_N, labels_N = scans.column(k)
-    positive_N, negative_N = np.flatnonzero(labels_N == PRESENT), np.flatnonzero(labels_N == ABSENT)
-    missed_N, alarmed_N = positive_N[logits_N[positive_N] < threshold], negative_N[logits_N[negative_N] >= threshold]
-    lowest = _first_of_groups(missed_N[np.argsort(logits_N[missed_N], kind="stable")], scans, num_examples)
-    highest = _first_of_groups(alarmed_N[np.argsort(-logits_N[alarmed_N], kind="stable")], scans, num_examples)
-    return ClassGallery(
-        misses=tuple(_describe(scans, k, n, int((logits_N[negative_N] > logits_N[n]).sum())) for n in lowest),
-        false_alarms=tuple(_describe(scans, k, n, int((logits_N[positive_N] < logits_N[n]).sum())) for n in highest),
-    )
-
-
-def _first_of_groups(order: npt.NDArray[np.int64], scans: ScoredScans, num_examples: int) -> list[int]:
-    # Otherwise one bag, scanned again and again, would fill the gallery.
-    chosen: dict[int, int] = {}
-    for n in order:
-        if len(chosen) == num_examples:
-            break
-        chosen.setdefault(int(scans.groups_N[n]), int(n))
-    return list(chosen.values())
-
-
-def _describe(scans: ScoredScans, k: int, n: int, num_before: int) -> Example:
+def describe_example(scans: ScoredScans, k: int, n: int, num_before: int) -> Example:
+    """Return what is drawn and said of scan `n` and class `k`."""
     first, last = np.searchsorted(scans.box_scan_B, [n, n + 1])
     edges = [tuple(map(float, row)) for row in scans.box_edges_B4[first:last]]
     own = scans.box_class_B[first:last] == k
@@ -160,6 +153,30 @@ def _describe(scans: ScoredScans, k: int, n: int, num_before: int) -> Example:
         other_boxes=tuple(box for box, is_own in zip(edges, own, strict=True) if not is_own),  # type: ignore[misc]
         present=tuple(name for j, name in enumerate(scans.classes) if scans.labels_NK[n, j] == PRESENT),
     )
+
+
+def _pick(scans: ScoredScans, k: int, threshold: float, num_examples: int) -> ClassGallery:
+    logits_N, labels_N = scans.column(k)
+    positive_N, negative_N = np.flatnonzero(labels_N == PRESENT), np.flatnonzero(labels_N == ABSENT)
+    missed_N, alarmed_N = positive_N[logits_N[positive_N] < threshold], negative_N[logits_N[negative_N] >= threshold]
+    lowest = _first_of_groups(missed_N[np.argsort(logits_N[missed_N], kind="stable")], scans, num_examples)
+    highest = _first_of_groups(alarmed_N[np.argsort(-logits_N[alarmed_N], kind="stable")], scans, num_examples)
+    return ClassGallery(
+        misses=tuple(describe_example(scans, k, n, int((logits_N[negative_N] > logits_N[n]).sum())) for n in lowest),
+        false_alarms=tuple(
+            describe_example(scans, k, n, int((logits_N[positive_N] < logits_N[n]).sum())) for n in highest
+        ),
+    )
+
+
+def _first_of_groups(order: npt.NDArray[np.int64], scans: ScoredScans, num_examples: int) -> list[int]:
+    # Otherwise one bag, scanned again and again, would fill the gallery.
+    chosen: dict[int, int] = {}
+    for n in order:
+        if len(chosen) == num_examples:
+            break
+        chosen.setdefault(int(scans.groups_N[n]), int(n))
+    return list(chosen.values())
 
 
 def list_gallery_warnings(gallery: Gallery | None) -> list[str]:

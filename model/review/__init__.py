@@ -1,3 +1,3 @@
 """Find the labels of a dataset that are likely wrong."""
 
-__all__ = ["evidence", "folder", "ranking"]
+__all__ = ["evidence", "folder", "page", "ranking"]

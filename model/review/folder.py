@@ -1,4 +1,4 @@
-"""Write the ranked scans of a review into its folder: review.csv, review.parquet, and review.json last."""
+"""Write the ranked scans of a review into its folder: review.html, review.csv, review.parquet, and review.json last."""
 
 import json
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ from shards.format.json_document import DamagedDocumentError, parse_object
 from shards.format.parquet import parquet_bytes
 
 DOCUMENT_NAME = "review.json"
-FILE_NAMES = ("review.csv", "review.parquet", DOCUMENT_NAME)
+FILE_NAMES = ("review.html", "review.csv", "review.parquet", DOCUMENT_NAME)
 IDENTITY = ("model_id", "dataset_digest", "split")
 """Fields of review.json that two reviews share if one may replace the other."""
 
@@ -46,15 +46,20 @@ def check_folder(output: str, document: Mapping[str, Any]) -> None:
                 )
 
 
-def write_review(output: str, document: Mapping[str, Any], suspects: pa.Table) -> None:
+def write_review(output: str, document: Mapping[str, Any], suspects: pa.Table, page: str) -> None:
     """Write the files of a review into a folder that `check_folder` has passed, review.json last.
+
+    An earlier review.json goes first, so that it never stands beside tables of another budget.
 
     Args:
         output: the folder.
         document: of review.json, with the fields of `IDENTITY`.
         suspects: of `rank_suspects`.
+        page: of `model.review.page`.
     """
+    storage.remove(storage.join_url(output, DOCUMENT_NAME))
     files = {
+        "review.html": page.encode(),
         "review.csv": csv_bytes(suspects),
         "review.parquet": parquet_bytes(suspects),
         DOCUMENT_NAME: (json.dumps(document, indent=1) + "\n").encode(),

@@ -7,6 +7,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipelines import annotate, review
+from pipelines.runtime import command_line
+from shards import storage
 from tests.model.written import MODEL_ID, prediction, sample, write_dataset, write_predictions
 
 NUM = 40
@@ -47,6 +49,20 @@ def test_a_second_run_gives_the_same_bytes_over_the_first(written):
     first = {path.name: path.read_bytes() for path in (written / "review").iterdir()}
     assert run(written) == 0
     assert {path.name: path.read_bytes() for path in (written / "review").iterdir()} == first
+
+
+def test_a_review_that_is_killed_leaves_no_document_of_another_budget(written, monkeypatch):
+    assert run(written) == 0
+
+    def stop(url, content):
+        raise InterruptedError(url)
+
+    monkeypatch.setattr(storage, "write_bytes", stop)
+    assert run(written, "--budget", "5") == command_line.STOPPED
+    assert not (written / "review" / "review.json").exists()
+    monkeypatch.undo()
+    assert run(written, "--budget", "5") == 0
+    assert pq.read_table(written / "review" / "review.parquet").num_rows == 5
 
 
 @pytest.mark.parametrize("name", ["notes.txt", "metrics.json"])

@@ -1,0 +1,78 @@
+"""Render the ranked scans of a review as one page, on which a person marks labels and saves corrections."""
+
+# N scans
+
+import base64
+import functools
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import jinja2
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from model.evaluation.scans.scored_scans import ScoredScans
+from model.reports import numbers
+from model.reports.gallery import LARGE_PX, describe_example, read_pictures
+from shards.curation.corrections import COLUMNS
+from shards.format.classes import PRESENT, Box
+from shards.format.dataset import Dataset
+
+MAX_PICTURE_BYTES = 60_000_000
+"""Of all pictures of a page: those of 1,000 scans at LARGE_PX."""
+
+
+def render_page(document: Mapping[str, Any], suspects: pa.Table, scans: ScoredScans, dataset: Dataset) -> str:
+    """Return the page; equal arguments give equal bytes. A picture that cannot be read is replaced by the reason.
+
+    Args:
+        document: of review.json.
+        suspects: of `model.review.ranking.rank_suspects`.
+        scans: that were ranked.
+        dataset: of the scans.
+    """
+    keys = suspects["key"].to_pylist()
+    pictures, problems = read_pictures(dataset, scans.split, keys, LARGE_PX, MAX_PICTURE_BYTES)
+    rows_N = pc.index_in(suspects["key"].combine_chunks(), scans.keys_N).to_pylist()
+    boxes_of = {
+        row["key"]: row["boxes"]
+        for _, table in dataset.find_samples(keys, ["key", "boxes"], scans.split)
+        for row in table.to_pylist()
+    }
+    cards = [
+        row
+        | {
+            "example": describe_example(scans, scans.classes.index(row["class"]), n, 0),
+            "labels_if_wrong": json.dumps({row["class"]: int(row["label"] != PRESENT)}, ensure_ascii=False),
+            "boxes_if_wrong": _boxes_without(boxes_of[row["key"]], row["class"]) if row["label"] == PRESENT else "",
+        }
+        for row, n in zip(suspects.to_pylist(), rows_N, strict=True)
+    ]
+    template = _environment().get_template("review.html.j2")
+    return template.render(document=document, cards=cards, pictures=pictures, problems=problems, columns=COLUMNS)
+
+
+def _boxes_without(boxes: list[dict[str, Any]], class_name: str) -> str:
+    """Return the boxes that a scan keeps if a class is not in it, as a file of corrections has them."""
+    kept = [Box.from_row(box) for box in boxes if box["class"] != class_name]
+    changed = len(kept) != len(boxes)
+    return json.dumps([[box.class_name, *box.edges_px] for box in kept], ensure_ascii=False) if changed else ""
+
+
+@functools.cache
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.ChoiceLoader([jinja2.PackageLoader("model.review"), jinja2.PackageLoader("model.reports")]),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "count": numbers.format_count,
+        "score": numbers.format_score,
+        "evidence": lambda log_odds: f"{log_odds:z.1f}",
+        "base64": lambda data: base64.b64encode(data).decode(),
+    }
+    return environment
