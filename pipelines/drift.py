@@ -201,8 +201,9 @@ def _main(argv: Sequence[str]) -> int:
             f"estimated without labels: recall {format_percent(found['recall'], ' ')}, precision {precision}, "
             f"if scores mean what they meant on the labelled bags"
         )
+    nights = len(document["nights"])
     print(f"changed: {', '.join(changed)}" if changed else "no change is proved", end="")
-    print(f" in {len(document['nights'])} nights: {storage.join_url(config.output, 'drift.html')}")
+    print(f" in {nights} night{'s' if nights != 1 else ''}: {storage.join_url(config.output, 'drift.html')}")
     return command_line.FINDINGS if changed else command_line.OK
 
 

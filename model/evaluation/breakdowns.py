@@ -162,16 +162,17 @@ def _value_bands(values_N: pa.Array) -> list[Band]:
             words_N = pc.strftime(values_N, format=pattern)
             if pc.count_distinct(words_N.drop_null()).as_py() <= MAX_VALUES:
                 break
-        return _word_bands(words_N, by_name=True)
+        return _word_bands(words_N)
     if pa.types.is_string(values_N.type) and num_values > max(len(known) / 2, MAX_VALUES):
         return []
-    return _word_bands(values_N.cast(pa.string()), by_name=False)
+    return _word_bands(values_N.cast(pa.string()))
 
 
-def _word_bands(words_N: pa.Array, by_name: bool) -> list[Band]:
+def _word_bands(words_N: pa.Array) -> list[Band]:
+    """Return a band for each of the most frequent words, in alphabetical order, and one for all others."""
     counted = sorted(pc.value_counts(words_N.drop_null()).to_pylist(), key=lambda of: (-of["counts"], of["values"]))
     kept = [of["values"] for of in counted[:MAX_VALUES]]
-    bands = [(word, _is_in(words_N, [word])) for word in (sorted(kept) if by_name else kept)]
+    bands = [(word, _is_in(words_N, [word])) for word in sorted(kept)]
     if others := [of["values"] for of in counted[MAX_VALUES:]]:
         bands.append((f"{len(others)} others", _is_in(words_N, others)))
     if words_N.null_count:

@@ -36,9 +36,7 @@ def render_page(document: Document) -> str:
             nights=document["nights"],
             headline=_state_headline(document),
             caveats=_list_caveats(document),
-            changed=[
-                (record.label(stream), night) for stream in streams if (night := record.alarmed_in(document, stream))
-            ],
+            changed=_list_changed_by_night(document),
             rows=[_describe(document, stream) for stream in streams if stream["value"] is None],
             value_rows=sorted(
                 (
@@ -88,6 +86,15 @@ def _state_headline(document: Document) -> str:
     return f"Changed: {shown}, found in night {first} of {nights}"
 
 
+def _list_changed_by_night(document: Document) -> list[tuple[int, list[str]]]:
+    """Return each night in which changes were found, and what they are of."""
+    found: dict[int, list[str]] = {}
+    for stream in document["streams"]:
+        if (night := record.alarmed_in(document, stream)) is not None:
+            found.setdefault(night, []).append(record.label(stream))
+    return sorted(found.items())
+
+
 def _list_caveats(document: Document) -> list[str]:
     """Return what to know before trusting the page."""
     found = [
@@ -96,11 +103,12 @@ def _list_caveats(document: Document) -> list[str]:
         "seen more of what is usual. A change stays; begin a new record when its cause is known.",
     ]
     known = {stream["name"] for stream in document["streams"]}
-    unknown = [of.name for of in IMAGE_TYPE if f"image.{of.name}" not in known]
+    images = [f"image.{of.name}" for of in IMAGE_TYPE]
+    unknown = [record.label({"name": name, "value": None}) for name in images if name not in known]
     if unknown:
         found.append(
-            f"Not watched, as it is not known of the reference: {', '.join(unknown)}. Scoring writes it from this "
-            f"release on."
+            f"Not watched, as the reference does not have it: {', '.join(unknown)}. Imported predictions and those of "
+            f"earlier releases lack it."
         )
     if not document["has_datasets"]:
         found.append(
@@ -168,7 +176,7 @@ def _draw_evidence(document: Document) -> str:
     top, bottom = 1.6 * limit, -0.4 * limit
     ranked = sorted(document["streams"], key=lambda stream: -max(stream["log_wealth"]))
     named = [stream for stream in ranked if record.alarmed_in(document, stream) is not None][:MAX_NAMED]
-    with make_figure(7.2, 2.7) as (figure, axes):
+    with make_figure(5.4, 2.9 + 0.1 * len(named)) as (figure, axes):
         for stream in ranked:
             if stream not in named:
                 _plot_wealth(axes, stream, bottom, top, color=MUTED, alpha=0.35, linewidth=1)
@@ -191,7 +199,7 @@ def _draw_evidence(document: Document) -> str:
         axes.set_axisbelow(True)
         axes.set_title("Odds against no change", loc="left", fontsize=10.5, pad=9)
         if named:
-            axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0), fontsize=8.5)
+            figure.legend(frameon=False, loc="outside lower center", ncols=2, fontsize=8.5)
     return svg_text(figure)
 
 
@@ -272,7 +280,7 @@ def _draw_estimate(name: str, rows: Sequence[Mapping[str, float | None]]) -> str
         axes.grid(True, axis="y", color=GRID, linewidth=0.7)
         axes.set_axisbelow(True)
         axes.set_title(name, loc="left", fontsize=10, pad=8)
-        axes.legend(frameon=False, loc="lower left", fontsize=8.5, ncols=2)
+        axes.legend(frameon=False, loc="lower right", bbox_to_anchor=(1, 0.97), fontsize=8.5, ncols=2)
     return svg_text(figure)
 
 

@@ -71,6 +71,12 @@ class Gallery:
         """Whether any class has a miss or a false alarm."""
         return any(of.misses or of.false_alarms for of in self.classes.values())
 
+    @property
+    def has_peaks(self) -> bool:
+        """Whether the predictions say where an item was seen."""
+        examples = (example for of in self.classes.values() for example in (*of.misses, *of.false_alarms))
+        return any(example.peak_px for example in examples)
+
 
 def collect_gallery(
     scans: ScoredScans, dataset: Dataset, thresholds: Mapping[str, float], num_examples: int = NUM_EXAMPLES

@@ -107,13 +107,13 @@ def test_each_column_of_metadata_with_several_values_breaks_the_figures_down(tmp
     gun = evaluation.classes["Gun"]
     found = gun.breakdowns.by_metadata
     names = {column: [part.name for part in parts] for column, parts in found.items()}
-    assert names["site"] == ["B", "A", "unknown"]
+    assert names["site"] == ["A", "B", "unknown"]
     assert names["belt"] == ["0", "1", "2"]
     assert [name.split()[0] for name in names["speed"][::3]] == ["below", "from"]
     assert names["day"] == ["2026", "2027"]
     assert set(names) == {"site", "belt", "speed", "day"}
     threshold = float(evaluation.alarm_thresholds.logits_K[0])
-    for part, site in zip(found["site"], ["B", "A", None], strict=True):
+    for part, site in zip(found["site"], ["A", "B", None], strict=True):
         own = [i for i, of in enumerate(samples) if of["metadata"]["site"] == site]
         alarms = np.array([np.float32(rows[i]["logits"]["Gun"]) >= threshold for i in own])
         labels = np.array([samples[i]["labels"]["Gun"] for i in own])

@@ -22,7 +22,9 @@ def page():
 def test_the_verdict_leads_and_the_series_follow(page):
     (title,) = re.findall(r"<h1>(.*?)</h1>", page)
     assert title.startswith("Changed: alarms, score of Gun, score of Knife") and "found in night 3 of 4" in title
-    assert page.count("<svg") > 5 and "Not watched, as it is not known of the reference: width_px" in page
+    changes, *_ = re.findall(r"<li>(Night .*?)</li>", page)
+    assert changes.startswith("Night 3: alarms, score of Gun, score of Knife, ")
+    assert page.count("<svg") > 5 and "Not watched, as the reference does not have it: width, height" in page
     assert "<b>" not in page and "&lt;b&gt;" in page
 
 

@@ -220,3 +220,12 @@ def test_no_header_of_a_printed_table_is_broken_inside_a_word_and_small_print_is
     )
     assert sizes == sorted(sizes)
     assert len(set(sizes)) == 3
+
+
+def test_no_page_ends_between_a_heading_and_what_it_is_of(open_page):
+    page = open_page()
+    page.emulate_media(media="print")
+    parted = page.locator("section > :is(h2, h3, h2 + p, h3 + p)").evaluate_all(
+        "all => all.filter(one => getComputedStyle(one).breakAfter !== 'avoid').map(one => one.innerText)"
+    )
+    assert parted == []

@@ -64,3 +64,10 @@ def test_a_chart_of_many_scans_stays_small(num_scans):
     labels = (random.random(num_scans) < 0.5).astype(int)
     of = rate(labels, random.normal(size=num_scans))
     assert all(len(text) < 60_000 for text in draw_tradeoffs({"Any item": of}, "Any item").values())
+
+
+def test_the_legend_covers_no_curve():
+    for name, svg in draw_tradeoffs({"Gun": rate([1, 0, 1, 0], [0, 1, 2, 3])}, "Any item").items():
+        heights = {text.text: float(text.get("y", "nan")) for text in ET.fromstring(svg).iter() if text.text}
+        of_axis = next(y for text, y in heights.items() if text.startswith("False alarms"))
+        assert [y > of_axis for text, y in heights.items() if text.startswith("Gun")] == [True], name
