@@ -69,6 +69,7 @@ def review_labels(config: ReviewConfig) -> tuple[pa.Table, dict[str, Any]]:
         "num_scans": len(scans.keys_N),
         "num_doubtful": int(pc.sum(pc.greater(suspects["evidence"], 0)).as_py() or 0),
         "trained_share": find_trained_share(predictions.run.get("trained_on"), dataset, config.split),
+        "out_of_fold": predictions.run.get("out_of_fold"),
         "versions": installed_versions(),
     }
     write_review(output, document, suspects, render_page(document, suspects, scans, dataset))

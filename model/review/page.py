@@ -18,6 +18,7 @@ from model.reports.gallery import LARGE_PX, describe_example, read_pictures
 from shards.curation.corrections import COLUMNS
 from shards.format.classes import PRESENT, Box
 from shards.format.dataset import Dataset
+from shards.predictions.trained_on import is_training_data
 
 MAX_PICTURE_BYTES = 60_000_000
 """Of all pictures of a page: those of 1,000 scans at LARGE_PX."""
@@ -49,8 +50,18 @@ def render_page(document: Mapping[str, Any], suspects: pa.Table, scans: ScoredSc
         }
         for row, n in zip(suspects.to_pylist(), rows_N, strict=True)
     ]
-    template = _environment().get_template("review.html.j2")
-    return template.render(document=document, cards=cards, pictures=pictures, problems=problems, columns=COLUMNS)
+    return (
+        _environment()
+        .get_template("review.html.j2")
+        .render(
+            document=document,
+            cards=cards,
+            pictures=pictures,
+            problems=problems,
+            columns=COLUMNS,
+            learnt=is_training_data(document["trained_share"]),
+        )
+    )
 
 
 def _boxes_without(boxes: list[dict[str, Any]], class_name: str) -> str:

@@ -27,11 +27,7 @@ SEPARATION = 3.5
 
 def run(scratch: Path) -> Iterator[Measurement]:
     """Measure precision among as many scans as were flipped, and recall at a budget; then time and memory."""
-    rankings = ["evidence of scores alone", "all evidence"]
-    if importlib.util.find_spec("cleanlab"):
-        rankings += ["cleanlab, self confidence", "cleanlab, normalized margin"]
-    else:
-        print("review: cleanlab is not installed, nothing stands beside ours", file=sys.stderr)
+    rankings = list_rankings()
     for share in SHARES:
         found = {name: np.zeros(2) for name in rankings}
         for seed in range(NUM_SEEDS):
@@ -53,6 +49,15 @@ def run(scratch: Path) -> Iterator[Measurement]:
     )
     yield Measurement("sixray review, processor time", cost.processor_seconds, "s")
     yield Measurement("sixray review, peak memory", cost.peak_bytes / 1e9, "GB", "aim: under 2")
+
+
+def list_rankings() -> list[str]:
+    """Return the names of ours, and of cleanlab's where it is installed."""
+    rankings = ["evidence of scores alone", "all evidence"]
+    if importlib.util.find_spec("cleanlab"):
+        return [*rankings, "cleanlab, self confidence", "cleanlab, normalized margin"]
+    print("review: cleanlab is not installed, nothing stands beside ours", file=sys.stderr)
+    return rankings
 
 
 def draw_flipped(share: float, seed: int) -> tuple[ScoredScans, np.ndarray]:

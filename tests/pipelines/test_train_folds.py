@@ -65,10 +65,13 @@ def test_what_rates_predictions_takes_them_and_does_not_call_them_training_data(
     assert verify.main([str(predictions)]) == OK
     assert evaluate.main([*flags, str(tmp_path / "report")]) == OK
     assert json.loads((tmp_path / "report/metrics.json").read_text())["is_training_data"] is False
-    assert "out_of_fold.num_folds" in (tmp_path / "report/report.html").read_text()
+    said = "out of fold: each scan by one of 2 models, which has not learnt from its bag"
+    assert said in (tmp_path / "report/report.html").read_text()
     capsys.readouterr()
     assert review.main([*flags, str(tmp_path / "review")]) == OK
     assert "has learnt" not in capsys.readouterr().err
+    page = (tmp_path / "review/review.html").read_text()
+    assert said in page and "has learnt from these labels" not in page
 
 
 def test_a_run_that_was_killed_does_what_is_left_and_ends_with_the_same_bytes(ran, capsys):
