@@ -70,6 +70,8 @@ class Overrides:
     """Rotate views by multiples of 90 degrees."""
     mixed: float | None = None
     """Share of the scans that are multiplied by another scan, e.g. 0.5."""
+    projected: float | None = None
+    """Share of the scans into which an object of another is projected, half of them items."""
     patience: int | None = None
     """Epochs without improvement before a run ends."""
     backbone_weights: str | None = None

@@ -39,10 +39,14 @@ class AugmentationConfig:
     """Views are rotated by 0, 90, 180 or 270 degrees."""
     mixed: float = 0.0
     """Share of the scans that are multiplied by another scan of the epoch; see `model.inputs.mixing`."""
+    projected: float = 0.0
+    """Share of the scans into which an object of another is projected, half of them items; see
+    `model.inputs.projecting`."""
 
     def __post_init__(self) -> None:
-        if not 0 <= self.mixed <= 1:
-            raise ValueError(f"mixed must be in [0, 1], got {self.mixed}")
+        for name in ("mixed", "projected"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} must be in [0, 1], got {getattr(self, name)}")
         for name in ("scale", "aspect", "exposure"):
             if not 0 <= getattr(self, name) < 4:
                 raise ValueError(f"{name} must be in [0, 4), got {getattr(self, name)}")
@@ -50,7 +54,7 @@ class AugmentationConfig:
     @property
     def is_off(self) -> bool:
         """Whether views of scans stay as they are."""
-        return replace(self, mixed=0.0) == AugmentationConfig()
+        return replace(self, mixed=0.0, projected=0.0) == AugmentationConfig()
 
 
 def epoch_variations(num_entries: int, seed: int, epoch: int, *, stream: int = 2) -> np.ndarray:

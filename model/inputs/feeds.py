@@ -22,6 +22,7 @@ from model.inputs.crop_geometry import areas_in, boxes_in_windows
 from model.inputs.decoded_batch import Decoded
 from model.inputs.decoder import BatchDecoder, use_on_current_stream
 from model.inputs.mixing import epoch_partners, mix, with_partners
+from model.inputs.projecting import Projector, epoch_projections
 from model.inputs.sample_table import SampleTable
 from model.inputs.sampling import epoch_entries, epoch_order, num_batches, rank_batches
 from model.networks.config import InputConfig
@@ -77,6 +78,8 @@ class TrainingFeed:
         self._place = (rank, world_size)
         self._epoch, self._next_batch = 0, 0
         self._bad_rows: dict[int, str] = {}
+        share = config.augmentation.projected
+        self._projector = Projector(samples, share, config.input, config.resize_px, config.seed) if share else None
 
     def __len__(self) -> int:
         """Return the number of batches of a whole epoch, the same on every rank."""
@@ -91,8 +94,10 @@ class TrainingFeed:
         asked = [with_partners(coded_B, views.partners_E) for coded_B in batches]
         for number, batch in enumerate(loader.load_in_background(asked[first:]), start=first + 1):
             self._epoch, self._next_batch = (epoch, number) if number < len(batches) else (epoch + 1, 0)
-            draws_B7 = views.variations_V7[_entries_of(asked[number - 1])]
-            varied = vary(batch, config.augmentation, draws_B7, config.input)
+            entries_B = _entries_of(asked[number - 1])
+            if self._projector is not None:
+                batch = self._projector.project(batch, views.projections_V2[entries_B])
+            varied = vary(batch, config.augmentation, views.variations_V7[entries_B], config.input)
             yield mix(varied, batches[number - 1], views.partners_E, config.input)
 
     def _draw(self, epoch: int) -> "_Views":
@@ -100,13 +105,14 @@ class TrainingFeed:
         num, place, mixed = len(self._entries_E), (self.config.seed, epoch), self.config.augmentation.mixed
         crops, variations = epoch_augmentations(num, *place), epoch_variations(num, *place)
         if not mixed:
-            return _Views(np.full(num, -1), self._entries_E, crops, variations)
+            return _Views(np.full(num, -1), self._entries_E, crops, variations, epoch_projections(num, num, *place))
         partners_E = epoch_partners(num, mixed, *place)
         return _Views(
             partners_E,
             np.concatenate([self._entries_E, self._entries_E[partners_E]]),
             np.concatenate([crops, epoch_augmentations(num, *place, stream=4)]),
             np.concatenate([variations, epoch_variations(num, *place, stream=5)]),
+            epoch_projections(num, 2 * num, *place),
         )
 
     def state_dict(self) -> dict[str, int]:
@@ -125,6 +131,7 @@ class _Views(NamedTuple):
     rows_V: np.ndarray
     augmentations_V3: np.ndarray
     variations_V7: np.ndarray
+    projections_V2: np.ndarray
 
 
 class ValidationFeed:

@@ -170,6 +170,11 @@ class TrainConfig:
             raise ValueError(f"localization must be >= 0, got {self.localization}")
         if self.backbone_weights is not None and not self.pretrained:
             raise ValueError("backbone_weights must go with pretrained, got them without; drop --no-pretrained")
+        if self.augmentation.projected and self.trim_margins:
+            raise ValueError(
+                f"projected must be 0 with trim_margins, got {self.augmentation.projected}; a trimmed scan has another "
+                f"scale than the objects"
+            )
         if self.fusion not in self.loss.fusions:
             names = " or ".join(loss.__name__ for loss in LOSSES if self.fusion in loss.fusions)
             raise ValueError(f"loss must be {names} with fusion {self.fusion!r}, got {type(self.loss).__name__}")
@@ -240,6 +245,7 @@ _LATER_DEFAULTS: dict[str, Any] = {
     "ema_decay": 0.0,
     "localization": 0.0,
     "augmentation.mixed": 0.0,
+    "augmentation.projected": 0.0,
     "augmentation": {"scale": 0.0, "aspect": 0.0, "exposure": 0.0, "upside_down": False, "quarter_turns": False},
 }
 """Fields that came after the formats were fixed, with their defaults, which are the earlier behaviour; those within

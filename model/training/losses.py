@@ -96,10 +96,9 @@ class SoftmaxConfig(Loss):
 
     def check_config(self, config: "TrainConfig") -> None:
         """Raise ValueError if scans get the items of others."""
-        if config.augmentation.mixed:
-            raise ValueError(
-                f"mixed must be 0 with SoftmaxConfig, whose scans have one item, got {config.augmentation.mixed}"
-            )
+        for name in ("mixed", "projected"):
+            if share := getattr(config.augmentation, name):
+                raise ValueError(f"{name} must be 0 with SoftmaxConfig, whose scans have one item, got {share}")
 
     def check_samples(self, samples: SampleTable) -> None:
         """Raise ValueError if a scan has no item, several, or unknown labels."""

@@ -117,13 +117,15 @@ class TrainingModule(LightningModule):
     def log_prior_K(self) -> Tensor:
         """Return the log odds that a scan of an epoch holds each class, float32 (K,); unknown labels do not count.
 
-        Where scans are mixed, a share of those without a class gets it from another scan.
+        Where scans are mixed or projected into, a share of those without a class gets it.
         """
         labels_EK = self.training_samples.labels_NK[
             epoch_entries(self.training_samples.labels_NK, self.positive_repeats)
         ]
         present_K, absent_K = ((labels_EK == value).sum(axis=0) + 1 for value in (1, 0))  # no class is impossible
-        gained_K = self.config.augmentation.mixed * absent_K * present_K / (present_K + absent_K)
+        varied = self.config.augmentation
+        gained_K = varied.projected / 2 / len(present_K) * absent_K
+        gained_K += varied.mixed * (absent_K - gained_K) * (present_K + gained_K) / (present_K + absent_K)
         return torch.from_numpy(np.log((present_K + gained_K) / (absent_K - gained_K))).float()
 
     def positives_of_steps(self, epoch: int) -> np.ndarray:

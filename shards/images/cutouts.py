@@ -7,6 +7,7 @@ Shapes: H W pixels  C colour
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import reduce
 from typing import NamedTuple
@@ -23,6 +24,8 @@ MIN_ATTENUATION = 0.05
 """What takes less than 5 % of the light in every channel is no part of an object: noise has as much."""
 _MIN_LEVEL, _MAX_TINT = 150, 45
 """Empty space is bright and nearly grey; scanners show it as white, as grey, or with a tint."""
+_MAX_WHITE_DIFFERENCE = 30
+"""Scans of one kind of scanner differ by less."""
 _MIN_SIDE_PX = 12
 _MIN_MARGIN_PX = 8
 _MARGIN_FRACTION = 0.2
@@ -86,6 +89,11 @@ def find_white(pixels_HWC: Pixels) -> tuple[int, int, int]:
         return 255, 255, 255
     red, green, blue = (int(np.bincount(plane[is_bright], minlength=256).argmax()) for plane in planes)
     return red, green, blue
+
+
+def fits_scanner(one: Sequence[int], other: Sequence[int]) -> bool:
+    """Return whether two scanners show empty space alike."""
+    return max(abs(a - b) for a, b in zip(one, other, strict=True)) <= _MAX_WHITE_DIFFERENCE
 
 
 def attenuation_of(pixels_HWC: Pixels, white: tuple[int, int, int]) -> Floats:

@@ -65,6 +65,26 @@ def project(
         rng: chooses scale, angle, mirror and place.
         taken: extents that the object must keep off, those of the items in the scan.
     """
+    found = find_projection(pixels_HWC, white, cutout, rng, taken)
+    if found is None:
+        return None
+    at, own_HWC = found
+    seen_HWC = attenuation_of(pixels_HWC[at.top : at.bottom, at.left : at.right], white)
+    return Projection(multiply(pixels_HWC, own_HWC, at.left, at.top), at, measure_occlusion(own_HWC, seen_HWC))
+
+
+def find_projection(
+    pixels_HWC: Pixels,
+    white: tuple[int, int, int],
+    cutout: Cutout,
+    rng: np.random.Generator,
+    taken: Sequence[Extent] = (),
+    squash: tuple[float, float] = (1.0, 1.0),
+) -> tuple[Extent, Floats] | None:
+    """Return where an object is to be multiplied into a scan, and its attenuation there, (h, w, C); see `project`.
+
+    `squash` is what the scan's width and height were multiplied by since it was taken; the object's scanner's are 1.
+    """
     free_HW = find_bags(pixels_HWC, white)
     for at in taken:
         free_HW[at.top : at.bottom, at.left : at.right] = False
@@ -72,13 +92,13 @@ def project(
         is_last = attempt == _NUM_ATTEMPTS - 1
         scale = _LAST_SCALE if is_last else math.exp(rng.uniform(math.log(MIN_SCALE), math.log(MAX_SCALE)))
         own_HWC = turn(cutout.attenuation_HWC, scale, rng.uniform(0, 2 * math.pi), is_mirrored=rng.random() < 0.5)
-        corner = find_place(free_HW, mask_of(own_HWC), rng)
+        if squash != (1.0, 1.0):
+            own_HWC = _squash(own_HWC, squash)
+        corner = find_place(free_HW, mask_of(own_HWC), rng) if own_HWC.any() else None
         if corner is not None:
             x, y = corner
             height, width = own_HWC.shape[:2]
-            seen_HWC = attenuation_of(pixels_HWC[y : y + height, x : x + width], white)
-            extent = Extent(x, y, x + width, y + height)
-            return Projection(multiply(pixels_HWC, own_HWC, x, y), extent, measure_occlusion(own_HWC, seen_HWC))
+            return Extent(x, y, x + width, y + height), own_HWC
     return None
 
 
@@ -118,6 +138,16 @@ def turn(attenuation_HWC: Floats, scale: float, angle: float, *, is_mirrored: bo
     )
     own_HWC, _ = trim(drop_traces(-np.log1p(turned_HWC.clip(1 / 255 - 1, 0))))
     return own_HWC
+
+
+def _squash(attenuation_HWC: Floats, factors: tuple[float, float]) -> Floats:
+    """Return an object at another width and height, each pixel the mean of the light that it stands for."""
+    height, width = attenuation_HWC.shape[:2]
+    size = (max(1, round(width * factors[0])), max(1, round(height * factors[1])))
+    light_HWC = np.expm1(-attenuation_HWC)
+    planes = [Image.fromarray(light_HWC[..., at]).resize(size, Image.Resampling.BILINEAR) for at in range(3)]
+    squashed_HWC = np.stack([np.asarray(plane) for plane in planes], axis=2)
+    return drop_traces(-np.log1p(squashed_HWC.clip(1 / 255 - 1, 0)))
 
 
 def find_bags(pixels_HWC: Pixels, white: tuple[int, int, int]) -> Mask:

@@ -31,8 +31,6 @@ _MIN_SIDE_PX, _MAX_SIDE_PX = 50, 320
 _NUM_CANDIDATES = 4
 _NUM_BUCKETS_BITS = 12
 """Scans of one of 4,096 ranges of hashes share candidates, so that a worker cuts each but a few times."""
-_MAX_WHITE_DIFFERENCE = 30
-"""Scans of one kind of scanner differ by less."""
 _COLUMNS = ["key", "split", "shard", "offset_bytes", "size_bytes", "sha256", "labels", "boxes", "duplicate_of", "group"]
 
 
@@ -178,11 +176,6 @@ def make_pool(splits: Sequence[str], completed: Iterable[Donor], twins: Iterable
                 f"none; else every projection is an item, and projecting alone would tell the label"
             )
     return DonorPool({split: dict(of_class) for split, of_class in donors.items()})
-
-
-def fits_scanner(donor: Donor, white: Sequence[int]) -> bool:
-    """Return whether a donor's scanner shows empty space as that of a scan does."""
-    return max(abs(one - other) for one, other in zip(donor.white, white, strict=True)) <= _MAX_WHITE_DIFFERENCE
 
 
 def hash_text(text: str) -> int:

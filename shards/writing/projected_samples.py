@@ -14,13 +14,13 @@ from shards.format.classes import BOX_EDGES, Box, ClassSet
 from shards.format.dataset import Dataset
 from shards.format.keys import shorten_key
 from shards.format.manifest import ShardInfo
-from shards.images.cutouts import Extent, find_white
+from shards.images.cutouts import Extent, find_white, fits_scanner
 from shards.images.decode import decode_image
 from shards.images.projection import Projection, project
 from shards.images.transcode import encode_like
 from shards.writing.dataset_samples import SampleRef, Selection, list_samples, quarantine_row
 from shards.writing.dataset_source import SampleSource
-from shards.writing.donors import OTHER_OBJECT, Donor, DonorPool, cut_donor, fits_scanner, name_bag, seeded
+from shards.writing.donors import OTHER_OBJECT, Donor, DonorPool, cut_donor, name_bag, seeded
 
 _PROJECTIONS_INPUT = 1
 """If a scan has the key of a projection, the scan wins."""
@@ -101,7 +101,7 @@ def project_sample(ref: SampleRef, scan: Scan) -> Scan | dict[str, Any]:
         return quarantine_row(ref, "project", "undecodable_image", f"{type(error).__name__}: {error}", row["sha256"])
     white = find_white(pixels)
     taken = [_extent_of(box) for box in row["boxes"]]
-    for donor in sorted(donors, key=lambda donor: not fits_scanner(donor, white)):
+    for donor in sorted(donors, key=lambda donor: not fits_scanner(donor.white, white)):
         cutout = cut_donor(donor)
         found = None if cutout is None else project(pixels, white, cutout, seeded(f"{seed} place {ref.key}"), taken)
         if found is not None:

@@ -115,6 +115,7 @@ def test_every_setting_enters_the_recorded_config():
         replace(config, complete_levels=False),
         replace(config, augmentation=AugmentationConfig(scale=0.11)),
         replace(config, augmentation=replace(config.augmentation, mixed=0.5)),
+        replace(config, augmentation=replace(config.augmentation, projected=0.5)),
     ]
     documents = [json.dumps(each.to_json(), sort_keys=True) for each in (config, *changed)]
     assert len(set(documents)) == len(documents)
