@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from model.evaluation.scans.scored_scans import UNSCORED, ScoredScans
 from model.metrics.operating_points import sigmoid
+from model.reports.numbers import format_percent
 from model.review.evidence import ClassEvidence, weigh_labels
 from shards.format.classes import ABSENT, PRESENT
 
@@ -78,9 +79,9 @@ def _say(scans: ScoredScans, evidence: ClassEvidence, row: int, k: int) -> Itera
     name, is_present = scans.classes[k], scans.labels_NK[row, k] == PRESENT
     label = f"{name} is labelled {'present' if is_present else 'absent'}"
     if of_score > 0 or (of_score and max(of_bag, of_peak) <= 0):
-        share, other = 100 * sigmoid(np.float64(of_score)), "absent" if is_present else "present"
+        share, other = format_percent(float(sigmoid(np.float64(of_score))), " "), "absent" if is_present else "present"
         score = sigmoid(scans.logits_NK[row, k])
-        yield f"{label} and scores {score:.3g}, and {share:.2g} % of scans with such a score are labelled {other}"
+        yield f"{label} and scores {score:.3g}, and {share} of scans with such a score are labelled {other}"
     if of_bag > 0:
         in_bag_N = scans.groups_N == scans.groups_N[row]
         in_bag_N[row] = False

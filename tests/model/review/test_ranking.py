@@ -52,7 +52,7 @@ def test_a_label_that_the_score_contradicts_comes_first_and_says_so(join):
     assert (first["key"], first["sha256"], first["class"], first["label"]) == ("odd", "sha of odd", "Gun", 0)
     assert (
         first["reason"]
-        == "Gun is labelled absent and scores 0.98, and 91 % of scans with such a score are labelled present"
+        == "Gun is labelled absent and scores 0.98, and 90.6 % of scans with such a score are labelled present"
     )
 
 
