@@ -40,7 +40,11 @@ def format_interval(interval: Interval | None) -> str:
 
 def format_percent_interval(interval: Interval | None) -> str:
     """Return a range of fractions as percentages; an en dash if it is undefined."""
-    return "–" if interval is None else f"{_round(100 * interval.low, 1)}–{_round(100 * interval.high, 1)}{NO_BREAK}%"
+    if interval is None:
+        return "–"
+    if interval.high < 0.01:
+        return f"{_percent_digits(interval.low)}–{_percent_digits(interval.high)}{NO_BREAK}%"
+    return f"{_round(100 * interval.low, 1)}–{_round(100 * interval.high, 1)}{NO_BREAK}%"
 
 
 def format_gain(value: float | None) -> str:
@@ -78,7 +82,7 @@ def format_score(value: float | None) -> str:
 
 
 def _percent_digits(value: float) -> str:
-    if value == 0 or value >= 0.001:
+    if value == 0 or value >= 0.01:
         return _round(100 * value, 1)
     return f"{Decimal(f'{100 * value:.2g}'):f}"
 

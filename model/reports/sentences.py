@@ -204,8 +204,8 @@ def summarise(evaluation: Evaluation) -> list[str]:
         rows = f"{format_count(evaluation.bags.num)} bags ({_FUSIONS[evaluation.fusion]})"
     sentences = [
         f"Sorted by this model's scores, {rows} give a mean average precision of "
-        f"{format_ratio(mean)} over {len(rated)} {'class' if len(rated) == 1 else 'classes'}; a random order would "
-        f"give {format_ratio(evaluation.mean.prevalence)}, a perfect one 1."
+        f"{format_ratio(mean)} over {format_count(len(rated))} {_verb(len(rated), 'class', 'classes')}; a random order "
+        f"would give {format_ratio(evaluation.mean.prevalence)}, a perfect one 1."
     ]
     plans = evaluation.alarm_plans.get(ALARM_RATE)
     if plans is not None and plans.joint.recall is not None:

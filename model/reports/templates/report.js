@@ -3,7 +3,7 @@
 // shows the same numbers at one threshold, in the order of the classes.
 (() => {
   const count = (n) => n.toLocaleString("en-US");
-  const percent = (v) => v === null ? "–" : (v === 0 || v >= 0.001 ? (100 * v).toFixed(1) : String(Number((100 * v).toPrecision(2)))) + "\u00a0%";
+  const percent = (v) => v === null ? "–" : (v === 0 || v >= 0.01 ? (100 * v).toFixed(1) : String(Number((100 * v).toPrecision(2)))) + "\u00a0%";
   const rate = (v) => v === null ? "–" : v >= 100 ? v.toFixed(0) : v >= 10 || v === 0 ? v.toFixed(1) : v.toFixed(2);
   const share = (part, whole) => whole ? part / whole : null;
 

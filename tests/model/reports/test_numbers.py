@@ -15,10 +15,11 @@ from model.reports.numbers import (
 
 def test_numbers_are_written_for_readers():
     assert [format_ratio(value) for value in (None, 0.5, 1.0)] == ["–", "0.500", "1.000"]
-    assert [format_percent(value) for value in (None, 0.0, 0.123, 0.00012, 0.000_000_5)] == [
+    assert [format_percent(value) for value in (None, 0.0, 0.123, 0.00108, 0.00012, 0.000_000_5)] == [
         "–",
         "0.0\xa0%",
         "12.3\xa0%",
+        "0.11\xa0%",
         "0.012\xa0%",
         "0.00005\xa0%",
     ]
@@ -27,6 +28,7 @@ def test_numbers_are_written_for_readers():
 def test_a_half_is_rounded_up_in_every_percentage_and_rate():
     assert format_percent(5 / 16) == "31.3\xa0%"
     assert format_percent_interval(Interval(1 / 16, 5 / 16)) == "6.3–31.3\xa0%"
+    assert format_percent_interval(Interval(0.0004, 0.0025)) == "0.04–0.25\xa0%"
     assert [format_rate(rate) for rate in (0.125, 12.25, 100.5)] == ["0.13", "12.3", "101"]
 
 
