@@ -2,35 +2,21 @@
 
 One element is one shard: a worker loads the model once, reads the tar in order, and writes one part under its final
 name. A retry writes the same part again; a second run finds it and skips the shard.
-
-Beam's RunInference is not used. Its element is an example: decoded pixels would travel between steps, several times the
-bytes of the shard. With a shard as the element it only loads the model once, which `setup` and `Shared` do in a few
-lines. And it refuses a failed batch whole, while here a bad scan must cost no more than its own row.
 """
 
 import argparse
 import logging
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from functools import partial
 from typing import Annotated, Any, Literal
-
-import apache_beam as beam
-from apache_beam.metrics import Metrics
-from apache_beam.transforms.window import GlobalWindows
-from apache_beam.utils.shared import Shared
-from apache_beam.utils.windowed_value import WindowedValue
 
 from model.artifacts.model_files import read_model_files
 from model.scoring.engine_selection import DTYPES, ENGINES, EngineRequest
-from pipelines.runtime import command_line, log, progress
+from pipelines.runtime import command_line, log
 from pipelines.runtime.flags import Flag, Fraction, make_config, parse_datetime
-from pipelines.runtime.progress import Progress
-from pipelines.runtime.runners import make_beam_options, make_pipeline, read_counters
-from pipelines.steps.score_on_devices import choose_devices, score_on_devices
 from pipelines.steps.score_run import (
     RunPlan,
     describe_dry_run,
@@ -42,15 +28,10 @@ from pipelines.steps.score_run import (
     plan_targets,
     sum_counts,
 )
-from pipelines.steps.score_shards import Outcome, ScoringJob, load_network, score_tasks
+from pipelines.steps.score_shards import UNREAD, ScoringJob
 from shards import storage
-from shards.predictions.parts import PartInfo
-from shards.predictions.plan import Found, ShardTask, choose_tasks, find_targets
+from shards.predictions.plan import Found, choose_tasks, find_targets
 from shards.predictions.run import forget_checksums
-from shards.prefetch import PushedStream
-
-UNREAD = "unread-shards"
-"""The counter of shards that could not be read."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,7 +102,7 @@ def score_datasets(config: ScoreConfig, beam_options: Sequence[str] = ()) -> Sco
     Raises:
         ValueError: the model or a dataset cannot be read, or two datasets have shards of the same name.
     """
-    pipeline_options = make_beam_options(beam_options)
+    command_line.check_beam_options(beam_options)
     model = read_model_files(config.model)
     found = find_targets(config.inputs, config.output, model.model_id)
     for target in found.targets:
@@ -131,6 +112,8 @@ def score_datasets(config: ScoreConfig, beam_options: Sequence[str] = ()) -> Sco
     started = time.monotonic()
     counted: dict[str, dict[str, int]] = {}
     if plan.chosen:
+        from pipelines.steps.score_pipeline import run_scoring
+
         for url, tasks in plan.chosen_by_folder.items():
             forget_checksums(url, {task.shard.name for task in tasks})
         request = EngineRequest(
@@ -147,10 +130,7 @@ def score_datasets(config: ScoreConfig, beam_options: Sequence[str] = ()) -> Sco
             batch_size=config.batch_size,
             box_share=config.box_share or find_box_share(found),  # a new part has what earlier ones have
         )
-        num_devices = choose_devices(config.num_devices, pipeline_options)
-        with Progress("score", plan.num_scans, "scans"), make_pipeline(pipeline_options) as pipeline:
-            add_scoring(pipeline, plan.chosen, ScoreShard(job, num_devices))
-        counted["counters"] = read_counters(pipeline, "score")
+        counted["counters"] = run_scoring(plan, job, config.num_devices, beam_options)
     timings = make_timings(plan.num_scans, time.monotonic() - started) | counted
     runs = [
         finish_run(target, model, config.split, plan.chosen_by_folder.get(target.predictions_url, []), timings)
@@ -166,71 +146,6 @@ def plan_run(config: ScoreConfig, found: Found, model_id: str) -> RunPlan:
     tasks = [task for _, plan in plans for task in plan.tasks]
     tasks.sort(key=lambda task: -task.shard.num_scans)  # so that the last worker does not end alone
     return RunPlan(tuple(plans), tuple(choose_tasks(tasks, config.since, config.limit_shards)))
-
-
-def add_scoring(
-    pipeline: beam.Pipeline, tasks: Sequence[ShardTask], score_shard: "ScoreShard"
-) -> beam.PCollection[PartInfo]:
-    """Add the scoring of shards to a pipeline."""
-    return (
-        pipeline
-        | "CreateTasks" >> beam.Create(tasks)
-        # ShardTask: where a shard is; its bytes are read by the worker that scores it
-        | "SpreadTasks" >> beam.Reshuffle()
-        | "ScoreShard" >> beam.ParDo(score_shard)
-        # PartInfo
-    )
-
-
-class ScoreShard(beam.DoFn):
-    """Score shards and write their parts, one after the other; a DoFn because of its model and its counters.
-
-    Scoring takes the next shards before it is done with one, so what becomes of a shard comes with a later one, or when
-    the bundle ends.
-    """
-
-    def __init__(self, job: ScoringJob, num_devices: int = 1) -> None:
-        self.job = job
-        self.num_devices = num_devices
-        self.shared_network = Shared()
-        self.scored_scans = Metrics.counter("score", "scored-scans")
-        self.quarantined_scans = Metrics.counter("score", "quarantined-scans")
-        self.read_bytes = Metrics.counter("score", "read-bytes")
-        self.unread_shards = Metrics.counter("score", UNREAD)
-
-    def setup(self) -> None:
-        """Load the model, once a process whatever the number of its threads; each thread has its own decoders."""
-        if self.num_devices > 1:
-            self.score = partial(score_on_devices, self.job, self.num_devices)
-            return
-        from model.scoring.scorer import Scorer
-
-        network = self.shared_network.acquire(partial(load_network, self.job), tag=self.job)
-        report = partial(progress.advance, "score")
-        self.score = partial(score_tasks, Scorer(network), self.job.model_id, report=report)
-
-    def start_bundle(self) -> None:
-        """Begin to score."""
-        self.stream = PushedStream[ShardTask, Outcome](self.score)
-
-    def process(self, task: ShardTask) -> Iterator[PartInfo]:
-        """Hand a shard over; yield the parts that were written meanwhile."""
-        yield from self._count(self.stream.push(task))
-
-    def finish_bundle(self) -> Iterator[WindowedValue]:
-        """Yield the parts that are left."""
-        for part in self._count(self.stream.finish()):
-            yield GlobalWindows.windowed_value(part)
-
-    def _count(self, outcomes: Iterable[Outcome]) -> Iterator[PartInfo]:
-        for outcome in outcomes:
-            if outcome.part is None:
-                self.unread_shards.inc()
-                continue
-            self.scored_scans.inc(outcome.part.num_scored)
-            self.quarantined_scans.inc(outcome.part.num_quarantined)
-            self.read_bytes.inc(outcome.num_read_bytes)
-            yield outcome.part
 
 
 def main(argv: Sequence[str] | None = None) -> int:

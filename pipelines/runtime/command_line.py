@@ -114,6 +114,18 @@ def split_beam_options(argv: Sequence[str]) -> tuple[list[str], list[str]]:
     return words[:at], words[at + 1 :]
 
 
+def check_beam_options(words: Sequence[str]) -> None:
+    """Refuse wrong options before anything is read; without any, Beam is not loaded, which takes a second.
+
+    Raises:
+        ValueError: Beam does not know an option.
+    """
+    if words:
+        from pipelines.runtime.runners import make_beam_options
+
+        make_beam_options(words)
+
+
 def run_command(main: Callable[[Sequence[str]], int], argv: Sequence[str] | None) -> int:
     """Call a command's body and return its exit code; an error that the user can mend is reported in one line."""
     logging.basicConfig(level=logging.WARNING, format=log.TEXT_FORMAT, stream=sys.stderr)

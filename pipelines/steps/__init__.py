@@ -7,6 +7,7 @@ __all__ = [
     "group_scans",
     "list_alarms",
     "score_on_devices",
+    "score_pipeline",
     "score_run",
     "score_shards",
     "train_progress",

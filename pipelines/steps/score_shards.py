@@ -22,6 +22,9 @@ if TYPE_CHECKING:  # PyTorch and DALI are imported by a process that scores, not
     from model.scoring.scorer import Report, Scorer, ShardScores, UnreadShard
     from model.scoring.scoring_network import ScoringNetwork
 
+UNREAD = "unread-shards"
+"""The counter of shards that could not be read."""
+
 _logger = logging.getLogger(__name__)
 
 

@@ -19,8 +19,8 @@ from apache_beam.pipeline import PipelineVisitor
 from pipelines.convert import add_conversion
 from pipelines.reshard import ReshardConfig, add_resharding, make_selection
 from pipelines.runtime.runners import make_beam_options, make_pipeline
-from pipelines.score import add_scoring
 from pipelines.steps.corpus_job import ConvertConfig, Job
+from pipelines.steps.score_pipeline import add_scoring
 from pipelines.verify import add_verification
 from shards.corpus.description import Corpus, Source
 from shards.corpus.facts import AnnotationFact, ImageFact, RowFact

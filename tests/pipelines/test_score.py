@@ -16,7 +16,8 @@ from model.hardware import detect_hardware
 from model.scoring.engine_selection import EngineRequest
 from pipelines import cli, score
 from pipelines.runtime.runners import make_beam_options, make_pipeline
-from pipelines.score import ScoreConfig, ScoreShard
+from pipelines.score import ScoreConfig
+from pipelines.steps.score_pipeline import ScoreShard, add_scoring
 from pipelines.steps.score_shards import ScoringJob, load_network
 from shards.format.dataset import open_dataset
 from shards.predictions.plan import plan_scoring
@@ -49,7 +50,7 @@ def test_every_scan_of_every_shard_is_scored_and_the_run_says_so(bench, capsys):
 
 
 @pytest.mark.slow
-def test_a_second_run_changes_nothing_and_needs_neither_pytorch_nor_dali(bench):
+def test_a_second_run_changes_nothing_and_needs_neither_beam_nor_pytorch_nor_dali(bench):
     assert bench.score() == 0
     before = bench.files()
     assert bench.score() == 0
@@ -57,7 +58,7 @@ def test_a_second_run_changes_nothing_and_needs_neither_pytorch_nor_dali(bench):
     words = bench.words()
     program = (
         "import sys; from pipelines import cli; code = cli.main(['score', *sys.argv[1:]]);"
-        "print(sorted({'torch', 'nvidia.dali', 'timm'} & set(sys.modules))); sys.exit(code)"
+        "print(sorted({'apache_beam', 'torch', 'nvidia.dali', 'timm'} & set(sys.modules))); sys.exit(code)"
     )
     done = subprocess.run([sys.executable, "-c", program, *words], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
@@ -229,7 +230,7 @@ def test_counters_have_units_and_the_step_travels_to_workers(bench):
     job = ScoringJob(model_url=bench.model, model_id=bench.model_id, request=request, batch_size=4)
     step = pickle.loads(pickle.dumps(ScoreShard(job)))
     pipeline = make_pipeline(make_beam_options([]))
-    score.add_scoring(pipeline, tasks, step)
+    add_scoring(pipeline, tasks, step)
     found = pipeline.run().metrics().query()["counters"]
     counters = {metric.key.metric.name: metric.committed for metric in found if metric.key.metric.namespace == "score"}
     assert (counters["scored-scans"], counters["quarantined-scans"]) == (14, 1)

@@ -49,7 +49,7 @@ def test_each_process_takes_the_next_shard_when_it_can(monkeypatch):
         taken = [outcome.part for outcome in score_on_devices("job", 2, range(12))]
     assert sorted(number for _, number in taken) == list(range(12))
     num_of = {device: [at for at, _ in taken].count(device) for device in (0, 1)}
-    assert 1 <= num_of[0] < num_of[1]
+    assert num_of[0] < num_of[1]  # none, where the first process starts late
     assert (progress.num_done, progress.num_bytes) == (84, 1200)
     assert multiprocessing.active_children() == []
 
