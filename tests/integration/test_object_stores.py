@@ -279,7 +279,6 @@ TROUBLES = {
     "slow, and 503 a while": Plan(let_pass=30, answer_503=3, delay_seconds=0.003),
     "503 for good": Plan(let_pass=60, answer_503=-1),
     "cut in answers": Plan(let_pass=20, cut_after_bytes=900, cuts_left=3),
-    "cut for good": Plan(let_pass=40, cut_after_bytes=900, cuts_left=-1),
     "refused": Plan(let_pass=25, refuse_connections=True),
 }
 

@@ -1,14 +1,11 @@
-"""Test that `sixray score` survives kills, full and read-only disks, dead workers and untrustworthy files."""
+"""Test that `sixray score` survives kills, full and read-only disks and untrustworthy files."""
 
 import json
 import multiprocessing
 import os
 import pickle
-import signal
 import subprocess
-import sys
 import time
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -16,7 +13,6 @@ import pytest
 from pipelines import score
 from shards import storage
 from tests.pipelines.scoring import Bench, make_model, model
-from tests.processes import descendants
 from tests.shards.by_hand import make_jpeg, write_dataset
 
 __all__ = ["model"]  # fixtures
@@ -97,30 +93,6 @@ def test_a_run_killed_in_mid_shard_goes_on_at_the_shard(bench, undisturbed, caps
     assert not killed_writer.exists()
     assert checksums(bench) == undisturbed
     assert {name: bench.files()[name] for name in before} == before
-
-
-@pytest.mark.slow
-def test_a_worker_that_dies_ends_the_run_which_then_goes_on(bench, undisturbed):
-    words = ("--", "--direct_running_mode=multi_processing", "--direct_num_workers=1")
-    # As a shell starts what it runs in the background: deaf to SIGINT.
-    program = [sys.executable, "-m", "pipelines.score", *bench.words(("big",)), *words]
-    deafen = partial(signal.signal, signal.SIGINT, signal.SIG_IGN)
-    run = subprocess.Popen(program, stderr=subprocess.PIPE, text=True, preexec_fn=deafen)
-    wait_for_a_part(bench, lambda: run.poll() is None)
-    (worker,) = [pid for pid in descendants(run.pid) if "python" in Path(f"/proc/{pid}/exe").resolve().name]
-    os.kill(worker, 9)
-    _, err = run.communicate(timeout=DEADLINE_SECONDS)
-    assert run.returncode == 3
-    (error,) = [
-        line for line in err.splitlines() if line.startswith("error: ")
-    ]  # threads of gRPC may complain after it
-    assert error.startswith("error: worker process must live until the job is done, got: Worker subprocess exited")
-    assert error.endswith("when that is mended run the same command again, it resumes")
-    assert not (bench.folder / "run.json").exists()
-    # The part that the worker wrote is to the bit what this process writes.
-    assert checksums(bench).items() <= undisturbed.items()
-    assert bench.score(inputs=("big",)) == 0
-    assert checksums(bench) == undisturbed
 
 
 @pytest.mark.slow

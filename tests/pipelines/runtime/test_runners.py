@@ -3,7 +3,10 @@
 import os
 import re
 import signal
+import subprocess
+import sys
 import time
+from functools import partial
 
 import apache_beam as beam
 import pytest
@@ -44,6 +47,34 @@ def test_the_embedded_runner_runs_what_names_no_runner():
 def test_a_named_runner_is_the_one_that_runs():
     pipeline = make_pipeline(make_beam_options(["--runner=FlinkRunner"]))
     assert type(pipeline.runner).__name__ == "FlinkRunner"
+
+
+DYING = """
+import os, sys
+import apache_beam as beam
+from pipelines.runtime import command_line, runners
+
+def main(words):
+    with runners.make_pipeline(runners.make_beam_options(words)) as pipeline:
+        pipeline | beam.Create([9]) | beam.Map(lambda signal: os.kill(os.getpid(), signal))
+    return 0
+
+sys.exit(command_line.run_command(main, sys.argv[1:]))
+"""
+
+
+@pytest.mark.slow
+def test_a_worker_that_dies_ends_the_run_in_one_line():
+    # As a shell starts what it runs in the background: deaf to SIGINT.
+    deafen = partial(signal.signal, signal.SIGINT, signal.SIG_IGN)
+    words = ["--direct_running_mode=multi_processing", "--direct_num_workers=1"]
+    program = [sys.executable, "-c", DYING, *words]
+    run = subprocess.run(program, stderr=subprocess.PIPE, text=True, preexec_fn=deafen, timeout=120, check=False)
+    assert run.returncode == 3, run.stderr
+    # Threads of gRPC may complain after it.
+    (error,) = [line for line in run.stderr.splitlines() if line.startswith("error: ")]
+    assert error.startswith("error: worker process must live until the job is done, got: Worker subprocess exited")
+    assert error.endswith("when that is mended run the same command again, it resumes")
 
 
 JAVA = "java.lang.RuntimeException: Error received from SDK harness for instruction 7: Traceback (…):\n"
