@@ -24,6 +24,7 @@ from pipelines.runtime.flags import Flag, make_config
 from pipelines.runtime.progress import Progress
 from shards import storage
 from shards.format.dataset import Dataset, open_dataset
+from shards.format.keys import encode_key
 from shards.format.shard_reader import ReadScan, ShardReader, find_rows
 from shards.images.decode import decode_image
 from shards.predictions.run import open_predictions
@@ -80,7 +81,7 @@ def write_overlays(config: OverlaysConfig) -> tuple[int, dict[str, str]]:
             key = scan.row.key
             try:
                 for name, picture in artist.draw(scan, wanted[key]):
-                    storage.write_bytes(storage.join_url(config.output, f"{key}-{name}.png"), picture)
+                    storage.write_bytes(storage.join_url(config.output, f"{key}-{encode_key(name)}.png"), picture)
                     num_pictures += 1
                     progress.advance(1, len(picture))
             except UndrawableError as error:

@@ -8,6 +8,7 @@ import pyarrow.compute as pc
 
 from shards import storage
 from shards.format.json_document import read_existing
+from shards.format.keys import find_unsafe_key
 from shards.format.manifest import MANIFEST_NAME, DatasetManifest, ShardInfo, samples_url
 from shards.format.parquet import add_columns, read_parquet
 
@@ -54,7 +55,7 @@ class Dataset:
         chosen = self.shards(split) if shards is None else tuple(shards)
         absent = {"group", "metadata", "projected_from", "corrected_by"} - set(self.manifest.samples_schema.names)
         stored = None if columns is None else [name for name in columns if name not in absent]
-        tables = [read_parquet(self.samples_url(shard), stored) for shard in chosen]
+        tables = [read_samples_table(self.samples_url(shard), stored) for shard in chosen]
         schema = self.manifest.read_schema
         if columns is not None:
             schema = pa.schema([schema.field(name) for name in columns if name in schema.names])
@@ -70,6 +71,17 @@ class Dataset:
         for shard in self.shards(split):
             table = self.read_samples(columns=columns, shards=[shard])
             yield shard, table.filter(pc.is_in(table["key"], value_set=wanted))
+
+
+def read_samples_table(url: str, columns: Sequence[str] | None = None) -> pa.Table:
+    """Return the rows of a shard; ValueError if a key could lead out of a folder when it names a file."""
+    table = read_parquet(url, columns)
+    if "key" in table.column_names and (key := find_unsafe_key(table["key"])) is not None:
+        raise ValueError(
+            f"key must be letters, digits, % and _-~()+,=@ alone, got {key!r} ({url}); "
+            f"the dataset is not one that `sixray convert` wrote"
+        )
+    return table
 
 
 def open_dataset(url: str) -> Dataset:

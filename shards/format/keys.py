@@ -6,6 +6,9 @@ import unicodedata
 import urllib.parse
 from contextlib import suppress
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from shards import storage
 
 MAX_KEY_BYTES = 100 - len(".json")
@@ -14,6 +17,7 @@ _LONG_KEY_DIGITS = 16
 _CHINESE = re.compile(r"[\u3000-\u303f\u3400-\u4dbf\u4e00-\u9fff\uff00-\uffef\U00020000-\U0003ffff]+")
 _SAFE_IN_KEYS = "()+,=@"
 _PLAIN_STEM = re.compile(r"[A-Za-z0-9_~()+,=@/-]+")
+_KEY = r"\A[A-Za-z0-9_~()+,=@%-]+\z"
 # Keyed, so that no choice of file names decides which shard a scan goes to; fixed for format 1.
 _HASH_KEY = b"sixray dataset format 1"
 
@@ -36,6 +40,12 @@ def encode_key(stem: str) -> str:
         raw = unicodedata.normalize("NFC", _repair_text(stem)).encode("utf-8", errors="surrogateescape")
         key = urllib.parse.quote(raw, safe=_SAFE_IN_KEYS).replace(".", "%2E")
     return shorten_key(key)
+
+
+def find_unsafe_key(keys: pa.ChunkedArray) -> str | None:
+    """Return the first key that is none of `encode_key`'s: as a file name it could lead out of a folder."""
+    bad = keys.filter(pc.invert(pc.match_substring_regex(keys, _KEY)))
+    return str(bad[0]) if len(bad) else None
 
 
 def shorten_key(key: str) -> str:

@@ -99,6 +99,14 @@ class DatasetManifest:
     def __post_init__(self) -> None:
         if unknown := sorted(set(self.metadata.values()) - set(METADATA_TYPES)):
             raise DamagedDocumentError(f"types of metadata must be of {list(METADATA_TYPES)}, got {unknown}")
+        for shard in self.shards:
+            # Names become paths below outputs: one of a foreign dataset must not lead out of them.
+            found = SHARD_NAME.fullmatch(shard.name)
+            if found is None or found["split"] != shard.split:
+                raise DamagedDocumentError(
+                    f"shard must be named {shard_name('SPLIT', 0, 1)} after its split, "
+                    f"got {shard.name!r} of split {shard.split!r}"
+                )
         for split, counts in self.ledger.items():
             if counts.listed != counts.converted + counts.quarantined:
                 raise DamagedDocumentError(

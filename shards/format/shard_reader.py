@@ -14,8 +14,7 @@ from typing import NamedTuple
 import pyarrow as pa
 
 from shards import storage
-from shards.format.dataset import Dataset
-from shards.format.parquet import read_parquet
+from shards.format.dataset import Dataset, read_samples_table
 from shards.format.tar import BLOCK_BYTES
 from shards.images.inspect import EXTENSIONS, ImageBytes, read_image_size
 from shards.images.jpeg import ImageError
@@ -62,7 +61,7 @@ class ReadScan(NamedTuple):
 
 def read_rows(samples_url: str, num_scans: int) -> list[ScanRow]:
     """Return the rows of a shard in tar order; ValueError unless there are `num_scans`, as in the manifest."""
-    table = read_parquet(samples_url, ScanRow._fields)
+    table = read_samples_table(samples_url, ScanRow._fields)
     if table.num_rows != num_scans:
         raise ValueError(
             f"samples of a shard must have {num_scans} rows, got {table.num_rows} ({samples_url}); "
