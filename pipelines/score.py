@@ -47,8 +47,8 @@ class ScoreConfig:
     split: str | None = None
     """Split to score; all if not given."""
     since: Annotated[datetime | None, Flag(type=parse_datetime, metavar="TIME")] = None
-    """Only shards whose tar was last written at this ISO date or time (local if it names no zone) or later, by the
-    clock of its store."""
+    """Only shards whose tar arrived at this ISO date or time (local if it names no zone) or later, by the clock of its
+    store; on a disk a copy arrives when it is made, also by rsync -a. A clock that was wrong then is not noticed."""
     limit_shards: Annotated[int | None, Flag(metavar="N")] = None
     """Score at most so many shards, the rest later."""
     engine: Annotated[str | None, Flag(choices=ENGINES)] = None

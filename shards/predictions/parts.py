@@ -128,8 +128,8 @@ def quarantine_part_url(predictions_url: str, shard_name: str) -> str:
 def write_part(predictions_url: str, table: pa.Table, quarantine: pa.Table, info: PartInfo) -> None:
     """Write the predictions of one shard; equal arguments give equal bytes.
 
-    The quarantine part is written first (or removed if it is no longer needed) and the part last, so that an existing
-    part always has its quarantine, even if the writer was killed.
+    An older part is removed first and the new one is written last, after its quarantine (which is removed if it is no
+    longer needed), so that an existing part always has its own quarantine, even if the writer was killed.
 
     Args:
         predictions_url: PREDICTIONS/<model-id>.
@@ -138,6 +138,7 @@ def write_part(predictions_url: str, table: pa.Table, quarantine: pa.Table, info
         info: stored in the part; its counts must match both tables.
     """
     assert (table.num_rows, quarantine.num_rows) == (info.num_scored, info.num_quarantined)
+    storage.remove(part_url(predictions_url, info.shard))
     quarantine_url = quarantine_part_url(predictions_url, info.shard)
     if quarantine.num_rows:
         write_parquet(quarantine_url, quarantine)

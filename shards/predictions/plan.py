@@ -179,14 +179,14 @@ def choose_tasks(tasks: Sequence[ShardTask], since: datetime | None, limit: int 
 
     Args:
         tasks: of `plan_scoring`.
-        since: only shards whose tar was written then or later, by the store's clock. A missing tar is kept, so that
-            its scans are quarantined.
+        since: only shards whose tar was written, copied or renamed into place then or later, see
+            `storage.arrived_at`. A missing tar is kept, so that its scans are quarantined.
         limit: maximum number of shards; None for all.
     """
     chosen = list(tasks)
     if since is not None:
-        with ThreadPoolExecutor(16, thread_name_prefix="modified-at") as pool:
-            times = list(pool.map(lambda task: storage.modified_at(task.tar_url), tasks))
+        with ThreadPoolExecutor(16, thread_name_prefix="arrived-at") as pool:
+            times = list(pool.map(lambda task: storage.arrived_at(task.tar_url), tasks))
         chosen = [task for task, time in zip(tasks, times, strict=True) if time is None or time >= since]
     return chosen[:limit]
 

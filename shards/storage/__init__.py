@@ -9,6 +9,7 @@ from shards.storage.atomic import (
     write_bytes,
 )
 from shards.storage.files import (
+    arrived_at,
     as_uri,
     base_name,
     check_url,
@@ -18,7 +19,6 @@ from shards.storage.files import (
     join_url,
     last_change,
     local_path,
-    modified_at,
     normalise_url,
     open_reader,
     read_bytes,
@@ -27,6 +27,7 @@ from shards.storage.files import (
     remove,
     remove_tree,
     sha256_of,
+    written_at,
 )
 from shards.storage.listing import FileInfo, list_files, list_folders
 from shards.storage.object_stores import mask_secrets
@@ -34,6 +35,7 @@ from shards.storage.object_stores import mask_secrets
 __all__ = [
     "TEMPORARY_SUFFIX",
     "FileInfo",
+    "arrived_at",
     "as_uri",
     "atomic_writer",
     "base_name",
@@ -48,7 +50,6 @@ __all__ = [
     "list_folders",
     "local_path",
     "mask_secrets",
-    "modified_at",
     "normalise_url",
     "open_reader",
     "read_bytes",
@@ -60,4 +61,5 @@ __all__ = [
     "sweep_temporaries",
     "this_process",
     "write_bytes",
+    "written_at",
 ]

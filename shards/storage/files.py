@@ -212,11 +212,26 @@ def remove_tree(url: str | Path) -> None:
         fs.rm(path, recursive=True)
 
 
-def modified_at(url: str | Path) -> datetime | None:
-    """Return when a file was last written, by the store's clock; None if it does not exist."""
+def written_at(url: str | Path) -> datetime | None:
+    """Return when a file was last written, by the store's clock; None if it does not exist.
+
+    On a disk programs may set this time: `rsync -a` and `cp -p` set it to that of the original.
+    """
     fs, path = filesystem(url)
     try:
-        found: datetime = fs.modified(path)
+        with object_stores.plain_errors(str(url)):
+            found: datetime = fs.modified(path)
     except FileNotFoundError:
         return None
     return found if found.tzinfo is not None else found.replace(tzinfo=UTC)
+
+
+def arrived_at(url: str | Path) -> datetime | None:
+    """Return when a file came to be as it is, by the store's clock; None if it does not exist.
+
+    On a disk the later of its last write and the last change of its inode, which no program sets back: a file that
+    `rsync -a` brings with an old time has arrived today.
+    """
+    written = written_at(url)
+    changed = last_change(url)
+    return written if written is None or changed is None else max(written, datetime.fromtimestamp(changed, UTC))

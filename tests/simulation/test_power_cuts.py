@@ -1,11 +1,16 @@
 """No job loses or makes up anything when the power goes, whatever a disk then forgets."""
 
+from contextlib import suppress
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 from shards import storage
+from shards.format.parquet import read_parquet
+from shards.predictions.parts import quarantine_part_url, read_part, read_part_info, write_part
 from shards.storage import disk
+from tests.shards.predictions.test_parts import info_of, tables_of
 from tests.simulation.lives import JOBS, BrokenPromiseError, live, plain_conversion, run_undisturbed
 from tests.simulation.power import PowerCut, PowerCuts
 
@@ -88,3 +93,22 @@ def test_what_was_written_or_removed_stays_so(tmp_path):
         cuts.lose()
         assert (root / "new/folder/file").read_bytes() == b"text"
         assert not (root / "gone").exists()
+
+
+def test_no_part_stands_beside_the_quarantine_of_another(tmp_path):
+    """Of two scans one was refused; then it was repaired, and the other one is refused."""
+    info = info_of(num_scored=1, reasons={"undecodable": 1})
+    before = tables_of(info)
+    after = [pa.Table.from_pylist([row | {"key": key} for row in table.to_pylist()], table.schema)
+             for table, key in zip(before, ("Q0", "N0"), strict=True)]  # fmt: skip
+    for seed in range(24):
+        root = tmp_path / str(seed)
+        write_part(str(root), before[0], before[1], info)
+        cuts = PowerCuts(root, seed)
+        with suppress(PowerCut), cuts.power(seed % 12):
+            write_part(str(root), after[0], after[1], info)
+        cuts.lose()
+        if read_part_info(str(root), info.shard) is not None:
+            refused = read_parquet(quarantine_part_url(str(root), info.shard))
+            keys = [*read_part(str(root), info.shard)["key"].to_pylist(), *refused["key"].to_pylist()]
+            assert sorted(keys) == ["N0", "Q0"], f"seed {seed}"
