@@ -76,6 +76,12 @@ def write_bytes(url: str | Path, data: bytes) -> None:
         out.write(data)
 
 
+def set_written_at(url: str | Path, seconds: float) -> None:
+    """Set the time of a local file's last write, in seconds since 1970; a store keeps its own."""
+    if (path := local_path(url)) is not None:
+        disk.set_written_at(path, seconds)
+
+
 def sweep_temporaries(root: str | Path) -> int:
     """Remove temporary files that killed writers left below `root`; return how many (on S3: uploads).
 

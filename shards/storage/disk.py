@@ -27,6 +27,11 @@ def rename_file(source: Path, target: Path) -> None:
     source.replace(target)
 
 
+def set_written_at(path: Path, seconds: float) -> None:
+    """Set the time of a file's last write, in seconds since 1970; a power cut may undo it."""
+    os.utime(path, (seconds, seconds))
+
+
 def remove_file(path: Path) -> None:
     """Remove a file; FileNotFoundError if it is not there."""
     path.unlink()

@@ -8,6 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from shards import storage
 from shards.corpus.policy import Policy
 from shards.corpus.read_scan import Scan, read_scan
 from shards.corpus.records import ScanRef
@@ -36,8 +37,8 @@ class ScanSource:
     def digest_plan(self, name: str, refs: Sequence[ScanRef]) -> str:
         """Return a digest of the records and their annotations' bytes, but not of the images' bytes.
 
-        A corrected annotation makes its shard anew. An image that was replaced by one of the same size does not: to
-        notice it, every run would have to read the whole corpus.
+        A corrected annotation makes its shard anew. For an image that was replaced by one of the same size see
+        `is_settled`; in a store it is not noticed, since every run would have to read the whole corpus.
         """
         annotations = [ref.annotation.digest for ref in refs if ref.annotation]
         # Without places in archives: a stream's images wait in another folder in another run.
@@ -59,6 +60,15 @@ class ScanSource:
         text = json.dumps(parts, separators=(",", ":"))
         return hashlib.sha256(text.encode("utf-8", errors="surrogateescape")).hexdigest()
 
-    def is_settled(self, table: pa.Table, refs: Sequence[ScanRef]) -> bool:
-        """Return whether no record was refused for a file that may be readable now."""
-        return bool(shard_metadata(table)["num_retryable"] == 0)
+    def is_settled(self, table: pa.Table, refs: Sequence[ScanRef], began: float) -> bool:
+        """Return whether no record was refused for a file that may be readable now, and no image was replaced since.
+
+        Only images on a local disk that were changed later than they were read, by the time of their inodes, are read
+        again and held against the checksums of the rows.
+        """
+        if shard_metadata(table)["num_retryable"]:
+            return False
+        known = dict(zip(table["key"].to_pylist(), table["sha256"].to_pylist(), strict=True))
+        changed = (ref for ref in refs if not ref.reason and (storage.last_change(ref.bytes_url) or 0) >= began)
+        scans = (self.read([ref])[0] for ref in changed)
+        return all(isinstance(scan, Scan) and known.get(scan.row["key"]) == scan.row["sha256"] for scan in scans)

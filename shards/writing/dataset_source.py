@@ -64,7 +64,7 @@ class SampleSource:
         text = json.dumps([self.classes.scored, self.classes.unscored, rows], separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
 
-    def is_settled(self, table: pa.Table, refs: Sequence[SampleRef]) -> bool:
+    def is_settled(self, table: pa.Table, refs: Sequence[SampleRef], _began: float) -> bool:
         """Return whether each sample is present with the checksum of its row: none was refused when copied."""
         wanted = [(ref.key, ref.row["sha256"]) for ref in refs if not ref.reason]
         return wanted == list(zip(table["key"].to_pylist(), table["sha256"].to_pylist(), strict=True))

@@ -83,7 +83,7 @@ class ProjectionSource:
         """Return a digest of the rows and of the donors of projections."""
         return self.samples.digest_plan(name, refs)
 
-    def is_settled(self, table: pa.Table, refs: Sequence[SampleRef]) -> bool:
+    def is_settled(self, table: pa.Table, refs: Sequence[SampleRef], _began: float) -> bool:
         """Return whether each scan is present with the checksum of its row; a projection follows from its plan."""
         present = set(zip(table["key"].to_pylist(), table["sha256"].to_pylist(), strict=True))
         rows = [ref.row for ref in refs if not ref.reason]

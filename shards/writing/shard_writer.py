@@ -6,6 +6,7 @@ their plan, by which a later run recognizes finished shards.
 """
 
 import json
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -37,6 +38,8 @@ DRAFTS_FOLDER = "_drafts"
 JOB_NAME = "job.json"
 """Says in the drafts which job writes there; see `shards.writing.output_folder`."""
 
+_CLOCK_TICK_SECONDS = 0.01
+"""A file system's clock may be late by so much."""
 _REMOTE_READERS = 16
 _CHUNK_SCANS = 64
 _CHUNK_BYTES = 1024 * 1024
@@ -137,6 +140,7 @@ def _write_tar(
     rows: list[dict[str, Any]] = []
     refused: list[Refused] = []
     found: list[FoundInScan] = []
+    began = time.time() - _CLOCK_TICK_SECONDS
     pieces = _take_pieces(_read_pieces(refs, source), refused, found)
     first = next(pieces, None)
     if first is None:
@@ -150,6 +154,7 @@ def _write_tar(
                 place = {"shard": f"{name}.tar", "offset_bytes": offset, "size_bytes": sample.image_bytes}
                 rows.append(sample.row | place)
         digest = writer.finish()
+    storage.set_written_at(tar_url, began)  # so that a later run knows which images were replaced after it
     storage.write_bytes(index_url, writer.index())
     return rows, refused, found, digest, writer.size_bytes
 
@@ -217,9 +222,12 @@ def _find_finished(
 ) -> pa.Table | None:
     """Return the rows that an earlier run wrote for this plan, if every byte of the shard matches them."""
     draft_url = _draft_url(dataset_url, name)
+    tar_url = storage.join_url(dataset_url, split, f"{name}.tar")
+    written = storage.written_at(tar_url) or storage.written_at(quarantine_url(dataset_url, name))
+    began = written.timestamp() if written is not None else 0.0
     for url in (draft_url, samples_url(dataset_url, name)):
         table = _read_rows(url, source)
-        if table is None or shard_metadata(table)["plan"] != plan or not source.is_settled(table, refs):
+        if table is None or shard_metadata(table)["plan"] != plan or not source.is_settled(table, refs, began):
             continue
         damages, _ = check_shard(dataset_url, split, name, table)
         if not damages:

@@ -71,6 +71,9 @@ class Source(Protocol[InRef]):
         """Return a digest of everything a shard follows from; it is kept in the metadata of its rows."""
         ...
 
-    def is_settled(self, table: pa.Table, refs: Sequence[InRef], /) -> bool:
-        """Return whether the rows of an earlier run for the same plan leave nothing to try again."""
+    def is_settled(self, table: pa.Table, refs: Sequence[InRef], began: float, /) -> bool:
+        """Return whether the rows of an earlier run for the same plan leave nothing to try again.
+
+        `began` is when that run began to read the records, in seconds since 1970.
+        """
         ...

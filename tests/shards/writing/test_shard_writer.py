@@ -2,8 +2,10 @@
 
 import errno
 import json
+import os
 import shutil
 import tempfile
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -21,7 +23,7 @@ from shards.format.tar import TarShardWriter
 from shards.images.jpeg import ImageError
 from shards.storage import atomic
 from shards.verify.shard import METADATA_KEY
-from shards.writing import sharding
+from shards.writing import finish, sharding
 from tests.corpora import (
     NOTHING,
     CorpusWriter,
@@ -384,3 +386,26 @@ def test_an_unreadable_draft_beside_good_rows_is_removed(dirty, calm, tmp_path):
     (tmp_path / "ds" / "_drafts" / name).write_bytes(b"PAR1 cut short")
     convert_plainly(dirty.root, tmp_path / "ds")
     assert files_of(tmp_path / "ds") == files_of(calm)
+
+
+@pytest.mark.parametrize("stops_at", [finish.finish_shard, finish.write_manifest], ids=lambda of: of.__name__)
+def test_an_image_that_was_replaced_by_one_of_its_size_between_two_runs_is_read_again(tmp_path, monkeypatch, stops_at):
+    corpus = make_corpus(tmp_path / "corpus", num_train=20, num_test=4)
+    time.sleep(0.1)  # later than a tick of the file system's clock
+
+    def stop(*_, **__):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(finish, stops_at.__name__, stop)
+        convert_plainly(corpus.root, tmp_path / "ds")
+    image = min(corpus.root.rglob("*.jpg"))
+    old = image.stat()
+    flip_byte(image, old.st_size - 5)
+    os.utime(image, (old.st_atime, old.st_mtime))  # as `rsync -a` does
+    written = stamps_of(tmp_path / "ds")
+    convert_plainly(corpus.root, tmp_path / "ds")
+    convert_plainly(corpus.root, tmp_path / "fresh")
+    assert files_of(tmp_path / "ds") == files_of(tmp_path / "fresh")
+    tars = [name for name in written if str(name).endswith(".tar")]
+    assert sum(stamps_of(tmp_path / "ds")[name] != written[name] for name in tars) == 1
