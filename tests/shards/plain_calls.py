@@ -27,7 +27,7 @@ CLASSES = load_class_set("sixray")
 
 def convert_plainly(
     corpus_root: Path,
-    output: Path,
+    output: Path | str,
     *,
     layout: str = "auto",
     subset: str = "all",
@@ -78,7 +78,7 @@ def convert_plainly(
     return finish.write_manifest(finished, tallies, url, reader, {"shard_bytes": shard_bytes}, findings, leaks)
 
 
-def verify_plainly(root: Path) -> list[Damage]:
+def verify_plainly(root: Path | str) -> list[Damage]:
     """Return the damages of a dataset, as `sixray verify` finds them."""
     dataset = open_dataset(str(root))
     shards = [verification.verify_shard(dataset, info) for info in dataset.manifest.shards]
