@@ -20,6 +20,7 @@ from shards.format.dataset import Dataset, open_dataset
 from shards.format.json_document import DamagedDocumentError
 from shards.format.keys import escape_control_characters
 from shards.format.manifest import MANIFEST_NAME, ShardInfo
+from shards.predictions.attested import check_attested
 from shards.predictions.run import RUN_NAME, open_predictions
 from shards.verify import dataset as checks
 from shards.verify.dataset import CheckedShard
@@ -41,9 +42,10 @@ class VerifyConfig:
     quick: Annotated[bool, Flag(action="store_true")] = False
     """Check a dataset's listing, sizes and footers alone; no byte of a tar is read."""
     attest: Annotated[bool, Flag(action="store_true")] = False
-    """Print the Merkle root over all records of a dataset, held against its tables; no byte of a tar is read."""
+    """Print the Merkle root over all records of a dataset, or all scans and logits of predictions, held against the
+    tables; no byte of a tar is read."""
     key: str | None = None
-    """With --attest: print the proof that this key was converted or refused, as a line of JSON."""
+    """With --attest: print the proof that this key was converted, scored or refused, as a line of JSON."""
 
     def __post_init__(self) -> None:
         if self.attest and (self.quick or self.report):
@@ -217,10 +219,16 @@ def _main(argv: Sequence[str]) -> int:
 
 
 def print_attestation(config: VerifyConfig) -> int:
-    """Print the root of a dataset, and the proof for a key; ValueError if the tables do not have that root."""
-    dataset = open_dataset(config.folder)
-    root, proofs = check_attestation(dataset.url, dataset.manifest, config.key)
-    print(f"root: {root}, over {sum(counts.listed for counts in dataset.manifest.ledger.values()):,} records")
+    """Print the root of a dataset or of predictions, and the proof for a key; ValueError if the tables have another."""
+    if storage.exists(storage.join_url(config.folder, RUN_NAME)):
+        predictions = open_predictions(config.folder)
+        num_records = predictions.run["counts"]["num_scans"]
+        root, proofs = check_attested(predictions, config.key)
+    else:
+        dataset = open_dataset(config.folder)
+        num_records = sum(counts.listed for counts in dataset.manifest.ledger.values())
+        root, proofs = check_attestation(dataset.url, dataset.manifest, config.key)
+    print(f"root: {root}, over {num_records:,} records")
     for proof in proofs:
         print(json.dumps({"root": proof.root, **asdict(proof)}))
     return command_line.OK

@@ -10,6 +10,7 @@ from model.artifacts.model_files import ModelFiles
 from pipelines.runtime import log
 from shards import storage
 from shards.host import installed_versions
+from shards.predictions.attested import attest_parts
 from shards.predictions.parts import Engine
 from shards.predictions.plan import Found, ScorePlan, ShardTask, Target, existing_parts, plan_scoring, unlisted_parts
 from shards.predictions.run import RUN_NAME, checksum_parts, count_scans, read_run, run_document, shard_of, write_run
@@ -206,8 +207,12 @@ def finish_run(
     kept = (before or {}).get("sha256", {}).items()
     known = {file: checksum for file, checksum in kept if shard_of(file) not in written}
     state["sha256"] = checksum_parts(url, parts, known)
+    roots = (before or {}).get("attestation", {}).get("shards", {})
+    unchanged = {shard: root for shard, root in roots.items() if f"{shard}.parquet" in known}
+    if tasks or roots or before is None:  # runs of earlier releases do without: complete ones stay untouched
+        state["attestation"] = attest_parts(url, parts, state["classes"], unchanged)
     if before is not None and not tasks:
-        added = {"trained_on"} - before.keys()  # runs of earlier releases do without: complete ones stay untouched
+        added = {"trained_on"} - before.keys()  # as above
         if {name: value for name, value in state.items() if name not in added}.items() <= before.items():
             return before
         # What is no longer, or newly, among the inputs: the parts are as they were, and so is how they were made.

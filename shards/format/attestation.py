@@ -1,4 +1,4 @@
-"""Attest the records of a dataset: a Merkle root over every scan that was listed, converted or refused."""
+"""Attest records by shard: a Merkle root over every scan of a dataset that was listed, converted or refused."""
 
 import json
 from collections.abc import Mapping
@@ -67,19 +67,28 @@ def check_attestation(dataset_url: str, manifest: DatasetManifest, key: str | No
     Raises:
         ValueError: the manifest has no attestation, the tables have another root, or no record has the key.
     """
-    if not manifest.attestation:
-        raise ValueError(
-            f"dataset must have an attestation, got none ({dataset_url}); an earlier release wrote it: "
-            f"reshard or convert it into a new folder"
-        )
     texts = {shard.name: record_texts(dataset_url, shard) for shard in manifest.shards}
+    again = "an earlier release wrote it: reshard or convert it into a new folder"
+    return prove_key("dataset", dataset_url, manifest.attestation, texts, key, again)
+
+
+def prove_key(
+    what: str, url: str, expected: Mapping[str, Any], texts: Mapping[str, list[str]], key: str | None, again: str
+) -> tuple[str, list[Proof]]:
+    """Hold records by shard against an attestation; return their root, and a proof for each of a key.
+
+    Raises:
+        ValueError: there is no attestation (`again` says what to do), the root is another, or no record has the key.
+    """
+    if not expected:
+        raise ValueError(f"{what} must have an attestation, got none ({url}); {again}")
     found = attest({name: tree_root(of) for name, of in texts.items()})
-    if found != manifest.attestation:
-        expected = manifest.attestation.get("shards", {})
-        others = sorted(name for name, root in found["shards"].items() if expected.get(name) != root)
+    if found != expected:
+        roots = expected.get("shards", {})
+        others = sorted(name for name, root in found["shards"].items() if roots.get(name) != root)
         raise ValueError(
-            f"dataset must have root {manifest.attestation.get('root')}, as its manifest says, got {found['root']} "
-            f"from its tables ({dataset_url}, shards {others}); `sixray verify {dataset_url}` names what is damaged"
+            f"{what} must have root {expected.get('root')}, as its manifest says, got {found['root']} "
+            f"from its tables ({url}, shards {others}); `sixray verify {url}` names what is damaged"
         )
     lines, names = _lines(found["shards"]), sorted(texts)
     proofs = [
@@ -89,5 +98,5 @@ def check_attestation(dataset_url: str, manifest: DatasetManifest, key: str | No
         if key is not None and json.loads(text)[2] == key
     ]
     if key is not None and not proofs:
-        raise ValueError(f"key must be one that was listed, got {key!r} ({dataset_url})")
+        raise ValueError(f"key must be one that was listed, got {key!r} ({url})")
     return found["root"], proofs
