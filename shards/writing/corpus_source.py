@@ -70,5 +70,6 @@ class ScanSource:
             return False
         known = dict(zip(table["key"].to_pylist(), table["sha256"].to_pylist(), strict=True))
         changed = (ref for ref in refs if not ref.reason and (storage.last_change(ref.bytes_url) or 0) >= began)
-        scans = (self.read([ref])[0] for ref in changed)
-        return all(isinstance(scan, Scan) and known.get(scan.row["key"]) == scan.row["sha256"] for scan in scans)
+        found = ((ref.key, self.read([ref])[0]) for ref in changed)
+        # One that was refused and is refused again keeps its row.
+        return all(known.get(key) == (scan.row["sha256"] if isinstance(scan, Scan) else None) for key, scan in found)
