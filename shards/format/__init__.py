@@ -8,6 +8,7 @@ __all__ = [
     "json_lists",
     "keys",
     "manifest",
+    "merkle",
     "parquet",
     "shard_reader",
     "tar",
