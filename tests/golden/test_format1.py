@@ -454,7 +454,8 @@ def values_of(row: dict[str, Any]) -> list[float]:
 def run_facts(text: bytes) -> dict[str, Any]:
     """Return what run.json of predictions says of the scores, not of the run that made them."""
     document = json.loads(text)
-    document.pop("trained_on", None)  # added by later releases
+    for later in ("trained_on", "attestation"):  # added by later releases
+        document.pop(later, None)
     return {
         name: sorted(value) if name == "sha256" else value
         for name, value in document.items()
