@@ -78,8 +78,8 @@ def read_samples_table(url: str, columns: Sequence[str] | None = None) -> pa.Tab
     table = read_parquet(url, columns)
     if "key" in table.column_names and (key := find_unsafe_key(table["key"])) is not None:
         raise ValueError(
-            f"key must be letters, digits, % and _-~()+,=@ alone, got {key!r} ({url}); "
-            f"the dataset is not one that `sixray convert` wrote"
+            f"key must not be empty, begin with a dot, or hold separators of folders or control characters, "
+            f"got {key!r} ({url}); the dataset is not one that `sixray convert` wrote"
         )
     return table
 

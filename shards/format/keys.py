@@ -17,7 +17,7 @@ _LONG_KEY_DIGITS = 16
 _CHINESE = re.compile(r"[\u3000-\u303f\u3400-\u4dbf\u4e00-\u9fff\uff00-\uffef\U00020000-\U0003ffff]+")
 _SAFE_IN_KEYS = "()+,=@"
 _PLAIN_STEM = re.compile(r"[A-Za-z0-9_~()+,=@/-]+")
-_KEY = r"\A[A-Za-z0-9_~()+,=@%-]+\z"
+_UNSAFE_KEY = r"\A\.|[/\\\x00-\x1f\x7f]|\A\z"
 # Keyed, so that no choice of file names decides which shard a scan goes to; fixed for format 1.
 _HASH_KEY = b"sixray dataset format 1"
 
@@ -43,8 +43,8 @@ def encode_key(stem: str) -> str:
 
 
 def find_unsafe_key(keys: pa.ChunkedArray) -> str | None:
-    """Return the first key that is none of `encode_key`'s: as a file name it could lead out of a folder."""
-    bad = keys.filter(pc.invert(pc.match_substring_regex(keys, _KEY)))
+    """Return the first key that as a file name could lead out of a folder; `encode_key` makes none."""
+    bad = keys.filter(pc.match_substring_regex(keys, _UNSAFE_KEY))
     return str(bad[0]) if len(bad) else None
 
 
