@@ -26,7 +26,7 @@ from model.evaluation.comparison import _compare_means, _compare_score, _correct
 from model.evaluation.uncertainty import Rated, _find_class_intervals, _Mean, share_interval
 from model.metrics import ranking as metrics
 from model.metrics.bags import apply_thresholds, make_bags
-from model.metrics.guarantees import limit_false_alarms
+from model.metrics.guarantees import limit_false_alarms, limit_misses
 from model.metrics.joint_thresholds import plan_jointly
 from model.metrics.operating_points import RECALLS, rate_operation
 from model.metrics.uncertainty.differences import MeanEstimate
@@ -34,7 +34,7 @@ from model.metrics.uncertainty.influence import find_influences
 from model.metrics.uncertainty.intervals import Interval
 from tests.bench.measure import Measurement
 
-NUM_BAGS, NUM_SPLITS, NUM_PROMISES = 200, 300, 2000
+NUM_BAGS, NUM_SPLITS, NUM_PROMISES = 200, 600, 2000
 POSITIVES, SEPARATIONS = (8, 10, 20, 40, 8), (1.5, 2.0, 2.5, 1.5, 3.0)
 """Of five classes."""
 GRID = np.linspace(-8, 10, 6001)
@@ -89,6 +89,7 @@ def list_jobs() -> list[Job]:
         for num_clean, rate in ((200, 10), (200, 50), (1000, 10), (3000, 10))
     ]
     jobs += [(simulate_promises, (scores, size)) for scores in ("distinct", "rounded", "series") for size in (80, 500)]
+    jobs += [(simulate_misses, (scores,)) for scores in ("distinct", "rounded", "series")]
     return jobs
 
 
@@ -340,10 +341,26 @@ def simulate_promises(scores: str, num_clean: int) -> list[Row]:
         found[f"promise of false alarms, {chosen.rule}"].append(
             (plan.num_false <= (limit + 0.002) * plan.num_clean, 0.0)
         )
-    return [
-        row | {"nominal": 0.9, "mean_width": "", "zero_width_share": ""}
-        for row in table(f"2 classes, {scores}, {num_clean} clean bags", 1.5, 20, found)
-    ]
+    return _promised(table(f"2 classes, {scores}, {num_clean} clean bags", 1.5, 20, found))
+
+
+def simulate_misses(scores: str) -> list[Row]:
+    """Return how often thresholds of `sixray calibrate` keep the limits of misses of two classes together."""
+    random, found = np.random.default_rng(12), defaultdict(list)
+    separations_K, limits = np.array([1.5, 2.5]), {0: 0.1, 1: 0.2}
+    new = make_bags(*draw_bags(random, scores, label_bags((30_000, 30_000), 1), separations_K))
+    sorted_KP = [np.sort(new.logits_GK[new.present_GK[:, k], k]) for k in limits]
+    for _ in range(NUM_PROMISES):
+        bags = make_bags(*draw_bags(random, scores, label_bags((60, 60), 20), separations_K))
+        thresholds_K = limit_misses(bags, limits, 0.9).thresholds_K
+        missed = [np.searchsorted(sorted_KP[k], thresholds_K[k]) / len(sorted_KP[k]) for k in limits]
+        is_kept = all(missed[k] <= limit + 0.002 for k, limit in limits.items())
+        found["promise of misses, per_class"].append((is_kept, 0.0))
+    return _promised(table(f"2 classes, {scores}", 1.5, 60, found))
+
+
+def _promised(rows: list[Row]) -> list[Row]:
+    return [row | {"nominal": 0.9, "mean_width": "", "zero_width_share": ""} for row in rows]
 
 
 def table(scores: str, separation: float, num_positive: int, found: Found) -> list[Row]:

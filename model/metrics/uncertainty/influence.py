@@ -62,9 +62,9 @@ def find_influences(
         ]
         total_G = by_side[0] + by_side[1]
         squares = [float(np.square(of_side).sum()) for of_side in by_side]
-        numbers = [int(np.count_nonzero(sizes_G)) for sizes_G in sizes_2G]
+        numbers = [effective_number(sizes_G) for sizes_G in sizes_2G]
         # As the n - 1 of a sample variance.
-        extra = sum(square / (number - 1) for square, number in zip(squares, numbers, strict=True) if number > 1)
+        extra = sum(of / max(number - 1, 1) for of, number in zip(squares, numbers, strict=True) if number > 1)
         return total_G, float(np.square(total_G).sum()) + extra
 
     def differ(influences: Callable[[FloatArray, FloatArray], _Sides]) -> _Sides:
