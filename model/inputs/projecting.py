@@ -27,8 +27,6 @@ MAX_DONORS = 200
 """Of each class; what was cut out is kept, some 0.1 MB each."""
 _OTHER = -1
 """In place of the class of an object that is no item."""
-_MIN_SIDE_PX, _MAX_SIDE_PX = 50, 320
-"""Of other objects, as items have them."""
 _NUM_CANDIDATES = 4
 
 
@@ -149,7 +147,7 @@ class Projector:
         if donor.box:
             left, top, right, bottom = donor.box
             return cut_object(pixels_HWC, (left, top, right, bottom), white)
-        found = find_dense_objects(pixels_HWC, white, _MIN_SIDE_PX, _MAX_SIDE_PX)
+        found = find_dense_objects(pixels_HWC, white)
         order = np.random.default_rng((self._seed, donor.row)).permutation(len(found))
         cut = (cut_object(pixels_HWC, found[at], white) for at in order)
         return next((cutout for cutout in cut if cutout is not None), None)

@@ -26,6 +26,8 @@ _MIN_LEVEL, _MAX_TINT = 150, 45
 """Empty space is bright and nearly grey; scanners show it as white, as grey, or with a tint."""
 _MAX_WHITE_DIFFERENCE = 30
 """Scans of one kind of scanner differ by less."""
+_DENSE_SIDES_PX = (50, 320)
+"""Of other objects, as items have them: in SIXray nine of ten."""
 _MIN_SIDE_PX = 12
 _MIN_MARGIN_PX = 8
 _MARGIN_FRACTION = 0.2
@@ -141,7 +143,10 @@ def cut_object(
 
 
 def find_dense_objects(
-    pixels_HWC: Pixels, white: tuple[int, int, int], min_side_px: int, max_side_px: int
+    pixels_HWC: Pixels,
+    white: tuple[int, int, int],
+    min_side_px: int = _DENSE_SIDES_PX[0],
+    max_side_px: int = _DENSE_SIDES_PX[1],
 ) -> list[Extent]:
     """Return the extents of dense objects whose longer side is within limits, from left to right: rods, toys."""
     light_HW = ndimage.uniform_filter(pixels_HWC[..., 0].astype(np.float32), 3)

@@ -26,8 +26,6 @@ MAX_DONORS = 1000
 """Of each class and split; about half of them can be cut out."""
 OTHER_OBJECT = ""
 """In place of the class of an object that is no item."""
-_MIN_SIDE_PX, _MAX_SIDE_PX = 50, 320
-"""Of other objects, as items have them: in SIXray nine of ten."""
 _NUM_CANDIDATES = 4
 _NUM_BUCKETS_BITS = 12
 """Scans of one of 4,096 ranges of hashes share candidates, so that a worker cuts each but a few times."""
@@ -110,7 +108,7 @@ def complete_donor(donor: Donor, seed: int) -> Donor | None:
     white = find_white(pixels)
     boxes: Iterable[tuple[float, ...]] = [donor.box]
     if not donor.box:
-        found = find_dense_objects(pixels, white, _MIN_SIDE_PX, _MAX_SIDE_PX)
+        found = find_dense_objects(pixels, white)
         boxes = [found[at] for at in seeded(f"{seed} {donor.key}").permutation(len(found))]
     for left, top, right, bottom in boxes:
         if cut_object(pixels, (left, top, right, bottom), white) is not None:
