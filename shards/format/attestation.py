@@ -1,7 +1,7 @@
 """Attest records by shard: a Merkle root over every scan of a dataset that was listed, converted or refused."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,16 +16,26 @@ def record_texts(dataset_url: str, shard: ShardInfo) -> list[str]:
     A JSON list without spaces: `["converted",split,key,sha256]`, or `["refused",split,key,stage,reason,sha256]`, whose
     sha256 is null if no bytes were read.
     """
-    records: list[list[Any]] = []
+    texts: list[str] = []
     if shard.num_scans:
         rows = read_parquet(samples_url(dataset_url, shard.name), ["key", "sha256"])
         pairs = zip(rows["key"].to_pylist(), rows["sha256"].to_pylist(), strict=True)
-        records += [["converted", shard.split, key, sha256] for key, sha256 in pairs]
+        texts += [record_text("converted", shard.split, key, sha256) for key, sha256 in pairs]
     if shard.num_quarantined:
-        columns = ["key", "stage", "reason", "sha256"]
-        refused = read_parquet(quarantine_url(dataset_url, shard.name), columns)
-        records += [["refused", shard.split, *(row[name] for name in columns)] for row in refused.to_pylist()]
-    return sorted(json.dumps(record, separators=(",", ":")) for record in records)
+        texts += refused_texts(quarantine_url(dataset_url, shard.name), shard.split)
+    return sorted(texts)
+
+
+def record_text(*record: Any) -> str:
+    """Return the text of a record: a JSON list without spaces."""
+    return json.dumps(record, separators=(",", ":"))
+
+
+def refused_texts(quarantine_url: str, split: str) -> list[str]:
+    """Return the text of each refused record of a quarantine table."""
+    columns = ["key", "stage", "reason", "sha256"]
+    rows = read_parquet(quarantine_url, columns).to_pylist()
+    return [record_text("refused", split, *(row[name] for name in columns)) for row in rows]
 
 
 def records_root(dataset_url: str, shard: ShardInfo) -> str:
@@ -67,21 +77,29 @@ def check_attestation(dataset_url: str, manifest: DatasetManifest, key: str | No
     Raises:
         ValueError: the manifest has no attestation, the tables have another root, or no record has the key.
     """
-    texts = {shard.name: record_texts(dataset_url, shard) for shard in manifest.shards}
+    texts = ((shard.name, record_texts(dataset_url, shard)) for shard in manifest.shards)
     again = "an earlier release wrote it: reshard or convert it into a new folder"
     return prove_key("dataset", dataset_url, manifest.attestation, texts, key, again)
 
 
 def prove_key(
-    what: str, url: str, expected: Mapping[str, Any], texts: Mapping[str, list[str]], key: str | None, again: str
+    what: str,
+    url: str,
+    expected: Mapping[str, Any],
+    texts_by_shard: Iterable[tuple[str, list[str]]],
+    key: str | None,
+    again: str,
 ) -> tuple[str, list[Proof]]:
     """Hold records by shard against an attestation; return their root, and a proof for each of a key.
+
+    The records are not asked for unless there is an attestation.
 
     Raises:
         ValueError: there is no attestation (`again` says what to do), the root is another, or no record has the key.
     """
     if not expected:
         raise ValueError(f"{what} must have an attestation, got none ({url}); {again}")
+    texts = dict(texts_by_shard)
     found = attest({name: tree_root(of) for name, of in texts.items()})
     if found != expected:
         roots = expected.get("shards", {})

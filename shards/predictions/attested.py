@@ -1,11 +1,10 @@
 """Attest the scans of a run: a Merkle root over every scan that was scored or refused, with its logits."""
 
-import json
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from shards.format.attestation import Proof, attest, prove_key
+from shards.format.attestation import Proof, attest, prove_key, record_text, refused_texts
 from shards.format.merkle import tree_root
 from shards.format.parquet import read_parquet
 from shards.predictions.parts import PartInfo, part_url, quarantine_part_url
@@ -21,12 +20,10 @@ def record_texts(predictions_url: str, shard: str, has_refused: bool, classes: S
     split = shard.partition("-")[0]
     rows = read_parquet(part_url(predictions_url, shard), ["key", "logits"])
     pairs = zip(rows["key"].to_pylist(), rows["logits"].to_pylist(), strict=True)
-    records: list[list[Any]] = [["scored", split, key, [logits[name] for name in classes]] for key, logits in pairs]
+    texts = [record_text("scored", split, key, [logits[name] for name in classes]) for key, logits in pairs]
     if has_refused:
-        columns = ["key", "stage", "reason", "sha256"]
-        refused = read_parquet(quarantine_part_url(predictions_url, shard), columns)
-        records += [["refused", split, *(row[name] for name in columns)] for row in refused.to_pylist()]
-    return sorted(json.dumps(record, separators=(",", ":")) for record in records)
+        texts += refused_texts(quarantine_part_url(predictions_url, shard), split)
+    return sorted(texts)
 
 
 def attest_parts(
@@ -49,9 +46,10 @@ def check_attested(predictions: Predictions, key: str | None = None) -> tuple[st
         ValueError: `run.json` has no attestation, the parts have another root, or no scan has the key.
     """
     run = predictions.run
-    texts = {
-        name: record_texts(predictions.url, name, f"quarantine/{name}.parquet" in run.get("sha256", {}), run["classes"])
+    checksums = run.get("sha256", {})
+    texts = (
+        (name, record_texts(predictions.url, name, f"quarantine/{name}.parquet" in checksums, run["classes"]))
         for name in run["parts"]
-    }
+    )
     again = "an earlier release or an import wrote it: score into a new folder"
     return prove_key("predictions", predictions.url, run.get("attestation", {}), texts, key, again)
