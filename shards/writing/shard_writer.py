@@ -222,12 +222,11 @@ def _find_finished(
 ) -> pa.Table | None:
     """Return the rows that an earlier run wrote for this plan, if every byte of the shard matches them."""
     draft_url = _draft_url(dataset_url, name)
-    tar_url = storage.join_url(dataset_url, split, f"{name}.tar")
-    written = storage.written_at(tar_url) or storage.written_at(quarantine_url(dataset_url, name))
-    began = written.timestamp() if written is not None else 0.0
     for url in (draft_url, samples_url(dataset_url, name)):
         table = _read_rows(url, source)
-        if table is None or shard_metadata(table)["plan"] != plan or not source.is_settled(table, refs, began):
+        if table is None or shard_metadata(table)["plan"] != plan:
+            continue
+        if not source.is_settled(table, refs, _when_begun(dataset_url, split, name)):
             continue
         damages, _ = check_shard(dataset_url, split, name, table)
         if not damages:
@@ -235,6 +234,13 @@ def _find_finished(
                 storage.remove(draft_url)  # of another plan, or damaged
             return table
     return None
+
+
+def _when_begun(dataset_url: str, split: str, name: str) -> float:
+    """Return when an earlier run began to read the records of a shard, in seconds since 1970; see `_write_tar`."""
+    tar_url = storage.join_url(dataset_url, split, f"{name}.tar")
+    written = storage.written_at(tar_url) or storage.written_at(quarantine_url(dataset_url, name))
+    return written.timestamp() if written is not None else 0.0
 
 
 def _read_rows(url: str, source: Source[AnyRef]) -> pa.Table | None:
