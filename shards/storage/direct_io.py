@@ -1,9 +1,9 @@
 """Write a local file past the page cache (O_DIRECT), in a background thread.
 
-A dataset is larger than memory and is read much later, if at all: a copy of it in the page cache costs a third of the
-processor time of a conversion's writing, and the kernel throttles whoever fills the cache faster than the disk empties
-it. So full blocks go from aligned memory to the disk while the next one is filled. A file system without O_DIRECT takes
-the same blocks through its cache.
+A dataset is larger than memory and is read much later, if at all: with a copy of it in the page cache a conversion took
+half as much kernel time again (1.7 s for 1.1 s and 12,000 files), and the kernel throttles whoever fills the cache
+faster than the disk empties it. So full blocks go from aligned memory to the disk while the next one is filled. A file
+system without O_DIRECT takes the same blocks through its cache.
 """
 
 import errno
@@ -31,7 +31,6 @@ class DirectWriter(io.BufferedIOBase):
     """A new file whose full blocks are written to the disk in the background."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
         self._file = io.FileIO(path, "xb")
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="write-file")
         self._pending: deque[Future[Block]] = deque()
@@ -48,7 +47,7 @@ class DirectWriter(io.BufferedIOBase):
     @property
     def name(self) -> str:
         """The path of the file."""
-        return os.fspath(self._path)
+        return str(self._file.name)
 
     def fileno(self) -> int:
         """Return the descriptor of the file."""
