@@ -21,6 +21,7 @@ from model.metrics.bags import Fusion
 from model.reports.csv_tables import csv_bytes
 from model.reports.metrics_json import read_metrics
 from model.reports.numbers import format_percent
+from model.reports.output_folder import OutputKind, check_folder, write_output
 from model.reports.threshold_file import read_thresholds
 from pipelines.runtime import command_line, log
 from pipelines.runtime.flags import PAIRS, Flag, make_config
@@ -32,6 +33,15 @@ from shards.host import installed_versions
 from shards.predictions.run import Predictions, open_predictions
 
 FORMAT_VERSION = 1
+_FILES = ("alarms.parquet", "alarms.csv", "unscored.csv")
+_ALARMS = OutputKind(
+    noun="list of alarms",
+    marker_name="unfinished-alarms.json",
+    command="sixray alarms",
+    document_name="alarms.json",
+    identity=("model_id", "dataset_digest"),
+    list_files=lambda _: _FILES,
+)
 _COUNTS = ("num_clean", "num_false", "num_with_item", "num_caught", "recall", "false_alarms_per_1000")
 
 
@@ -104,9 +114,12 @@ def write_alarms(config: AlarmsConfig) -> dict[str, Any]:
     Only alarms are kept in memory, one part of the predictions is read at a time; with bags all logits as well.
 
     Raises:
-        ValueError: a threshold, the report or a dataset does not fit the predictions; nothing is written.
+        ValueError: a threshold, the report or a dataset does not fit the predictions, or the output holds something
+            else than alarms of these scores; nothing is written.
     """
     predictions = open_predictions(config.predictions)
+    identity = {"model_id": predictions.model_id, "dataset_digest": predictions.run["dataset_digest"]}
+    check_folder(_ALARMS, config.output, identity, _FILES)  # now, not after the scores are read
     thresholds, plan = choose_thresholds(config, predictions)
     fusion = choose_fusion(config, predictions)
     datasets = [open_dataset(url) for url in config.data]
@@ -128,13 +141,9 @@ def write_alarms(config: AlarmsConfig) -> dict[str, Any]:
     if config.report or config.thresholds:
         silent = [name for name, threshold in thresholds.items() if threshold is None and name not in config.threshold]
         document["cannot_alarm"] = silent
-    for file, content in {
-        "alarms.parquet": parquet_bytes(alarms),
-        "alarms.csv": csv_bytes(alarms),
-        "unscored.csv": csv_bytes(unscored),
-        "alarms.json": (json.dumps(document, indent=1, allow_nan=False) + "\n").encode(),
-    }.items():
-        storage.write_bytes(storage.join_url(config.output, file), content)
+    files = dict(zip(_FILES, (parquet_bytes(alarms), csv_bytes(alarms), csv_bytes(unscored)), strict=True))
+    text = (json.dumps(document, indent=1, allow_nan=False) + "\n").encode()
+    write_output(_ALARMS, config.output, document, files, text)
     return document
 
 

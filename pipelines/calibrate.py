@@ -15,7 +15,7 @@ from model.evaluation.scans.bags import number_bags
 from model.evaluation.scans.scored_scans import ScoredScans, join_predictions
 from model.metrics.guarantees import FALSE_ALARMS, Guarantee, Promise, limit_false_alarms, limit_misses
 from model.reports.numbers import format_percent
-from model.reports.threshold_file import thresholds_document, write_thresholds
+from model.reports.threshold_file import check_output, thresholds_document, write_thresholds
 from pipelines.runtime import command_line, log
 from pipelines.runtime.flags import Flag, make_config
 from shards.format.dataset import open_dataset
@@ -72,9 +72,11 @@ def calibrate_thresholds(config: CalibrateConfig) -> dict[str, Any]:
     """Write `thresholds.json`, null where a limit cannot be promised; return what it says.
 
     Raises:
-        ValueError: the predictions do not match the dataset, the model was trained on the split, or a class is unknown.
+        ValueError: the predictions do not match the dataset, the model was trained on the split, a class is unknown, or
+            the output is a file of another program or model.
     """
     predictions, dataset = open_predictions(config.predictions), open_dataset(config.data)
+    check_output(config.output, predictions.model_id)
     trained_share = find_trained_share(predictions.run.get("trained_on"), dataset, config.split)
     if is_training_data(trained_share):
         raise ValueError(

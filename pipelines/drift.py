@@ -8,6 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
+import pyarrow as pa
+
 from model.monitoring.observations import ALARMS, ANY_ITEM, QUARANTINE, add_alarms, observe
 from model.monitoring.page import render_page
 from model.monitoring.record import (
@@ -19,6 +21,7 @@ from model.monitoring.record import (
 )
 from model.monitoring.thresholds import calibrate_by_report, choose_thresholds
 from model.reports.numbers import format_percent
+from model.reports.output_folder import OutputKind, check_folder, claim_folder, release_folder
 from pipelines.runtime import command_line, log
 from pipelines.runtime.flags import make_config
 from shards import storage
@@ -27,7 +30,22 @@ from shards.format.json_document import parse_document
 from shards.format.parquet import read_parquet, write_parquet
 from shards.predictions.run import Predictions, open_predictions, scored_at
 
-RECORD_NAME = "drift.json"
+RECORD_NAME, PAGE_NAME = "drift.json", "drift.html"
+
+
+def _name_night(number: int) -> str:
+    return "nights/reference.parquet" if number == 0 else f"nights/night-{number:05d}.parquet"
+
+
+_RECORD = OutputKind(
+    noun="record of nights",
+    command="sixray drift",
+    document_name=RECORD_NAME,
+    marker_name="unfinished-drift.json",
+    identity=("model_id", "reference_digest"),
+    # A run that was killed may have left one night more than the record counts.
+    list_files=lambda document: [PAGE_NAME, *map(_name_night, range(len(document["nights"]) + 2))],
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +80,7 @@ def watch_drift(config: DriftConfig) -> dict[str, Any]:
 
     Raises:
         ValueError: the two are of different models, a scan of the new ones was not scored yet, a dataset is not there,
-            or the folder has the record of another reference or of other flags.
+            or the folder has the record of another reference or of other flags, or files of another program.
     """
     new, reference = open_predictions(config.predictions), open_predictions(config.reference)
     _check_pair(new, reference)
@@ -78,9 +96,8 @@ def watch_drift(config: DriftConfig) -> dict[str, Any]:
         )
     night = add_alarms(observe(new, datasets, config.by, document["reasons"]), read_thresholds(document))
     about = {"dataset_digest": digest, "url": new.url, "scored_at": scored_at(new.run)}
-    sample = add_night(document, history, night, about)
-    write_parquet(_night_url(config.output, len(document["nights"])), sample)
-    _write_record(config.output, document)
+    history.append(add_night(document, history, night, about))
+    _write_record(config.output, document, history)
     return document
 
 
@@ -102,6 +119,7 @@ def _read_record(config: DriftConfig, reference: Predictions) -> tuple[dict[str,
     identity = _identify(config, reference)
     url = storage.join_url(config.output, RECORD_NAME)
     if not storage.exists(url):
+        check_folder(_RECORD, config.output, identity, (PAGE_NAME, _name_night(0), _name_night(1)))
         return _start_record(config, reference, identity)
     document = parse_document(
         storage.read_bytes(url), FORMAT_VERSION, RECORD_NAME, url, "give another --output to start a new record"
@@ -112,7 +130,7 @@ def _read_record(config: DriftConfig, reference: Predictions) -> tuple[dict[str,
             f"output must hold the record of the same reference and flags, got another {', '.join(other)} "
             f"({config.output}); give another --output to start a new record"
         )
-    urls = [_night_url(config.output, number) for number in range(len(document["nights"]) + 1)]
+    urls = [storage.join_url(config.output, _name_night(number)) for number in range(len(document["nights"]) + 1)]
     with ThreadPoolExecutor(16, thread_name_prefix="read-nights") as pool:
         return document, list(pool.map(read_parquet, urls))
 
@@ -154,7 +172,6 @@ def _start_record(
     calibration = calibrate_by_report(report, model_id, classes, thresholds_K) if report else None
     shared = {**identity, "classes": classes, "threshold_source": source, "has_datasets": datasets is not None}
     document, sample = start_record(add_alarms(seen, thresholds_K), shared, thresholds_K, calibration)
-    write_parquet(_night_url(config.output, 0), sample)
     return document, [sample]
 
 
@@ -173,15 +190,20 @@ def _find_datasets(predictions: Predictions, given: Sequence[str]) -> list[Datas
     return [dataset for dataset in found if dataset] if found and all(found) else None
 
 
-def _night_url(output: str, number: int) -> str:
-    return storage.join_url(output, "nights", "reference.parquet" if number == 0 else f"night-{number:05d}.parquet")
-
-
-def _write_record(output: str, document: Mapping[str, Any]) -> None:
-    """Write the page and, last, the record: a night counts from then on, and a killed run is done again."""
-    storage.write_bytes(storage.join_url(output, "drift.html"), render_page(document).encode())
+def _write_record(output: str, document: Mapping[str, Any], history: Sequence[pa.Table]) -> None:
+    """Write the new samples, the page and, last, the record: a night counts from then on, and a killed run is done
+    again.
+    """
+    page = render_page(document).encode()
+    last = len(history) - 1
+    new = [0, 1] if last == 1 else [last]
+    claim_folder(_RECORD, output, document, [PAGE_NAME, *map(_name_night, new)])
+    for number in new:
+        write_parquet(storage.join_url(output, _name_night(number)), history[number])
+    storage.write_bytes(storage.join_url(output, PAGE_NAME), page)
     text = json.dumps(document, allow_nan=False, separators=(",", ":")) + "\n"
     storage.write_bytes(storage.join_url(output, RECORD_NAME), text.encode())
+    release_folder(_RECORD, output)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

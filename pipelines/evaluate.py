@@ -17,10 +17,10 @@ from model.metrics.uncertainty.bootstrap import NUM_ROUNDS
 from model.reports.charts import draw_figures, draw_history
 from model.reports.csv_tables import errors_table, make_tables
 from model.reports.gallery import collect_gallery
-from model.reports.metrics_json import metrics_document
+from model.reports.metrics_json import metrics_document, metrics_json
 from model.reports.numbers import format_count, format_ratio
+from model.reports.output_folder import REPORT, check_folder, write_output
 from model.reports.page import ANY_ITEM, Report, list_rows, render_html, render_markdown
-from model.reports.report_folder import find_earlier_files, write_report_files
 from model.reports.requirements import Checked, check_requirements, parse_requirement
 from model.reports.threshold_file import given_thresholds, rate_thresholds, read_thresholds
 from model.reports.tradeoff_charts import draw_tradeoffs
@@ -95,7 +95,7 @@ def write_report(config: EvaluateConfig) -> Evaluation:
 def check_report(config: EvaluateConfig) -> tuple[Evaluation, list[Checked]]:
     """Evaluate predictions and write the report; return what it says, and which requirements hold.
 
-    Everything is computed before anything is written, see `model.reports.report_folder`.
+    Everything is computed before anything is written, see `model.reports.output_folder`.
 
     Raises:
         ValueError: the predictions do not match the dataset or are damaged, a required figure is unknown, or the output
@@ -103,7 +103,7 @@ def check_report(config: EvaluateConfig) -> tuple[Evaluation, list[Checked]]:
     """
     predictions, dataset = open_predictions(config.predictions), open_dataset(config.data)
     identity = {"model_id": predictions.model_id, "dataset_digest": dataset.manifest.digest, "split": config.split}
-    find_earlier_files(config.output, identity)  # now, not after a minute of work
+    check_folder(REPORT, config.output, identity)  # now, not after a minute of work
     scans = _join(config, predictions, dataset)
     given = read_thresholds(config.thresholds, predictions.model_id) if config.thresholds is not None else None
     given_K = given_thresholds(given, scans.classes) if given is not None else None
@@ -134,7 +134,7 @@ def check_report(config: EvaluateConfig) -> tuple[Evaluation, list[Checked]]:
         thresholds = dict(zip(scans.classes, evaluation.alarm_thresholds.logits_K.tolist(), strict=True))
         gallery = collect_gallery(scans, dataset, {name: thresholds[name] for name in evaluation.shown_classes})
         files["report.html"] = render_html(report, figures, gallery).encode()
-    write_report_files(config.output, document, files)
+    write_output(REPORT, config.output, document, files, metrics_json(document, files))
     return evaluation, checked
 
 

@@ -15,7 +15,7 @@ from model.metrics.guarantees import FALSE_ALARMS, Guarantee
 from model.metrics.operating_points import sigmoid
 from model.metrics.uncertainty.intervals import MIN_UNITS, proportion_interval
 from shards import storage
-from shards.format.json_document import parse_document, read_existing
+from shards.format.json_document import DamagedDocumentError, parse_document, parse_object, read_existing
 
 FORMAT_VERSION = 1
 
@@ -113,6 +113,30 @@ def _verdict(
         is_beyond = interval is not None and interval["low"] > promise["max_rate"]
         verdict = "kept" if rate <= promise["max_rate"] else "broken" if is_beyond else "above"
     return {"of": subject, "max_rate": promise["max_rate"], "num_needed": promise["num_needed"], "verdict": verdict}
+
+
+def check_output(url: str, model_id: str) -> None:
+    """Refuse to overwrite anything but a thresholds.json of the same model.
+
+    Raises:
+        ValueError: there is a file of another program, or another model's.
+    """
+    if not storage.exists(url):
+        return
+    try:
+        found = parse_object(storage.read_bytes(url), "thresholds", url)
+    except DamagedDocumentError:
+        found = {}
+    if not {"model_id", "thresholds", "promises"} <= found.keys():
+        raise ValueError(
+            f"output must be a new file or thresholds of `sixray calibrate`, got another program's ({url}); name "
+            f"another file"
+        )
+    if found["model_id"] != model_id:
+        raise ValueError(
+            f"output must be a new file or thresholds of the model {model_id}, got those of {found['model_id']} "
+            f"({url}); name another file, or remove that one"
+        )
 
 
 def write_thresholds(url: str, document: Mapping[str, Any]) -> None:

@@ -13,6 +13,7 @@ import pytest
 from model.metrics.operating_points import sigmoid
 from pipelines import cli
 from pipelines.evaluate import EvaluateConfig, write_report
+from shards import storage
 from shards.format.dataset import Dataset
 from shards.format.parquet import QUARANTINE_SCHEMA, predictions_schema
 from shards.predictions.parts import Engine, PartInfo, write_part
@@ -249,3 +250,42 @@ def test_no_cell_of_a_csv_is_a_formula(tmp_path):
     assert sorted(cells["alarms.csv"]) == sorted([*(f"'{key}" for key in keys[:4]), "k1"])
     assert cells["unscored.csv"] == ["'=1+1"]
     assert sorted(pq.read_table(output / "alarms.parquet")["key"].to_pylist()) == sorted(keys)
+
+
+@pytest.mark.parametrize("name", ["alarms.csv", "alarms.parquet", "unscored.csv", "alarms.json"])
+def test_a_file_of_another_program_is_not_overwritten(scored, capsys, name):
+    scored.output.mkdir()
+    (scored.output / name).write_text('{"mine": 1}')
+    assert scored.run("--threshold", "Gun=0.8") == 2
+    assert f"got a {name}" in (said := capsys.readouterr().err) or f"another program's {name}" in said
+    assert {path.name: path.read_text() for path in scored.output.iterdir()} == {name: '{"mine": 1}'}
+
+
+def test_alarms_of_the_same_scores_are_replaced_and_those_of_others_are_not(scored, capsys):
+    assert scored.run("--threshold", "Gun=0.8") == 0
+    assert scored.run("--threshold", "Gun=0.9") == 0
+    assert scored.summary()["thresholds"]["Gun"] == 0.9
+    path = scored.output / "alarms.json"
+    path.write_text(json.dumps(scored.summary() | {"dataset_digest": "other"}))
+    assert scored.run("--threshold", "Gun=0.8") == 2
+    assert "got a list of alarms with dataset_digest 'other'" in capsys.readouterr().err
+
+
+def test_alarms_that_were_cut_short_are_written_again(scored, monkeypatch):
+    def write_but_for_the_last(url, data):
+        if url.endswith("unscored.csv"):
+            raise OSError(28, "No space left on device")
+        write_bytes(url, data)
+
+    write_bytes = storage.write_bytes
+    monkeypatch.setattr(storage, "write_bytes", write_but_for_the_last)
+    assert scored.run("--threshold", "Gun=0.8") == 3
+    assert {path.name for path in scored.output.iterdir()} == {"alarms.parquet", "alarms.csv", "unfinished-alarms.json"}
+    monkeypatch.undo()
+    assert scored.run("--threshold", "Gun=0.8") == 0
+    assert {path.name for path in scored.output.iterdir()} == {
+        "alarms.parquet",
+        "alarms.csv",
+        "unscored.csv",
+        "alarms.json",
+    }

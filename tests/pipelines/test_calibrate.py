@@ -173,3 +173,19 @@ def test_thresholds_of_another_model_are_refused(scored, tmp_path, capsys):
     words = ["--predictions", scored.url, "--output", str(tmp_path / "a"), "--thresholds", str(file)]
     assert cli.main(["alarms", *words]) == 2
     assert "thresholds must be of the model m, got those of other" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("found", "message"),
+    [
+        ("mine", "got another program's"),
+        ('{"format": 1, "model_id": "other", "thresholds": {}, "promises": []}', "got those of other"),
+    ],
+)
+def test_only_thresholds_of_the_same_model_are_overwritten(scored, tmp_path, capsys, found, message):
+    file = tmp_path / "t.json"
+    file.write_text(found)
+    words = ["--output", str(file), "--max-false-alarms-per-1000", "50"]
+    assert cli.main(["calibrate", "--predictions", scored.url, "--data", scored.data, *words]) == 2
+    assert message in capsys.readouterr().err
+    assert file.read_text() == found

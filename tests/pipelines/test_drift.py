@@ -171,3 +171,35 @@ def test_a_night_that_is_not_scored_to_its_end_is_refused(tmp_path, capsys):
     edit_run(tmp_path / "p-a/m", unscored={"num_shards": 1, "num_scans": 7})
     assert watch(tmp_path, new, reference) == 2
     assert "got 7 scans that were not scored yet" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["drift.json", "drift.html", "nights/reference.parquet", "nights/night-00001.parquet"])
+def test_a_file_of_another_program_is_not_overwritten(tmp_path, capsys, name):
+    reference, new = score_night(tmp_path, "reference"), score_night(tmp_path, "a")
+    path = tmp_path / "drift" / name
+    path.parent.mkdir(parents=True)
+    path.write_text('{"mine": 1}')
+    assert watch(tmp_path, new, reference) == 2
+    assert name in capsys.readouterr().err
+    found = [path for path in (tmp_path / "drift").rglob("*") if path.is_file()]
+    assert found == [path] and path.read_text() == '{"mine": 1}'
+
+
+def test_a_later_night_that_was_killed_is_done_again(tmp_path, monkeypatch):
+    reference = score_night(tmp_path, "reference")
+    assert watch(tmp_path, score_night(tmp_path, "a"), reference) == 0
+    new = score_night(tmp_path, "b")
+
+    def write_but_for_the_page(url, data):
+        if str(url).endswith(".html"):
+            raise OSError(28, "No space left on device")
+        write_bytes(url, data)
+
+    write_bytes = storage.write_bytes
+    monkeypatch.setattr(storage, "write_bytes", write_but_for_the_page)
+    assert watch(tmp_path, new, reference) == 3
+    monkeypatch.undo()
+    assert (tmp_path / "drift/nights/night-00002.parquet").exists() and len(read(tmp_path)["nights"]) == 1
+    assert watch(tmp_path, new, reference) == 0
+    assert len(read(tmp_path)["nights"]) == 2
+    assert not (tmp_path / "drift/unfinished-drift.json").exists()
