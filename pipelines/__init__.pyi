@@ -11,15 +11,15 @@ from .evaluate import EvaluateConfig as EvaluateConfig
 from .evaluate import write_report as write_report
 from .import_predictions import ImportPredictionsConfig as ImportPredictionsConfig
 from .import_predictions import import_predictions as import_predictions
-from .project import ProjectConfig as ProjectConfig
 from .project import project_items as project_items
-from .reshard import ReshardConfig as ReshardConfig
 from .reshard import reshard_datasets as reshard_datasets
 from .review import ReviewConfig as ReviewConfig
 from .review import review_labels as review_labels
 from .score import ScoreConfig as ScoreConfig
 from .score import score_datasets as score_datasets
 from .steps.corpus_job import ConvertConfig as ConvertConfig
+from .steps.project_job import ProjectConfig as ProjectConfig
+from .steps.reshard_job import ReshardConfig as ReshardConfig
 from .synth import SynthConfig as SynthConfig
 from .synth import generate_corpus as generate_corpus
 from .train import TrainJobConfig as TrainJobConfig

@@ -8,17 +8,14 @@ run redoes only what is missing or damaged.
 import argparse
 import json
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated
 
-import apache_beam as beam
-from apache_beam.pvalue import AsSingleton
-
-from pipelines.runtime import command_line, log, progress
+from pipelines.runtime import command_line
 from pipelines.runtime.flags import Flag, Fraction, make_config
 from pipelines.runtime.process_pool import run_in_processes
-from pipelines.runtime.runners import make_beam_options, make_pipeline
 from pipelines.steps.corpus_job import (
     ConvertConfig,
     Job,
@@ -26,18 +23,11 @@ from pipelines.steps.corpus_job import (
     check_places,
     find_job,
     last_change_of,
-    record_options,
+    list_facts,
+    plan_dataset,
 )
+from pipelines.steps.dataset_plan import find_finished_dataset, report_ledger
 from pipelines.steps.dry_run import DryRun, print_forecast
-from pipelines.steps.group_scans import group_neighbours, move_groups
-from pipelines.steps.write_dataset import DatasetPlan, report_ledger, write_dataset
-from shards import storage
-from shards.corpus.description import ListFile, Source
-from shards.corpus.facts import Fact, ImageFact
-from shards.corpus.layouts.registry import LAYOUTS
-from shards.corpus.layouts.scan_names import ScanNames
-from shards.corpus.metadata import MetadataFile, list_metadata
-from shards.curation import contradictions, subsets
 from shards.curation.findings import (
     Summary,
     describe_findings,
@@ -46,15 +36,8 @@ from shards.curation.findings import (
     find_shortcomings,
     summarise_dataset,
 )
-from shards.curation.neighbours import NEIGHBOURS
 from shards.format import dataset as datasets
 from shards.format.manifest import DatasetManifest
-from shards.writing import sharding
-from shards.writing.corpus_source import ScanSource
-from shards.writing.output_folder import claim_output, find_finished
-from shards.writing.shard_writer import DRAFTS_FOLDER
-
-_IMAGES_A_REPORT = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,106 +57,21 @@ def convert_corpus(config: ConvertConfig, beam_options: Sequence[str] = ()) -> D
     Raises:
         ValueError: the corpus is not what the layout says, or the output folder holds something else.
     """
-    make_beam_options(beam_options)
+    command_line.check_beam_options(beam_options)
     return convert_job(find_job(config), config, beam_options)
 
 
 def convert_job(job: Job, config: ConvertConfig, beam_options: Sequence[str] = ()) -> DatasetManifest:
     """Convert the corpus that was found; see `convert_corpus`."""
-    corpus = job.corpus
-    pipeline_options = make_beam_options(beam_options)
-    check_places(corpus, config.output)
-    storage.sweep_temporaries(config.output)
-    options = record_options(corpus, config)
-    finished = find_finished(config.output, options, lambda: last_change_of(corpus, config), overwrite=config.overwrite)
-    if finished is not None:
-        log.status("convert: nothing to do, the dataset is finished and its corpus has not changed since")
+    check_places(job.corpus, config.output)
+    plan = plan_dataset(job, config)
+    newest_input = partial(last_change_of, job.corpus, config)
+    if (finished := find_finished_dataset(plan, newest_input, overwrite=config.overwrite)) is not None:
         return finished
-    with (
-        claim_output(config.output, options),
-        progress.Progress("convert", unit="scans"),
-        make_pipeline(pipeline_options) as pipeline,
-    ):
-        add_conversion(pipeline, job, config)
-    return datasets.open_dataset(config.output).manifest
+    from pipelines.transforms.convert import add_conversion
+    from pipelines.transforms.write_dataset import run_job
 
-
-def add_conversion(pipeline: beam.Pipeline, job: Job, config: ConvertConfig) -> beam.PCollection[DatasetManifest]:
-    """Add the conversion to a pipeline: list, join, then write as every dataset is written."""
-    corpus, classes = job.corpus, job.classes
-    output = storage.normalise_url(config.output)
-    policy = adapt_policy(corpus, config)
-    subset = "all" if corpus.builds_subset else config.subset
-    refs = (
-        pipeline
-        | "CreateSources" >> beam.Create(job.sources)
-        | "SpreadSources" >> beam.Reshuffle()
-        | "ListFacts" >> beam.FlatMap(list_facts, job, storage.join_url(output, DRAFTS_FOLDER))
-        # (range of hashes, batch of Fact)
-        | "GroupByKeyHash" >> beam.GroupByKey()
-        | "JoinFacts"
-        >> beam.MapTuple(lambda _, batches: sharding.join_batches(batches, corpus, subset, policy, classes))
-        # batch of ScanRef
-    )
-    if corpus.builds_subset:
-        refs = select_subset(refs, config.subset, config.seed, len(classes.scored))
-    if config.group_by == NEIGHBOURS:
-        refs = group_neighbours(refs)
-    more_leaks = []
-    if config.split_policy == "group" or config.near_duplicates:
-        is_moved = config.split_policy == "group"
-        refs, near = move_groups(refs, is_moved=is_moved, with_perceptual=config.near_duplicates)
-        more_leaks.append(near)
-    findings = (
-        refs
-        | "FindContradictions" >> beam.Map(contradictions.find_contradictions, classes)
-        | "SumContradictions" >> beam.CombineGlobally(contradictions.sum_contradictions)
-        | "CheckContradictions" >> beam.Map(contradictions.make_findings, policy, job.num_metadata_rows)
-    )
-    plan = DatasetPlan(
-        label="convert",
-        output=output,
-        source=ScanSource(classes, policy, job.metadata_fields),
-        shard_bytes=config.shard_bytes,
-        options_record=record_options(corpus, config),
-    )
-    return write_dataset(refs, plan, findings=findings, more_leaks=more_leaks)
-
-
-def select_subset(refs: beam.PCollection[bytes], subset: str, seed: int, num_classes: int) -> beam.PCollection[bytes]:
-    """Add to a pipeline what keeps the records of a subset that no list names."""
-    selection = (
-        refs
-        | "TakeCensus" >> beam.Map(subsets.census_of_records, seed)
-        | "GatherCensuses" >> beam.combiners.ToList()
-        | "ChooseSubset" >> beam.Map(subsets.choose_subset, subset, seed)
-    )
-    return refs | "SelectSubset" >> beam.Map(subsets.select_records, AsSingleton(selection), num_classes)
-
-
-def list_facts(source: Source | ListFile | MetadataFile, job: Job, drafts_url: str) -> Iterator[tuple[int, bytes]]:
-    """Yield the facts of one source in batches: images, annotations, a list, or metadata."""
-    facts: Iterable[Fact]
-    if isinstance(source, MetadataFile):
-        names = ScanNames(job.corpus, job.classes)
-        facts = list_metadata(source, job.metadata_fields, lambda name, is_key: names.find_key(name, is_key=is_key))
-    else:
-        facts = LAYOUTS[job.corpus.layout].list_facts(source, job.corpus, job.classes, drafts_url)
-    return sharding.batch_facts(_report_images(facts))
-
-
-def _report_images(facts: Iterable[Fact]) -> Iterator[Fact]:
-    progress.begin("convert", "listing")
-    num_images = num_bytes = 0
-    for fact in facts:
-        if isinstance(fact, ImageFact):
-            num_images += 1
-            num_bytes += fact.size_bytes
-        if num_images == _IMAGES_A_REPORT:
-            progress.advance("convert", num_images, num_bytes)
-            num_images = num_bytes = 0
-        yield fact
-    progress.advance("convert", num_images, num_bytes)
+    return run_job(plan, beam_options, partial(add_conversion, job=job, config=config, plan=plan))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -184,7 +82,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _main(argv: Sequence[str]) -> int:
     words, beam_options = command_line.split_beam_options(argv)
     flags = make_config(_Flags, make_parser().parse_args(words))
-    make_beam_options(beam_options)
+    command_line.check_beam_options(beam_options)
     job = find_job(flags)
     if flags.dry_run:
         return _run_dry(job, flags)

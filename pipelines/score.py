@@ -112,7 +112,7 @@ def score_datasets(config: ScoreConfig, beam_options: Sequence[str] = ()) -> Sco
     started = time.monotonic()
     counted: dict[str, dict[str, int]] = {}
     if plan.chosen:
-        from pipelines.steps.score_pipeline import run_scoring
+        from pipelines.transforms.score import run_scoring
 
         for url, tasks in plan.chosen_by_folder.items():
             forget_checksums(url, {task.shard.name for task in tasks})

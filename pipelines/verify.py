@@ -4,26 +4,20 @@ import argparse
 import json
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from typing import Annotated
 
-import apache_beam as beam
-from apache_beam.metrics import Metrics
-
-from pipelines.runtime import command_line, log, progress
+from pipelines.runtime import command_line, log
 from pipelines.runtime.flags import Flag, make_config
-from pipelines.runtime.runners import make_beam_options, make_pipeline
 from shards import storage
 from shards.format.attestation import check_attestation
 from shards.format.dataset import Dataset, open_dataset
 from shards.format.json_document import DamagedDocumentError
-from shards.format.keys import escape_control_characters
-from shards.format.manifest import MANIFEST_NAME, ShardInfo
+from shards.format.manifest import MANIFEST_NAME
 from shards.predictions.attested import check_attested
 from shards.predictions.run import RUN_NAME, open_predictions
-from shards.verify import dataset as checks
-from shards.verify.dataset import CheckedShard
+from shards.verify.dataset import write_report
 from shards.verify.predictions import verify_predictions
 from shards.verify.quick import verify_quickly
 from shards.verify.shard import Damage
@@ -74,6 +68,7 @@ def verify_folder(config: VerifyConfig, beam_options: Sequence[str] = ()) -> Ver
     Raises:
         ValueError: the folder is neither of the two, or a worker elsewhere wrote its findings to its own disk.
     """
+    command_line.check_beam_options(beam_options)
     if storage.exists(storage.join_url(config.folder, RUN_NAME)):
         return _verify_predictions(config.folder)
     try:
@@ -115,11 +110,9 @@ def verify_dataset(dataset: Dataset, report_url: str, beam_options: Sequence[str
         report_url: where the job leaves its findings, as JSON; this machine and all workers must reach it.
         beam_options: Beam's own flags.
     """
-    with (
-        progress.Progress("verify", dataset.manifest.num_scans),
-        make_pipeline(make_beam_options(beam_options)) as pipeline,
-    ):
-        add_verification(pipeline, dataset, report_url)
+    from pipelines.transforms.verify import run_verification
+
+    run_verification(dataset, report_url, beam_options)
     try:
         report = storage.read_bytes(report_url)
     except FileNotFoundError as error:
@@ -127,82 +120,6 @@ def verify_dataset(dataset: Dataset, report_url: str, beam_options: Sequence[str
             f"report must be a file that this machine and all workers reach, got {report_url}; name one by --report"
         ) from error
     return [Damage(**found) for found in json.loads(report)]
-
-
-def add_verification(pipeline: beam.Pipeline, dataset: Dataset, report_url: str) -> beam.PCollection[None]:
-    """Add the checks of all shards to a pipeline: bytes, then keys and duplicates across shards, then the ledger."""
-    num_ranges = checks.choose_num_ranges(dataset.manifest.num_scans)
-    checked = (
-        pipeline
-        | "CreateShards" >> beam.Create(dataset.manifest.shards)
-        | "SpreadShards" >> beam.Reshuffle()
-        | "VerifyShard" >> beam.ParDo(VerifyShard(dataset))
-        # CheckedShard
-    )
-    duplicates = (
-        checked
-        | "BatchByChecksum" >> beam.FlatMap(checks.batch_rows_by_checksum, num_ranges)
-        | "GroupByChecksum" >> beam.GroupByKey()
-        | "VerifyDuplicates" >> beam.FlatMapTuple(lambda _, batches: checks.verify_duplicates(batches))
-    )
-    keys = (
-        checked
-        | "BatchByKey" >> beam.FlatMap(checks.batch_rows_by_key, num_ranges)
-        | "GroupByKeyHash" >> beam.GroupByKey()
-        | "VerifyKeys" >> beam.FlatMapTuple(lambda _, batches: checks.verify_keys(batches))
-    )
-    ledger = (
-        checked
-        | "DropRows" >> beam.Map(lambda shard: replace(shard, rows=(), damages=()))
-        | "GatherCounts" >> beam.combiners.ToList()
-        | "VerifyLedger" >> beam.FlatMap(lambda shards: checks.verify_ledger(dataset, shards))
-    )
-    return (
-        (checked | "TakeDamages" >> beam.FlatMap(lambda shard: shard.damages), duplicates, keys, ledger)
-        | "FlattenDamages" >> beam.Flatten()
-        | "CountDamages" >> beam.Map(count_damage)
-        # Damage
-        | "GatherDamages" >> beam.combiners.ToList()
-        | "WriteReport" >> beam.Map(write_report, report_url)
-    )
-
-
-class VerifyShard(beam.DoFn):
-    """Reads every byte of a shard; a DoFn for its counters' sake."""
-
-    def __init__(self, dataset: Dataset) -> None:
-        self.dataset = dataset
-        self.verified_scans = Metrics.counter("verify", "verified-scans")
-        self.read_bytes = Metrics.counter("verify", "read-bytes")
-
-    def process(self, info: ShardInfo) -> Iterator[CheckedShard]:
-        """Yield what was found in one shard, and report how far the job is."""
-        checked = checks.verify_shard(self.dataset, info)
-        self.verified_scans.inc(checked.num_rows)
-        self.read_bytes.inc(checked.num_read_bytes)
-        counts = {"num_scans": checked.num_rows, "num_findings": len(checked.damages)}
-        log.event("verified", job="verify", shard=info.name, **counts, read_bytes=checked.num_read_bytes)
-        progress.advance("verify", info.num_scans, checked.num_read_bytes)
-        yield checked
-
-
-def count_damage(damage: Damage) -> Damage:
-    """Count a finding under its kind, and note it in the worker's log."""
-    Metrics.counter("verify", f"{damage.what.replace('_', '-')}-findings").inc()
-    log.event(
-        "found",
-        job="verify",
-        file=escape_control_characters(damage.file),
-        key=escape_control_characters(damage.key),
-        reason=damage.what,
-    )
-    return damage
-
-
-def write_report(damages: Iterable[Damage], report_url: str) -> None:
-    """Write what was found as a JSON list, in the order of the files."""
-    found = [asdict(damage) for damage in sorted(damages)]
-    storage.write_bytes(report_url, json.dumps(found, indent=1).encode())
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -46,7 +46,7 @@ MAY_IMPORT = {
         "review": "reports evaluation metrics",
         "cards": "artifacts reports metrics",
     },
-    "pipelines": {"runtime": "", "phantom": "", "steps": "runtime"},
+    "pipelines": {"runtime": "", "phantom": "", "steps": "runtime", "transforms": "steps runtime"},
 }
 MAX_FILES_OF_ROOM = 14
 MODULES = sorted(path for package in FORBIDDEN for path in (ROOT / package).rglob("*.py"))
@@ -136,13 +136,12 @@ def list_loaded_packages(module: str) -> set[str]:
     return set(found.stdout.split())
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("module", ["pipelines.convert", "pipelines.verify", "pipelines.info"])
-def test_commands_of_a_machine_that_only_converts_load_no_training_library(module):
+def test_commands_of_a_machine_that_only_converts_load_no_training_library_and_no_beam_before_they_run():
     # webdataset is among the refused because it imports PyTorch wherever it finds one.
-    loaded = list_loaded_packages(module)
+    commands = ("convert", "reshard", "project", "verify", "info", "diff", "annotate", "synth")
+    loaded = list_loaded_packages(", ".join(f"pipelines.{command}" for command in commands))
     assert "shards" in loaded
-    assert loaded & (TRAINING | {"model", "webdataset"}) == set()
+    assert loaded & (TRAINING | {"apache_beam", "model", "webdataset"}) == set()
 
 
 def test_metrics_evaluation_and_reports_load_no_training_library():

@@ -13,7 +13,8 @@ import apache_beam as beam
 from pipelines import convert
 from pipelines.runtime.flags import make_config
 from pipelines.runtime.runners import make_beam_options
-from pipelines.steps.corpus_job import ConvertConfig, check_places, find_job, record_options
+from pipelines.steps.corpus_job import ConvertConfig, check_places, find_job, plan_dataset
+from pipelines.transforms.convert import add_conversion
 from shards import storage
 from shards.writing.output_folder import find_finished
 
@@ -33,11 +34,11 @@ def build_pipeline(argv: Sequence[str]) -> beam.Pipeline:
     config = make_config(ConvertConfig, convert.make_parser().parse_args(words))
     job = find_job(config)
     check_places(job.corpus, config.output)
-    options = record_options(job.corpus, config)
-    find_finished(config.output, options, lambda: None, overwrite=config.overwrite)
-    storage.sweep_temporaries(config.output)
+    plan = plan_dataset(job, config)
+    find_finished(plan.output, plan.options_record, lambda: None, overwrite=config.overwrite)
+    storage.sweep_temporaries(plan.output)
     pipeline = beam.Pipeline(options=make_beam_options(beam_options))
-    convert.add_conversion(pipeline, job, config)
+    add_conversion(pipeline, job, config, plan)
     return pipeline
 
 

@@ -1,15 +1,15 @@
-"""Steps that several jobs share."""
+"""What several jobs share, and what is known of a job before it runs: none of it loads Beam."""
 
 __all__ = [
     "corpus_job",
     "dataset_inputs",
+    "dataset_plan",
     "dry_run",
-    "group_scans",
     "list_alarms",
+    "project_job",
+    "reshard_job",
     "score_on_devices",
-    "score_pipeline",
     "score_run",
     "score_shards",
     "train_progress",
-    "write_dataset",
 ]

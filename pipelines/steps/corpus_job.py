@@ -1,18 +1,20 @@
 """Find what the corpus of a conversion holds, and say how a dataset is made of it."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Annotated, Any, Literal
 
-from pipelines.runtime import log
+from pipelines.runtime import log, progress
 from pipelines.runtime.flags import NAMES, PAIRS, Flag
-from pipelines.steps.write_dataset import DEFAULT_SHARD_BYTES
+from pipelines.steps.dataset_plan import DEFAULT_SHARD_BYTES, DatasetPlan
 from shards import storage
 from shards.corpus import description as corpora
 from shards.corpus.description import Corpus, ListFile, Source
+from shards.corpus.facts import Fact, ImageFact
 from shards.corpus.layouts.layout import Parts
 from shards.corpus.layouts.registry import LAYOUT_CHOICES, LAYOUTS, choose_classes, find_corpus
-from shards.corpus.metadata import MetadataFile, join_fields, open_list_metadata, open_metadata
+from shards.corpus.layouts.scan_names import ScanNames
+from shards.corpus.metadata import MetadataFile, join_fields, list_metadata, open_list_metadata, open_metadata
 from shards.corpus.policy import Policy
 from shards.curation import near_duplicates
 from shards.curation.neighbours import NEIGHBOURS
@@ -20,7 +22,11 @@ from shards.format.classes import ClassSet
 from shards.format.json_document import DamagedDocumentError
 from shards.format.keys import escape_control_characters
 from shards.format.manifest import MANIFEST_NAME, DatasetManifest
+from shards.writing import sharding
+from shards.writing.corpus_source import ScanSource
 from shards.writing.output_folder import check_output
+
+_IMAGES_A_REPORT = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,7 +154,18 @@ def adapt_policy(corpus: Corpus, config: ConvertConfig) -> Policy:
     return replace(policy, boxes_are_exhaustive=True) if corpus.builds_subset else policy
 
 
-def record_options(corpus: Corpus, config: ConvertConfig) -> dict[str, Any]:
+def plan_dataset(job: Job, config: ConvertConfig) -> DatasetPlan:
+    """Return what a conversion writes where."""
+    return DatasetPlan(
+        label="convert",
+        output=storage.normalise_url(config.output),
+        source=ScanSource(job.classes, adapt_policy(job.corpus, config), job.metadata_fields),
+        shard_bytes=config.shard_bytes,
+        options_record=_record_options(job.corpus, config),
+    )
+
+
+def _record_options(corpus: Corpus, config: ConvertConfig) -> dict[str, Any]:
     """Return what the manifest says of how the dataset was made."""
     return {
         "input": storage.as_uri(config.input),
@@ -166,3 +183,28 @@ def record_options(corpus: Corpus, config: ConvertConfig) -> dict[str, Any]:
         **({"group_by": config.group_by} if config.group_by else {}),
         **asdict(LAYOUTS[corpus.layout].adapt_policy(config.policy)),
     }
+
+
+def list_facts(source: Source | ListFile | MetadataFile, job: Job, drafts_url: str) -> Iterator[tuple[int, bytes]]:
+    """Yield the facts of one source in batches: images, annotations, a list, or metadata."""
+    facts: Iterable[Fact]
+    if isinstance(source, MetadataFile):
+        names = ScanNames(job.corpus, job.classes)
+        facts = list_metadata(source, job.metadata_fields, lambda name, is_key: names.find_key(name, is_key=is_key))
+    else:
+        facts = LAYOUTS[job.corpus.layout].list_facts(source, job.corpus, job.classes, drafts_url)
+    return sharding.batch_facts(_report_images(facts))
+
+
+def _report_images(facts: Iterable[Fact]) -> Iterator[Fact]:
+    progress.begin("convert", "listing")
+    num_images = num_bytes = 0
+    for fact in facts:
+        if isinstance(fact, ImageFact):
+            num_images += 1
+            num_bytes += fact.size_bytes
+        if num_images == _IMAGES_A_REPORT:
+            progress.advance("convert", num_images, num_bytes)
+            num_images = num_bytes = 0
+        yield fact
+    progress.advance("convert", num_images, num_bytes)

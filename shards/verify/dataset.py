@@ -1,5 +1,6 @@
 """Verify a whole dataset against its manifest: every file and row, the ledger, keys and duplicates."""
 
+import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Set
 from dataclasses import asdict, dataclass
@@ -202,3 +203,9 @@ def _check_table(url: str, expected: str | None) -> list[Damage]:
     if found == expected:
         return []
     return [Damage(name, "", "checksum_mismatch", f"the file has sha256 {found}, the manifest says {expected}")]
+
+
+def write_report(damages: Iterable[Damage], report_url: str) -> None:
+    """Write what was found as a JSON list, in the order of the files."""
+    found = [asdict(damage) for damage in sorted(damages)]
+    storage.write_bytes(report_url, json.dumps(found, indent=1).encode())

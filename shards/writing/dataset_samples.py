@@ -79,6 +79,8 @@ class Selection:
     """SQL over `samples`; empty: all rows."""
     subset: str = "all"
     """`positives`: only samples with one of the scored classes. `10`, `100`, `1000`: see `shards.curation.subsets`."""
+    seed: int = 0
+    """Of the samples that a subset of 10, 100 or 1000 draws."""
 
     @property
     def takes_all(self) -> bool:

@@ -18,7 +18,7 @@ from aiobotocore.client import AioBaseClient  # type: ignore[import-untyped]
 
 from pipelines import convert, score, verify
 from pipelines.runtime import process_pool
-from pipelines.steps.write_dataset import DEFAULT_SHARD_BYTES
+from pipelines.steps.dataset_plan import DEFAULT_SHARD_BYTES
 from shards import storage
 from tests.bench.measure import Measurement
 from tests.corpora import jpeg_bytes

@@ -16,12 +16,14 @@ import numpy as np
 import pytest
 from apache_beam.pipeline import PipelineVisitor
 
-from pipelines.convert import add_conversion
-from pipelines.reshard import ReshardConfig, add_resharding, make_selection
 from pipelines.runtime.runners import make_beam_options, make_pipeline
+from pipelines.steps import corpus_job, reshard_job
 from pipelines.steps.corpus_job import ConvertConfig, Job
-from pipelines.steps.score_pipeline import add_scoring
-from pipelines.verify import add_verification
+from pipelines.steps.reshard_job import ReshardConfig, make_selection
+from pipelines.transforms.convert import add_conversion
+from pipelines.transforms.reshard import add_resharding
+from pipelines.transforms.score import add_scoring
+from pipelines.transforms.verify import add_verification
 from shards.corpus.description import Corpus, Source
 from shards.corpus.facts import AnnotationFact, ImageFact, RowFact
 from shards.corpus.records import ScanRef
@@ -84,7 +86,8 @@ def graphs():
     corpus = Corpus("sixray", URL, (Source("images", URL),), builds_subset=True)
     everything = ConvertConfig(input=URL, output="/out", subset="10", split_policy="group", near_duplicates=True)
     everything = replace(everything, group_by=NEIGHBOURS)
-    add_conversion(made["convert"], Job(corpus=corpus, classes=CLASSES), everything)
+    job = Job(corpus=corpus, classes=CLASSES)
+    add_conversion(made["convert"], job, everything, corpus_job.plan_dataset(job, everything))
     manifest = DatasetManifest(
         classes=CLASSES.all,
         scored_classes=CLASSES.scored,
@@ -95,7 +98,8 @@ def graphs():
     )
     dataset = Dataset("s3://sixray/dataset", manifest)
     config = ReshardConfig(inputs=(dataset.url,), output="/out", subset="10")
-    add_resharding(made["reshard"], (dataset,), make_selection(config, (dataset,)), config)
+    selection = make_selection(config, (dataset,))
+    add_resharding(made["reshard"], (dataset,), selection, reshard_job.plan_dataset(config, (dataset,), selection))
     add_verification(made["verify"], dataset, "/report.json")
     add_scoring(made["score"], [shard_task()], beam.DoFn())
     return made
@@ -248,7 +252,6 @@ def laws():
         "CreateShards": lambda num: info * num_shards(num),
         "SpreadShards": lambda num: info,
         "GroupByKeyHash": lambda num: sample * num / NUM_PARTITIONS,
-        "CreateFindings": lambda num: contradictions,
         "GroupByShard": lambda num: dealt_bytes(copies, num) * SCANS_A_SHARD,
     }
     counts = pickled(CheckedShard("train", 2600, {"missing_image": 3}, (), (), SHARD_BYTES))

@@ -186,7 +186,7 @@ def test_files_that_change_and_go_while_they_are_read_cost_their_rows_until_the_
 
     with monkeypatch.context() as patch:
         patch.setattr("shards.writing.sharding.join_batches", disturb_annotation)
-        patch.setattr("pipelines.steps.write_dataset.write_batches", disturb)
+        patch.setattr("pipelines.transforms.write_dataset.write_batches", disturb)
         assert convert.main([*words, "--max-quarantine-fraction=1"]) == 0
     before = {"N90000": "missing_image", "N90001": "empty_file", "N90002": "truncated_jpeg"}
     assert reasons_of(tmp_path / "ds") == before | {

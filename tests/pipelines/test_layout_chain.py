@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from pipelines.annotate import AnnotateConfig, export_annotations, import_annotations
-from pipelines.reshard import ReshardConfig, reshard_datasets
+from pipelines.reshard import reshard_datasets
+from pipelines.steps.reshard_job import ReshardConfig
 from shards.corpus.layouts.registry import choose_classes, find_corpus
 from tests.corpora import CorpusWriter, reasons_of, rows_of
 from tests.shards.annotation.test_round_trips import IMPORTED

@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipelines.project import ProjectConfig, main, project_items
-from pipelines.reshard import ReshardConfig, reshard_datasets
+from pipelines.project import main, project_items
+from pipelines.reshard import reshard_datasets
 from pipelines.runtime import process_pool
+from pipelines.steps.project_job import ProjectConfig
+from pipelines.steps.reshard_job import ReshardConfig
 from shards.format.dataset import open_dataset
 from shards.writing import projected_samples
 from tests.corpora import CorpusWriter, images_of, payload_of, reasons_of, rows_of, stamps_of

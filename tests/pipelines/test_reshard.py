@@ -13,8 +13,9 @@ import pytest
 from PIL import Image
 
 from pipelines.convert import convert_corpus
-from pipelines.reshard import ReshardConfig, main, reshard_datasets
+from pipelines.reshard import main, reshard_datasets
 from pipelines.steps.corpus_job import ConvertConfig
+from pipelines.steps.reshard_job import ReshardConfig
 from shards import storage
 from shards.format.dataset import open_dataset
 from shards.format.manifest import samples_url

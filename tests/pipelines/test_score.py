@@ -17,8 +17,8 @@ from model.scoring.engine_selection import EngineRequest
 from pipelines import cli, score
 from pipelines.runtime.runners import make_beam_options, make_pipeline
 from pipelines.score import ScoreConfig
-from pipelines.steps.score_pipeline import ScoreShard, add_scoring
 from pipelines.steps.score_shards import ScoringJob, load_network
+from pipelines.transforms.score import ScoreShard, add_scoring
 from shards.format.dataset import open_dataset
 from shards.predictions.plan import plan_scoring
 from shards.predictions.run import open_predictions

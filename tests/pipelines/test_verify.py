@@ -7,9 +7,9 @@ from pathlib import Path
 import apache_beam as beam
 import pytest
 
-from pipelines import verify
 from pipelines.runtime import log
 from pipelines.runtime.runners import make_beam_options, make_pipeline, read_counters
+from pipelines.transforms import verify as transforms
 from pipelines.verify import main
 from shards import storage
 from shards.format.dataset import open_dataset
@@ -80,7 +80,7 @@ def test_counters_have_units_and_lines_name_shard_and_key(root, tmp_path, monkey
     lines = []
     monkeypatch.setattr(log, "event", lambda text, **facts: lines.append((text, facts)))
     with make_pipeline(make_beam_options([])) as pipeline:
-        verify.add_verification(pipeline, open_dataset(root), str(tmp_path / "report.json"))
+        transforms.add_verification(pipeline, open_dataset(root), str(tmp_path / "report.json"))
     assert read_counters(pipeline, "verify") == {
         "checksum-mismatch-findings": 1,
         "missing-file-findings": 1,
@@ -245,6 +245,6 @@ def test_findings_on_another_machine_s_disk_are_not_taken_for_none(root, capsys,
     def verify_elsewhere(pipeline, dataset, report_url):
         return pipeline | beam.Create([report_url])
 
-    monkeypatch.setattr(verify, "add_verification", verify_elsewhere)
+    monkeypatch.setattr(transforms, "add_verification", verify_elsewhere)
     assert main([str(root)]) == 2
     assert "report must be a file that this machine and all workers reach, got " in capsys.readouterr().err

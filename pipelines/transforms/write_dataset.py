@@ -1,7 +1,6 @@
-"""Write the references of samples as a dataset: the steps that `convert`, `reshard` and `project` share."""
+"""Write the references of samples as a dataset: the transforms that `convert`, `reshard` and `project` share."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import apache_beam as beam
@@ -10,39 +9,33 @@ from apache_beam.pvalue import AsIter, AsSingleton
 from apache_beam.transforms.window import GlobalWindows
 from apache_beam.utils.windowed_value import WindowedValue
 
-from pipelines.runtime import command_line, log, process_pool, progress
+from pipelines.runtime import log, process_pool, progress
 from pipelines.runtime.process_pool import Tasks
+from pipelines.runtime.runners import make_beam_options, make_pipeline
+from pipelines.steps.dataset_plan import DatasetPlan
 from shards.curation import leakage
 from shards.curation.leakage import Member
+from shards.format.dataset import open_dataset
 from shards.format.manifest import DatasetManifest, quarantine_url
 from shards.format.parquet import read_parquet
 from shards.writing import finish, sharding
 from shards.writing.finish import find_duplicates, find_equal, spread_checksums
+from shards.writing.output_folder import claim_output
 from shards.writing.shard_writer import WrittenShard, write_batches
 from shards.writing.sharding import Tallies
-from shards.writing.source import Source
-
-DEFAULT_SHARD_BYTES = 256 * 1024 * 1024
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DatasetPlan:
-    """What is written where, and by which command."""
-
-    label: str
-    """Of the progress and the counters: the command's name."""
-    output: str
-    """Folder of the dataset, normalised."""
-    source: Source[Any]
-    """Makes samples of records."""
-    shard_bytes: int
-    """Image bytes in a shard on average."""
-    options_record: dict[str, Any]
-    """What the manifest says of how the dataset was made."""
-    kept_num_shards: Mapping[str, int] = field(default_factory=dict)
-    """The number of shards of splits that must not follow from their bytes."""
-    corrected_rows: Sequence[Mapping[str, Any]] = ()
-    """Of the table of corrections; those of scans that are not in the dataset are left out."""
+def run_job(
+    plan: DatasetPlan, beam_options: Sequence[str], add_transforms: Callable[[beam.Pipeline], Any]
+) -> DatasetManifest:
+    """Run a pipeline that writes a dataset; return the manifest, which is written last."""
+    with (
+        claim_output(plan.output, plan.options_record),
+        progress.Progress(plan.label),
+        make_pipeline(make_beam_options(beam_options)) as pipeline,
+    ):
+        add_transforms(pipeline)
+    return open_dataset(plan.output).manifest
 
 
 def write_dataset(
@@ -57,7 +50,7 @@ def write_dataset(
     Args:
         refs: batches of records, pickled; all records of a key are in one batch.
         plan: what is written where.
-        findings: one dict to go into the manifest; nothing is written before it is there.
+        findings: one dict for the manifest in place of the plan's; nothing is written before it is there.
         more_leaks: scans in several splits that are equal, though not to the byte.
     """
     if findings is not None:
@@ -89,7 +82,6 @@ def write_dataset(
     leaks = equal | "FindLeaks" >> beam.FlatMap(leakage.find_byte_equal)
     leaks = (leaks, *more_leaks) | "FlattenLeaks" >> beam.Flatten()
     # Member
-    beside = (AsSingleton(findings) if findings is not None else None, AsIter(leaks))
     infos = written | "KeyByShard" >> beam.Map(lambda shard: (shard.info.name, shard.info))
     return (
         {"info": infos, "duplicates": duplicates}
@@ -104,7 +96,8 @@ def write_dataset(
                 finished, tallies, plan.output, plan.source, plan.options_record, findings, leaks, plan.corrected_rows
             ),
             AsSingleton(tallies),
-            *beside,
+            AsSingleton(findings) if findings is not None else plan.findings,
+            AsIter(leaks),
         )
     )
 
@@ -169,18 +162,3 @@ def report_shard(shard: WrittenShard, plan: DatasetPlan) -> WrittenShard:
         counts = {"num_scans": info.num_scans, "num_quarantined": info.num_quarantined, "tar_bytes": info.tar_bytes}
         log.event("reused" if shard.was_reused else "written", job=plan.label, shard=info.name, **counts)
     return shard
-
-
-def report_ledger(manifest: DatasetManifest, max_quarantine_fraction: float) -> int:
-    """Print the ledger of each split; return the exit code: FINDINGS if too many records were refused."""
-    for split, counts in manifest.ledger.items():
-        reasons = ", ".join(f"{count} {reason}" for reason, count in counts.quarantined_by_reason.items())
-        line = f"{split}: {counts.listed} listed = {counts.converted} converted + {counts.quarantined} quarantined"
-        print(f"{line} ({reasons})" if reasons else line)
-    print(f"digest {manifest.digest}")
-    quarantined, listed = (sum(getattr(c, n) for c in manifest.ledger.values()) for n in ("quarantined", "listed"))
-    if quarantined <= max_quarantine_fraction * listed:
-        return command_line.OK
-    share = f"{quarantined} of {listed} scans"
-    log.status(f"findings: {share} are in quarantine, more than {max_quarantine_fraction:.2%}", level="warning")
-    return command_line.FINDINGS
