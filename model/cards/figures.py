@@ -5,7 +5,14 @@ from typing import Any
 
 from model.metrics.uncertainty.intervals import MIN_UNITS
 from model.reports.metrics_json import parse_interval
-from model.reports.numbers import format_interval, format_percent, format_percent_interval, format_rate, format_ratio
+from model.reports.numbers import (
+    format_interval,
+    format_number,
+    format_percent,
+    format_percent_interval,
+    format_rate,
+    format_ratio,
+)
 from shards.cards.card_file import format_table
 
 RATE = "10"
@@ -127,7 +134,7 @@ def thresholds_table(metrics: Metrics) -> str | None:
     for rate, plans in metrics["alarms"].items():
         plan = plans["joint"]
         scores = [at["score"] if at else None for at in plan["thresholds"].values()]
-        shown = ["never" if score is None else f"{score:.4g}" for score in scores]
+        shown = ["never" if score is None else format_number(score) for score in scores]
         caught = format_percent(plan["recall"])
         rows.append([rate, format_rate(plan["false_alarms_per_1000"]), caught, *shown])
     header = ["budget per 1,000", "false alarms per 1,000", "caught", *metrics["classes"]]

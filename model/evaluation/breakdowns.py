@@ -1,9 +1,11 @@
-"""Break figures down by item size, number of items, image size and metadata; count misses and confusions."""
+"""Break figures down by item size, number of items, image size, clutter and metadata; count misses and confusions."""
 
 # N scans  B boxes
 
 import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -11,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from model.evaluation.scans.scored_scans import UNSCORED, ScoredScans
-from model.evaluation.uncertainty import share_interval
+from model.evaluation.uncertainty import per_1000, share_interval
 from model.metrics import ranking as metrics
 from model.metrics.bags import NEVER
 from model.metrics.ranking import Ranking
@@ -23,7 +25,7 @@ BoolArray = npt.NDArray[np.bool_]
 BOX_SHARE_EDGES = (0.0, 0.02, 0.05, 0.10, np.inf)
 """Approximate quartiles of the boxes in SIXray: the median item covers 5 % of its image."""
 MEGAPIXEL_EDGES = (0.0, 0.25, 0.5, np.inf)
-
+QUARTILES = (0.25, 0.5, 0.75)
 
 MAX_VALUES = 8
 """A column of metadata has at most this many breakdowns, and one more for all other values."""
@@ -43,8 +45,11 @@ class Breakdown:
     """At the threshold of the whole split; None without one or without positives."""
     recall_interval: Interval | None
     """None if bags are too few, or no intervals were asked for."""
+    num_false: int | None
+    """False alarms at the same threshold; None without one, or where the breakdown has no negatives of its own."""
     false_alarms_per_1000: float | None
-    """At the same threshold; None where the breakdown has no negatives of its own."""
+    false_alarms_interval: Interval | None
+    """Per 1,000; None if bags are too few, or no intervals were asked for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +62,8 @@ class ClassBreakdowns:
     """By the labelled items of any class in the scan; every breakdown keeps all negatives."""
     by_image_size: tuple[Breakdown, ...]
     """By the pixels of the scan; a breakdown has its own negatives."""
+    by_clutter: tuple[Breakdown, ...]
+    """By the entropy of the scan's grey values; with its own negatives. Empty where no entropy was written."""
     by_metadata: dict[str, tuple[Breakdown, ...]]
     """By each column of the dataset's metadata that has several values; a breakdown has its own negatives."""
 
@@ -71,11 +78,12 @@ class ScanBands:
 
     num_items: list[Band]
     image_size: list[Band]
+    clutter: list[Band]
     metadata: dict[str, list[Band]]
 
 
 def find_bands(scans: ScoredScans) -> ScanBands:
-    """Return the parts of the scans by number of items, image size and metadata."""
+    """Return the parts of the scans by number of items, image size, clutter and metadata."""
     megapixels_N = scans.sizes_N2.prod(axis=1, dtype=np.int64) / 1e6
     metadata = {}
     if scans.metadata_N is not None:
@@ -84,6 +92,7 @@ def find_bands(scans: ScoredScans) -> ScanBands:
     return ScanBands(
         num_items=_counts(scans),
         image_size=_bands(megapixels_N, MEGAPIXEL_EDGES, 1, "MP"),
+        clutter=_quarters(scans.entropy_bits_N, "bits"),
         metadata={name: bands for name, bands in metadata.items() if len(bands) > 1},
     )
 
@@ -110,26 +119,37 @@ def rate_breakdowns(
             if keep_negatives:
                 # Negatives have no box of the class, so every breakdown has all of them.
                 ranking = replace(ranking, negatives_M=negatives_M)
-            positive = np.flatnonzero(within_N & (labels_N == PRESENT))
-            interval = None
-            if has_intervals and threshold < NEVER and len(positive):
-                interval = share_interval(scores_N[positive] >= threshold, scans.groups_N[positive])
-            found.append(_rate(name, ranking, threshold, interval, not keep_negatives))
+            intervals: list[Interval | None] = []
+            for label in (PRESENT, ABSENT):
+                rows = np.flatnonzero(within_N & (labels_N == label))
+                is_rated = (
+                    has_intervals and threshold < NEVER and len(rows) and not (keep_negatives and label == ABSENT)
+                )
+                hits = scores_N[rows] >= threshold
+                intervals.append(share_interval(hits, scans.groups_N[rows]) if is_rated else None)
+            found.append(_rate(name, ranking, threshold, intervals, not keep_negatives))
         return tuple(found)
 
     return ClassBreakdowns(
         by_box_size=rate(_bands(_largest_box_share(scans, k), BOX_SHARE_EDGES, 100, "%"), True),
         by_num_items=rate(bands.num_items, True),
         by_image_size=rate(bands.image_size, False),
+        by_clutter=rate(bands.clutter, False),
         by_metadata={name: rate(of, False) for name, of in bands.metadata.items()},
     )
 
 
 def _rate(
-    name: str, ranking: Ranking, threshold: float, interval: Interval | None, has_own_negatives: bool
+    name: str,
+    ranking: Ranking,
+    threshold: float,
+    intervals: Sequence[Interval | None],
+    has_own_negatives: bool,
 ) -> Breakdown:
+    recall_interval, false_share = intervals
     at, has_threshold = np.array([threshold]), threshold < NEVER
     num_true, num_false = int(ranking.num_true(at)[0]), int(ranking.num_false(at)[0])
+    has_false_alarms = has_threshold and has_own_negatives and ranking.num_negative > 0
     return Breakdown(
         name=name,
         num_positive=ranking.num_positive,
@@ -137,10 +157,10 @@ def _rate(
         average_precision=metrics.average_precision(metrics.trace_curve(ranking)),
         roc_auc=metrics.roc_auc(ranking),
         recall=num_true / ranking.num_positive if has_threshold and ranking.num_positive else None,
-        recall_interval=interval,
-        false_alarms_per_1000=1000 * num_false / ranking.num_negative
-        if has_threshold and has_own_negatives and ranking.num_negative
-        else None,
+        recall_interval=recall_interval,
+        num_false=num_false if has_false_alarms else None,
+        false_alarms_per_1000=1000 * num_false / ranking.num_negative if has_false_alarms else None,
+        false_alarms_interval=per_1000(false_share) if false_share else None,
     )
 
 
@@ -154,9 +174,7 @@ def _value_bands(values_N: pa.Array) -> list[Band]:
     known = values_N.drop_null()
     num_values = pc.count_distinct(known).as_py()
     if num_values > MAX_VALUES and (pa.types.is_integer(values_N.type) or pa.types.is_floating(values_N.type)):
-        numbers_N = values_N.cast(pa.float64()).to_numpy(zero_copy_only=False)  # null becomes NaN
-        edges = np.unique(np.quantile(numbers_N[np.isfinite(numbers_N)], [0.25, 0.5, 0.75]))
-        return _bands(numbers_N, (-np.inf, *(float(f"{edge:.3g}") for edge in edges), np.inf), 1, "")
+        return _quarters(values_N.cast(pa.float64()).to_numpy(zero_copy_only=False))  # null becomes NaN
     if pa.types.is_date(values_N.type):
         for pattern in ("%Y-%m-%d", "%Y-%m", "%Y"):
             words_N = pc.strftime(values_N, format=pattern)
@@ -166,6 +184,15 @@ def _value_bands(values_N: pa.Array) -> list[Band]:
     if pa.types.is_string(values_N.type) and num_values > max(len(known) / 2, MAX_VALUES):
         return []
     return _word_bands(values_N.cast(pa.string()))
+
+
+def _quarters(values_N: npt.NDArray[np.floating[Any]], unit: str = "") -> list[Band]:
+    """Return the quarters of numbers, NaN where unknown; none if all are."""
+    known = values_N[np.isfinite(values_N)]
+    if not len(known):
+        return []
+    edges = sorted({float(f"{edge:.3g}") for edge in np.quantile(known, QUARTILES)})
+    return _bands(values_N, (-np.inf, *edges, np.inf), 1, unit)
 
 
 def _word_bands(words_N: pa.Array) -> list[Band]:
@@ -196,7 +223,7 @@ def _largest_box_share(scans: ScoredScans, k: int) -> npt.NDArray[np.float64]:
     return np.where(np.isfinite(share_N), share_N, np.nan)
 
 
-def _bands(values_N: npt.NDArray[np.float64], edges: tuple[float, ...], scale: float, unit: str) -> list[Band]:
+def _bands(values_N: npt.NDArray[np.floating[Any]], edges: tuple[float, ...], scale: float, unit: str) -> list[Band]:
     named = []
     for low, high in itertools.pairwise(edges):
         if high == np.inf:

@@ -61,6 +61,7 @@ def select(scans: ScoredScans, rows: npt.NDArray[np.int64]) -> ScoredScans:
         level_logits_LNK=scans.level_logits_LNK[:, rows],
         peaks_NK2=scans.peaks_NK2[rows],
         sizes_N2=scans.sizes_N2[rows],
+        entropy_bits_N=scans.entropy_bits_N[rows],
         groups_N=groups.astype(np.int32),
         names_of_groups_N=scans.names_of_groups_N.take(pa.array(rows)),
         metadata_N=None if scans.metadata_N is None else scans.metadata_N.take(pa.array(rows)),

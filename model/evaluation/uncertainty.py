@@ -95,10 +95,16 @@ def find_intervals(scans: ScoredScans, classes: Sequence[Rated], any_item: Rated
 
 def share_interval(is_hit_S: npt.NDArray[np.bool_], groups_S: npt.NDArray[np.integer[Any]]) -> Interval | None:
     """Return the interval of the share of hits; None with fewer than MIN_UNITS groups."""
-    sizes = np.unique(groups_S, return_counts=True)[1]
+    sizes = np.bincount(groups_S)
+    sizes = sizes[sizes > 0]
     if len(sizes) < MIN_UNITS:
         return None
     return intervals.proportion_interval(float(is_hit_S.mean()), effective_number(sizes))
+
+
+def per_1000(share: Interval) -> Interval:
+    """Return an interval of a share as one of a number per 1,000."""
+    return Interval(1000 * share.low, 1000 * share.high)
 
 
 def _find_influences(scans: ScoredScans, rated: Rated) -> Influences:
@@ -122,7 +128,7 @@ def _find_class_intervals(
     def false_alarms(share: float) -> Interval | None:
         if not (is_enough and has_negatives):
             return None
-        return _per_1000(intervals.false_alarm_interval(*sides, share, positives, negatives))
+        return per_1000(intervals.false_alarm_interval(*sides, share, positives, negatives))
 
     return RankIntervals(
         average_precision=intervals.average_precision_interval(
@@ -135,7 +141,7 @@ def _find_class_intervals(
         else None,
         recall_at_false_alarms={rate: recall(rate) for rate in FALSE_ALARM_RATES},
         false_alarms_at_false_alarms={
-            rate: _per_1000(intervals.proportion_interval(point.num_false / point.num_negative, negatives))
+            rate: per_1000(intervals.proportion_interval(point.num_false / point.num_negative, negatives))
             if has_negatives
             else None
             for rate, point in operation.at_false_alarms.items()
@@ -145,10 +151,6 @@ def _find_class_intervals(
         pointing_accuracy=pointing,
         num_positive_groups=influences.num_positive_groups,
     )
-
-
-def _per_1000(share: Interval) -> Interval:
-    return Interval(1000 * share.low, 1000 * share.high)
 
 
 def _rate_brier(scans: ScoredScans, rated: Rated) -> Interval | None:

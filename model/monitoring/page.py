@@ -143,9 +143,9 @@ def _list_thresholds(document: Document) -> str:
     """Return the scores from which on classes alarm; one if it is the same for all."""
     at = [None if threshold is None else float(sigmoid(np.float64(threshold))) for threshold in document["thresholds"]]
     if len(set(at)) == 1:
-        return f"from a score of {numbers.format_score(at[0])} on"
+        return f"from a score of {numbers.format_number(at[0])} on"
     named = zip(document["classes"], at, strict=True)
-    return ", ".join(f"{name} {'never' if score is None else numbers.format_score(score)}" for name, score in named)
+    return ", ".join(f"{name} {'never' if score is None else numbers.format_number(score)}" for name, score in named)
 
 
 def _format_summary(summary: Mapping[str, float] | None, name: str) -> Markup:
@@ -154,12 +154,8 @@ def _format_summary(summary: Mapping[str, float] | None, name: str) -> Markup:
         return Markup("unknown")
     if record.is_share(name):
         return Markup(numbers.format_rate(1000 * summary["mean"]))
-    low, middle, high = (_format_plain(summary[quantile]) for quantile in record.QUANTILES)
+    low, middle, high = (numbers.format_number(summary[quantile]) for quantile in record.QUANTILES)
     return Markup(f"{middle}<small>{low} to {high}</small>")
-
-
-def _format_plain(value: float) -> str:
-    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
 def _choose_streams(document: Document) -> list[Stream]:

@@ -89,14 +89,22 @@ def _breakdown_rows(document: Mapping[str, Any]) -> Iterable[dict[str, Any]]:
         kinds |= {f"metadata.{column}": parts for column, parts in of["strata"]["by_metadata"].items()}
         for kind, breakdowns in kinds.items():
             for breakdown in breakdowns:
+                figures = {
+                    field: value
+                    for field, value in breakdown.items()
+                    if field != "name" and not field.endswith("_interval")
+                }
                 low, high = _bounds({"intervals": breakdown}, "recall_interval")
+                low_rate, high_rate = _bounds({"intervals": breakdown}, "false_alarms_interval")
                 yield {
                     "class": name,
                     "kind": kind,
                     "stratum": breakdown["name"],
-                    **{field: value for field, value in breakdown.items() if field not in ("name", "recall_interval")},
+                    **figures,
                     "recall_low": low,
                     "recall_high": high,
+                    "false_alarms_low": low_rate,
+                    "false_alarms_high": high_rate,
                 }
 
 

@@ -76,9 +76,11 @@ def format_rate_interval(interval: Interval | None) -> str:
     return "–" if interval is None else f"{format_rate(interval.low)}–{format_rate(interval.high)}"
 
 
-def format_score(value: float | None) -> str:
-    """Return a score with four significant digits; an en dash if it is undefined."""
-    return "–" if value is None else f"{value:.4g}"
+def format_number(value: float | None) -> str:
+    """Return a score or a size with four significant digits, never with an exponent; an en dash if it is undefined."""
+    if value is None:
+        return "–"
+    return format_count(round(value)) if abs(value) >= 1000 else f"{Decimal(f'{value:.4g}'):f}"
 
 
 def _percent_digits(value: float) -> str:

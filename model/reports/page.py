@@ -226,7 +226,7 @@ def _environment(autoescape: bool) -> jinja2.Environment:
         "gain_interval": numbers.format_gain_interval,
         "p_value": numbers.format_p_value,
         "rate": numbers.format_rate,
-        "score": numbers.format_score,
+        "score": numbers.format_number,
         "sigmoid": sigmoid,
         "cell": lambda text: text.replace("|", "\\|"),
         "base64": lambda data: base64.b64encode(data).decode(),

@@ -17,6 +17,7 @@ BREAKDOWN_TITLES = {
     "by_box_size": "By size of the item, as a share of the image",
     "by_num_items": "By number of labelled items in the scan",
     "by_image_size": "By size of the image",
+    "by_clutter": "By clutter: entropy of the grey values",
 }
 VERDICTS = {
     "kept": "holds",
@@ -71,10 +72,11 @@ def list_breakdowns(evaluation: Evaluation) -> list[tuple[str, dict[str, tuple[B
     """Return title and parts, by class, of every table of breakdowns."""
     found = {name: of.breakdowns for name, of in evaluation.classes.items()}
     columns = next(iter(found.values())).by_metadata
-    return [
+    tables = [
         *((title, {name: getattr(of, kind) for name, of in found.items()}) for kind, title in BREAKDOWN_TITLES.items()),
         *((f"By {column}", {name: of.by_metadata[column] for name, of in found.items()}) for column in columns),
     ]
+    return [(title, parts) for title, parts in tables if any(parts.values())]
 
 
 def list_run_facts(run: dict[str, Any]) -> list[tuple[str, str]]:

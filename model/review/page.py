@@ -82,7 +82,7 @@ def _environment() -> jinja2.Environment:
     )
     environment.filters |= {
         "count": numbers.format_count,
-        "score": numbers.format_score,
+        "score": numbers.format_number,
         "evidence": lambda log_odds: f"{log_odds:z.1f}",
         "base64": lambda data: base64.b64encode(data).decode(),
     }

@@ -91,6 +91,7 @@ def make_scans(labels_NK: np.ndarray, logits_NK: np.ndarray, groups_N: np.ndarra
         level_logits_LNK=logits_NK[None].astype(np.float32),
         peaks_NK2=np.full((num_scans, num_classes, 2), np.nan, np.float32),
         sizes_N2=np.full((num_scans, 2), 500, np.int32),
+        entropy_bits_N=np.full(num_scans, np.nan, np.float32),
         groups_N=groups_N,
         names_of_groups_N=pa.array(groups_N).cast(pa.string()),
         metadata_N=None,

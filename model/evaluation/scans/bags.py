@@ -56,6 +56,7 @@ def fuse_bags(scans: ScoredScans, fusion: Fusion) -> ScoredScans:
         level_logits_LNK=np.stack(levels) if levels else scans.level_logits_LNK[:, first_G],
         peaks_NK2=np.full((*logits_GK.shape, 2), np.nan, np.float32),
         sizes_N2=scans.sizes_N2[first_G],
+        entropy_bits_N=scans.entropy_bits_N[first_G],
         groups_N=np.unique(scans.groups_N[first_G], return_inverse=True)[1].astype(np.int32),
         names_of_groups_N=scans.names_of_groups_N.take(taken),
         metadata_N=None if scans.metadata_N is None else scans.metadata_N.take(taken),

@@ -44,6 +44,8 @@ class ScoredScans:
     """x and y in pixels where the class' heatmap is highest; NaN for predictions without peaks."""
     sizes_N2: npt.NDArray[np.int32]
     """Width and height in pixels."""
+    entropy_bits_N: npt.NDArray[np.float32]
+    """Entropy of the grey values of the network's input, in bits; NaN where it was not written when scoring."""
     groups_N: npt.NDArray[np.int32]
     """Scans of one bag, or with the same bytes, share a number, because they are one observation."""
     names_of_groups_N: pa.Array
@@ -108,6 +110,7 @@ def join_predictions(predictions: Predictions, dataset: Dataset, split: str) -> 
         level_logits_LNK=_read_levels(rows["level_logits"].combine_chunks(), classes, predictions.url),
         peaks_NK2=peaks_NK2,
         sizes_N2=_stack([samples["width_px"], samples["height_px"]], np.int32),
+        entropy_bits_N=_read_entropy(rows),
         groups_N=_number_groups(samples),
         names_of_groups_N=_column(samples, "group", pa.nulls(len(samples), pa.string())),
         metadata_N=_column(samples, "metadata", None),
@@ -159,7 +162,7 @@ def _read_predictions(predictions: Predictions, split: str, shard_names: set[str
                 f"run the same `sixray score` again, it makes what is missing"
             ) from error
         _check_columns(table.schema, expected, url)
-        tables.append(table.select(PREDICTION_COLUMNS))
+        tables.append(table.select([name for name in (*PREDICTION_COLUMNS, "image") if name in table.column_names]))
     return pa.concat_tables(tables, promote_options="permissive")
 
 
@@ -230,6 +233,13 @@ def _read_levels(levels: pa.ListArray, classes: Sequence[str], url: str) -> npt.
     if not np.isfinite(level_logits_LNK).all():
         raise ValueError(f"level logits must be finite, got NaN or infinity ({url}); score again into an empty folder")
     return level_logits_LNK
+
+
+def _read_entropy(rows: pa.Table) -> npt.NDArray[np.float32]:
+    if "image" not in rows.column_names:
+        return np.full(len(rows), np.nan, np.float32)
+    entropy_bits: npt.NDArray[np.float32] = pc.struct_field(rows["image"], "entropy_bits").to_numpy()
+    return entropy_bits.astype(np.float32)
 
 
 def _read_boxes(

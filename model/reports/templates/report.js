@@ -2,8 +2,9 @@
 // Moves the alarm threshold over the operating points of metrics.json, and sorts tables. Without the script the page
 // shows the same numbers at one threshold, in the order of the classes.
 (() => {
+  const significant = (v, digits) => v.toLocaleString("en-US", {maximumSignificantDigits: digits});
   const count = (n) => n.toLocaleString("en-US");
-  const percent = (v) => v === null ? "–" : (v === 0 || v >= 0.01 ? (100 * v).toFixed(1) : String(Number((100 * v).toPrecision(2)))) + "\u00a0%";
+  const percent = (v) => v === null ? "–" : (v === 0 || v >= 0.01 ? (100 * v).toFixed(1) : significant(100 * v, 2)) + "\u00a0%";
   const rate = (v) => v === null ? "–" : v >= 100 ? v.toFixed(0) : v >= 10 || v === 0 ? v.toFixed(1) : v.toFixed(2);
   const share = (part, whole) => whole ? part / whole : null;
 
@@ -14,7 +15,7 @@
     const shown = document.getElementById("threshold-score");
     const show = () => {
       const t = Number(slider.value);
-      shown.textContent = String(Number(points.scores[t].toPrecision(4)));
+      shown.textContent = significant(points.scores[t], 4);
       slider.setAttribute("aria-valuetext", `score ${shown.textContent}`);
       points.rows.forEach((row, k) => {
         const hits = row.num_true[t], falseAlarms = row.num_false[t];

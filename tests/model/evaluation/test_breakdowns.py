@@ -1,5 +1,6 @@
 """Breakdowns, levels and mistakes agree with counts scan by scan."""
 
+from dataclasses import replace
 from datetime import date, timedelta
 
 import numpy as np
@@ -83,6 +84,18 @@ def test_an_image_size_has_its_own_negatives(random_scans):
     assert (middle.num_positive, middle.average_precision, middle.roc_auc) == (0, None, None)
 
 
+def test_clutter_is_rated_in_quarters_of_the_entropy_and_not_where_none_was_written(random_scans):
+    predictions, dataset, _ = random_scans
+    scans = join_predictions(predictions, dataset, "test")
+    assert rate_breakdowns(scans, 0, find_bands(scans), NEVER).by_clutter == ()
+    entropy_bits_N = np.linspace(1, 7, 200, dtype=np.float32)
+    entropy_bits_N[0] = np.nan
+    scans = replace(scans, entropy_bits_N=entropy_bits_N)
+    parts = rate_breakdowns(scans, 0, find_bands(scans), 0.0).by_clutter
+    assert [part.name for part in parts] == ["below 2.52 bits", "2.52–4.02 bits", "4.02–5.51 bits", "from 5.51 bits"]
+    assert [part.num_positive + part.num_negative for part in parts] == [50, 50, 49, 50]
+
+
 METADATA = {"site": "string", "belt": "int64", "serial": "string", "speed": "double", "day": "date", "same": "string"}
 
 
@@ -123,6 +136,11 @@ def test_each_column_of_metadata_with_several_values_breaks_the_figures_down(tmp
         assert part.recall is not None
         assert part.recall_interval.low <= part.recall <= part.recall_interval.high
         assert part.false_alarms_per_1000 == pytest.approx(1000 * alarms[labels == 0].mean())
+        assert part.false_alarms_per_1000 is not None
+        assert part.num_false == alarms[labels == 0].sum()
+        assert part.false_alarms_interval is not None
+        assert part.false_alarms_interval.low <= part.false_alarms_per_1000 <= part.false_alarms_interval.high
+        assert 0 < part.false_alarms_interval.high - part.false_alarms_interval.low < 100
     assert all(sum(part.num_positive for part in parts) == gun.rank.ranking.num_positive for parts in found.values())
     document = metrics_document(evaluation)
     assert "metadata.site" in make_tables(document)["strata.csv"]

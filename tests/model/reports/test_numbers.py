@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 
 from model.metrics.uncertainty.intervals import Interval
 from model.reports.numbers import (
+    format_number,
     format_percent,
     format_percent_interval,
     format_rate,
@@ -23,6 +24,8 @@ def test_numbers_are_written_for_readers():
         "0.012\xa0%",
         "0.00005\xa0%",
     ]
+    numbers = [format_number(value) for value in (None, 0.0, 4.664e-05, 0.51234, 5.0, 640.5, 1024.0, 123_456.7)]
+    assert numbers == ["–", "0", "0.00004664", "0.5123", "5", "640.5", "1,024", "123,457"]
 
 
 def test_a_half_is_rounded_up_in_every_percentage_and_rate():
