@@ -222,7 +222,6 @@ def laws():
     shared = {
         "GatherCensuses": lambda num: census / MEASURED * num,
         "SelectSubset": lambda num: pickled(Selection(0, 2**63, 2**63, 2**63, 2**63)),
-        "AwaitFindings": lambda num: contradictions,
         **dict.fromkeys(("SumTallies", "AssignShards", "SpreadChecksums"), lambda num: tallies),
         "GroupByChecksum": lambda num: checksum_bytes(num) * num / max(1, num // 100_000),
         "GroupByShardName": lambda num: duplicates,
@@ -245,7 +244,7 @@ def laws():
         "GroupByBand": lambda num: bands * num / NUM_PARTITIONS,
         "GatherPairs": lambda num: pickled(pairs) / MEASURED * EQUAL * num,
         **dict.fromkeys(("FindNearEqual", "MoveRecords"), lambda num: moves * LEAKED * num),
-        "SumContradictions": lambda num: contradictions,
+        **dict.fromkeys(("SumContradictions", "AwaitFindings"), lambda num: contradictions),
         "GroupByShard": lambda num: dealt_bytes(records, num) * SCANS_A_SHARD,
     }
     reshard = {
