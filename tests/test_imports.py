@@ -1,6 +1,7 @@
 """Hold the direction of imports between packages and rooms, the size of rooms, and what each room shows to others."""
 
 import ast
+import functools
 import subprocess
 import sys
 from pathlib import Path
@@ -53,6 +54,7 @@ MODULES = sorted(path for package in FORBIDDEN for path in (ROOT / package).rglo
 ROOMS = sorted({path.parent for path in MODULES if path.parent.parent != ROOT})
 
 
+@functools.cache
 def list_imports(path: Path) -> set[str]:
     """Return every module and name that a file imports, dotted, at its top or inside a function."""
     found: set[str] = set()
@@ -69,6 +71,7 @@ def list_imported_packages(path: Path) -> set[str]:
     return {name.partition(".")[0] for name in list_imports(path)}
 
 
+@functools.cache
 def read_exports(room: Path) -> list[str]:
     """Return `__all__` of a room's `__init__.py`."""
     for node in ast.parse((room / "__init__.py").read_text()).body:
