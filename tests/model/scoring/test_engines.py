@@ -6,6 +6,7 @@ import time
 
 import pytest
 import torch
+import torch._inductor.config
 from torch import nn
 
 from model.artifacts.export import trace_onnx
@@ -94,7 +95,8 @@ class OneLayer(nn.Module):
 
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("g++") is None, reason="compiling for a CPU needs g++, which is not there")
-def test_compiled_code_takes_smaller_batches_and_is_compiled_once():
+def test_compiled_code_takes_smaller_batches_and_is_compiled_once(monkeypatch):
+    monkeypatch.setattr(torch._inductor.config, "compile_threads", 1)  # else a pool of processes starts for one kernel
     network = OneLayer().eval()
     compute = build_engine(
         COMPILED, network, dataclasses.replace(CONFIG, num_levels=1, input=InputConfig(size_px=32)), PLAIN
