@@ -1,7 +1,6 @@
 """The worked examples of CONTRIBUTING run as they are printed."""
 
 import importlib
-import pickle
 import re
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from model.networks.output import NetworkOutput
 from shards.corpus.layouts.registry import LAYOUTS, find_corpus
 from shards.format.classes import UNKNOWN
 from tests.corpora import jpeg_bytes, reasons_of, rows_of
+from tests.model.training import test_loss_base
 from tests.shards.plain_calls import convert_plainly
 
 PAGE = (Path(__file__).parents[1] / "CONTRIBUTING.md").read_text()
@@ -65,7 +65,9 @@ def test_the_loss_without_focus_is_binary_cross_entropy(load):
     expected = torch.nn.functional.binary_cross_entropy_with_logits(logits_LBK[0][known], labels_BK[known])
     torch.testing.assert_close(terms["classification"], expected * known.sum() / known.numel())
     assert loss_class().terms(output, batch)["classification"] < terms["classification"]
-    assert pickle.loads(pickle.dumps(loss_class())) == loss_class()
+    test_loss_base.test_a_loss_is_the_mean_over_scans_so_batches_can_be_weighed_by_their_size(loss_class())
+    test_loss_base.test_a_loss_travels_to_other_processes_and_has_a_rating(loss_class())
+    test_loss_base.test_the_weight_that_a_loss_says_the_top_level_has_is_that_of_its_gradient(loss_class())
 
 
 def test_the_metric_is_the_highest_f2(monkeypatch):

@@ -13,4 +13,5 @@ __all__ = [
     "read_scan",
     "records",
     "streams",
+    "tree",
 ]

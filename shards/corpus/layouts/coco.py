@@ -18,9 +18,9 @@ from shards.corpus.annotations import as_utf8, decode_text
 from shards.corpus.boxes import Annotation, AnnotationError, collect_boxes, hull_of_mask, hull_of_points
 from shards.corpus.description import Corpus, Source
 from shards.corpus.facts import UNLISTED, AnnotationFact, Fact, Inline, Labels, ProblemFact, RowFact
-from shards.corpus.layouts.folders import RootFolder
 from shards.corpus.layouts.layout import Contents, Layout, Parts
-from shards.corpus.layouts.survey import ImageIndex, Survey, list_image, scan_key, split_of_name, split_of_path
+from shards.corpus.tree.folders import RootFolder
+from shards.corpus.tree.survey import ImageIndex, Survey, list_image, scan_key, split_of_name, split_of_path
 from shards.format.classes import ClassSet
 from shards.format.json_lists import scan_lists
 

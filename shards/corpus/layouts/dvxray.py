@@ -15,9 +15,9 @@ from shards.corpus.annotations import decode_text
 from shards.corpus.description import Corpus, Source, extension_of
 from shards.corpus.facts import AnnotationFact, Fact, ImageFact, Inline
 from shards.corpus.layouts.coco import Object, inline_annotation, parse_inline
-from shards.corpus.layouts.folders import RootFolder
 from shards.corpus.layouts.layout import Contents, Layout, Parts
-from shards.corpus.layouts.survey import ImageIndex, Survey, list_image, read_lines, scan_key, split_of_name
+from shards.corpus.tree.folders import RootFolder
+from shards.corpus.tree.survey import ImageIndex, Survey, list_image, read_lines, scan_key, split_of_name
 from shards.format.classes import ClassSet
 from shards.format.keys import stem_of
 

@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 from shards import storage
 from shards.corpus.description import Corpus, Source, is_junk, make_key
 from shards.corpus.facts import JUNK, Fact, ImageFact, ProblemFact, RowFact, SkippedFact
-from shards.corpus.layouts.folders import SPLITS, RootFolder, list_names
 from shards.corpus.layouts.layout import Contents, Layout, Parts
-from shards.corpus.layouts.survey import Survey
+from shards.corpus.tree.folders import SPLITS, RootFolder, list_names
+from shards.corpus.tree.survey import Survey
 from shards.format.classes import ClassSet
 
 _WORDNET_ID = re.compile(r"n\d{8}")

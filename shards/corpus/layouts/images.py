@@ -1,8 +1,8 @@
 """Describe a folder of images without any labels: the layout of every corpus that has no other."""
 
 from shards.corpus.description import Source
-from shards.corpus.layouts.folders import RootFolder, source_at
 from shards.corpus.layouts.layout import Contents, Layout, Parts
+from shards.corpus.tree.folders import RootFolder, source_at
 
 
 def _find(root: RootFolder, parts: Parts) -> Contents:

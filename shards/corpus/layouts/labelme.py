@@ -11,9 +11,9 @@ from shards.corpus.annotations import decode_text
 from shards.corpus.boxes import Annotation, AnnotationError, collect_boxes
 from shards.corpus.description import Corpus, Source
 from shards.corpus.facts import Fact
-from shards.corpus.layouts.folders import RootFolder
 from shards.corpus.layouts.layout import Contents, Layout, Parts
-from shards.corpus.layouts.survey import Survey, list_pairs, scan_key
+from shards.corpus.tree.folders import RootFolder
+from shards.corpus.tree.survey import Survey, list_pairs, scan_key
 from shards.format.classes import ClassSet
 
 MAX_LABELME_BYTES = 128 * 1024 * 1024

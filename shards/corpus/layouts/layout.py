@@ -9,9 +9,9 @@ from shards.corpus.annotations import MAX_ANNOTATION_BYTES, parse_annotation
 from shards.corpus.boxes import Annotation
 from shards.corpus.description import Corpus, ListFile, Source
 from shards.corpus.facts import Fact
-from shards.corpus.layouts.folders import RootFolder
-from shards.corpus.layouts.survey import Survey
 from shards.corpus.policy import Policy
+from shards.corpus.tree.folders import RootFolder
+from shards.corpus.tree.survey import Survey
 from shards.format.classes import ClassSet
 
 

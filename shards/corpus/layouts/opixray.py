@@ -7,9 +7,9 @@ from shards import storage
 from shards.corpus.annotations import MAX_ANNOTATION_BYTES, decode_text
 from shards.corpus.boxes import Annotation, AnnotationError, collect_boxes
 from shards.corpus.description import Source
-from shards.corpus.layouts.folders import Kind, RootFolder
 from shards.corpus.layouts.layout import Contents, Layout, Parts
-from shards.corpus.layouts.survey import Survey
+from shards.corpus.tree.folders import Kind, RootFolder
+from shards.corpus.tree.survey import Survey
 
 
 def parse_opixray(text: bytes, class_of: Mapping[str, str]) -> Annotation:

@@ -12,17 +12,17 @@ from shards.corpus.description import Corpus, ListFile, extension_of, is_junk
 from shards.corpus.facts import AnnotationFact
 from shards.corpus.layouts.coco import COCO
 from shards.corpus.layouts.dvxray import DVXRAY
-from shards.corpus.layouts.folders import RootFolder, explain_archive, is_archive, pick_lists, read_root
 from shards.corpus.layouts.imagefolder import IMAGEFOLDER
 from shards.corpus.layouts.images import IMAGES
 from shards.corpus.layouts.labelme import LABELME
 from shards.corpus.layouts.layout import Contents, Layout, Parts
 from shards.corpus.layouts.opixray import OPIXRAY
 from shards.corpus.layouts.sixray import ANNOTATION_FOLDERS, LIST_FOLDERS, SIXRAY
-from shards.corpus.layouts.survey import Survey
 from shards.corpus.layouts.voc import VOC
 from shards.corpus.layouts.yolo import YOLO
 from shards.corpus.read_annotations import read_text
+from shards.corpus.tree.folders import RootFolder, explain_archive, is_archive, pick_lists, read_root
+from shards.corpus.tree.survey import Survey
 from shards.format.classes import ClassSet, load_class_set, make_class_set
 
 AUTO = "auto"

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from shards.corpus.description import Corpus, make_key, path_within
 from shards.corpus.facts import ImageFact
 from shards.corpus.layouts.registry import LAYOUTS
-from shards.corpus.layouts.survey import ImageIndex
+from shards.corpus.tree.survey import ImageIndex
 from shards.format.classes import ClassSet
 from shards.format.keys import encode_key
 

@@ -14,7 +14,10 @@ from shards.corpus.annotations import parse_annotation
 from shards.corpus.boxes import UNKNOWN_CLASS, AnnotationError
 from shards.corpus.description import Corpus, ListFile, Source, extension_of
 from shards.corpus.facts import AnnotationFact
-from shards.corpus.layouts.folders import (
+from shards.corpus.layouts.layout import Contents, Layout, Parts
+from shards.corpus.read_annotations import read_text
+from shards.corpus.streams.tars import check_parts, split_tar_name
+from shards.corpus.tree.folders import (
     RootFolder,
     find_by_split,
     find_named_lists,
@@ -22,10 +25,7 @@ from shards.corpus.layouts.folders import (
     list_names,
     source_at,
 )
-from shards.corpus.layouts.layout import Contents, Layout, Parts
-from shards.corpus.layouts.survey import Survey, split_of_name
-from shards.corpus.read_annotations import read_text
-from shards.corpus.streams.tars import check_parts, split_tar_name
+from shards.corpus.tree.survey import Survey, split_of_name
 from shards.format.classes import load_class_set
 
 IMAGE_FOLDERS = ("JPEGImage", "JPEGImages")

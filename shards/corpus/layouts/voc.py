@@ -4,10 +4,10 @@ from collections.abc import Iterator
 
 from shards.corpus.description import Corpus, Source
 from shards.corpus.facts import Fact
-from shards.corpus.layouts.folders import RootFolder
 from shards.corpus.layouts.layout import Contents, Layout, Parts, list_files
 from shards.corpus.layouts.sixray import IMAGE_FOLDERS, find_release, holds_xml, splits_by_folder
-from shards.corpus.layouts.survey import Survey, list_pairs
+from shards.corpus.tree.folders import RootFolder
+from shards.corpus.tree.survey import Survey, list_pairs
 from shards.format.classes import ClassSet
 
 

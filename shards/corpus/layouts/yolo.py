@@ -18,9 +18,9 @@ from shards.corpus.annotations import MAX_ANNOTATION_BYTES, decode_text
 from shards.corpus.boxes import Annotation, AnnotationError, collect_boxes
 from shards.corpus.description import Corpus, Source, is_junk, is_no_image
 from shards.corpus.facts import Fact, RowFact
-from shards.corpus.layouts.folders import SPLITS, RootFolder
 from shards.corpus.layouts.layout import Contents, Layout, Parts
-from shards.corpus.layouts.survey import ImageIndex, Survey, list_pairs, read_lines, scan_key, split_of_path
+from shards.corpus.tree.folders import SPLITS, RootFolder
+from shards.corpus.tree.survey import ImageIndex, Survey, list_pairs, read_lines, scan_key, split_of_path
 from shards.format.classes import ClassSet
 
 _ROW = re.compile(rb"\s*\d+(?:\.0+)?(?:[ \t]+-?\d*\.?\d+(?:[eE][-+]?\d+)?){4,}\s*$")

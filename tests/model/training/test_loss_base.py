@@ -13,13 +13,14 @@ from model.inputs.sample_table import load_sample_table
 from model.networks.output import NetworkOutput
 from model.training.config import LOSSES
 from model.training.loss_base import average_precisions, sum_terms, top_accuracy
-from model.training.losses import LossConfig, SoftmaxConfig, hierarchical_loss, softmax_loss
-from model.training.sxmnet_losses import AttentionLossConfig, IntuitiveLabels, MetaLossConfig
+from model.training.losses import AuthorsLossConfig, LossConfig, SoftmaxConfig, hierarchical_loss, softmax_loss
+from model.training.sxmnet_losses import AttentionLossConfig, FusedLossConfig, IntuitiveLabels, MetaLossConfig
 from shards.format.classes import UNKNOWN
 from tests.model.scans import make_dataset
 
 SETTINGS = {LossConfig: LossConfig(balanced=False), MetaLossConfig: MetaLossConfig(labels=IntuitiveLabels())}
 CONFIGS = [SETTINGS.get(loss) or loss() for loss in LOSSES]
+SUMS_OF_CROSS_ENTROPIES = LossConfig | AuthorsLossConfig | FusedLossConfig | MetaLossConfig
 PADDING = 5
 
 
@@ -73,7 +74,7 @@ def test_the_weight_that_a_loss_says_the_top_level_has_is_that_of_its_gradient(c
         sum_terms(config.terms(output, batch)).backward()
         assert logits_LBK.grad is not None
         torch.testing.assert_close(logits_LBK.grad[-1], stated * (0.5 - batch.labels_BK) / 5)
-    assert (stated is None) == isinstance(config, SoftmaxConfig | AttentionLossConfig)
+    assert stated is not None or not isinstance(config, SUMS_OF_CROSS_ENTROPIES)
 
 
 def test_scans_with_any_number_of_items_are_trained_by_the_hierarchical_loss():

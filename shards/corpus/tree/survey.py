@@ -10,7 +10,7 @@ from shards import storage
 from shards.corpus.annotations import as_utf8
 from shards.corpus.description import Source, extension_of, is_junk, is_no_image, make_key
 from shards.corpus.facts import ARCHIVE, JUNK, AnnotationFact, Fact, ImageFact, RowFact, SkippedFact
-from shards.corpus.layouts.folders import is_any_archive, list_names
+from shards.corpus.tree.folders import is_any_archive, list_names
 from shards.format.keys import decode_name, stem_of
 
 _ROLE_WORD = re.compile(
