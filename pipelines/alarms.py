@@ -20,8 +20,8 @@ from model.evaluation.alarms import (
 from model.metrics.bags import Fusion
 from model.reports.csv_tables import csv_bytes
 from model.reports.metrics_json import read_metrics
-from model.reports.numbers import format_percent
 from model.reports.output_folder import OutputKind, check_folder, write_output
+from model.reports.text.numbers import format_percent
 from model.reports.threshold_file import read_thresholds
 from pipelines.runtime import command_line, log
 from pipelines.runtime.flags import PAIRS, Flag, make_config

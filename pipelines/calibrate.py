@@ -14,7 +14,7 @@ from model.evaluation.alarm_plans import bags_of
 from model.evaluation.scans.bags import number_bags
 from model.evaluation.scans.scored_scans import ScoredScans, join_predictions
 from model.metrics.guarantees import FALSE_ALARMS, Guarantee, Promise, limit_false_alarms, limit_misses
-from model.reports.numbers import format_percent
+from model.reports.text.numbers import format_percent
 from model.reports.threshold_file import check_output, thresholds_document, write_thresholds
 from pipelines.runtime import command_line, log
 from pipelines.runtime.flags import Flag, make_config

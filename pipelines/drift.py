@@ -20,8 +20,8 @@ from model.monitoring.record import (
     start_record,
 )
 from model.monitoring.thresholds import calibrate_by_report, choose_thresholds
-from model.reports.numbers import format_percent
 from model.reports.output_folder import OutputKind, check_folder, claim_folder, release_folder
+from model.reports.text.numbers import format_percent
 from pipelines.runtime import command_line, log
 from pipelines.runtime.flags import make_config
 from shards import storage

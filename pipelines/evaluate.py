@@ -18,10 +18,10 @@ from model.reports.charts import draw_figures, draw_history
 from model.reports.csv_tables import errors_table, make_tables
 from model.reports.gallery import collect_gallery
 from model.reports.metrics_json import metrics_document, metrics_json
-from model.reports.numbers import format_count, format_ratio
 from model.reports.output_folder import REPORT, check_folder, write_output
 from model.reports.page import ANY_ITEM, Report, list_rows, render_html, render_markdown
 from model.reports.requirements import Checked, check_requirements, parse_requirement
+from model.reports.text.numbers import format_count, format_ratio
 from model.reports.threshold_file import given_thresholds, rate_thresholds, read_thresholds
 from model.reports.tradeoff_charts import draw_tradeoffs
 from model.reports.trend import read_history

@@ -5,7 +5,7 @@ from typing import Any
 
 from model.metrics.uncertainty.intervals import MIN_UNITS
 from model.reports.metrics_json import parse_interval
-from model.reports.numbers import (
+from model.reports.text.numbers import (
     format_interval,
     format_number,
     format_percent,

@@ -14,8 +14,9 @@ from model.metrics.operating_points import sigmoid
 from model.monitoring import record
 from model.monitoring.label_free import ASSUMPTIONS
 from model.monitoring.observations import ANY_ITEM
-from model.reports import numbers
 from model.reports.charts import CHANCE, GRID, MUTED, SERIES, SERIES_OF_CLASSES, inline_svg, make_figure, svg_text
+from model.reports.text import numbers
+from model.reports.text.templates import make_environment
 from shards.format.parquet import IMAGE_TYPE
 
 MAX_CHARTS = 40
@@ -65,15 +66,8 @@ def render_page(document: Document) -> str:
 
 @functools.cache
 def _environment() -> jinja2.Environment:
-    environment = jinja2.Environment(
-        loader=jinja2.ChoiceLoader([jinja2.PackageLoader("model.monitoring"), jinja2.PackageLoader("model.reports")]),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"percent": numbers.format_percent, "count": numbers.format_count, "figure": _format_summary}
-    return environment
+    filters = {"percent": numbers.format_percent, "count": numbers.format_count, "figure": _format_summary}
+    return make_environment(filters, "model.monitoring")
 
 
 def _state_headline(document: Document) -> str:

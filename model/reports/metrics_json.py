@@ -21,7 +21,7 @@ from model.metrics.bags import NEVER, AlarmPlan
 from model.metrics.calibration import CalibrationFigures
 from model.metrics.operating_points import AlarmCounts, OperatingPoint, sigmoid
 from model.metrics.uncertainty.intervals import LEVEL, Interval
-from model.reports.sentences import describe_omissions
+from model.reports.text.caveats import describe_omissions
 from shards import storage
 from shards.format.json_document import check_format, parse_object, read_existing
 from shards.predictions.run import scored_at

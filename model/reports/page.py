@@ -19,11 +19,12 @@ from model.evaluation.subsets import SubsetFigures
 from model.metrics.class_figures import CLASS_FIGURES
 from model.metrics.operating_points import FALSE_ALARM_RATES, RECALLS, OperatingPoint, sigmoid
 from model.recipes.paper_tables import PaperTables, load_paper_tables
-from model.reports import numbers, sentences
 from model.reports.charts import inline_svg, precision_recall_file, reliability_file
 from model.reports.gallery import Gallery, list_gallery_warnings
 from model.reports.metrics_json import operating_points_document
 from model.reports.table_rows import list_breakdowns, list_given_thresholds, list_rules, list_run_facts
+from model.reports.text import caveats, numbers, sentences
+from model.reports.text.templates import make_environment
 from model.reports.trend import Entry
 from shards.format.classes import load_class_set
 from shards.predictions.run import scored_at
@@ -69,8 +70,8 @@ def render_html(report: Report, figures: Mapping[str, str], gallery: Gallery | N
         report,
         headline=sentences.state_headline(evaluation, report.thresholds),
         scored_at=scored_at(evaluation.run),
-        warnings=sentences.list_warnings(evaluation) + list_gallery_warnings(gallery),
-        caveats=sentences.list_caveats(evaluation, report.thresholds),
+        warnings=caveats.list_warnings(evaluation) + list_gallery_warnings(gallery),
+        caveats=caveats.list_caveats(evaluation, report.thresholds),
         contents=list_contents(report, figures, gallery, slider is not None),
         # Of many classes the printed page has those that are shown one by one.
         rest=lambda name: "" if name in shown else Markup(' class="rest"'),
@@ -112,7 +113,7 @@ def render_markdown(report: Report) -> str:
     return _render(
         "report.md.j2",
         report,
-        warnings=sentences.list_warnings(report.evaluation),
+        warnings=caveats.list_warnings(report.evaluation),
         rows={name: of for name, of in list_rows(report.evaluation).items() if name in shown},
     )
 
@@ -127,7 +128,7 @@ def _render(template: str, report: Report, **values: Any) -> str:
             evaluation=evaluation,
             sentences=sentences.summarise(evaluation),
             summary_rate=ALARM_RATE,
-            left_out=sentences.describe_omissions(evaluation),
+            left_out=caveats.describe_omissions(evaluation),
             # Many classes have a row each in one table, but no columns.
             column_classes=tuple(evaluation.classes) if evaluation.is_in_full else (),
             comparisons=comparisons,
@@ -136,7 +137,7 @@ def _render(template: str, report: Report, **values: Any) -> str:
             verdicts=[sentences.state_verdict(comparison) for comparison in comparisons],
             subsets=report.subsets,
             given=report.thresholds,
-            is_found_elsewhere=sentences.is_found_elsewhere(report.thresholds),
+            is_found_elsewhere=caveats.is_found_elsewhere(report.thresholds),
             **values,
         )
     )
@@ -211,14 +212,7 @@ def prepare_slider(evaluation: Evaluation) -> dict[str, Any] | None:
 
 @functools.cache
 def _environment(autoescape: bool) -> jinja2.Environment:
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("model.reports"),
-        autoescape=autoescape,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {
+    filters = {
         "ratio": numbers.format_ratio,
         "percent": numbers.format_percent,
         "count": numbers.format_count,
@@ -234,7 +228,7 @@ def _environment(autoescape: bool) -> jinja2.Environment:
         "percent_interval": numbers.format_percent_interval,
         "rate_interval": numbers.format_rate_interval,
     }
-    return environment
+    return make_environment(filters, autoescape=autoescape)
 
 
 def _slider_data(evaluation: Evaluation) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from model.evaluation.evaluate import Evaluation
 from model.metrics.bags import NEVER
 from model.metrics.operating_points import sigmoid
 from model.metrics.uncertainty.intervals import Interval
-from model.reports.numbers import NO_BREAK, format_count
+from model.reports.text.numbers import NO_BREAK, format_count
 
 BREAKDOWN_TITLES = {
     "by_box_size": "By size of the item, as a share of the image",

@@ -13,8 +13,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from model.evaluation.scans.scored_scans import ScoredScans
-from model.reports import numbers
 from model.reports.gallery import LARGE_PX, describe_example, read_pictures
+from model.reports.text import numbers
+from model.reports.text.templates import make_environment
 from shards.curation.corrections import COLUMNS
 from shards.format.classes import PRESENT, Box
 from shards.format.dataset import Dataset
@@ -73,17 +74,10 @@ def _boxes_without(boxes: list[dict[str, Any]], class_name: str) -> str:
 
 @functools.cache
 def _environment() -> jinja2.Environment:
-    environment = jinja2.Environment(
-        loader=jinja2.ChoiceLoader([jinja2.PackageLoader("model.review"), jinja2.PackageLoader("model.reports")]),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {
+    filters = {
         "count": numbers.format_count,
         "score": numbers.format_number,
         "evidence": lambda log_odds: f"{log_odds:z.1f}",
         "base64": lambda data: base64.b64encode(data).decode(),
     }
-    return environment
+    return make_environment(filters, "model.review")

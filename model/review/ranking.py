@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from model.evaluation.scans.scored_scans import UNSCORED, ScoredScans
 from model.metrics.operating_points import sigmoid
-from model.reports.numbers import format_percent
+from model.reports.text.numbers import format_percent
 from model.review.evidence import ClassEvidence, weigh_labels
 from shards.format.classes import ABSENT, PRESENT
 

@@ -42,7 +42,7 @@ def test_an_entry_is_all_that_a_figure_needs_to_appear_in_a_report(tmp_path, mon
     predictions = open_predictions(write_predictions(tmp_path / "pred", dataset, rows))
     evaluation = evaluate(predictions, dataset, "test", 0)
     document = json.loads(metrics_json(metrics_document(evaluation)))
-    assert document["classes"]["Gun"]["figures"] == {"recall_at_precision_90": 0.0, "half": 0.5}
+    assert document["classes"]["Gun"]["figures"].items() >= {"recall_at_precision_90": 0.0, "half": 0.5}.items()
     assert document["classes"]["Knife"]["figures"]["recall_at_precision_90"] is None
     table = csv.DictReader(io.StringIO(make_tables(document)["classes.csv"]))
     assert {row["class"]: row["half"] for row in table}["Gun"] == "0.5"

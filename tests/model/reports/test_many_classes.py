@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from model.evaluation.evaluate import MAX_CLASSES_IN_FULL, NUM_EXTREME_CLASSES
-from model.reports.sentences import list_warnings
+from model.reports.text.caveats import list_warnings
 from pipelines.evaluate import EvaluateConfig, main, write_report
 from shards.format.dataset import open_dataset
 from shards.format.parquet import predictions_schema

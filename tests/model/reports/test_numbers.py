@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from model.metrics.uncertainty.intervals import Interval
-from model.reports.numbers import (
+from model.reports.text.numbers import (
     format_number,
     format_percent,
     format_percent_interval,

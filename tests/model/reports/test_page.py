@@ -15,8 +15,9 @@ from model.metrics.class_figures import CLASS_FIGURES
 from model.metrics.uncertainty.intervals import Interval
 from model.reports.charts import draw_figures, inline_svg, precision_recall_file
 from model.reports.page import Report, find_paper_tables, render_html, render_markdown
-from model.reports.sentences import list_caveats, list_warnings, state_verdict, summarise
 from model.reports.table_rows import list_run_facts
+from model.reports.text.caveats import list_caveats, list_warnings
+from model.reports.text.sentences import state_verdict, summarise
 from shards.predictions.run import open_predictions
 from tests.model.written import prediction, sample, write_dataset, write_predictions
 

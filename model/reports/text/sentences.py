@@ -1,15 +1,17 @@
-"""Write the findings of an evaluation as plain sentences: warnings, summary, verdict."""
+"""Write the findings of an evaluation as plain sentences: headline, summary, verdict."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, TypeGuard
+from typing import Any
 
 from model.evaluation.alarm_plans import ALARM_RATE, AlarmPlans
 from model.evaluation.comparison import SIDES_RATE, Comparison
-from model.evaluation.evaluate import MAX_CLASSES_IN_FULL, NUM_EXTREME_CLASSES, Evaluation
+from model.evaluation.evaluate import Evaluation
 from model.evaluation.top_k import TopKAccuracy
-from model.metrics.uncertainty.intervals import MIN_UNITS, Interval
-from model.reports.numbers import (
+from model.metrics.uncertainty.intervals import Interval
+from model.reports.text.caveats import FEW_POSITIVES, is_found_elsewhere
+from model.reports.text.grammar import MAX_NAMES, count_scans, inflect, join_names
+from model.reports.text.numbers import (
     format_count,
     format_gain_interval,
     format_percent,
@@ -17,81 +19,6 @@ from model.reports.numbers import (
     format_rate,
     format_ratio,
 )
-
-FEW_POSITIVES = 200
-"""With 190 positives a 95 % interval of an average precision is about 11 points wide."""
-MAX_NAMES = 6
-"""A sentence names at most this many classes, and counts more."""
-
-
-def list_warnings(evaluation: Evaluation) -> list[str]:
-    """Return what a reader must know before trusting a figure, worst first; empty if there is nothing."""
-    found, warnings = evaluation.completeness, []
-    if not found.num_scans:
-        warnings.append("No scan of this split has a prediction: every figure is undefined.")
-    if evaluation.is_training_data:
-        share = evaluation.trained_share or 0
-        part = "these scans" if share == 1 else f"about {format_percent(share)} of these scans"
-        warnings.append(
-            f"The model was trained on {part}, split {evaluation.split} of dataset {evaluation.dataset_digest[:12]}: "
-            f"the figures say nothing of new scans."
-        )
-    if found.num_missing:
-        warnings.append(
-            f"{_scans(found.num_missing)} of {format_count(found.num_samples)} "
-            f"{_verb(found.num_missing, 'has', 'have')} neither a prediction nor a reason why there is none: "
-            f"{_first(found.missing_keys, found.num_missing)}. The figures do not include them; run the scoring again."
-        )
-    if found.num_quarantined:
-        reasons = ", ".join(f"{reason} {format_count(n)}" for reason, n in found.quarantined_by_reason.items())
-        warnings.append(
-            f"{_scans(found.num_quarantined)} of {format_count(found.num_samples)} could not be scored "
-            f"({reasons}). The figures do not include them."
-        )
-    if found.num_crossing:
-        warnings.append(
-            f"{_scans(found.num_crossing)} of this split {_verb(found.num_crossing, 'is', 'are')} byte for byte in "
-            f"another split as well: {_first(found.crossing_keys, found.num_crossing)}. A model trained on that split "
-            f"has seen them, and these figures are too high."
-        )
-    if found.num_cut_bags:
-        warnings.append(
-            f"Bags of this split have scans in another split as well, {format_count(found.num_cut_bags)} in all: "
-            f"{_first(found.cut_bags, found.num_cut_bags)}. A model trained on that split has seen them; a dataset "
-            f"converted with --split-policy group keeps bags whole."
-        )
-    unscored = {name: of.num_positive_unscored for name, of in evaluation.classes.items() if of.num_positive_unscored}
-    if unscored:
-        warnings.append(
-            f"The predictions have no score of {_name_classes([*unscored])} for "
-            f"{_scans(sum(unscored.values()))} with it: the figures of "
-            f"{_verb(len(unscored), 'this class', 'these classes')} do not include them."
-        )
-    without = [
-        name
-        for name, of in evaluation.classes.items()
-        if not of.rank.ranking.num_positive and not of.num_positive_unscored
-    ]
-    if without:
-        named = _join(without, "or") if len(without) <= MAX_NAMES else f"any of {format_count(len(without))} classes"
-        warnings.append(
-            f"No scan holds {named}: the figures of {_verb(len(without), 'this class', 'these classes')} are "
-            f"undefined, and the means leave {_verb(len(without), 'it', 'them')} out."
-        )
-    return warnings
-
-
-def describe_omissions(evaluation: Evaluation) -> str | None:
-    """Return what a report of many classes leaves out; None if it leaves nothing out."""
-    if evaluation.is_in_full:
-        return None
-    return (
-        f"{format_count(len(evaluation.classes))} classes are more than the {MAX_CLASSES_IN_FULL} that a report shows "
-        f"one by one: there are no charts and no counts at every threshold for each class, and no table of confusions. "
-        f"The chart and the pictures show the {NUM_EXTREME_CLASSES} weakest and the {NUM_EXTREME_CLASSES} best "
-        f"classes; all figures are in metrics.json, classes.csv, alarms.csv and strata.csv."
-    )
-
 
 _FUSIONS = {
     "max": "each with the highest score of its scans",
@@ -145,11 +72,6 @@ def describe_alarm_thresholds(evaluation: Evaluation) -> str:
     }[evaluation.alarm_thresholds.rule]
 
 
-def is_found_elsewhere(given: Mapping[str, Any] | None) -> TypeGuard[Mapping[str, Any]]:
-    """Return whether thresholds were given, and found on other scans than they are rated on."""
-    return given is not None and not given["found_on_these_scans"]
-
-
 def _state_given(given: Mapping[str, Any]) -> Headline:
     missed = given["any_item"]["misses"]["interval"]
     recall = Interval(1 - missed["high"], 1 - missed["low"]) if missed else None
@@ -167,31 +89,6 @@ def _state_interval(interval: Interval) -> str:
     return f"; the 95 % interval of the share caught is {format_percent_interval(interval)}"
 
 
-def list_caveats(evaluation: Evaluation, given: Mapping[str, Any] | None = None) -> list[str]:
-    """Return what to know before trusting the figures of this split, besides its warnings; worst first."""
-    caveats = []
-    if evaluation.dataset.is_generated:
-        caveats.append("The scans are generated: the figures say nothing of real baggage.")
-    if evaluation.split == "train" and evaluation.is_training_data is None:
-        caveats.append("The split is called train: if the model learned from it, these figures are far too high.")
-    ranked = {name: of.rank for name, of in evaluation.classes.items() if of.rank.roc_auc is not None}
-    if worse := [name for name, rank in ranked.items() if (rank.roc_auc or 0) < 0.5]:
-        caveats.append(f"{_name_classes(worse)} {_verb(len(worse), 'is', 'are')} ranked worse than by chance.")
-    positives = {name: of.rank.ranking.num_positive for name, of in evaluation.classes.items()}
-    if few := [name for name, number in positives.items() if 0 < number < MIN_UNITS]:
-        caveats.append(f"{_name_classes(few)}: fewer than {MIN_UNITS} positive scans, too few for an interval.")
-    if evaluation.alarm_plans and not is_found_elsewhere(given):
-        caveats.append(
-            "Thresholds were chosen on the scans they are rated on: new scans will show somewhat more false alarms."
-        )
-    if evaluation.bootstrap and not evaluation.dataset.has_groups:
-        caveats.append(
-            "The dataset does not say which scans show one bag. If bags were scanned more than once, the intervals are "
-            "too narrow."
-        )
-    return caveats
-
-
 def summarise(evaluation: Evaluation) -> list[str]:
     """Return the main results, the most important first."""
     rated = {name: figures for name, figures in evaluation.classes.items() if figures.rank.ranking.num_positive}
@@ -199,13 +96,13 @@ def summarise(evaluation: Evaluation) -> list[str]:
     if mean is None or evaluation.mean.prevalence is None:
         return ["Every figure is undefined: no scan with a prediction is known to hold a prohibited item."]
     by_precision = sorted(rated, key=lambda name: rated[name].rank.average_precision["non_interpolated"] or 0.0)
-    rows = _scans(evaluation.completeness.num_scans)
+    rows = count_scans(evaluation.completeness.num_scans)
     if evaluation.fusion:
         rows = f"{format_count(evaluation.bags.num)} bags ({_FUSIONS[evaluation.fusion]})"
     sentences = [
         f"Sorted by this model's scores, {rows} give a mean average precision of "
-        f"{format_ratio(mean)} over {format_count(len(rated))} {_verb(len(rated), 'class', 'classes')}; a random order "
-        f"would give {format_ratio(evaluation.mean.prevalence)}, a perfect one 1."
+        f"{format_ratio(mean)} over {format_count(len(rated))} {inflect(len(rated), 'class', 'classes')}; a random "
+        f"order would give {format_ratio(evaluation.mean.prevalence)}, a perfect one 1."
     ]
     plans = evaluation.alarm_plans.get(ALARM_RATE)
     if plans is not None and plans.joint.recall is not None:
@@ -228,10 +125,12 @@ def summarise(evaluation: Evaluation) -> list[str]:
     few = [name for name, figures in rated.items() if figures.rank.ranking.num_positive < FEW_POSITIVES]
     if few:
         named = (
-            _join(few) if len(few) <= MAX_NAMES else f"{format_count(len(few))} of {format_count(len(rated))} classes"
+            join_names(few)
+            if len(few) <= MAX_NAMES
+            else f"{format_count(len(few))} of {format_count(len(rated))} classes"
         )
         sentences.append(
-            f"{named} {_verb(len(few), 'has', 'have')} fewer than {FEW_POSITIVES} positive scans here: "
+            f"{named} {inflect(len(few), 'has', 'have')} fewer than {FEW_POSITIVES} positive scans here: "
             f"with other scans these figures could differ by several hundredths."
         )
     return sentences
@@ -252,9 +151,8 @@ def _state_top_k(evaluation: Evaluation, accuracies: Mapping[int, TopKAccuracy])
         for number, of in accuracies.items()
         if number < len(evaluation.classes)
     ]
-    return (
-        f"Every scan has one of {format_count(len(evaluation.classes))} classes: that one {_join(parts)} of the scans."
-    )
+    number = format_count(len(evaluation.classes))
+    return f"Every scan has one of {number} classes: that one {join_names(parts)} of the scans."
 
 
 def _describe_rank(number: int) -> str:
@@ -286,26 +184,6 @@ def state_verdict(comparison: Comparison) -> str:
     for word in ("better", "worse"):
         names = [name for name, verdict_of in verdicts.items() if verdict_of == word]
         if names and len(verdicts) > 1:
-            named = _join(names) if len(names) <= MAX_NAMES else f"{format_count(len(names))} classes"
-            sentence += f" {named} {_verb(len(names), 'is', 'are')} found {word}."
+            named = join_names(names) if len(names) <= MAX_NAMES else f"{format_count(len(names))} classes"
+            sentence += f" {named} {inflect(len(names), 'is', 'are')} found {word}."
     return sentence
-
-
-def _scans(number: int) -> str:
-    return f"{format_count(number)} {'scan' if number == 1 else 'scans'}"
-
-
-def _verb(number: int, singular: str, plural: str) -> str:
-    return singular if number == 1 else plural
-
-
-def _first(keys: Sequence[str], number: int) -> str:
-    return ", ".join(keys) + (", …" if number > len(keys) else "")
-
-
-def _name_classes(names: list[str]) -> str:
-    return _join(names) if len(names) <= MAX_NAMES else f"{format_count(len(names))} classes"
-
-
-def _join(names: list[str], word: str = "and") -> str:
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} {word} {names[-1]}"
