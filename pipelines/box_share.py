@@ -41,7 +41,7 @@ class BoxShareConfig:
     split: str = "train"
     """Its scans with boxes are looked at; never the split that the boxes will be rated on."""
     max_scans: int = 2000
-    """So many of them, drawn at random."""
+    """Scans to take at most, drawn at random."""
 
     def __post_init__(self) -> None:
         if self.max_scans < 1:

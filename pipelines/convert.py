@@ -98,7 +98,7 @@ def _main(argv: Sequence[str]) -> int:
 
 
 def _print_shortcomings(summary: Summary, job: Job) -> bool:
-    """Print in which ways nobody can work with what was made; return whether nothing was lost."""
+    """Print what keeps the dataset from being of use; return whether nothing was lost."""
     shortcomings = list(find_shortcomings(summary, job.corpus, job.classes.scored))
     for shortcoming in sorted(shortcomings, key=lambda one: not one.is_loss):
         print(f"{'findings' if shortcoming.is_loss else 'note'}: {shortcoming.text}")

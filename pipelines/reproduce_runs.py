@@ -182,7 +182,7 @@ def prepare_labeller(run: PlannedRun, labeller: PlannedRun, hardware: Hardware) 
 def score_split(model_url: str, model_id: str, dataset: Dataset, split: str, output: str) -> Predictions:
     """Return what a model says of a split, scored unless it is, in a folder of the run that is scored for."""
     score_datasets(
-        # Not what a trial found faster on this machine: a figure is to be had again elsewhere.
+        # A fixed engine, not the fastest on this machine: figures must be reproducible elsewhere.
         ScoreConfig(model=model_url, inputs=(dataset.url,), output=output, split=split, engine="eager", dtype="float32")
     )
     return open_predictions(storage.join_url(output, model_id))

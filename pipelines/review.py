@@ -38,7 +38,7 @@ class ReviewConfig:
     split: str = "test"
     """Split whose labels are reviewed."""
     budget: int = 1000
-    """So many scans at most, the most doubtful first."""
+    """Scans to list at most, the most doubtful first."""
 
     def __post_init__(self) -> None:
         if self.budget < 1:

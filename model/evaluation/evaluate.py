@@ -41,7 +41,7 @@ MAX_CLASSES_IN_FULL = 40
 """A report shows everything of each class up to this many: a table of 40 columns fills a wide screen. Corpora of X-ray
 scans have 5 to 15 classes, ILSVRC2012 has 1,000."""
 NUM_EXTREME_CLASSES = 10
-"""Of more classes, this many of the weakest and of the best are shown one by one."""
+"""With more classes, this many of the weakest and of the best are shown one by one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -158,7 +158,7 @@ def _rate_brier(scans: ScoredScans, rated: Rated) -> Interval | None:
     present, groups = rated.labels_N[known_N] == PRESENT, scans.groups_N[known_N]
     errors = (sigmoid(rated.scores_N[known_N]) - present) ** 2
     brier = float(errors.mean())
-    # Of a split with these numbers of positives and negatives: each side varies around its own mean.
+    # The numbers of positives and negatives are given, so each side varies around its own mean.
     side_means = np.where(present, errors[present].mean(), errors[~present].mean() if not present.all() else 0.0)
     by_group_G = np.bincount(groups, weights=errors - side_means)
     number = effective_number(np.bincount(groups[present]))

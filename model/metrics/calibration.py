@@ -24,7 +24,7 @@ class CalibrationFigures:
     brier: float | None
     """Mean squared distance between score and label; None without scans."""
     reference_brier: float | None
-    """Of a score that is always the prevalence p, p (1 - p): a higher Brier score is worse than no model."""
+    """p (1 - p), that of a constant score, the prevalence p: a higher Brier score is worse than no model."""
     num_scans_B: npt.NDArray[np.int64]
     """Scans in each of the bins of equal width from 0 to 1."""
     mean_score_B: npt.NDArray[np.float64]

@@ -15,7 +15,7 @@ FloatArray = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
 
 MAX_REFINED = 12
-"""Of more classes, thresholds are not improved one by one: it takes the square of their number."""
+"""With more classes, thresholds are not improved one by one: it takes the square of their number."""
 NUM_PASSES = 4
 
 

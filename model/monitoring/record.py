@@ -24,7 +24,7 @@ NUM_OF_NIGHT, NUM_OF_REFERENCE = 500, 5000
 NUM_OF_VALUE, NUM_OF_REFERENCE_VALUE = 200, 2000
 """The same of each value of the column that nights are divided by."""
 MORE_FOR_SHARES = 10
-"""So many times as many bags are compared where all that counts is a share, such as that of alarms: it may be small."""
+"""Factor by which more bags are compared where only a share counts, such as that of alarms, which may be small."""
 MAX_VALUES = 50
 QUANTILES = {"p5": 0.05, "p50": 0.5, "p95": 0.95}
 STRATUM = "stratum"

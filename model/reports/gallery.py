@@ -21,7 +21,7 @@ NUM_EXAMPLES = 6
 LARGE_PX, SMALL_PX = 720, 320
 """Longest side of a picture: it opens to fill a screen, or, of many pictures, fills its card twice."""
 MAX_LARGE = 60
-"""Of more pictures each is small: five classes have at most 60, the twenty that many classes show 240."""
+"""With more pictures each is small: five classes have at most 60, the twenty that many classes show 240."""
 MAX_TOTAL_BYTES = 3_000_000
 """Of all pictures together: with base64's third and the charts a page stays below 5 MB."""
 

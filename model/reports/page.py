@@ -73,7 +73,7 @@ def render_html(report: Report, figures: Mapping[str, str], gallery: Gallery | N
         warnings=caveats.list_warnings(evaluation) + list_gallery_warnings(gallery),
         caveats=caveats.list_caveats(evaluation, report.thresholds),
         contents=list_contents(report, figures, gallery, slider is not None),
-        # Of many classes the printed page has those that are shown one by one.
+        # With many classes the printed page has only those that are shown one by one.
         rest=lambda name: "" if name in shown else Markup(' class="rest"'),
         definition_labels=DEFINITION_LABELS,
         class_figures=CLASS_FIGURES,

@@ -48,7 +48,7 @@ class EngineSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineRequest:
-    """What the user asked for, and what the run's plan knows."""
+    """What the user asked for, and what the plan of the run says."""
 
     engine: str | None = None
     """One of `ENGINES`; None: the fastest."""

@@ -34,7 +34,7 @@ class CosineSchedule:
     def factor(self, progress: float) -> float:
         """Return the factor of the learning rate; `progress` is the share of steps done, in [0, 1]."""
         if progress < self.warmup_fraction:
-            # Not from zero, so that the first of few steps has an effect.
+            # The warm-up does not begin at zero, so that the first of few steps has an effect.
             return 0.1 + 0.9 * progress / self.warmup_fraction
         return 0.5 + 0.5 * math.cos(math.pi * (progress - self.warmup_fraction) / (1 - self.warmup_fraction))
 

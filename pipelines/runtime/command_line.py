@@ -25,7 +25,7 @@ a bug or a machine at fault, with a traceback; interrupted by Ctrl-C."""
 _OF_STEP = re.compile(r" \[while running '[^']+'\]\s*$")
 """What Beam puts behind the message of an error."""
 MANY_CHOICES = 20
-"""So many values of a flag are named in its help and nowhere else."""
+"""A flag with this many values or more names them in its help and nowhere else."""
 
 
 class _HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
@@ -180,7 +180,7 @@ def _is_stdout_closed() -> bool:
 
 
 def _crash() -> int:
-    # Not left to Python, which would end with 1, the code of a whole output with findings.
+    # Python itself would exit with 1, the code of a whole output with findings.
     logging.getLogger(__name__).critical("ended by an error that is not foreseen", exc_info=True)
     return CRASHED
 

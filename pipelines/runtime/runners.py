@@ -135,4 +135,4 @@ def _watch_workers() -> Iterator[None]:
 
 
 class _WorkerDied(BaseException):
-    """Not an Exception: what waits for the worker may catch those and wait on."""
+    """A BaseException: what waits for the worker may catch an Exception and keep waiting."""

@@ -63,7 +63,7 @@ class ReturnedScan:
     sha256: str | None
     """None if the tool did not keep it."""
     labels: Mapping[str, int | None] | None
-    """None if the tool knows boxes alone."""
+    """None if the tool has boxes alone."""
     boxes: tuple[Box, ...]
     where: str
     """File and place, for messages."""

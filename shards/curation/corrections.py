@@ -23,7 +23,7 @@ from shards.format.manifest import corrections_url
 from shards.format.parquet import CORRECTIONS_SCHEMA, keep_parquet, read_parquet
 
 LABELLED = ("key", "sha256", "width_px", "height_px", "labels", "boxes")
-"""Columns of `samples` that a correction is held against."""
+"""Columns of `samples` that a correction is compared with."""
 COLUMNS = ("key", "sha256", "labels", "boxes", "author", "time", "reason")
 
 
@@ -44,7 +44,7 @@ class Correction:
     reason: str
 
     def change(self, row: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the labels and boxes of a row of `samples` that are not as this correction wants them."""
+        """Return the labels and boxes of a row of `samples` that differ from this correction."""
         labels = {**row["labels"], **self.labels}
         boxes = row["boxes"] if self.boxes is None else [box.to_row() for box in self.boxes]
         wanted = {"labels": labels, "boxes": boxes}

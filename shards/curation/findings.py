@@ -1,4 +1,4 @@
-"""Describe the findings of a conversion, and say in which ways its corpus is of no use although nothing was lost."""
+"""Describe the findings of a conversion, and what keeps its dataset from being of use although nothing was lost."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -130,7 +130,7 @@ class Shortcoming(NamedTuple):
 
 
 def find_shortcomings(summary: Summary, corpus: Corpus, scored_classes: Sequence[str]) -> Iterator[Shortcoming]:
-    """Yield each reason why nobody may be able to work with the dataset as it is.
+    """Yield each reason why the dataset may be of no use as it is.
 
     A folder of images alone needs neither splits nor labels: it is there to be scored. A corpus with a test list alone
     is there to be rated, and lists name all classes of a release although a part of it may hold a few.

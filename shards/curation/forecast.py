@@ -1,4 +1,4 @@
-"""Foresee what a conversion would make of records, from all that is known before an image is read."""
+"""Forecast what a conversion would make of records, from all that is known before an image is read."""
 
 import heapq
 from collections.abc import Iterable

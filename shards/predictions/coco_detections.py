@@ -186,7 +186,7 @@ class _Reader:
         return Detections(self.classes, rows[order], places[order], scores[order], edges[order])
 
     def names(self) -> set[str]:
-        """Return the names, in lower case, of the classes that the model knows."""
+        """Return the names, in lower case, of the classes of the model."""
         if self._listing:
             return {name.lower() for name in self._listing.names.values()}
         return {self.classes[place].lower() for place in set(self._places)}

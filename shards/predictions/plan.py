@@ -222,7 +222,7 @@ def check_names(datasets: Sequence[Dataset]) -> None:
 
 
 def _choose(dataset: Dataset, datasets: Sequence[Dataset], split: str | None) -> Iterable[ShardInfo]:
-    # Of several datasets at least one must have the split.
+    # At least one of several datasets must have the split.
     if split is None or split in dataset.manifest.splits or not any(split in d.manifest.splits for d in datasets):
         return dataset.shards(split)
     return ()

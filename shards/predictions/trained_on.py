@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 from shards.format.dataset import Dataset
 
 NUM_CHECKSUMS = 1024
-"""Of more scans those with the lowest checksums are kept: a random part, the same of every dataset with these scans."""
+"""Of these the lowest are kept, if there are more scans: a random part, the same for all datasets of these scans."""
 _NUM_DIGITS = 12
 """Of a checksum: two of a million scans share them once in 300 times."""
 MAX_KNOWN_SHARE = 0.1

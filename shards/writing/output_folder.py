@@ -1,4 +1,4 @@
-"""Decide what becomes of what an output folder holds already: another's files, a dataset, an unfinished job."""
+"""Decide what to do about an output folder that is not empty: another's files, a dataset, an unfinished job."""
 
 import json
 import re

@@ -118,5 +118,5 @@ def _mean_rank(sorted_scores: FloatArray, values: FloatArray) -> npt.NDArray[np.
 
 
 def _add_by_group(values: FloatArray, groups: IntArray, num_groups: int) -> npt.NDArray[np.float64]:
-    # Of no scans, bincount returns whole numbers.
+    # Without scans, bincount returns whole numbers.
     return np.bincount(groups, weights=values, minlength=num_groups).astype(np.float64)

@@ -29,7 +29,7 @@ MAX_TAIL = 50
 MAX_BINS = 128
 """Recalls that are mixed; a thousand of them took 20 ms an interval, 90 s for 1,000 classes."""
 MAX_COUNTS = 100
-"""Of a binomial with more likely values, this many are taken at even distances."""
+"""If a binomial has more likely values, this many of them are taken at even distances."""
 _NUM_HALVINGS, _NUM_HALVINGS_MIXED = 40, 26
 
 

@@ -160,7 +160,7 @@ def _as_archive_error(where: Callable[[], str]) -> Iterator[None]:
 
 
 def _unpacked(stream: Any) -> Any:
-    # Not tarfile's own "r|gz": it takes a stream that was cut for one that ended.
+    # tarfile's own "r|gz" takes a stream that was cut off for one that ended.
     start = stream.peek(6)[:6]
     if start.startswith(b"\x1f\x8b"):
         return gzip.GzipFile(fileobj=stream)
