@@ -7,9 +7,14 @@ import numpy as np
 from scipy.stats import norm
 
 from model.metrics.drift import EDGES, log_wealth
+from model.monitoring.observations import Observations, add_alarms
+from model.monitoring.record import Document, add_night, list_changed, start_record
 from tests.bench.measure import Measurement
 
 NUM_YEARS, NUM_NIGHTS, NUM_DRAWS = 400, 365, 20
+NUM_RECORDS, NUM_BAGS = 40, 40
+"""Years that are kept by the functions of `sixray drift` themselves, and bags of a night in them."""
+THRESHOLDS = np.array([1.5, 2.0])
 NUM_SERIES = 20
 """Series of a record, which share its alpha of 0.01."""
 WIDTHS = np.diff(EDGES)
@@ -31,6 +36,11 @@ def run(scratch: Path) -> Iterator[Measurement]:
         share = float((highest >= np.log(1 / alpha)).mean())
         beside = f"at most {alpha}; {NUM_YEARS} years of {NUM_NIGHTS} nights of 500"
         yield Measurement(f"unchanged years that show a change, alpha {alpha}", share, "share", beside)
+    records = [watch_year(seed) for seed in range(NUM_RECORDS)]
+    for alpha in (0.5, 0.2, 0.1, 0.01):
+        share = float(np.mean([bool(list_changed({**record, "alpha": alpha})) for record in records]))
+        beside = f"at most {alpha}; {NUM_RECORDS} years of {NUM_NIGHTS} nights of {NUM_BAGS} bags, whole records"
+        yield Measurement(f"unchanged years whose record shows a change, alpha {alpha}", share, "share", beside)
     for quiet in (5, NUM_NIGHTS - 1):
         for name, changed in CHANGES.items():
             found = [_nights(rng, WIDTHS, changed, 500, quiet) for _ in range(NUM_DRAWS)]
@@ -38,6 +48,31 @@ def run(scratch: Path) -> Iterator[Measurement]:
         for before, after in ((0.01, 0.02), (0.001, 0.003)):
             found = [_nights(rng, WIDTHS, _share(before, after), 5000, quiet) for _ in range(NUM_DRAWS)]
             yield _measure(f"a share of {before} becomes {after}", found, quiet, "nights of 5,000")
+
+
+def watch_year(seed: int, num_nights: int = NUM_NIGHTS, shift_from: int | None = None) -> Document:
+    """Return the record of a year of nights that are drawn alike: scores with ties, alarms, quarantine, brightness.
+
+    Args:
+        seed: of the bags.
+        num_nights: that follow the reference.
+        shift_from: night from which on scores are one standard deviation higher.
+    """
+    rng = np.random.default_rng([3, seed])
+    identity = {"model_id": "m", "alpha": 0.2, "by": None, "classes": ["Gun", "Knife"]}
+    document, sample = start_record(_draw_night(rng, 5 * NUM_BAGS), identity, THRESHOLDS, None)
+    history = [sample]
+    for number in range(num_nights):
+        night = _draw_night(rng, NUM_BAGS, 0.0 if shift_from is None or number < shift_from else 1.0)
+        history.append(add_night(document, history, night, {}))
+    return document
+
+
+def _draw_night(rng: np.random.Generator, num: int, shift: float = 0.0) -> Observations:
+    logits_GK = (rng.normal(size=(num, 2)) + shift).round(1)
+    streams = {"score.Gun": logits_GK[:, 0], "score.Knife": logits_GK[:, 1], "image.brightness": rng.random(num)}
+    streams["quarantine"] = (rng.random(num) < 0.02).astype(float)
+    return add_alarms(Observations(streams, None, logits_GK, ()), THRESHOLDS)
 
 
 def _measure(name: str, found: list[int], quiet: int, nights: str) -> Measurement:

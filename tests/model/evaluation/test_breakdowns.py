@@ -145,7 +145,7 @@ def test_each_column_of_metadata_with_several_values_breaks_the_figures_down(tmp
     document = metrics_document(evaluation)
     assert "metadata.site" in make_tables(document)["strata.csv"]
     assert "By site" in (page := render_html(Report(evaluation=evaluation), draw_figures(evaluation)))
-    assert "false per 1,000" in page
+    assert "false</small>" in page
 
 
 def test_levels_are_rated_each_alone(tmp_path):

@@ -2,10 +2,12 @@
 
 import numpy as np
 import pytest
+from scipy.stats import binom
 
 from model.monitoring import record
 from model.monitoring.observations import Observations, add_alarms
 from model.monitoring.record import add_night, start_record
+from tests.bench.bench_drift import watch_year
 
 THRESHOLDS = np.array([2.0, np.inf])
 IDENTITY = {"model_id": "m", "reference_digest": "d" * 64, "alpha": 0.01, "by": "metadata.site"}
@@ -75,3 +77,22 @@ def test_too_many_values_are_refused():
 def test_alpha_is_shared_by_all_streams():
     document, _ = make_record([])
     assert np.exp(record.limit(document)) == pytest.approx(len(document["streams"]) / 0.01)
+
+
+@pytest.mark.slow
+def test_records_of_an_unchanged_year_show_a_change_in_at_most_their_share():
+    # What `sixray drift` keeps, with ties and five series that share alpha; `bench_drift` has more years.
+    years, alpha = 4, 0.1
+    records = [watch_year(seed) | {"alpha": alpha} for seed in range(years)]
+    assert all(len(of["nights"]) == 365 for of in records)
+    assert sum(bool(record.list_changed(of)) for of in records) <= binom.ppf(0.999, years, alpha)
+
+
+def test_a_change_late_in_a_year_is_found_within_nights():
+    document = watch_year(0, num_nights=100, shift_from=90)
+    assert {record.alarmed_in(document, stream_of(document, f"score.{name}")) for name in ("Gun", "Knife")} <= {
+        91,
+        92,
+        93,
+    }
+    assert record.alarmed_in(document, stream_of(document, "image.brightness")) is None

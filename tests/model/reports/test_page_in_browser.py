@@ -2,6 +2,7 @@
 
 import re
 import shutil
+from datetime import date, timedelta
 from importlib import resources
 
 import numpy as np
@@ -13,7 +14,9 @@ from model.evaluation.evaluate import evaluate
 from model.reports.charts import draw_figures
 from model.reports.metrics_json import metrics_document
 from model.reports.page import Report, render_html
+from pipelines.evaluate import write_report
 from shards.predictions.run import open_predictions
+from tests.model.reports.test_many_classes import write_scans
 from tests.model.written import prediction, sample, write_dataset, write_predictions
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -30,8 +33,10 @@ def report(tmp_path_factory):
     random = np.random.default_rng(4)
     labels = (random.random((400, 2)) < [0.3, 0.1]).astype(int)
     logits = random.normal(size=(400, 2)) + 1.5 * labels
-    samples = [sample(f"P{i:05d}", labels[i].tolist()) for i in range(400)]
-    dataset = write_dataset(root / "ds", samples)
+    days = [date(2026, 1, 1) + timedelta(days=i % 5) for i in range(400)]
+    metadata = [{"site": ["north", "south", "west"][i % 3], "day": days[i]} for i in range(400)]
+    samples = [sample(f"P{i:05d}", labels[i].tolist(), metadata=metadata[i]) for i in range(400)]
+    dataset = write_dataset(root / "ds", samples, metadata={"site": "string", "day": "date"})
     rows = [prediction(f"P{i:05d}", logits[i].tolist()) for i in range(400)]
     url = write_predictions(root / "pred", dataset, rows)
     evaluation = evaluate(open_predictions(url), dataset, "test", num_rounds=50)
@@ -145,6 +150,24 @@ def test_printed_pages_are_a4_and_nothing_is_cut_at_the_side(open_page):
     page.emulate_media(media="print")
     page.set_viewport_size({"width": PRINTABLE_PX, "height": 900})
     assert page.evaluate("document.documentElement.scrollWidth") <= PRINTABLE_PX
+    regions = page.locator(".scroll").evaluate_all(
+        "all => all.map(one => [one.innerText, one.scrollWidth, one.clientWidth])"
+    )
+    assert [text[:60] for text, needed, given in regions if needed > given] == []
+    assert count_pages(pdf) <= 6
+
+
+@pytest.mark.slow
+def test_a_report_of_1000_classes_prints_on_at_most_20_pages(browser, tmp_path):
+    write_report(write_scans(tmp_path, 1000))
+    page = browser.new_page()
+    page.goto((tmp_path / "report/report.html").as_uri())
+    assert count_pages(page.pdf(prefer_css_page_size=True)) <= 20
+    page.close()
+
+
+def count_pages(pdf):
+    return len(re.findall(rb"/Type /Page\b(?!s)", pdf))
 
 
 def test_cells_sort_by_value_a_typographic_minus_and_dates_included(open_page):
