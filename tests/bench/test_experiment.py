@@ -8,7 +8,7 @@ from sklearn.metrics import average_precision_score
 
 from model.metrics.uncertainty.intervals import Interval
 from model.networks.registry import count_parameters
-from tests.bench.experiment import rating
+from tests.bench.experiment import rating, runs, training
 from tests.bench.experiment.compositions import (
     CLASSES,
     HELD_OUT,
@@ -24,7 +24,10 @@ from tests.bench.experiment.compositions import (
     multiply,
     orient,
 )
-from tests.bench.experiment.training import BATCH, NUM_STEPS, SYSTEMS, Head, draw_batches
+from tests.bench.experiment.features import Features
+from tests.bench.experiment.report import draw, measure, write_tables
+from tests.bench.experiment.runs import CELLS, Bench
+from tests.bench.experiment.training import BATCH, NUM_STEPS, SYSTEMS, Data, Head, draw_batches
 
 SIZES = Sizes(2, 2, 60, 3, 200)
 
@@ -131,8 +134,8 @@ def test_a_round_counts_a_scan_as_often_as_both_of_its_bags_were_drawn(sources, 
 
 def test_a_system_does_not_grow_over_itself_and_the_verdict_follows_from_the_interval():
     random = np.random.default_rng(0)
-    runs = {of: rating.pool_folds(random.random((3, 3, 101)), 0) for of in (("plain", 10), ("plain", 100))}
-    alike = runs | {("chr", ratio): runs["plain", ratio] for ratio in (10, 100)}
+    found_of = {of: rating.pool_folds(random.random((3, 3, 101)), 0) for of in (("plain", 10), ("plain", 100))}
+    alike = found_of | {("chr", ratio): found_of["plain", ratio] for ratio in (10, 100)}
     found = rating.contrast(alike, rating.growth("chr", "plain"))
     assert abs(found.value) < 1e-12 and found.interval == Interval(0, 0)
     for low, high, verdict in (
@@ -168,3 +171,32 @@ def test_each_run_sees_the_same_number_of_scans_and_each_scan_once_before_any_co
     batches = np.stack(list(draw_batches(np.arange(1000), seed=0)))
     assert batches.shape == (NUM_STEPS, BATCH)
     assert len(set(batches.ravel()[:1000])) == 1000
+
+
+@pytest.fixture
+def bench(tmp_path, sources, plan, monkeypatch):
+    """A folder with random features, and runs of three steps."""
+    random, num_scans = np.random.default_rng(0), len(plan.class_M)
+    for name, depth, side in (("level-1", 4, 4), ("level-2", 6, 2), ("level-3", 8, 1), ("head", 12, 1)):
+        maps = random.normal(size=(num_scans, side, side, depth)).astype(np.float16)
+        np.save(tmp_path / f"{name}.npy", maps)
+        np.save(tmp_path / f"{name}-pooled.npy", maps.mean(axis=(1, 2), dtype=np.float32))
+    monkeypatch.setattr(training, "NUM_STEPS", 3)
+    monkeypatch.setattr(rating, "NUM_ROUNDS", 20)
+    (tmp_path / "runs").mkdir()
+    return Bench(tmp_path, sources, Data(plan, Features(tmp_path)), random.random(num_scans))
+
+
+def test_a_stopped_experiment_resumes_and_rates_what_is_complete(bench, monkeypatch):
+    assert bench.train(CELLS, deadline=0.0) == []
+    cells = bench.train([("plain", 10), ("plain", 100), ("chr", 10), ("chr", 100)])
+    tables = write_tables(bench.rate(cells))
+    assert "Primary: " in tables and "not run" in tables  # 1:30
+    monkeypatch.setattr(runs, "train", None)  # whatever trains again fails
+    assert write_tables(bench.rate(bench.train(cells))) == tables
+    results = bench.rate(cells)
+    assert draw(results).startswith("<?xml")
+    growths = [found for found in measure(results) if found.what == "growth of chr - plain"]
+    learned = {cell: results.learned[cell].mean for cell in cells}
+    gains = [learned["chr", ratio] - learned["plain", ratio] for ratio in (100, 10)]
+    assert [found.value for found in growths] == [pytest.approx(gains[0] - gains[1])]

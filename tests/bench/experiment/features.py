@@ -57,8 +57,8 @@ def read_sources(corpus: Path, work: Path) -> tuple[Sources, npt.NDArray[np.uint
 class Features:
     """The cached features of all composed scans, memory-mapped."""
 
-    def __init__(self, folder: Path, num_scans: int) -> None:
-        self._folder, self._num_scans = folder, num_scans
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
         self.maps: dict[str, Any] = {}
         self.pooled: dict[str, Any] = {}
         for name in _NAMES:
@@ -84,7 +84,7 @@ class Features:
                     depth, height, width = map_1Dhw.shape[1:]
                     _create(folder / f"{name}.npy", np.float16, (num_scans, height, width, depth))
             done_path.write_text("0")
-        found, done = cls(folder, num_scans), int(done_path.read_text())
+        found, done = cls(folder), int(done_path.read_text())
         session = _open_network(network) if done < num_scans else None
         mean, std = (np.array(values, np.float32) for values in pretrained_normalisation(BACKBONE))
         while done < num_scans:
