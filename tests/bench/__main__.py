@@ -56,7 +56,7 @@ def _write(name: str, measurements: Sequence[Measurement]) -> Path:
     hardware = describe_hardware()
     versions = " ".join(f"{package}={version}" for package, version in installed_versions(*VERSIONED).items())
     about = {"date": datetime.now(UTC).date().isoformat(), "hardware": hardware, "versions": versions}
-    processor = re.sub(r"[^a-z0-9]+", "-", hardware.partition(",")[0].lower()).strip("-")
+    processor = "-".join(re.sub(r"\(r\)|processor|[^a-z0-9]+", " ", hardware.partition(",")[0].lower()).split())
     path = FOLDER / f"{name}_{processor}_{about['date']}.csv"
     rows = [asdict(measurement) | about for measurement in measurements]
     with path.open("w", newline="") as out:

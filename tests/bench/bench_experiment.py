@@ -15,9 +15,12 @@ from tests.bench.experiment.report import draw, measure, write_tables
 from tests.bench.experiment.runs import CELLS, FIRST, Bench
 from tests.bench.measure import Measurement
 
+TABLES = "\n## Tables\n\n"
+"""Ends what is written by hand in `experiment.md`."""
+
 
 def run(scratch: Path) -> Iterator[Measurement]:
-    """Train what is missing, rate all of it; write the chart and the tables beside the figures."""
+    """Train what is missing, rate all of it; write the chart, and the tables into `experiment.md`."""
     if (corpus := os.environ.get("SIXRAY_SAMPLE")) is None:
         print("the experiment is left out: SIXRAY_SAMPLE names no folder of real scans", file=sys.stderr)
         return
@@ -29,6 +32,6 @@ def run(scratch: Path) -> Iterator[Measurement]:
     results = bench.rate(bench.train(CELLS, deadline))
     folder = Path(__file__).parent
     (folder / "experiment.svg").write_text(draw(results))
-    (root / "tables.md").write_text(write_tables(results))
-    print(write_tables(results))
+    page = folder / "experiment.md"
+    page.write_text(f"{page.read_text().partition(TABLES)[0]}{TABLES}{write_tables(results)}")
     yield from measure(results)

@@ -122,6 +122,21 @@ def test_weighting_negatives_gives_the_average_precision_of_banks_that_are_thinn
     assert weighted < average_precision_score(class_M == 0, scores_M) - 0.03
 
 
+def test_among_items_scans_without_one_do_not_count():
+    random = np.random.default_rng(2)
+    class_M = np.repeat([NO_ITEM, 0, 1, 2], [50, 20, 30, 40])
+    logits_SMK = random.normal(size=(2, 140, 3))
+    found_SR = rating.rate_among_items(logits_SMK, class_M, np.ones((1, 140)), ratio=1)
+    logits_SMK[:, class_M == NO_ITEM] += 9
+    np.testing.assert_array_equal(rating.rate_among_items(logits_SMK, class_M, np.ones((1, 140)), ratio=1), found_SR)
+    expected = []
+    for number in range(3):
+        is_own_M, is_other_M = class_M == number, (class_M != number) & (class_M != NO_ITEM)
+        weights_M = is_own_M / is_own_M.sum() + 3 * is_other_M / is_other_M.sum()
+        expected.append(average_precision_score(is_own_M, logits_SMK[0, :, number], sample_weight=weights_M))
+    assert found_SR[0, 0] == pytest.approx(np.mean(expected))
+
+
 def test_a_round_counts_a_scan_as_often_as_both_of_its_bags_were_drawn(sources, plan):
     rows = plan.rows(0, TEST)
     counts_RM = rating.draw_bags(plan, rows, sources, 400, seed=0)

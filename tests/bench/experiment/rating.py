@@ -3,7 +3,7 @@
 Shapes: M scans of a test  R rounds  K classes  S seeds  F folds
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -110,18 +110,38 @@ def weighted_average_precision(
 
 def rate(logits_SMK: npt.NDArray[np.floating], class_M: IntArray, weights_RM: FloatArray) -> FloatArray:
     """Return the mean AP over classes of each seed and round (S, R)."""
-    return np.array(
+    return _mean_over_classes(logits_SMK, class_M, [weights_RM] * len(CLASSES))
+
+
+def rate_among_items(
+    logits_SMK: npt.NDArray[np.floating], class_M: IntArray, counts_RM: FloatArray, ratio: float
+) -> FloatArray:
+    """Return the mean AP (S, R) where the negatives of a class are the items of the others, at the same prevalence.
+
+    What tells scans with an item from those without, other than the item, is of no use here.
+    """
+    weights = []
+    for number in range(len(CLASSES)):
+        kind_M = np.where((class_M == number) | (class_M == NO_ITEM), class_M, len(CLASSES))
+        weights_RM = np.zeros_like(counts_RM)
+        for kind, share in ((number, 1.0), (len(CLASSES), ratio * len(CLASSES))):
+            counts = counts_RM[:, kind_M == kind]
+            weights_RM[:, kind_M == kind] = share * counts / counts.sum(axis=1, keepdims=True)
+        weights.append(weights_RM)
+    return _mean_over_classes(logits_SMK, class_M, weights)
+
+
+def _mean_over_classes(
+    logits_SMK: npt.NDArray[np.floating], class_M: IntArray, weights: Sequence[FloatArray]
+) -> FloatArray:
+    rated = [
         [
-            np.mean(
-                [
-                    weighted_average_precision(logits_MK[:, number], class_M == number, weights_RM)
-                    for number in range(len(CLASSES))
-                ],
-                axis=0,
-            )
-            for logits_MK in logits_SMK
+            weighted_average_precision(logits_MK[:, number], class_M == number, weights_RM)
+            for number, weights_RM in enumerate(weights)
         ]
-    )
+        for logits_MK in logits_SMK
+    ]
+    return np.asarray(np.mean(rated, axis=1))
 
 
 def pool_folds(rated_FSR: FloatArray, seed: int) -> Learned:

@@ -32,6 +32,13 @@ def write_tables(results: Results) -> str:
     lines += ["", *_table(["over `plain`", *ratios, "growth"], rows)]
     rows = [[name, *_gains(results.at_rare, name, "plain")] for name in others]
     lines += ["", *_table([f"over `plain`, tested at 1:{RARE}", *(f"trained at {name}" for name in ratios)], rows)]
+    rows = [
+        [name, *_gains(results.among_items, name, "plain"), str(contrast(results.among_items, growth(name, "plain")))]
+        for name in others
+    ]
+    lines += ["", *_table(["over `plain`, among items", *ratios, "growth"], rows)]
+    rows = [[name, *(_of(results.among_items.get((name, ratio))) for ratio in RATIOS)] for name in systems]
+    lines += ["", *_table(["mean AP among items", *ratios], rows)]
     if "chr" in systems:
         compared = [name for name in others if name != "chr"]
         rows = [[name, *_gains(results.learned, "chr", name), _growth(results, "chr", name)] for name in compared]
@@ -57,10 +64,17 @@ def measure(results: Results) -> Iterator[Measurement]:
                 yield _measured(f"{name} - {other}, 1:{ratio}", _gain(results.learned, name, other, ratio))
             if ratio == RARE and _grows(results.learned, name) and _grows(results.learned, other):
                 yield _measured(f"growth of {name} - {other}", contrast(results.learned, growth(name, other)))
+        yield Measurement(f"{name}, 1:{ratio}, among items", results.among_items[name, ratio].mean, "mean AP")
+        if name != "plain":
+            found = _gain(results.among_items, name, "plain", ratio)
+            yield _measured(f"{name} - plain, 1:{ratio}, among items", found)
+            if ratio == RARE and _grows(results.learned, name):
+                found = contrast(results.among_items, growth(name, "plain"))
+                yield _measured(f"growth of {name} - plain, among items", found)
         if name != "plain" and ratio != RARE:
             found = _gain(results.at_rare, name, "plain", ratio)
             yield _measured(f"{name} - plain, trained at 1:{ratio}, tested at 1:{RARE}", found)
-    yield Measurement("mean transmission tells items from none", results.light_auc, "AUC", "0.5: nothing")
+    yield Measurement("mean transmission, scans with an item above those without", results.light_auc, "AUC")
 
 
 def draw(results: Results) -> str:

@@ -5,7 +5,7 @@ Shapes: M scans of a test  R rounds  K classes  S seeds  F folds  L levels
 
 import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -50,12 +50,14 @@ class Results:
     """By system and ratio of training and test."""
     at_rare: Mapping[Cell, rating.Learned]
     """By system and ratio of training, all tested at the highest ratio."""
+    among_items: Mapping[Cell, rating.Learned]
+    """By system and ratio; the negatives of a class are the items of the others."""
     chosen: Mapping[Cell, tuple[float, ...]]
     """The rate of each fold."""
     counted: Mapping[Cell, tuple[float, ...]]
     """The share of negative labels that the loss counted at each level, finest first."""
     light_auc: float
-    """What the mean transmission by itself says of whether a scan has an item; 0.5: nothing."""
+    """What the mean transmission by itself says of whether a scan has an item: above 0.5 those with one are lighter."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,8 +109,9 @@ class Bench:
 
     def rate(self, cells: Iterable[Cell]) -> Results:
         """Rate systems at ratios, all in the same rounds."""
-        learned, at_rare, chosen, counted = {}, {}, {}, {}
-        weights = {ratio: [self._weights(fold, ratio) for fold in range(NUM_FOLDS)] for ratio in RATIOS}
+        learned, at_rare, among_items, chosen, counted = {}, {}, {}, {}, {}
+        classes = [self.data.plan.class_M[self._test_rows(fold)] for fold in range(NUM_FOLDS)]
+        counts = [self._draw(fold) for fold in range(NUM_FOLDS)]
         for cell in cells:
             system, ratio = cell
             chosen[cell] = tuple(self.chosen_rate(system, fold, ratio) for fold in range(NUM_FOLDS))
@@ -118,19 +121,15 @@ class Bench:
             ]
             counted[cell] = tuple(np.mean([of["counted_L"] for row in runs for of in row], axis=0).tolist())
             logits = [np.stack([of["logits_MK"] for of in row]) for row in runs]
-            learned[cell] = self._rate(logits, weights[ratio])
-            at_rare[cell] = learned[cell] if ratio == RARE else self._rate(logits, weights[RARE])
-        return Results(learned, at_rare, chosen, counted, self._light_auc())
+            learned[cell] = _rate(logits, classes, counts, ratio)
+            at_rare[cell] = learned[cell] if ratio == RARE else _rate(logits, classes, counts, RARE)
+            rated = [rating.rate_among_items(*of_fold, ratio) for of_fold in zip(logits, classes, counts, strict=True)]
+            among_items[cell] = rating.pool_folds(np.stack(rated), seed=0)
+        return Results(learned, at_rare, among_items, chosen, counted, self._light_auc())
 
-    def _rate(self, logits_FSMK: list[npt.NDArray[Any]], weights_FRM: list[rating.FloatArray]) -> rating.Learned:
-        classes = [self.data.plan.class_M[self._test_rows(fold)] for fold in range(NUM_FOLDS)]
-        rated = [rating.rate(*of_fold) for of_fold in zip(logits_FSMK, classes, weights_FRM, strict=True)]
-        return rating.pool_folds(np.stack(rated), seed=0)
-
-    def _weights(self, fold: int, ratio: int) -> rating.FloatArray:
+    def _draw(self, fold: int) -> rating.FloatArray:
         rows = self._test_rows(fold)
-        counts_RM = rating.draw_bags(self.data.plan, rows, self.sources, 1 + rating.NUM_ROUNDS, seed=fold)
-        return rating.at_prevalence(counts_RM, self.data.plan.class_M[rows], ratio)
+        return rating.draw_bags(self.data.plan, rows, self.sources, 1 + rating.NUM_ROUNDS, seed=fold)
 
     def _test_rows(self, fold: int) -> IntArray:
         return self.data.plan.rows(fold, TEST)
@@ -138,7 +137,7 @@ class Bench:
     def _light_auc(self) -> float:
         plan = self.data.plan
         aucs = [
-            roc_auc_score(plan.class_M[rows] >= 0, -self.light_M[rows])
+            roc_auc_score(plan.class_M[rows] >= 0, self.light_M[rows])
             for rows in map(self._test_rows, range(NUM_FOLDS))
         ]
         return float(np.mean(aucs))
@@ -168,6 +167,16 @@ class Bench:
             print(f"{run}: held-out mean AP {found:.3f}, {figures['seconds']:.0f} s", file=sys.stderr, flush=True)
         with np.load(path) as file:
             return dict(file)
+
+
+def _rate(
+    logits: Sequence[npt.NDArray[Any]], classes: Sequence[IntArray], counts: Sequence[rating.FloatArray], ratio: int
+) -> rating.Learned:
+    rated = [
+        rating.rate(logits_SMK, class_M, rating.at_prevalence(counts_RM, class_M, ratio))
+        for logits_SMK, class_M, counts_RM in zip(logits, classes, counts, strict=True)
+    ]
+    return rating.pool_folds(np.stack(rated), seed=0)
 
 
 def _check_plan(path: Path, plan: Compositions) -> None:
