@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import beta, binom
+from scipy import special
 
 from model.metrics.bags import NEVER, Bags, apply_thresholds
 from model.metrics.joint_thresholds import plan_jointly
@@ -125,6 +125,8 @@ def count_needed(max_rate: float, confidence: float) -> int:
 
 def count_allowed(num_bags: int, max_rate: float, confidence: float) -> int:
     """Return how many of the bags may be wrong so that their rate's upper bound is at most `max_rate`; -1: none."""
+    from scipy.stats import binom  # half a second, and a report without a promise does without
+
     # The largest k with P(Binomial(n, max_rate) <= k) <= 1 - confidence.
     k = int(binom.ppf(1 - confidence, num_bags, max_rate))
     while k >= 0 and binom.cdf(k, num_bags, max_rate) > 1 - confidence:
@@ -134,7 +136,7 @@ def count_allowed(num_bags: int, max_rate: float, confidence: float) -> int:
 
 def upper_bound(num_wrong: int, num_bags: int, confidence: float) -> float:
     """Return the one-sided upper bound of Clopper and Pearson."""
-    return 1.0 if num_wrong >= num_bags else float(beta.ppf(confidence, num_wrong + 1, num_bags - num_wrong))
+    return 1.0 if num_wrong >= num_bags else float(special.betaincinv(num_wrong + 1, num_bags - num_wrong, confidence))
 
 
 def threshold_of_highest(values_G: npt.NDArray[np.floating], scores_M: npt.NDArray[np.floating], allowed: int) -> float:

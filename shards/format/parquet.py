@@ -193,13 +193,19 @@ def predictions_schema(classes: Sequence[str], is_imported: bool = False) -> pa.
 
 
 def read_parquet(url: str, columns: Sequence[str] | None = None) -> pa.Table:
-    """Return a Parquet file as a table; ValueError if it is damaged."""
+    """Return a Parquet file as a table; ValueError if it is damaged or lacks a column."""
     try:
         with storage.open_reader(url) as handle:
-            return pq.read_table(
-                handle, columns=list(columns) if columns is not None else None, page_checksum_verification=True
-            )
-    except (pa.ArrowInvalid, OSError) as error:
+            # pq.read_table would load pyarrow.dataset, and pandas where it is installed: half a second of a command.
+            file = pq.ParquetFile(handle, page_checksum_verification=True, pre_buffer=True)
+            if columns is None:
+                return file.read()
+            return file.read(columns=list(columns)).select(columns)
+    except KeyError as error:
+        raise ValueError(
+            f"table must have the columns {list(columns or ())}, got one without: {error} ({url})"
+        ) from error
+    except (pa.ArrowInvalid, UnicodeDecodeError, OSError) as error:
         if isinstance(error, OSError) and error.errno is not None:  # absent or unreadable, not damaged
             raise
         raise ValueError(f"table must be a whole Parquet file, got {error} ({url})") from error
