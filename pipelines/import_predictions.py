@@ -61,6 +61,8 @@ def import_predictions(config: ImportPredictionsConfig) -> Imported:
         ValueError: the file is no table of scores, no key is a sample of the dataset, or the folder holds other
             predictions.
     """
+    if not storage.exists(config.file):
+        raise ValueError(f"file must be a table of scores or detections, got none ({config.file})")
     dataset = open_dataset(config.data)
     classes = dataset.manifest.scored_classes
     if config.format == "coco-detections":

@@ -60,7 +60,8 @@ def read_labelled(scans: pa.Table, classes: Sequence[str]) -> Labelled:
     starts_G = np.flatnonzero(np.diff(bags_N[order_N], prepend=-1))
     labels, scores = (scans[name].combine_chunks() for name in ("label", "score"))
     label_KN = [pc.fill_null(pc.struct_field(labels, name), UNKNOWN).to_numpy() for name in classes]
-    score_KN = [pc.struct_field(scores, name).to_numpy() for name in classes]
+    # Without a score nothing alarms, as in `estimate`.
+    score_KN = [pc.fill_null(pc.struct_field(scores, name), 0.0).to_numpy() for name in classes]
     label_NK, score_NK = (np.stack(columns, axis=1)[order_N] for columns in (label_KN, score_KN))
     with np.errstate(divide="ignore"):
         logit_NK = np.clip(np.log(score_NK) - np.log1p(-score_NK), -_HIGHEST, _HIGHEST)

@@ -203,3 +203,11 @@ def test_a_later_night_that_was_killed_is_done_again(tmp_path, monkeypatch):
     assert watch(tmp_path, new, reference) == 0
     assert len(read(tmp_path)["nights"]) == 2
     assert not (tmp_path / "drift/unfinished-drift.json").exists()
+
+
+def test_a_class_with_too_few_labelled_bags_is_said_to_have_no_estimate(tmp_path):
+    reference, new = score_night(tmp_path, "reference"), score_night(tmp_path, "a")
+    score_night(tmp_path, "rated", item_share=0.02)
+    assert watch(tmp_path, new, reference, "--report", rate_night(tmp_path, "rated")) == 0
+    assert read(tmp_path)["calibration"]["Gun"]["refused"] == "it takes 20 labelled bags with and without it"
+    assert "nothing is estimated: it takes 20 labelled bags" in (tmp_path / "drift/drift.html").read_text()

@@ -137,3 +137,9 @@ def test_a_file_of_another_dataset_is_refused_and_nothing_is_written(corpus, cap
     assert "keys must be those of the dataset's samples, such as 'k00'" in err and "the first 'x.jpg'" in err
     assert not (corpus.root / "p").exists()
     assert corpus.run(corpus.lines(), name="a/b") == 2
+
+
+def test_a_file_that_is_not_there_is_named(corpus, capsys):
+    words = ["--data", corpus.dataset.url, "--output", str(corpus.root / "p"), "--format", "csv", "--model-name", "m"]
+    assert cli.main(["import-predictions", str(corpus.root / "none.csv"), *words]) == 2
+    assert "file must be a table of scores or detections, got none" in capsys.readouterr().err

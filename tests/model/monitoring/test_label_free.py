@@ -1,11 +1,12 @@
 """Test that estimates without labels are right where their assumption holds, and null where nothing allows them."""
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model.monitoring.label_free import Labelled, calibrate, estimate
+from model.monitoring.label_free import Labelled, calibrate, estimate, read_labelled
 
 THRESHOLDS = np.array([1.0, 0.5])
 CLASSES = ("Gun", "Knife")
@@ -94,3 +95,19 @@ def test_estimates_are_shares_or_null(seed, prevalence):
     for of in estimate(draw(seed, 30, prevalence)[0], THRESHOLDS, calibration).values():
         for figures in of.values():
             assert all(value is None or 0 <= value <= 1 for value in figures.values())
+
+
+def test_a_class_without_scores_is_read_as_one_that_never_alarms():
+    struct = pa.struct([("Gun", pa.float64()), ("Knife", pa.float64())])
+    labels = pa.struct([("Gun", pa.int8()), ("Knife", pa.int8())])
+    scans = pa.table(
+        {
+            "key": ["a", "b"],
+            "group": pa.nulls(2, pa.string()),
+            "label": pa.array([{"Gun": 1, "Knife": None}, {"Gun": 0, "Knife": None}], labels),
+            "score": pa.array([{"Gun": 0.5, "Knife": None}, {"Gun": 0.25, "Knife": None}], struct),
+        }
+    )
+    found = read_labelled(scans, ("Gun", "Knife"))
+    assert found.logits_GK[:, 0].tolist() == pytest.approx([0, -np.log(3)])
+    assert found.logits_GK[:, 1].max() < -30 and (found.labels_GK[:, 1] == -1).all()
