@@ -12,7 +12,9 @@ from pipelines.runtime import process_pool
 
 NOBODY = 65534
 COMMANDS = ("pipelines.convert", "pipelines.reshard", "pipelines.verify")
-PRELOADED = [*COMMANDS, "tests.processes", "tests.beam_cache"]
+# With the jobs that the commands load late: a process that gave its rights up may be kept from the interpreter's files.
+_JOBS = ("pipelines.transforms.convert", "pipelines.transforms.reshard", "pipelines.transforms.verify")
+PRELOADED = [*COMMANDS, *_JOBS, "tests.processes", "tests.beam_cache"]
 
 
 def start_command(module: str, words: Sequence[object], log: Path, user: int | None = None) -> BaseProcess:
