@@ -10,9 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from pipelines.runtime import command_line
+from pipelines.runtime import command_line, process_pool
 from pipelines.runtime.flags import Fraction, make_config
-from pipelines.runtime.process_pool import run_in_processes
 from pipelines.steps.dataset_inputs import check_places, last_change_of
 from pipelines.steps.dataset_plan import find_finished_dataset, report_ledger
 from pipelines.steps.reshard_job import ReshardConfig, make_selection, plan_dataset
@@ -43,6 +42,7 @@ def reshard_datasets(config: ReshardConfig, beam_options: Sequence[str] = ()) ->
     newest_input = partial(last_change_of, inputs)
     if (finished := find_finished_dataset(plan, newest_input, overwrite=config.overwrite)) is not None:
         return finished
+    process_pool.set_job_size(sum(source.manifest.num_scans for source in inputs))
     from pipelines.transforms.reshard import add_resharding
     from pipelines.transforms.write_dataset import run_job
 
@@ -57,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _main(argv: Sequence[str]) -> int:
     words, beam_options = command_line.split_beam_options(argv)
     flags = make_config(_Flags, make_parser().parse_args(words))
-    with run_in_processes():
+    with process_pool.run_in_processes():
         manifest = reshard_datasets(flags, beam_options)
     return report_ledger(manifest, flags.max_quarantine_fraction)
 

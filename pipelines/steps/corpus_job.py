@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Annotated, Any, Literal
 
-from pipelines.runtime import log, progress
+from pipelines.runtime import log, process_pool, progress
 from pipelines.runtime.flags import NAMES, PAIRS, Flag
 from pipelines.steps.dataset_plan import DEFAULT_SHARD_BYTES, DatasetPlan
 from shards import storage
@@ -26,7 +26,7 @@ from shards.writing import sharding
 from shards.writing.corpus_source import ScanSource
 from shards.writing.output_folder import check_output
 
-_IMAGES_A_REPORT = 1000
+_IMAGES_A_REPORT = 200
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -204,6 +204,7 @@ def _report_images(facts: Iterable[Fact]) -> Iterator[Fact]:
             num_images += 1
             num_bytes += fact.size_bytes
         if num_images == _IMAGES_A_REPORT:
+            process_pool.set_job_size(num_images)
             progress.advance("convert", num_images, num_bytes)
             num_images = num_bytes = 0
         yield fact

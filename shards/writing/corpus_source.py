@@ -15,7 +15,7 @@ from shards.corpus.records import ScanRef
 from shards.format.classes import ClassSet
 from shards.verify.shard import shard_metadata
 
-_NUM_PLAIN_FIELDS = ScanRef._fields.index("annotation")
+_NUM_PLAIN_FIELDS = ScanRef._fields.index("image_place")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ class ScanSource:
         """
         annotations = [ref.annotation.digest for ref in refs if ref.annotation]
         # Without places in archives: a stream's images wait in another folder in another run.
-        plain = [ref._replace(image_place=None, annotation_place=None)[:_NUM_PLAIN_FIELDS] for ref in refs]
+        plain = [(*ref[:_NUM_PLAIN_FIELDS], None, None) for ref in refs]
         # Only the options that a sample follows from; the others have shaped the records.
         policy: list[str | bool] = [
             self.policy.on_contradiction,
