@@ -1,6 +1,8 @@
 """Run what the READMEs show, and hold what they list against the code."""
 
 import ast
+import importlib
+import importlib.util
 import re
 import sys
 from pathlib import Path
@@ -11,7 +13,9 @@ from pipelines import cli
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
-PAGES = ["README.md", "CONTRIBUTING.md", *(f"{name}/README.md" for name in ("shards", "model", "pipelines", "tests"))]
+FOLDERS = ("shards", "model", "pipelines", "deploy", "tests")
+FILES = [path for folder in FOLDERS for path in (ROOT / folder).rglob("*.*")]
+PAGES = sorted(str(path.relative_to(ROOT)) for path in [*ROOT.glob("*.md"), *FILES] if path.suffix == ".md")
 
 
 def list_reasons() -> set[str]:
@@ -50,9 +54,25 @@ def test_every_command_is_explained():
 def test_files_and_modules_that_a_page_names_exist(page):
     text = (ROOT / page).read_text()
     named = re.findall(r"`((?:shards|model|pipelines|deploy|tests)/[\w./-]*)`", text)
+    named = [name for name in named if name != "deploy/kubernetes/overlays/site/kustomization.yaml"]  # the reader's own
     assert [name for name in named if not (ROOT / name).exists()] == []
     links = re.findall(r"\]\(([\w./-]+)\)", text)
     assert [link for link in links if not (ROOT / Path(page).parent / link).exists()] == []
+    sources = re.findall(r"`([\w./-]+\.pyi?)`", text)  # `label_lists.py`, after the whole path of a file beside it
+    assert [name for name in sources if not any(str(path).endswith(f"/{name}") for path in FILES)] == []
+    modules = re.findall(r"(?<!\S)python -m ([\w.]+)", text)
+    assert [name for name in modules if importlib.util.find_spec(name) is None] == []
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_commands_have_the_flags_that_a_page_gives_them(page):
+    text = (ROOT / page).read_text().replace("\\\n", " ")
+    for command, words in re.findall(r"(?:^|[`$ ])sixray ([a-z-]+)( [^\n`|]*)", text, re.MULTILINE):
+        flags = re.findall(r"(?<= )--[a-z][\w-]*", words.split(" -- ")[0])
+        if command in cli.COMMANDS and flags:
+            parser = importlib.import_module(f"pipelines.{command.replace('-', '_')}").make_parser()
+            known = {name for action in parser._actions for name in action.option_strings}
+            assert set(flags) <= known, command
 
 
 @pytest.mark.parametrize("page", PAGES)
