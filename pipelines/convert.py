@@ -98,11 +98,11 @@ def _main(argv: Sequence[str]) -> int:
 
 
 def _print_shortcomings(summary: Summary, job: Job) -> bool:
-    """Print what keeps the dataset from being of use; return whether nothing was lost."""
+    """Print what may keep the dataset from being of use; return whether there is nothing."""
     shortcomings = list(find_shortcomings(summary, job.corpus, job.classes.scored))
-    for shortcoming in sorted(shortcomings, key=lambda one: not one.is_loss):
-        print(f"{'findings' if shortcoming.is_loss else 'note'}: {shortcoming.text}")
-    return not any(shortcoming.is_loss for shortcoming in shortcomings)
+    for shortcoming in shortcomings:
+        print(f"findings: {shortcoming}")
+    return not shortcomings
 
 
 def _run_dry(job: Job, flags: _Flags) -> int:

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 import pyarrow.compute as pc
 
@@ -121,37 +121,26 @@ def summarise_dataset(dataset: Dataset) -> Summary:
     return Summary(Counter(scans), Counter(refused), positives, num_labelled)
 
 
-class Shortcoming(NamedTuple):
-    """A way in which a dataset may be of no use."""
-
-    text: str
-    is_loss: bool
-    """The corpus names what the dataset lacks, so something went wrong; else the corpus itself has none of it."""
-
-
-def find_shortcomings(summary: Summary, corpus: Corpus, scored_classes: Sequence[str]) -> Iterator[Shortcoming]:
+def find_shortcomings(summary: Summary, corpus: Corpus, scored_classes: Sequence[str]) -> Iterator[str]:
     """Yield each reason why the dataset may be of no use as it is.
 
-    A folder of images alone needs neither splits nor labels: it is there to be scored. A corpus with a test list alone
-    is there to be rated, and lists name all classes of a release although a part of it may hold a few.
+    A folder of images alone needs neither splits nor labels: it is there to be scored.
     """
     reasons: Counter[str] = Counter()
     for (_, reason), count in summary.refused.items():
         reasons[reason] += count
     for reason, count in reasons.most_common(1):
         if 2 * count > summary.num_listed:
-            yield Shortcoming(f"{count} of {summary.num_listed} scans are refused as {reason}", is_loss=True)
+            yield f"{count} of {summary.num_listed} scans are refused as {reason}"
     splits = {*summary.scans, *(split for split, _ in summary.refused)} | {item.split for item in corpus.lists}
     if splits - {UNLISTED, ""} and not summary.scans["train"]:
         named = ", ".join(sorted(split for split in splits if summary.scans[split])) or "none"
-        text = f"no scan is in train, though the corpus has splits (with scans: {named})"
-        yield Shortcoming(text, is_loss="train" in splits)
+        yield f"no scan is in train, though the corpus has splits (with scans: {named})"
     if corpus.layout == "images" or not summary.scans.total():
         return
     if not summary.num_labelled:
-        yield Shortcoming("no label of any scan is known", is_loss=True)
+        yield "no label of any scan is known"
     elif any(item.has_labels for item in corpus.lists):
         present = {name for (_, name), count in summary.positives.items() if count}
         if absent := [name for name in scored_classes if name not in present]:
-            has_refused = summary.refused.total() > 0
-            yield Shortcoming(f"no scan has {' or '.join(absent)}, which the lists name", has_refused)
+            yield f"no scan has {' or '.join(absent)}, which the lists name"

@@ -83,14 +83,16 @@ def test_a_dataset_that_nobody_can_work_with_is_called_so_first(tmp_path, capsys
     assert (tmp_path / "ds/dataset.json").exists()
 
 
-def test_what_the_corpus_itself_lacks_is_noted_and_no_finding(tmp_path, capsys):
+def test_what_the_corpus_itself_lacks_is_a_finding(tmp_path, capsys):
     corpus = CorpusWriter(tmp_path / "c")
     for number in range(5):
         corpus.add_scan(f"P{number:05d}", ["Gun"], split="test")
     (corpus.root / "ImageSet/10/train.csv").unlink()
-    assert run("--input", corpus.root, "--output", tmp_path / "ds") == 0
+    assert run("--input", corpus.root, "--output", tmp_path / "ds") == 1
     found = capsys.readouterr().out.splitlines()
-    assert found[0].startswith("note: no scan is in train") and found[1].startswith("note: no scan has Knife or Wrench")
+    assert found[0].startswith("findings: no scan is in train")
+    assert found[1].startswith("findings: no scan has Knife or Wrench")
+    assert (tmp_path / "ds/dataset.json").exists()
 
 
 def test_a_folder_of_images_needs_no_labels(tmp_path):
