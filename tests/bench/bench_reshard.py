@@ -1,7 +1,7 @@
 """Measure resharding of datasets beside `cp` of their shards.
 
 Files as in `bench_convert`; both read from the page cache and end with `sync`. Start-up is excluded: the time of
-a tenth of the files is subtracted from that of all.
+a tenth of the files is subtracted from that of all. Medians of ten rounds.
 """
 
 import shutil
@@ -14,6 +14,7 @@ from tests.bench.bench_million import run_measured
 from tests.bench.measure import Measurement, time_in_turn
 
 NUM_FILES = 20_000
+NUM_ROUNDS = 10
 
 
 def run(scratch: Path) -> Iterator[Measurement]:
@@ -33,7 +34,8 @@ def run(scratch: Path) -> Iterator[Measurement]:
             f"{name} {share}": _fresh(contender, dataset, scratch / "output")
             for name, contender in contenders.items()
             for share, dataset in datasets.items()
-        }
+        },
+        NUM_ROUNDS,
     )
     num_bytes = {share: sum(path.stat().st_size for path in it.glob("*/*.tar")) for share, it in datasets.items()}
     megabytes = (num_bytes["all"] - num_bytes["tenth"]) / 1e6
