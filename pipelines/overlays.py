@@ -9,24 +9,18 @@ from typing import Annotated
 import numpy as np
 from torch import Tensor
 
-from model.artifacts.saved_model import LoadedModel, load_model
 from model.evaluation.scans.scored_scans import ScoredScans, join_predictions
-from model.hardware import Hardware, detect_hardware
-from model.inputs.decoder import BatchDecoder
+from model.hardware import detect_hardware
 from model.metrics.operating_points import sigmoid
-from model.networks.output import NetworkOutput
-from model.reports.heatmap_overlay import Edges, Marks, draw_overlay
-from model.scoring.engine_selection import EngineSpec
-from model.scoring.engines import build_engine
-from model.scoring.heatmaps import fuse_heatmaps
+from model.reports.heatmap_overlay import Marks, draw_overlay
+from model.scoring.heatmap_reader import HeatmapReader, UndrawableError
 from pipelines.runtime import command_line, log
 from pipelines.runtime.flags import Flag, make_config
 from pipelines.runtime.progress import Progress
 from shards import storage
-from shards.format.dataset import Dataset, open_dataset
+from shards.format.dataset import open_dataset
 from shards.format.keys import encode_key
-from shards.format.shard_reader import ReadScan, ShardReader, find_rows
-from shards.images.decode import decode_image
+from shards.format.shard_reader import ReadScan, find_rows, read_scan_of_row
 from shards.predictions.run import open_predictions
 
 
@@ -65,19 +59,16 @@ def write_overlays(config: OverlaysConfig) -> tuple[int, dict[str, str]]:
         ValueError: predictions, dataset and model do not belong together, or have no such split, class or key.
     """
     predictions, dataset = open_predictions(config.predictions), open_dataset(config.data)
-    model = load_model(config.model)
-    if predictions.model_id != model.model_id:
-        raise ValueError(
-            f"model must be the one that made the predictions, {predictions.model_id}, got {model.model_id} "
-            f"({config.model}); name its folder, or score with this one first"
-        )
+    reader = HeatmapReader(config.model, predictions.model_id, detect_hardware())
     scans = join_predictions(predictions, dataset, config.split)
     wanted = choose_scans(scans, config)
-    artist = _Artist(model, scans, detect_hardware())
+    artist = _Artist(reader, scans)
     problems: dict[str, str] = {}
     num_pictures = 0
     with Progress("overlays", total=sum(map(len, wanted.values())), unit="pictures") as progress:
-        for scan in _read(dataset, config.split, wanted):
+        # Each is read by itself: between two of them lie many that nobody asked for.
+        for place in find_rows(dataset, wanted, config.split).values():
+            scan = read_scan_of_row(*place)
             key = scan.row.key
             try:
                 for name, picture in artist.draw(scan, wanted[key]):
@@ -106,38 +97,19 @@ def choose_scans(scans: ScoredScans, config: OverlaysConfig) -> dict[str, list[i
     return wanted
 
 
-class UndrawableError(Exception):
-    """A scan cannot be read or decoded; the others can."""
-
-
 class _Artist:
     """A model on this machine, and what is known of the scans."""
 
-    def __init__(self, model: LoadedModel, scans: ScoredScans, hardware: Hardware) -> None:
-        self._scans = scans
+    def __init__(self, reader: HeatmapReader, scans: ScoredScans) -> None:
+        self._reader, self._scans = reader, scans
         self._places = {key: n for n, key in enumerate(scans.keys_N.to_pylist())}
-        self._compute = build_engine(EngineSpec("eager", "float32"), model.network, model.config, hardware)
-        self._decoder = BatchDecoder(model.config.input, hardware, batch_size=1)
 
     def draw(self, scan: ReadScan, classes: Sequence[int]) -> Iterator[tuple[str, bytes]]:
         """Yield class name and PNG."""
-        output, window = self._look(scan)
-        assert scan.image is not None
-        picture = decode_image(scan.image).convert("RGB")
-        seen = (picture.height, picture.width, window)
-        heatmaps_KHW = fuse_heatmaps(output.heatmaps, *seen)
-        attention_HW = None if output.attention_B1hw is None else fuse_heatmaps([output.attention_B1hw], *seen)[0]
+        maps = self._reader.read(scan)
         for k in classes:
-            marks = self._marks(self._places[scan.row.key], k, output.log_weights_BL)
-            yield marks.class_name, draw_overlay(picture, heatmaps_KHW[k], marks, attention_HW)
-
-    def _look(self, scan: ReadScan) -> tuple[NetworkOutput, Edges]:
-        if scan.refusal is not None:
-            raise UndrawableError(f"{scan.refusal.reason}: {scan.refusal.detail}")
-        decoded = self._decoder.decode([scan.image])
-        if decoded.errors:
-            raise UndrawableError(f"undecodable: {decoded.errors[0]}")
-        return self._compute(decoded.images_BCHW), tuple(decoded.windows_B4[0].tolist())
+            marks = self._marks(self._places[scan.row.key], k, maps.log_weights_BL)
+            yield marks.class_name, draw_overlay(maps.picture, maps.classes_KHW[k], marks, maps.attention_HW)
 
     def _marks(self, n: int, k: int, log_weights_BL: Tensor | None) -> Marks:
         scans = self._scans
@@ -160,12 +132,6 @@ def _describe_weights(log_weights_BL: Tensor | None) -> str:
     if log_weights_BL is None:
         return ""
     return ", levels weigh " + " ".join(f"{weight:.2f}" for weight in log_weights_BL[0].exp().tolist())
-
-
-def _read(dataset: Dataset, split: str, wanted: dict[str, list[int]]) -> Iterator[ReadScan]:
-    """Yield the wanted scans, each read by itself: between two of them lie many that nobody asked for."""
-    for tar_url, row in find_rows(dataset, wanted, split).values():
-        yield from ShardReader(tar_url).read([row])
 
 
 def main(argv: Sequence[str] | None = None) -> int:

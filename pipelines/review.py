@@ -2,23 +2,25 @@
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from model.evaluation.scans.scored_scans import join_predictions
+from model.reports.heatmap_overlay import Layer
+from model.review.evidence import weigh_labels
 from model.review.folder import check_folder, write_review
 from model.review.page import render_page
-from model.review.ranking import rank_suspects
+from model.review.ranking import choose_suspects, describe_suspects, find_strongest
 from pipelines.runtime import command_line, log
 from pipelines.runtime.flags import make_config
 from shards import storage
-from shards.format.dataset import open_dataset
+from shards.format.dataset import Dataset, open_dataset
+from shards.format.shard_reader import LabelledRow, find_labelled_rows
 from shards.host import installed_versions
-from shards.predictions.run import open_predictions
+from shards.predictions.run import Predictions, open_predictions
 from shards.predictions.trained_on import find_trained_share, is_training_data
 
 FORMAT_VERSION = 1
@@ -39,6 +41,8 @@ class ReviewConfig:
     """Split whose labels are reviewed."""
     budget: int = 1000
     """Scans to list at most, the most doubtful first."""
+    model: str | None = None
+    """Folder of the run, or of the model, that made the scores: draws its heatmaps over the scans of the page."""
 
     def __post_init__(self) -> None:
         if self.budget < 1:
@@ -62,18 +66,38 @@ def review_labels(config: ReviewConfig) -> tuple[pa.Table, dict[str, Any]]:
     }
     check_folder(output, document)
     scans = join_predictions(predictions, dataset, config.split)
-    samples = dataset.read_samples(config.split, ["key", "sha256"]).combine_chunks()
-    places = pc.index_in(scans.keys_N, samples["key"].combine_chunks())
-    suspects = rank_suspects(scans, samples["sha256"].combine_chunks().take(places), config.budget)
+    evidence = weigh_labels(scans)
+    strongest_N = find_strongest(evidence)
+    rows = choose_suspects(strongest_N, config.budget)
+    keys = scans.keys_N.take(pa.array(rows, pa.int64())).to_pylist()
+    samples = find_labelled_rows(dataset, keys, config.split)
+    suspects = describe_suspects(scans, evidence, rows, [samples[key].row.sha256 for key in keys])
+    layers = _draw_layers(config.model, predictions, dataset, suspects, samples) if config.model else {}
     document |= {
         "num_scans": len(scans.keys_N),
-        "num_doubtful": int(pc.sum(pc.greater(suspects["evidence"], 0)).as_py() or 0),
+        "num_doubtful": int((strongest_N > 0).sum()),
         "trained_share": find_trained_share(predictions.run.get("trained_on"), dataset, config.split),
         "out_of_fold": predictions.run.get("out_of_fold"),
         "versions": installed_versions(),
     }
-    write_review(output, document, suspects, render_page(document, suspects, scans, dataset))
+    write_review(output, document, suspects, render_page(document, suspects, scans, samples, layers))
     return suspects, document
+
+
+def _draw_layers(
+    model_url: str,
+    predictions: Predictions,
+    dataset: Dataset,
+    suspects: pa.Table,
+    samples: Mapping[str, LabelledRow],
+) -> dict[str, Layer]:
+    from pipelines.review_heatmaps import draw_layers  # imports PyTorch, which a review without a model does without
+
+    class_of = dict(zip(suspects["key"].to_pylist(), suspects["class"].to_pylist(), strict=True))
+    layers, problems = draw_layers(model_url, predictions, dataset, samples, class_of)
+    for key, reason in problems.items():
+        log.status(f"no heatmap of {key}: {reason}", level="warning")
+    return layers
 
 
 def main(argv: Sequence[str] | None = None) -> int:

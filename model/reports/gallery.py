@@ -13,7 +13,7 @@ from model.evaluation.scans.scored_scans import ScoredScans
 from model.metrics.operating_points import sigmoid
 from shards.format.classes import ABSENT, PRESENT
 from shards.format.dataset import Dataset
-from shards.format.shard_reader import find_rows, read_image_of_row
+from shards.format.shard_reader import ScanRow, find_rows, read_image_of_row
 from shards.images.decode import decode_image
 
 NUM_EXAMPLES = 6
@@ -95,13 +95,12 @@ def collect_gallery(
         name: _pick(scans, scans.classes.index(name), threshold, num_examples) for name, threshold in thresholds.items()
     }
     keys = [example.key for of in classes.values() for example in (*of.misses, *of.false_alarms)]
-    pictures, problems = read_pictures(dataset, scans.split, list(dict.fromkeys(keys)))
+    pictures, problems = read_pictures(find_rows(dataset, keys, scans.split), list(dict.fromkeys(keys)))
     return Gallery(classes, pictures, problems)
 
 
 def read_pictures(
-    dataset: Dataset,
-    split: str,
+    places: Mapping[str, tuple[str, ScanRow]],
     keys: Sequence[str],
     side_px: int | None = None,
     max_total_bytes: int | None = None,
@@ -109,13 +108,11 @@ def read_pictures(
     """Return a JPEG for each key, and the reason where there is none, in the order of `keys`.
 
     Args:
-        dataset: with the scans.
-        split: of these.
+        places: tar and row of the scans, of `find_rows`.
         keys: of the scans.
         side_px: the longest of a picture; None: by their number.
         max_total_bytes: of all of them, by default MAX_TOTAL_BYTES; further ones are left out.
     """
-    places = find_rows(dataset, keys, split)
     pictures: dict[str, bytes] = {}
     problems: dict[str, str] = {}
     total_bytes, side_px = 0, side_px or (LARGE_PX if len(keys) <= MAX_LARGE else SMALL_PX)

@@ -21,9 +21,23 @@ Picture = npt.NDArray[np.float32]
 """(H, W), any scale."""
 PANEL_PX = 560
 """Longest side of a panel; smaller scans are not enlarged."""
+LAYER_PX = 180
+"""Longest side of a layer: a cell of the finest map has some pixels, and a browser smooths them."""
+_LAYER_OPACITY = 0.75
 _MARGIN, _LINE = 10, 20
 _LEGEND_PX = 450
 _WHITE = "#ffffff"
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """A heatmap to lay over a picture of its scan."""
+
+    png: bytes
+    """Its colours, the more opaque the higher; at most LAYER_PX a side."""
+    lowest: str
+    """In logits, as format_range has it; the transparent end."""
+    highest: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,16 +87,37 @@ def draw_overlay(scan: Image.Image, heatmap_HW: Picture, marks: Marks, attention
     return out.getvalue()
 
 
+def draw_layer(heatmap_HW: Picture) -> Layer:
+    """Return a heatmap, in logits, as a layer over its scan; equal arguments give equal bytes."""
+    scale = min(1.0, LAYER_PX / max(heatmap_HW.shape))
+    height_px, width_px = (max(1, round(side * scale)) for side in heatmap_HW.shape)
+    strength = _resize_strength(heatmap_HW, (width_px, height_px))
+    layer = Image.fromarray((255 * strength).round().astype(np.uint8)).convert("P")
+    steps = np.linspace(0, 1, 256)
+    layer.putpalette((mpl.colormaps["inferno"](steps)[:, :3] * 255).round().astype(np.uint8).tobytes())
+    out = io.BytesIO()
+    opacity = (255 * _LAYER_OPACITY * steps).round().astype(np.uint8).tobytes()
+    layer.save(out, "PNG", transparency=opacity, optimize=True)
+    return Layer(out.getvalue(), *format_range(float(heatmap_HW.min()), float(heatmap_HW.max())))
+
+
 def _tint(scan: Image.Image, values_HW: Picture, limits: tuple[float, float] | None = None) -> Image.Image:
     """Return the scan in grey under the values' colours, more opaque the higher they are."""
-    lowest, highest = limits or (float(values_HW.min()), float(values_HW.max()))
-    strength = ((values_HW - lowest) / max(highest - lowest, 1e-6)).clip(0, 1)
-    resized = Image.fromarray(strength.astype(np.float32)).resize(scan.size, Image.Resampling.BILINEAR)
-    strength = np.asarray(resized)[..., None]
+    strength = _resize_strength(values_HW, scan.size, limits)[..., None]
     colours = mpl.colormaps["inferno"](strength[..., 0])[..., :3] * 255
     grey = np.asarray(scan.convert("L"), np.float32)[..., None]
     mixed = grey * (0.85 - 0.65 * strength) + colours * (0.15 + 0.65 * strength)
     return Image.fromarray(mixed.clip(0, 255).astype(np.uint8))
+
+
+def _resize_strength(
+    values_HW: Picture, size_px: tuple[int, int], limits: tuple[float, float] | None = None
+) -> Picture:
+    """Return values scaled from 0 at their lowest (or the first limit) to 1, at another width and height."""
+    lowest, highest = limits or (float(values_HW.min()), float(values_HW.max()))
+    strength = ((values_HW - lowest) / max(highest - lowest, 1e-6)).clip(0, 1)
+    resized = Image.fromarray(strength.astype(np.float32)).resize(size_px, Image.Resampling.BILINEAR)
+    return np.asarray(resized)
 
 
 def _draw_marks(picture: Image.Image, marks: Marks, scale: float, has_boxes: bool, has_peak: bool) -> None:

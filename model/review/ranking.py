@@ -11,7 +11,7 @@ import pyarrow as pa
 from model.evaluation.scans.scored_scans import UNSCORED, ScoredScans
 from model.metrics.operating_points import sigmoid
 from model.reports.text.numbers import format_percent
-from model.review.evidence import ClassEvidence, weigh_labels
+from model.review.evidence import ClassEvidence, FloatArray
 from shards.format.classes import ABSENT, PRESENT
 
 SUSPECTS_SCHEMA = pa.schema(
@@ -33,23 +33,35 @@ SUSPECTS_SCHEMA = pa.schema(
 """A row a scan, the most doubtful first: its most doubtful class and label, and the logarithms of odds against it."""
 
 
-def rank_suspects(scans: ScoredScans, sha256_N: pa.Array, budget: int) -> pa.Table:
-    """Return the `budget` most doubtful scans of a split, in the form of `SUSPECTS_SCHEMA`.
+def find_strongest(evidence: Sequence[ClassEvidence]) -> FloatArray:
+    """Return the evidence against the most doubtful label of each scan; minus infinity where nothing is known."""
+    return functools.reduce(np.maximum, (of.total_N for of in evidence))
+
+
+def choose_suspects(strongest_N: FloatArray, budget: int) -> list[int]:
+    """Return the rows of the `budget` most doubtful scans, the most doubtful first.
 
     Scans of whose labels nothing is known are left out. Equal evidence goes in the order of the scans.
+    """
+    rows = np.argsort(-strongest_N, kind="stable")[:budget]
+    chosen: list[int] = rows[np.isfinite(strongest_N[rows])].tolist()
+    return chosen
+
+
+def describe_suspects(
+    scans: ScoredScans, evidence: Sequence[ClassEvidence], rows: Sequence[int], checksums: Sequence[str]
+) -> pa.Table:
+    """Return the scans of some rows, ranked in their order, in the form of `SUSPECTS_SCHEMA`.
 
     Args:
         scans: with scores of a model that has not learnt from these labels.
-        sha256_N: of the image of each scan.
-        budget: scans that a person has time for.
+        evidence: of `weigh_labels`.
+        rows: of `choose_suspects`.
+        checksums: sha256 of the image of each of these.
     """
-    evidence = weigh_labels(scans)
-    strongest_N = functools.reduce(np.maximum, (of.total_N for of in evidence))
-    rows = np.argsort(-strongest_N, kind="stable")[:budget]
-    rows = rows[np.isfinite(strongest_N[rows])]
     described = [
-        {"rank": rank, "sha256": sha256_N[row].as_py()} | _describe(scans, evidence, row)
-        for rank, row in enumerate(rows.tolist(), 1)
+        {"rank": rank, "sha256": sha256} | _describe(scans, evidence, row)
+        for rank, (row, sha256) in enumerate(zip(rows, checksums, strict=True), 1)
     ]
     return pa.Table.from_pylist(described, SUSPECTS_SCHEMA)
 

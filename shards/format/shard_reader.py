@@ -14,6 +14,7 @@ from typing import NamedTuple
 import pyarrow as pa
 
 from shards import storage
+from shards.format.classes import Box
 from shards.format.dataset import Dataset, read_samples_table
 from shards.format.tar import BLOCK_BYTES
 from shards.images.inspect import EXTENSIONS, ImageBytes, read_image_size
@@ -78,6 +79,24 @@ def find_rows(dataset: Dataset, keys: Iterable[str], split: str | None = None) -
     return found
 
 
+class LabelledRow(NamedTuple):
+    """An image of a tar, and its boxes."""
+
+    tar_url: str
+    row: ScanRow
+    boxes: tuple[Box, ...]
+
+
+def find_labelled_rows(dataset: Dataset, keys: Iterable[str], split: str | None = None) -> dict[str, LabelledRow]:
+    """Return the rows of some keys as `find_rows` does, with their boxes."""
+    found: dict[str, LabelledRow] = {}
+    for shard, table in dataset.find_samples(keys, [*ScanRow._fields, "boxes"], split):
+        tar_url = dataset.tar_url(shard)
+        for row, boxes in zip(_to_rows(table), table["boxes"].to_pylist(), strict=True):
+            found[row.key] = LabelledRow(tar_url, row, tuple(map(Box.from_row, boxes)))
+    return found
+
+
 def _to_rows(table: pa.Table) -> list[ScanRow]:
     columns = [table[name].to_pylist() for name in ScanRow._fields]
     return list(map(ScanRow._make, zip(*columns, strict=True)))
@@ -97,7 +116,7 @@ def read_image(dataset: Dataset, key: str) -> bytes:
 
 def read_image_of_row(tar_url: str, row: ScanRow) -> bytes:
     """Return one image; ValueError unless its bytes are those that the row names."""
-    (scan,) = ShardReader(tar_url).read([row])
+    scan = read_scan_of_row(tar_url, row)
     if scan.refusal is not None:
         raise ValueError(
             f"image of sample {row.key!r} must be as its row says, got {scan.refusal.reason}: {scan.refusal.detail} "
@@ -105,6 +124,12 @@ def read_image_of_row(tar_url: str, row: ScanRow) -> bytes:
         )
     assert scan.image is not None
     return bytes(scan.image)
+
+
+def read_scan_of_row(tar_url: str, row: ScanRow) -> ReadScan:
+    """Return one row with its image, or with the refusal."""
+    (scan,) = ShardReader(tar_url).read([row])
+    return scan
 
 
 class Buffers:

@@ -1,6 +1,7 @@
 """Models that each leave a fold out, and the scores of each scan by the model that has not seen it."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import ClassVar
 
@@ -10,6 +11,7 @@ import pytest
 from lightning.pytorch import Callback
 
 from model.inputs.sample_table import load_sample_table
+from model.scoring.heatmap_reader import HeatmapReader
 from model.training.trainer import find_folds
 from pipelines import evaluate, review, train, verify
 from pipelines.runtime.command_line import OK, WRONG_USAGE
@@ -72,6 +74,46 @@ def test_what_rates_predictions_takes_them_and_does_not_call_them_training_data(
     assert "has learnt" not in capsys.readouterr().err
     page = (tmp_path / "review/review.html").read_text()
     assert said in page and "has learnt from these labels" not in page
+
+
+def test_heatmaps_of_a_review_are_each_of_the_model_that_has_not_seen_the_scan(ran, tmp_path, capsys, monkeypatch):
+    dataset, _, predictions = ran
+    run = predictions.parents[1]
+    shutil.copytree(run / "fold-2/model", run / "model")  # a run without folds in the same folder
+    drawn: list[tuple[str, str]] = []
+
+    class Reader(HeatmapReader):
+        def __init__(self, folder, *more):
+            super().__init__(folder, *more)
+            self.folder = folder
+
+        def read(self, scan):
+            drawn.append((scan.row.key, self.folder))
+            return super().read(scan)
+
+    monkeypatch.setattr("pipelines.review_heatmaps.HeatmapReader", Reader)
+    words = ["--predictions", str(predictions), "--data", dataset.url, "--split", "train", "--output", str(tmp_path)]
+    try:
+        assert review.main([*words, "--model", str(run)]) == OK
+        assert review.main([*words, "--model", str(run / "fold-1")]) == WRONG_USAGE
+    finally:
+        shutil.rmtree(run / "model")
+    samples = load_sample_table(dataset, "train")
+    folds = dict(zip(samples.keys.to_pylist(), find_folds(samples, 2).tolist(), strict=True))
+    assert dict(drawn) == {key: f"{run}/fold-{fold}/model" for key, fold in folds.items()}
+    assert "model must be the run of `train --folds` that made the predictions, got no model in" in (
+        capsys.readouterr().err
+    )
+
+
+def test_the_scores_of_one_fold_are_reviewed_as_those_of_any_run(ran, tmp_path, capsys):
+    dataset, _, predictions = ran
+    fold = predictions.parents[1] / "fold-1"
+    (own,) = (fold / "predictions").iterdir()
+    words = ["--predictions", str(own), "--data", dataset.url, "--split", "train", "--output", str(tmp_path)]
+    assert review.main([*words, "--model", str(fold)]) == OK
+    assert "the model has learnt from these labels" in capsys.readouterr().err
+    assert (tmp_path / "review.html").read_text().count('class="layer"') == 20
 
 
 def test_a_run_that_was_killed_does_what_is_left_and_ends_with_the_same_bytes(ran, capsys):

@@ -51,6 +51,10 @@
     setTimeout(() => URL.revokeObjectURL(link.href), 60000);
   };
 
+  const heatmaps = document.getElementById("heatmaps");  // none without a model to draw them
+  const toggle = () => heatmaps.setAttribute("aria-pressed", String(document.body.classList.toggle("heatmaps")));
+  heatmaps?.addEventListener("click", toggle);
+
   author.value = state.author;
   // A spreadsheet must not take a name for a formula.
   author.addEventListener("input", () => { state.author = author.value.trim().replace(/^[=+\-@]/, "'$&"); keep(); });
@@ -67,6 +71,7 @@
     if (names[key] && card) mark(card, names[key]);
     else if (key === "z") undo();
     else if (key === "s") save();
+    else if (key === "h" && heatmaps) toggle();
     else if (key === "arrowdown" || key === "j") go(card ? card.nextElementSibling : cards[0]);
     else if (key === "arrowup" || key === "k") go(card?.previousElementSibling);
     else return;

@@ -12,7 +12,7 @@ from matplotlib.colors import to_hex
 from PIL import Image, ImageColor
 
 from model.reports.charts import CHANCE, SERIES
-from model.reports.heatmap_overlay import PANEL_PX, Marks, draw_overlay, format_range
+from model.reports.heatmap_overlay import PANEL_PX, Marks, draw_layer, draw_overlay, format_range
 
 MARKS = Marks(
     title="P00042   Gun: score 0.870, labelled present",
@@ -101,3 +101,15 @@ def test_a_long_title_widens_the_page():
 def test_equal_arguments_give_equal_bytes_and_a_flat_map_can_be_drawn():
     flat = np.zeros((120, 200), np.float32)
     assert draw_overlay(SCAN, flat, MARKS) == draw_overlay(SCAN, flat, MARKS)
+
+
+def test_a_layer_is_clear_at_the_lowest_value_and_densest_at_the_highest():
+    layer = draw_layer(HEATMAP)
+    pixels = np.asarray(Image.open(io.BytesIO(layer.png)).convert("RGBA")).astype(int)
+    assert pixels.shape == (108, 180, 4) and (layer.lowest, layer.highest) == ("-3.0", "5.0")
+    opacity_HW = pixels[..., 3]
+    assert opacity_HW[0, 0] == 0 and opacity_HW[-1, -1] == opacity_HW.max() > 180
+    assert np.all(np.diff(opacity_HW.reshape(-1)) >= 0)
+    assert draw_layer(HEATMAP) == layer
+    flat = np.asarray(Image.open(io.BytesIO(draw_layer(np.full((3, 900), 2.0, np.float32)).png)).convert("RGBA"))
+    assert flat.shape == (1, 180, 4) and not flat[..., 3].any()

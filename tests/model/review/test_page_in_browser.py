@@ -5,11 +5,13 @@ import json
 import shutil
 from random import Random
 
+import numpy as np
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from PIL import Image
 from playwright.sync_api import sync_playwright
 
+from model.reports.heatmap_overlay import draw_layer
 from pipelines import review
 from shards.curation.corrections import find_changes, read_corrections
 from shards.format.dataset import open_dataset
@@ -38,7 +40,11 @@ def url(tmp_path_factory):
     ]
     predictions = write_predictions(root / "pred", dataset, rows)
     flags = ["--predictions", predictions, "--data", dataset.url, "--output", str(root / "review"), "--budget", "4"]
-    assert review.main(flags) == 0
+    maps = np.outer(np.linspace(-3, 2, 50), np.ones(100)).astype(np.float32)
+    layers = {key: draw_layer(maps) for key in (ODD, "both", "sure")}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("pipelines.review_heatmaps.draw_layers", lambda *_: (layers, {"none": "undecodable"}))
+        assert review.main([*flags, "--model", str(root / "run")]) == 0
     return root
 
 
@@ -98,8 +104,24 @@ def test_labels_are_marked_by_keys_and_saved_as_corrections_that_apply(page, url
     assert [box["class"] for box in json.loads(both["boxes_after"])] == ["Knife"]
 
 
+def test_heatmaps_are_shown_and_hidden_by_key_and_button(page):
+    layers = page.locator("image.layer")
+    assert layers.count() == 3 and not layers.first.is_visible()
+    page.keyboard.press("h")
+    assert layers.first.is_visible() and page.get_attribute("#heatmaps", "aria-pressed") == "true"
+    assert "Heatmap from -3.0 to 2.0 logits" in page.inner_text(".suspect >> nth=0")
+    page.keyboard.press("r")  # a mark does not hide them
+    assert layers.first.is_visible()
+    assert Axe().run(page).response["violations"] == []
+    page.click("#heatmaps")
+    assert not layers.first.is_visible() and page.get_attribute("#heatmaps", "aria-pressed") == "false"
+    page.click("#author")
+    page.keyboard.type("h")
+    assert not layers.first.is_visible()
+
+
 def test_the_page_has_every_picture_and_fits_a_phone(page, url):
-    assert page.locator(".suspect image").count() == 4
+    assert page.locator(".suspect image:not(.layer)").count() == 4
     assert page.locator("img").count() == 0  # the key is text
     assert Axe().run(page).response["violations"] == []
     page.set_viewport_size({"width": 390, "height": 844})

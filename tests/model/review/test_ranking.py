@@ -3,7 +3,6 @@
 import math
 
 import numpy as np
-import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,7 +12,7 @@ from model.evaluation.scans.scored_scans import UNSCORED, join_predictions
 from model.metrics.calibration import fit_platt
 from model.metrics.ranking import rank as rank_scores
 from model.review.evidence import weigh_bags, weigh_labels, weigh_scores
-from model.review.ranking import SUSPECTS_SCHEMA, rank_suspects
+from model.review.ranking import SUSPECTS_SCHEMA, choose_suspects, describe_suspects, find_strongest
 from shards.predictions.run import open_predictions
 from tests.model.written import prediction, sample, write_dataset, write_predictions
 
@@ -35,7 +34,9 @@ def join(tmp_path):
 
 
 def rank(scans, budget=100):
-    return rank_suspects(scans, pa.array([f"sha of {key}" for key in scans.keys_N.to_pylist()]), budget)
+    evidence = weigh_labels(scans)
+    rows = choose_suspects(find_strongest(evidence), budget)
+    return describe_suspects(scans, evidence, rows, [f"sha of {scans.keys_N[row].as_py()}" for row in rows])
 
 
 def series(num, label, logit):
