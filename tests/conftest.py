@@ -10,7 +10,7 @@ import pytest
 from hypothesis import settings
 
 from pipelines.runtime import process_pool
-from tests.processes import PRELOADED
+from tests.processes import COMMANDS, PRELOADED
 
 # Here and in started processes, before PyTorch is loaded: tiny networks lose time to threads that wait for each other,
 # and the number of threads changes the last bits of a sum.
@@ -51,7 +51,7 @@ def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:
 
 def pytest_collection_finish() -> None:
     """Prepare Beam, PyTorch and the garbage collector, when all tests are imported."""
-    if "apache_beam" in sys.modules:
+    if sys.modules.keys() & {"apache_beam", *COMMANDS}:
         from tests import beam_cache
 
         beam_cache.install()

@@ -24,7 +24,7 @@ def start_command(module: str, words: Sequence[object], log: Path, user: int | N
         module: one of COMMANDS; they are imported once, by the process that all are forked from.
         words: of the command line.
         log: where it prints to.
-        user: id to run as, which needs root.
+        user: id to run as, in a single process; another than one's own needs root.
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(PRELOADED)

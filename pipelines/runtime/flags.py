@@ -12,6 +12,7 @@ import textwrap
 from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, Field, fields, is_dataclass
 from datetime import datetime
+from functools import cache
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -161,6 +162,7 @@ def _default_of(field: Field[Any]) -> Any:
     return list(value) if isinstance(value, (tuple, Mapping)) else value
 
 
+@cache
 def _read_field_docs(config_class: type) -> dict[str, str]:
     """Return the docstrings under the fields of a dataclass and of those it is derived from, without a last period."""
     docs: dict[str, str] = {}

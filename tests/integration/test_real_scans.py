@@ -103,6 +103,7 @@ def test_every_scan_is_scored_and_the_report_counts_the_test_split(dataset, tmp_
     # A twentieth to learn from: training and the trial of engines would take longer than all the rest.
     assert cli.main(["reshard", "--input", str(dataset), "--output", few, "--where", "hash(key) % 20 = 0"]) == 0
     small = ["--recipe", "demo", "--max-epochs", "1", "--image-size", "64", "--positive-repeats", "1"]
+    small += ["--backbone", "test_resnet", "--no-pretrained"]
     assert cli.main(["train", "--data", few, "--output", run, *small]) == 0
     words = ["--model", f"{run}/model", "--input", str(dataset), "--output", predictions]
     assert cli.main(["score", *words, "--engine=eager", "--dtype=float32", "--batch-size=16"]) == 0
