@@ -54,7 +54,7 @@ cluster-up: setup ## start Flink, Beam's job server and workers, and an S3 store
 cluster-down: setup ## stop them and remove their files
 	$(RUN) python -m deploy.local.cluster down
 
-test-simulation: setup ## cut the power of simulated disks under jobs, with new seeds (five minutes; MINUTES=2)
+test-simulation: setup ## cut the power of simulated disks under all jobs, with new seeds (five minutes; MINUTES=2)
 	$(RUN) python -m tests.simulation --minutes $(or $(MINUTES),5)
 
 test-cluster: setup ## test the jobs on Flink, on Prism and under faults, and the manifests (needs Java, Maven, Go)

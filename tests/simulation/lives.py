@@ -1,17 +1,23 @@
 """Live through power cuts with a job until it is done, and check after each life what must hold.
 
-After every cut: a dataset or predictions that say they are finished are whole, as `sixray verify` finds them. At the
-end: the bytes are those of a run without cuts, and they are still there after one more cut.
+After every cut: each file that stands under a final name is the one that a run without cuts writes, and a dataset or
+predictions that say they are finished are whole, as `sixray verify` finds them. At the end: the bytes are those of a
+run without cuts, and they are still there after one more cut.
 """
 
+import os
 import random
 import tempfile
+import time
+from collections import Counter
 from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from io import StringIO
 from pathlib import Path
+from unittest import mock
 
+from pipelines.runtime import process_pool
 from pipelines.verify import main as verify
 from shards import storage
 from tests.corpora import make_corpus
@@ -72,15 +78,64 @@ def live(job: Job, seed: int, undisturbed: Undisturbed) -> tuple[int, PowerCuts]
             was_cut = cuts.is_off
             cuts.lose()  # also if the job was done before the moment came
             _check(job, output, seed, cuts)
+            found, expected = files_of(output, job), undisturbed.files
+            if changed := sorted(name for name in found.keys() & expected.keys() if found[name] != expected[name]):
+                raise BrokenPromiseError(_say(seed, f"other bytes than without cuts: {changed}", cuts))
             if was_cut:
                 continue
-            found = files_of(output, job)
-            expected = undisturbed.files
-            if found != expected:
-                names = sorted(name for name in found.keys() | expected.keys() if found.get(name) != expected.get(name))
-                raise BrokenPromiseError(_say(seed, f"other bytes than without cuts: {names}", cuts))
+            if others := sorted(found.keys() ^ expected.keys()):
+                raise BrokenPromiseError(_say(seed, f"done with other files than without cuts: {others}", cuts))
             return life, cuts
     raise BrokenPromiseError(_say(seed, "it did not end in 100 lives", cuts))
+
+
+@dataclass(slots=True)
+class Tally:
+    """What many lives came to."""
+
+    num_changes: int
+    """Of the disk, by one run without cuts."""
+    num_jobs: int = 0
+    num_lives: int = 0
+    num_broken: int = 0
+    """Jobs in which a promise was broken."""
+    num_lost: Counter[str] = field(default_factory=Counter)
+    """By what the disk lost: content of files, changes of names."""
+    seconds: float = 0.0
+
+    def __str__(self) -> str:
+        return (
+            f"{self.num_jobs} jobs of {self.num_changes} changes of the disk, {self.num_lives} lives "
+            f"({self.num_lives / self.seconds * 3600:,.0f} an hour), lost: content of {self.num_lost['content']} "
+            f"files, {self.num_lost['names']} changes of names; {self.num_broken} broken promises"
+        )
+
+
+def live_for(name: str, seed: int, seconds: float, max_lives: int | None = None) -> Tally:
+    """Run a job with one seed after the other, at least once, until the time is over or there were enough lives.
+
+    Prints the seed and the last life of each job in which a promise is broken.
+    """
+    nothing = mock.Mock()
+    with (
+        tempfile.TemporaryDirectory() as scratch,
+        mock.patch.multiple(os, fsync=nothing, fdatasync=nothing),  # the disk is simulated
+        mock.patch.object(process_pool, "MAX_PROCESSES", 1),
+    ):
+        job = make_job(name, Path(scratch))
+        undisturbed = run_undisturbed(job)
+        tally, began = Tally(undisturbed.num_changes), time.monotonic()
+        while not tally.num_jobs or (tally.seconds < seconds and tally.num_lives < (max_lives or tally.num_lives + 1)):
+            try:
+                num_lives, cuts = live(job, seed + tally.num_jobs, undisturbed)
+                tally.num_lives += num_lives
+                tally.num_lost.update(cuts.num_lost)
+            except BrokenPromiseError as error:
+                tally.num_broken += 1
+                print(error, flush=True)
+            tally.num_jobs += 1
+            tally.seconds = time.monotonic() - began
+    return tally
 
 
 def run_undisturbed(job: Job) -> Undisturbed:
@@ -145,10 +200,13 @@ def _command(step: Callable[[Path], int]) -> Callable[[Path], None]:
     return run
 
 
-def plain_conversion(corpus: Path) -> Job:
-    """Return a conversion of a generated corpus without Beam: a life takes some hundredths of a second."""
-    if not corpus.exists():
-        make_corpus(corpus, num_train=9, num_test=3)
+def make_job(name: str, scratch: Path) -> Job:
+    """Return one of `JOBS`."""
+    return _plain_conversion(scratch / "corpus") if name == "plain" else _COMMANDS[name]
+
+
+def _plain_conversion(corpus: Path) -> Job:
+    make_corpus(corpus, num_train=9, num_test=3)
 
     def run(output: Path) -> None:
         storage.sweep_temporaries(output)
@@ -158,7 +216,7 @@ def plain_conversion(corpus: Path) -> Job:
 
 
 (_PREDICTIONS,) = (path.parent for path in steps.PREDICTIONS.rglob("run.json"))
-JOBS: dict[str, Job] = {
+_COMMANDS: dict[str, Job] = {
     "convert": Job(_command(steps.convert), lambda output: _find_damage(output, "dataset.json")),
     "reshard": Job(
         _command(lambda output: steps.reshard("where", output)), lambda output: _find_damage(output, "dataset.json")
@@ -171,4 +229,8 @@ JOBS: dict[str, Job] = {
     "evaluate": Job(_command(lambda output: steps.evaluate(_PREDICTIONS, output)), lambda output: ""),
     "alarms": Job(_command(lambda output: steps.list_alarms(_PREDICTIONS, output)), lambda output: ""),
 }
-"""The commands themselves, on the datasets, models and predictions of `tests.golden`."""
+JOBS = ("plain", *_COMMANDS)
+"""A conversion without Beam, a life of which takes some hundredths of a second, and the commands themselves.
+
+The commands run on the datasets, models and predictions of `tests.golden`.
+"""
