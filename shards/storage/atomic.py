@@ -86,7 +86,8 @@ def sweep_temporaries(root: str | Path) -> int:
     """Remove temporary files that killed writers left below `root`; return how many (on S3: uploads).
 
     The file of a running writer is left alone, so that concurrent runs do not disturb each other; a writer on another
-    host counts as dead a day after its last write.
+    host counts as dead a day after its last write. The removals are on the disk when this returns: else a power cut
+    could bring a file back into a dataset that was finished in the meantime.
     """
     path = local_path(root)
     if path is None:
@@ -95,13 +96,13 @@ def sweep_temporaries(root: str | Path) -> int:
             return object_stores.abort_uploads(fs, inner, _ABANDONED_AFTER_SECONDS) if object_stores.is_s3(fs) else 0
     if not path.is_dir():
         return 0
-    swept = 0
-    for info in list_files(path):
-        if _is_abandoned(Path(info.url)):
-            with suppress(FileNotFoundError):
-                disk.remove_file(Path(info.url))
-            swept += 1
-    return swept
+    abandoned = [Path(info.url) for info in list_files(path) if _is_abandoned(Path(info.url))]
+    for temporary in abandoned:
+        with suppress(FileNotFoundError):
+            disk.remove_file(temporary)
+    for folder in {temporary.parent for temporary in abandoned}:
+        disk.sync_folder(folder)
+    return len(abandoned)
 
 
 def _temporary_name(name: str) -> str:
