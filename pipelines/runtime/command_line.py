@@ -132,6 +132,7 @@ def run_command(main: Callable[[Sequence[str]], int], argv: Sequence[str] | None
     # Beam logs an error with its traceback before it raises it; raised it is said once, below.
     logging.getLogger("apache_beam.runners.common").setLevel(logging.CRITICAL)
     log.use_format("text")  # until a flag says otherwise; a process may run several commands
+    _keep_pandas_out()
     try:
         interrupts.raise_interrupts()
         return _report_errors(main, sys.argv[1:] if argv is None else argv)
@@ -140,6 +141,28 @@ def run_command(main: Callable[[Sequence[str]], int], argv: Sequence[str] | None
             raise
         interrupts.report()
         return INTERRUPTED
+
+
+class _NoPandas:
+    """Finds no pandas."""
+
+    @staticmethod
+    def find_spec(name: str, *_: object) -> None:
+        if name == "pandas":
+            raise ModuleNotFoundError(name)
+
+
+def _keep_pandas_out() -> None:
+    """Let PyArrow look for pandas in vain: with the first scalar or array it loads it, 0.2 s, and no command uses it.
+
+    What needs pandas, as `to_pandas` does, looks for it again.
+    """
+    if pyarrow := sys.modules.get("pyarrow"):
+        sys.meta_path.insert(0, _NoPandas)  # type: ignore[arg-type]
+        try:
+            pyarrow.scalar(0)
+        finally:
+            sys.meta_path.remove(_NoPandas)  # type: ignore[arg-type]
 
 
 def _report_errors(main: Callable[[Sequence[str]], int], argv: Sequence[str]) -> int:

@@ -181,3 +181,16 @@ def test_a_broken_connection_that_is_not_stdout_is_an_error_of_the_machine(capsy
 
     assert command_line.run_command(main, []) == command_line.STOPPED
     assert "error: store is gone; when that is mended" in capsys.readouterr().err
+
+
+def test_a_command_loads_no_pandas_but_where_it_asks_for_it():
+    script = (
+        "import sys, pyarrow as pa; from pipelines.runtime.command_line import run_command; loaded = []\n"
+        "def main(argv):\n"
+        "    for make in (lambda: pa.array(['a']), lambda: pa.table({'a': [1]}).to_pandas()):\n"
+        "        make(); loaded.append('pandas' in sys.modules)\n"
+        "    return 0\n"
+        "print(run_command(main, []), loaded)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout == "0 [False, True]\n"
