@@ -101,7 +101,8 @@ def sweep_temporaries(root: str | Path) -> int:
         with suppress(FileNotFoundError):
             disk.remove_file(temporary)
     for folder in {temporary.parent for temporary in abandoned}:
-        disk.sync_folder(folder)
+        with suppress(FileNotFoundError):  # another run has removed it
+            disk.sync_folder(folder)
     return len(abandoned)
 
 
