@@ -14,8 +14,8 @@ from shards.predictions.run import Predictions
 def record_texts(predictions_url: str, shard: str, has_refused: bool, classes: Sequence[str]) -> list[str]:
     """Return a text for each scan of a part, sorted.
 
-    A JSON list without spaces: `["scored",split,key,logits]`, the logits in the order of the run's classes, or
-    `["refused",split,key,stage,reason,sha256]`.
+    A JSON list without spaces: `["scored",split,key,logits]`, the logits in the order of the run's classes,
+    null where an import has no score, or `["refused",split,key,stage,reason,sha256]`.
     """
     split = shard.partition("-")[0]
     rows = read_parquet(part_url(predictions_url, shard), ["key", "logits"])
@@ -51,5 +51,6 @@ def check_attested(predictions: Predictions, key: str | None = None) -> tuple[st
         (name, record_texts(predictions.url, name, f"quarantine/{name}.parquet" in checksums, run["classes"]))
         for name in run["parts"]
     )
-    again = "an earlier release or an import wrote it: score into a new folder"
+    command = "import" if "imported" in run else "score"
+    again = f"an earlier release wrote it: {command} into a new folder"
     return prove_key("predictions", predictions.url, run.get("attestation", {}), texts, key, again)

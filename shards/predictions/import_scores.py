@@ -18,6 +18,7 @@ from shards.format.dataset import Dataset
 from shards.format.manifest import ShardInfo
 from shards.format.parquet import PEAK_TYPE, QUARANTINE_SCHEMA, predictions_schema, read_parquet, write_parquet
 from shards.host import installed_versions
+from shards.predictions.attested import attest_parts
 from shards.predictions.detections import DETECTIONS, write_detections
 from shards.predictions.parts import Engine, PartInfo, write_part
 from shards.predictions.run import checksum_parts, read_run, run_document, write_run
@@ -100,6 +101,7 @@ def write_imported(
     now = datetime.now(UTC).isoformat(timespec="seconds")
     run |= {"imported_at": (earlier or {}).get("imported_at", now)}
     run |= {"num_unmatched_rows": unmatched.num_rows, "sha256": checksums, "versions": installed_versions()}
+    run |= {"attestation": attest_parts(predictions_url, infos, run["classes"], {})}
     write_run(predictions_url, run)
     return Imported(predictions_url, run, unmatched.num_rows)
 

@@ -95,6 +95,26 @@ def test_logits_that_are_not_called_so_are_refused_and_the_flag_is_named(corpus,
     assert corpus.run(lines, "--scores-are", "logits", name="named") == 0
 
 
+def test_every_imported_score_and_every_refused_scan_is_attested(corpus, capsys):
+    lines = corpus.lines()
+    lines[1:3] = ["k00,0.5,", "k01,2,0"]
+    assert corpus.run(lines) == 1
+    capsys.readouterr()
+    records = []
+    for key in ("k00", "k01"):
+        assert cli.main(["verify", corpus.predictions.url, "--attest", "--key", key]) == 0
+        first, proof = capsys.readouterr().out.splitlines()
+        assert first == f"root: {corpus.predictions.run['attestation']['root']}, over {NUM} records"
+        records.append(json.loads(json.loads(proof)["record"]))
+    assert records[0] == ["scored", "test", "k00", [0.0, None]]
+    assert records[1][:5] == ["refused", "test", "k01", "import", "out_of_range"]
+    path = next((corpus.root / "p/foreign").glob("test-*.parquet"))
+    table = pq.read_table(path)
+    pq.write_table(table.take(list(range(1, len(table)))), path)
+    assert cli.main(["verify", corpus.predictions.url, "--attest"]) == 2
+    assert "predictions must have root" in capsys.readouterr().err
+
+
 def test_a_score_that_is_missing_leaves_its_class_unknown_for_the_scan(corpus):
     lines = corpus.lines()
     lines[1:11] = [f"{key},0.5," for key in corpus.keys[:10]]
