@@ -50,6 +50,17 @@ def test_every_command_is_explained():
     assert {command for command in cli.COMMANDS if not re.search(rf"^##+ {command}$", page, re.MULTILINE)} == set()
 
 
+def test_the_table_of_commands_has_each_with_its_function_and_config():
+    page = (ROOT / "pipelines/README.md").read_text()
+    table = page.partition("| command | function | config |\n")[2].partition("\n\n")[0].splitlines()[1:]
+    rows = [re.findall(r"`([^`]+)`", line) for line in table]
+    assert [command for command, *_ in rows] == list(cli.COMMANDS)
+    for name in (name for _, *names in rows for name in names):
+        place, _, last = name.rpartition(".")
+        within = place if place.partition(".")[0] in FOLDERS else f"pipelines.{place}".rstrip(".")
+        assert callable(getattr(importlib.import_module(within), last)), name
+
+
 @pytest.mark.parametrize("page", PAGES)
 def test_files_and_modules_that_a_page_names_exist(page):
     text = (ROOT / page).read_text()

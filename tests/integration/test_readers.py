@@ -1,11 +1,16 @@
 """Read a converted dataset with webdataset, DALI and other Parquet readers; compare every byte."""
 
 import gc
+import hashlib
 import io
 import json
+import re
+import shutil
 import subprocess
+import sys
 import warnings
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import duckdb
@@ -15,7 +20,7 @@ from PIL import Image
 from pipelines.convert import convert_corpus
 from pipelines.import_predictions import ImportPredictionsConfig, import_predictions
 from pipelines.steps.corpus_job import ConvertConfig
-from tests.corpora import flip_byte, images_of, make_corpus, members_of, rows_of
+from tests.corpora import CorpusWriter, flip_byte, images_of, make_corpus, members_of, png_bytes, rows_of
 from tests.model.written import prediction, sample, write_dataset, write_predictions
 
 ROOT = Path(__file__).parents[2]
@@ -186,10 +191,22 @@ def test_hugging_face_datasets_reads_rows_predictions_and_detections_as_they_are
     ]
 
 
-def test_the_fiftyone_code_of_the_readme_makes_a_sample_of_every_scan(dataset, tmp_path, monkeypatch):
-    fiftyone = pytest.importorskip("fiftyone", reason="FiftyOne is not installed: uv run --with fiftyone pytest")
-    blocks = [text.partition("```")[0] for text in (ROOT / "shards/README.md").read_text().split("```python")[1:]]
-    (code,) = (block for block in blocks if "fiftyone" in block)
+class FiftyOneSample(SimpleNamespace):
+    def __setitem__(self, name, value):
+        setattr(self, name, value)
+
+    def __getitem__(self, name):
+        return getattr(self, name)
+
+
+@pytest.mark.parametrize("is_real", [True, False], ids=["fiftyone", "stand-in"])
+def test_the_fiftyone_code_of_the_readme_makes_a_sample_of_every_scan(corpus, tmp_path, monkeypatch, is_real):
+    if is_real:
+        fiftyone = pytest.importorskip("fiftyone", reason="FiftyOne is not installed: see tests/README.md")
+    else:
+        parts = dict.fromkeys(["Detection", "Detections", "Classification", "Classifications"], SimpleNamespace)
+        fiftyone = SimpleNamespace(**parts, Sample=FiftyOneSample, Dataset=None)
+        monkeypatch.setitem(sys.modules, "fiftyone", fiftyone)
 
     class Samples(list[Any]):  # in place of FiftyOne's database, which needs MongoDB
         def __init__(self, _name):
@@ -198,12 +215,22 @@ def test_the_fiftyone_code_of_the_readme_makes_a_sample_of_every_scan(dataset, t
         add_sample = list.append
 
     monkeypatch.setattr(fiftyone, "Dataset", Samples)
+    copy = CorpusWriter(shutil.copytree(corpus.root, tmp_path / "corpus"))
+    copy.add_image("a.png", png_bytes(), suffix=".png")
+    dataset, images = tmp_path / "ds", tmp_path / "images"
+    convert_corpus(ConvertConfig(input=str(copy.root), output=str(dataset)))
+    images.mkdir()
+    page = (ROOT / "shards/README.md").read_text().replace("DATASET", str(dataset)).replace("IMAGES", str(images))
+    (extract,) = re.findall(r"`(for tar in [^`]*)`", page)
+    subprocess.run(["bash", "-ec", extract], check=True)
+    (code,) = (block for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "import fiftyone" in block)
     names: dict[str, Any] = {}
-    exec(code.replace("DATASET", str(dataset)).replace("IMAGES", str(tmp_path)), names)
+    exec(code, names)
     rows = {row["key"]: row for row in rows_of(dataset)}
     assert len(names["scans"]) == len(rows)
     for scan in names["scans"]:
-        row = rows[Path(scan.filepath).name.removesuffix(".jpg")]
+        row = rows[Path(scan.filepath).stem]
+        assert hashlib.sha256(Path(scan.filepath).read_bytes()).hexdigest() == row["sha256"]
         boxes = scan.boxes.detections or []
         assert [box.label for box in boxes] == [box["class"] for box in row["boxes"]]
         for box, of in zip(boxes, row["boxes"], strict=True):

@@ -1,7 +1,6 @@
 """Read exports with the readers of Datumaro, which is CVAT's own, and of Label Studio.
 
-Both ask for an older NumPy than the environment's, so they are tried in one of their own: `uv run --with datumaro`,
-`uv run --with label-studio-sdk`.
+Both ask for older packages than the environment's; `tests/README.md` says how they are put beside it.
 """
 
 import json
@@ -44,7 +43,7 @@ def boxes_of(row):
     [("coco", "coco_instances"), ("cvat", "cvat"), ("voc", "voc_detection"), ("yolo", "yolo")],
 )
 def test_datumaro_reads_the_same_boxes(dataset, tmp_path, format_name, reader):
-    datumaro = pytest.importorskip("datumaro", reason="Datumaro is not installed: uv run --with datumaro pytest")
+    datumaro = pytest.importorskip("datumaro", reason="Datumaro is not installed: see tests/README.md")
     export(dataset, tmp_path / "out", format_name)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -59,6 +58,8 @@ def test_datumaro_reads_the_same_boxes(dataset, tmp_path, format_name, reader):
             for item in read
         }
     rows = {row["key"]: row for row in rows_of(dataset)}
+    if format_name == "yolo":  # a scan of unknown labels has no file of boxes, and Datumaro takes no image without one
+        rows = {key: row for key, row in rows.items() if row["labels"]["Gun"] is not None}
     assert found.keys() == rows.keys()
     for key, boxes in found.items():
         expected = boxes_of(rows[key])
@@ -69,7 +70,9 @@ def test_datumaro_reads_the_same_boxes(dataset, tmp_path, format_name, reader):
 
 
 def test_label_studio_converts_the_same_boxes(dataset, tmp_path):
-    converter = pytest.importorskip("label_studio_sdk.converter", reason="Label Studio's SDK is not installed")
+    converter = pytest.importorskip(
+        "label_studio_sdk.converter", reason="Label Studio's SDK is not installed: see tests/README.md"
+    )
     export(dataset, tmp_path / "out", "label-studio")
     config = (tmp_path / "out/labels.xml").read_text()
     tasks = json.loads((tmp_path / "out/tasks.json").read_text())
