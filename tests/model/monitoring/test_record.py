@@ -82,7 +82,7 @@ def test_alpha_is_shared_by_all_streams():
 @pytest.mark.slow
 def test_records_of_an_unchanged_year_show_a_change_in_at_most_their_share():
     # What `sixray drift` keeps, with ties and five series that share alpha; `bench_drift` has more years.
-    years, alpha = 4, 0.1
+    years, alpha = 3, 0.1
     records = [watch_year(seed) | {"alpha": alpha} for seed in range(years)]
     assert all(len(of["nights"]) == 365 for of in records)
     assert sum(bool(record.list_changed(of)) for of in records) <= binom.ppf(0.999, years, alpha)

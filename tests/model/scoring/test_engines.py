@@ -69,16 +69,11 @@ def test_an_engine_gives_the_output_of_the_network_in_batches_of_any_size(networ
             torch.testing.assert_close(one, other, atol=4 * tolerance, rtol=0)
 
 
-@pytest.mark.slow
-def test_a_network_that_cannot_be_traced_is_exported_in_full():
+def test_a_network_that_cannot_be_traced_is_refused_by_name():
+    """It is exported in full: `test_sxmnet_at_rest` compares that engine's outputs with the network's."""
     config = dataclasses.replace(CONFIG, network="sxmnet", attention=AttentionConfig())
-    network, images_BCHW = build_network(config).eval(), torch.randn(3, 3, 64, 64)
     with pytest.raises(ValueError, match="network must be one that can be traced"):
-        trace_onnx(network, config)
-    with torch.inference_mode():
-        expected = network(images_BCHW)
-    found = build_engine(ONNX, network, config, PLAIN)(images_BCHW)
-    torch.testing.assert_close(found.logits_BK, expected.logits_BK, atol=1e-4, rtol=0)
+        trace_onnx(build_network(config).eval(), config)
 
 
 class OneLayer(nn.Module):
