@@ -72,7 +72,7 @@ def _describe_dataset(config: CardConfig) -> dict[str, bytes]:
     if config.report:
         raise ValueError(f"report must be of a model, got one for a dataset ({config.folder})")
     dataset = open_dataset(config.folder)
-    name = config.name or storage.base_name(dataset.url.rstrip("/"))
+    name = config.name or storage.base_name(dataset.url)
     about = {"name": name, "description": describe_dataset(dataset)}
     if config.license:
         about["license"] = config.license

@@ -125,7 +125,7 @@ def _explain_origin(dataset: Dataset, generated: bool | None, license_id: str | 
     if found := options.get("found"):
         yield f"Converted from a corpus: {found}."
     elif inputs := options.get("inputs"):
-        names = ", ".join(storage.base_name(str(url).rstrip("/")) for url in inputs)
+        names = ", ".join(storage.base_name(str(url)) for url in inputs)
         yield f"Made of other datasets: {names}."
     if where := options.get("where"):
         yield f"Rows that hold: `{where}`."

@@ -128,7 +128,7 @@ def _list_annotations(source: Source) -> Iterator[tuple[str, FileFact]]:
             yield item.name, AnnotationFact(_key_of(item.name), item.uri, item.place)
     else:
         for info in storage.list_files(source.url):
-            yield info.url.removeprefix(source.url), AnnotationFact(_key_of(info.url), info.url)
+            yield storage.path_below(info.url, source.url), AnnotationFact(_key_of(info.url), info.url)
 
 
 def _list_images(source: Source, corpus: Corpus, drafts_url: str) -> Iterator[tuple[str, FileFact]]:
@@ -150,7 +150,7 @@ def _list_images(source: Source, corpus: Corpus, drafts_url: str) -> Iterator[tu
             yield "", ProblemFact(_key_of(source.url), source.url, "damaged_archive", spool.problem)
     else:
         for info in storage.list_files(source.url):
-            below = info.url.removeprefix(source.url).strip("/")
+            below = storage.path_below(info.url, source.url)
             if source.form == "folder" or "/" not in below:
                 key = make_key(below, keeps_folders=corpus.keeps_folders_in_keys)
                 yield below, ImageFact(key, info.url, info.size_bytes, *from_folder)

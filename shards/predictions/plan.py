@@ -201,9 +201,9 @@ def existing_parts(predictions_url: str, model_id: str, datasets: Sequence[Datas
 def unlisted_parts(predictions_url: str, datasets: Sequence[Dataset]) -> list[str]:
     """Return the names of parts of no shard of these datasets, left by an earlier conversion."""
     known = {part_url(predictions_url, shard.name) for dataset in datasets for shard in dataset.shards()}
-    root = f"{storage.normalise_url(predictions_url)}/"
+    root = storage.normalise_url(predictions_url)
     urls = [info.url for info in storage.list_files(predictions_url)] if storage.exists(predictions_url) else []
-    names = [url.removeprefix(root) for url in urls if url not in known]
+    names = [storage.path_below(url, root) for url in urls if url not in known]
     return sorted(name.removesuffix(".parquet") for name in names if name.endswith(".parquet") and "/" not in name)
 
 

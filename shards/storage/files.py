@@ -53,6 +53,14 @@ def join_url(root: str | Path, *parts: str) -> str:
     return "/".join([normalise_url(root).rstrip("/"), *(part.strip("/") for part in parts)])
 
 
+def path_below(url: str, folder: str) -> str:
+    """Return the path of a file below a folder, empty if it is the folder itself; the whole path if it is not below it.
+
+    Both as `normalise_url` returns them.
+    """
+    return f"{url}/".removeprefix(f"{folder.rstrip('/')}/").strip("/")
+
+
 def base_name(url: str) -> str:
     """Return what follows the last slash."""
     return url.rstrip("/").rpartition("/")[2]

@@ -180,7 +180,7 @@ def find_surplus(dataset: Dataset, urls: Set[str]) -> list[Damage]:
     """Return the files of a listing that a finished dataset does not have."""
     cards = {storage.join_url(dataset.url, name) for name in CARD_FILES}
     surplus = urls - expected_files(dataset.url, dataset.manifest).keys() - cards
-    names = sorted(url.removeprefix(dataset.url).lstrip("/") for url in surplus)
+    names = sorted(storage.path_below(url, dataset.url) for url in surplus)
     return [Damage(name, "", "surplus_file", "no shard of this dataset has such a file") for name in names]
 
 

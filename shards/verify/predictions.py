@@ -116,6 +116,5 @@ def _check_checksums(predictions: Predictions) -> list[Damage]:
 
 def _find_surplus(predictions: Predictions) -> list[Damage]:
     expected: Sequence[str] = [RUN_NAME, *predictions.run["sha256"]]
-    root = f"{predictions.url}/"
-    found = (info.url.removeprefix(root) for info in storage.list_files(predictions.url))
+    found = (storage.path_below(info.url, predictions.url) for info in storage.list_files(predictions.url))
     return [Damage(name, "", "surplus_file", "the run does not list it") for name in sorted(set(found) - set(expected))]

@@ -41,7 +41,7 @@ def verify_quickly(dataset: Dataset) -> list[Damage]:
 def _compare_sizes(dataset: Dataset, sizes: Mapping[str, int]) -> list[Damage]:
     damages = []
     for url, size_bytes in expected_files(dataset.url, dataset.manifest).items():
-        file = _below(dataset, url)
+        file = storage.path_below(url, dataset.url)
         if url not in sizes:
             damages.append(Damage(file, "", "missing_file", "the file is not there"))
         elif size_bytes is not None and sizes[url] != size_bytes:
@@ -70,14 +70,14 @@ def _check_shard(dataset: Dataset, info: ShardInfo, sizes: Mapping[str, int]) ->
     ):
         if url in sizes and (num_rows or schema is not QUARANTINE_SCHEMA):
             problem = _footer_problem(url, sizes[url], schema, num_rows, info)
-            damages += [Damage(_below(dataset, url), "", "row_mismatch", problem)] if problem else []
+            damages += [Damage(storage.path_below(url, dataset.url), "", "row_mismatch", problem)] if problem else []
     index_url = dataset.index_url(info)
     if info.num_scans and index_url in sizes:
         expected = f"{INDEX_VERSION} {info.num_scans}\n".encode()
         found = storage.read_range(index_url, 0, min(len(expected), sizes[index_url])) if sizes[index_url] else b""
         if found != expected:
             detail = f"the index begins with {found!r}, that of {info.num_scans} samples with {expected!r}"
-            damages.append(Damage(_below(dataset, index_url), "", "index_mismatch", detail))
+            damages.append(Damage(storage.path_below(index_url, dataset.url), "", "index_mismatch", detail))
     return damages
 
 
@@ -109,7 +109,3 @@ def _read_footer(url: str, size_bytes: int) -> pq.FileMetaData:
     if len(tail) < footer_bytes <= size_bytes:
         tail = storage.read_range(url, size_bytes - footer_bytes, footer_bytes)
     return pq.read_metadata(io.BytesIO(tail))
-
-
-def _below(dataset: Dataset, url: str) -> str:
-    return url.removeprefix(dataset.url).lstrip("/")

@@ -131,7 +131,7 @@ def check_output(output: str) -> None:
         if storage.exists(root):
             raise ValueError(f"output must be a folder, got a file ({root})")
         return
-    names = {info.url.removeprefix(root).lstrip("/") for info in storage.list_files(root)}
+    names = {storage.path_below(info.url, root) for info in storage.list_files(root)}
     for name in sorted(names):
         if name in CARD_FILES:
             continue
@@ -162,7 +162,7 @@ def remove_surplus(output: str, manifest: DatasetManifest) -> None:
     for info in storage.list_files(output):
         if info.url in expected:
             found[info.url] = info.size_bytes
-        elif _is_own_name(info.url.removeprefix(output).lstrip("/")) and not info.url.endswith(".tmp"):
+        elif _is_own_name(storage.path_below(info.url, output)) and not info.url.endswith(".tmp"):
             storage.remove(info.url)
     for url, size_bytes in expected.items():
         if size_bytes is not None and found.get(url) != size_bytes and not url.endswith(MANIFEST_NAME):

@@ -128,7 +128,7 @@ def describe_dataset(dataset: Dataset, split: str, has_groups: bool) -> DatasetF
     options = dataset.manifest.options
     source = options.get("input")
     return DatasetFacts(
-        name=storage.base_name(dataset.url.rstrip("/")),
+        name=storage.base_name(dataset.url),
         source=str(source) if source else None,
         layout=options.get("layout"),
         is_generated=is_generated(dataset, split),

@@ -122,7 +122,7 @@ def list_coco(source: Source, corpus: Corpus, classes: ClassSet, _drafts_url: st
         yield from _list_document(source.url, corpus.url, classes)
         return
     for info in storage.list_files(source.url):
-        path = info.url.removeprefix(source.url).strip("/")
+        path = storage.path_below(info.url, source.url)
         if fact := list_image(source, path, info.url, info.size_bytes):
             yield fact
 
@@ -180,7 +180,7 @@ def _list_document(url: str, root_url: str, classes: ClassSet) -> Iterator[Fact]
         document = _Document(decode_text(storage.read_bytes(url)), classes)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(f"COCO file must have images, annotations and categories, got {error!r} ({url})") from error
-    path = url.removeprefix(root_url).strip("/")
+    path = storage.path_below(url, root_url)
     split = split_of_name(path.rpartition("/")[2]) or split_of_path(path)
     index = ImageIndex.below(root_url)
     names_of: defaultdict[str, set[str]] = defaultdict(set)

@@ -56,7 +56,7 @@ def list_dvxray(source: Source, corpus: Corpus, _classes: ClassSet, _drafts_url:
     documents: list[tuple[str, str]] = []
     views: dict[str, list[tuple[str, str]]] = {}
     for info in storage.list_files(source.url):
-        path = info.url.removeprefix(source.url).strip("/")
+        path = storage.path_below(info.url, source.url)
         fact = list_image(source, path, info.url, info.size_bytes)
         if isinstance(fact, ImageFact) and (match := _VIEW.fullmatch(fact.key)):
             views.setdefault(match["pair"], []).append((fact.key, match["view"]))

@@ -66,7 +66,7 @@ def list_class_folders(source: Source, _corpus: Corpus, classes: ClassSet, _draf
     # One tuple a class, so that a pickled batch of facts holds each of them once.
     labels_of = {name: tuple(int(name == other) for other in names) for name in names}
     for info in storage.list_files(source.url):
-        below = info.url.removeprefix(source.url).strip("/")
+        below = storage.path_below(info.url, source.url)
         folder = below.rpartition("/")[0].partition("/")[0]
         key = make_key(f"{storage.base_name(source.url)}/{below}", keeps_folders=True)
         class_name = classes.spellings.get(folder.lower())

@@ -83,7 +83,7 @@ def find_corpus(
         break
     others = [item.name for item, _ in candidates[at + 1 :] if item is not IMAGES]
     hint = f"; it could also be read as {others[0]}: --layout {others[0]}" if others else ""
-    where = f"in {root.url.removeprefix(root_url).strip('/')}: " if root.url != root_url else ""
+    where = f"in {storage.path_below(root.url, root_url)}: " if root.url != root_url else ""
     return replace(corpus, why=where + corpus.why + hint)
 
 
@@ -265,7 +265,7 @@ def _describe_unread(root: RootFolder, contents: Contents) -> str:
     names = [name for name in (*root.archives, *root.unreadable_archives) if root.at(name) not in read]
     more = ", …" if len(names) > 3 else ""
     text = f"; not read: {', '.join(names[:3])}{more}: unpack what belongs to the corpus" if names else ""
-    if others := [url.removeprefix(f"{root.url}/") for url in _other_lists(root) if url not in read]:
+    if others := [storage.path_below(url, root.url) for url in _other_lists(root) if url not in read]:
         more = ", …" if len(others) > 3 else ""
         text += f"; not read: {', '.join(others[:3])}{more}: lists are called train.csv, val.csv or test.csv"
     return text
@@ -280,7 +280,7 @@ def _other_lists(root: RootFolder) -> Iterator[str]:
 
 def _describe(root_url: str, layout: Layout, contents: Contents, lists: Sequence[ListFile]) -> str:
     def names(items: Iterable[str]) -> str:
-        short = [item.removeprefix(root_url).strip("/") or "the folder itself" for item in items]
+        short = [storage.path_below(item, root_url) or "the folder itself" for item in items]
         return f"{short[0]} to {short[-1]} ({len(short)})" if len(short) > 6 else ", ".join(short) or "none"
 
     images = names(url for source in contents.images for url in source.parts or (source.url,))

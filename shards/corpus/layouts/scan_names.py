@@ -3,6 +3,7 @@
 import urllib.parse
 from collections.abc import Iterator
 
+from shards import storage
 from shards.corpus.description import Corpus, make_key, path_within
 from shards.corpus.facts import ImageFact
 from shards.corpus.layouts.registry import LAYOUTS
@@ -48,5 +49,5 @@ def _list_images(corpus: Corpus, classes: ClassSet) -> Iterator[tuple[str, str]]
         if source.kind == "images" and source.form != "tar":  # a stream is read once, when it is converted
             for fact in layout.list_source(source, corpus, classes, ""):
                 if isinstance(fact, ImageFact):
-                    path = path_within(fact.url).removeprefix("zip://").removeprefix(corpus.url).strip("/")
+                    path = storage.path_below(path_within(fact.url).removeprefix("zip://"), corpus.url)
                     yield path, fact.key

@@ -199,9 +199,9 @@ def _list_source(source: Source, corpus: Corpus, _classes: ClassSet, _drafts_url
     elif source.url.endswith(".txt"):
         yield from _list_rows(source, corpus)
     else:
-        folder = source.url.removeprefix(corpus.url).strip("/")
+        folder = storage.path_below(source.url, corpus.url)
         for info in storage.list_files(source.url):
-            path = f"{folder}/{info.url.removeprefix(source.url).strip('/')}"
+            path = f"{folder}/{storage.path_below(info.url, source.url)}"
             if not is_no_image(path) and not is_junk(path):
                 yield RowFact(scan_key(path), source.url, _LIST_RANK, source.split, (), "")
 

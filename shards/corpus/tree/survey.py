@@ -187,7 +187,7 @@ def list_pairs(
     keys: set[str] = set()
     annotations: list[tuple[str, str]] = []
     for info in storage.list_files(source.url):
-        path = info.url.removeprefix(source.url).strip("/")
+        path = storage.path_below(info.url, source.url)
         fact = list_image(source, path, info.url, info.size_bytes)
         if isinstance(fact, ImageFact):
             keys.add(fact.key)
@@ -215,7 +215,7 @@ class ImageIndex:
     @classmethod
     def below(cls, url: str) -> "ImageIndex":
         """Return the images below a folder, with the keys of `scan_key`."""
-        paths = (info.url.removeprefix(url).strip("/") for info in storage.list_files(url))
+        paths = (storage.path_below(info.url, url) for info in storage.list_files(url))
         return cls((path, scan_key(path)) for path in paths if not is_junk(path) and not is_no_image(path))
 
     def list_row(self, name: str, source: Source, list_rank: int) -> RowFact:

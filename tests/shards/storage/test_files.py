@@ -39,6 +39,9 @@ def test_relative_paths_and_homes_become_absolute(monkeypatch, tmp_path):
 def test_urls_are_joined_and_taken_apart():
     assert storage.join_url("s3://b/", "a/", "/c.tar") == "s3://b/a/c.tar"
     assert storage.base_name("s3://b/a/c.tar") == "c.tar"
+    assert storage.path_below("s3://b/a/c d/e.tar", "s3://b/a/") == "c d/e.tar"
+    assert storage.path_below("/data", "/") == "data" and storage.path_below("/data", "/data") == ""
+    assert storage.path_below("/data2/a.jpg", "/data") == "data2/a.jpg"
     assert storage.as_uri("/a/b") == "file:///a/b"
     assert storage.as_uri("gs://b/c") == "gs://b/c"
     assert storage.local_path("s3://b") is None
