@@ -13,7 +13,7 @@ export UV_LINK_MODE = copy
 export UV_COMPILE_BYTECODE = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo build test test-fast test-gpu test-packaging test-services test-simulation test-cluster cluster-up cluster-down docs check fix bench clean
+.PHONY: help setup demo build test test-fast test-gpu test-packaging test-services test-simulation test-cluster cluster-up cluster-down docs check audit fix bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 15
@@ -68,6 +68,9 @@ check: setup ## check formatting, lint and types
 	$(RUN) ruff format --check .
 	$(RUN) ruff check .
 	$(RUN) mypy
+
+audit: $(filter .bootstrap/uv,$(UV)) ## ask for known vulnerabilities of all packages in uv.lock
+	python3 deploy/audit.py $(UV)
 
 fix: setup ## format, and fix what ruff can fix
 	$(RUN) ruff format .
