@@ -20,8 +20,6 @@ __all__ = ["model"]  # fixtures
 NAMES = tuple(f"test-0000{number}-of-00003" for number in range(3))
 SCANS_A_SHARD = 100
 DEADLINE_SECONDS = 120
-FORK_WARNING = "ignore:.*multi-threaded, use of fork.*:DeprecationWarning"
-"""Of Python 3.12 and later."""
 
 
 @pytest.fixture(scope="module")
@@ -58,9 +56,9 @@ def checksums(bench):
     return {name: checksum for name, (*_, checksum) in bench.files().items() if name.endswith(".parquet")}
 
 
-def fork(bench):
-    """Start a run in a fork of this process, which has PyTorch and DALI loaded."""
-    run = multiprocessing.get_context("fork").Process(target=score.main, args=[bench.words(("big",))])
+def start(bench):
+    """Start a run; not in a fork of this process, which may have mapped more for other tests than there is memory."""
+    run = multiprocessing.get_context("forkserver").Process(target=score.main, args=[bench.words(("big",))])
     run.start()
     return run
 
@@ -74,9 +72,8 @@ def wait_for_a_part(bench, is_running):
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings(FORK_WARNING)
 def test_a_run_killed_in_mid_shard_goes_on_at_the_shard(bench, undisturbed, capsys):
-    run = fork(bench)
+    run = start(bench)
     wait_for_a_part(bench, run.is_alive)
     run.kill()
     run.join()
@@ -96,10 +93,9 @@ def test_a_run_killed_in_mid_shard_goes_on_at_the_shard(bench, undisturbed, caps
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings(FORK_WARNING)
 def test_two_runs_at_once_leave_what_one_leaves(bench, undisturbed):
     # Both score and write the same parts, on the same two cores: the second of two equal ones stays.
-    other = fork(bench)
+    other = start(bench)
     wait_for_a_part(bench, other.is_alive)
     assert bench.score(inputs=("big",)) == 0
     other.join(DEADLINE_SECONDS)

@@ -75,13 +75,13 @@ def test_another_config_over_a_run_is_an_error_that_names_the_difference(dataset
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork.*:DeprecationWarning")  # of Python 3.12 and later
 def test_a_run_killed_outright_goes_on_and_ends_with_the_same_bytes(dataset, tmp_path):
     def words(run):
         return ["--data", dataset.url, "--output", str(run), *FAST, "--max-epochs", "3", "--checkpoint-seconds", "0"]
 
     killed, whole = tmp_path / "killed", tmp_path / "whole"
-    process = multiprocessing.get_context("fork").Process(target=main, args=[words(killed)])
+    # Not forked from here: what other tests have mapped may be more than the machine would give a second time.
+    process = multiprocessing.get_context("forkserver").Process(target=main, args=[words(killed)])
     process.start()
     deadline = time.monotonic() + 120
     while not (killed / "checkpoints" / "last.ckpt").exists():
